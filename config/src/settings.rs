@@ -1,0 +1,184 @@
+//! `pgveil.toml` as a whole: its top keys, its sections in order, and what must agree between them.
+
+mod cache;
+mod client_tls;
+mod defaults;
+mod keystore;
+mod limits;
+mod log;
+mod overrides;
+mod provider;
+mod reencrypt;
+mod rotation;
+mod upstream;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use toml::de::DeTable;
+
+use crate::{
+    Diagnostics,
+    form::Form,
+    known::{Key, Kind, Need, Section, Shape, Support, Word},
+    reader::Reader,
+    source,
+};
+
+pub use self::{
+    cache::Cache,
+    client_tls::ClientTls,
+    defaults::Defaults,
+    keystore::Keystore,
+    limits::Limits,
+    log::Log,
+    provider::Provider,
+    upstream::{TlsMode, Upstream},
+};
+pub use crate::secret::{Secret, SecretError};
+
+/// The whole of `pgveil.toml`. Relative paths are already resolved against the file's folder.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `listen`: HOST:PORT for clients; port 0 picks a free one.
+    pub listen: String,
+    /// `policy`: the policy file.
+    pub policy: PathBuf,
+    /// `[client_tls]`: absent means that SSLRequest is answered `N`.
+    pub client_tls: Option<ClientTls>,
+    /// `[upstream]`.
+    pub upstream: Upstream,
+    /// `[keystore]`.
+    pub keystore: Keystore,
+    /// `[provider.NAME]`.
+    pub providers: BTreeMap<String, Provider>,
+    /// `[defaults]`: the platform scope.
+    pub defaults: Defaults,
+    /// `[cache]`.
+    pub cache: Cache,
+    /// `[log]`.
+    pub log: Log,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// The file itself.
+    pub file: PathBuf,
+}
+
+/// The top of `pgveil.toml`, and through it every key that the file may hold.
+pub(crate) static TOP: Section = Section {
+    name: "",
+    header: "",
+    shape: Shape::One,
+    support: Support::Since("0.1"),
+    meaning: "",
+    keys: &[
+        Key {
+            name: "listen",
+            kind: Kind::Text(Form::Listen),
+            need: Need::Default("\"127.0.0.1:6432\""),
+            support: Support::Since("0.1"),
+            meaning: "Where clients connect. Port 0 picks a free port, which `pgveil serve` prints. The default can be reached from this machine only.",
+        },
+        Key {
+            name: "policy",
+            kind: Kind::File,
+            need: Need::Default("\"policy.toml\""),
+            support: Support::Since("0.1"),
+            meaning: "The policy file: which columns are protected.",
+        },
+        Key {
+            name: "compliance",
+            kind: Kind::OneOf(&COMPLIANCE),
+            need: Need::Optional("\"baseline\""),
+            support: Support::Later("remove it; no minimum is enforced for you today"),
+            meaning: "A named set of minimum settings; a configuration that falls short is refused at start.",
+        },
+    ],
+    variants: &[],
+    sections: &[
+        &client_tls::SECTION,
+        &upstream::SECTION,
+        &keystore::SECTION,
+        &provider::SECTION,
+        &defaults::SECTION,
+        &overrides::SECTION,
+        &rotation::SECTION,
+        &reencrypt::SECTION,
+        &cache::SECTION,
+        &log::SECTION,
+        &limits::SECTION,
+    ],
+};
+
+// The key itself is not supported yet, so its words need not say so again.
+static COMPLIANCE: [Word; 4] = [
+    Word {
+        word: "baseline",
+        support: Support::Since("0.1"),
+        meaning: "what pgveil asks of everybody",
+    },
+    Word {
+        word: "pci-dss",
+        support: Support::Since("0.1"),
+        meaning: "PCI DSS",
+    },
+    Word {
+        word: "hipaa",
+        support: Support::Since("0.1"),
+        meaning: "HIPAA",
+    },
+    Word {
+        word: "fips-140-3",
+        support: Support::Since("0.1"),
+        meaning: "FIPS 140-3",
+    },
+];
+
+impl Settings {
+    /// Reads a `pgveil.toml`.
+    pub fn load(path: &Path) -> Result<Settings, Diagnostics> {
+        Settings::parse(&source::load(path)?, path)
+    }
+
+    /// Reads the text of a `pgveil.toml`; `file` names it in findings, and its folder is where relative
+    /// paths start. Opens nothing: whether the files that it names exist is found out by who opens them.
+    pub fn parse(text: &str, file: &Path) -> Result<Settings, Diagnostics> {
+        source::parse(text, file, |reader, root| {
+            Settings::read(reader, root, file)
+        })
+    }
+
+    fn read(reader: &mut Reader<'_>, root: &DeTable<'_>, file: &Path) -> Settings {
+        let nothing = DeTable::new();
+        let top = reader.top(&TOP, root);
+        let client_tls = top
+            .named("client_tls")
+            .next()
+            .map(|found| client_tls::read(reader, found));
+        let upstream = reader.one(&upstream::SECTION, &top, &nothing);
+        let upstream = upstream::read(reader, &upstream);
+        let keystore = reader.one(&keystore::SECTION, &top, &nothing);
+        let keystore = keystore::read(reader, &keystore, &upstream);
+        let providers = provider::read_all(reader, &top);
+        let defaults = reader.one(&defaults::SECTION, &top, &nothing);
+        let defaults = defaults::read(reader, &defaults, &top);
+        let cache = reader.one(&cache::SECTION, &top, &nothing);
+        let log = reader.one(&log::SECTION, &top, &nothing);
+        let limits = reader.one(&limits::SECTION, &top, &nothing);
+        Settings {
+            listen: top.text("listen").unwrap_or_default(),
+            policy: top.file("policy").unwrap_or_default(),
+            client_tls,
+            upstream,
+            keystore,
+            providers,
+            defaults,
+            cache: cache::read(&cache),
+            log: log::read(&log),
+            limits: limits::read(&limits),
+            file: file.to_path_buf(),
+        }
+    }
+}

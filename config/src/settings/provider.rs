@@ -1,0 +1,281 @@
+//! `[provider.NAME]`: who holds KEKs. What a provider needs to be reached, not how it is reached.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::{
+    Position,
+    fields::{Fields, Found},
+    form::Form,
+    known::{Key, Kind, Need, Section, Shape, Support, Variant, Word},
+    reader::Reader,
+};
+
+/// One `[provider.NAME]`.
+#[derive(Clone, Debug)]
+pub enum Provider {
+    /// The built-in KMS: KEKs sealed under a root key in a file of mode 0600.
+    Local {
+        /// 32 random bytes, as `pgveil init` writes them.
+        root_key_file: PathBuf,
+        /// Where `root_key_file` stands.
+        at: Position,
+    },
+}
+
+const LATER: Support =
+    Support::Later("write `kind = \"local\"`; cloud and external key managers come later");
+
+/// A key of a kind that is not supported yet: the kind says so, once.
+const CHECKED: Support = Support::Since("0.1");
+
+pub(super) static SECTION: Section = Section {
+    name: "provider",
+    header: "[provider.NAME]",
+    shape: Shape::Named,
+    support: Support::Since("0.1"),
+    meaning: "A key manager that holds KEKs, under a name of your own. `[defaults]` names the one to use.",
+    keys: &[Key {
+        name: "kind",
+        kind: Kind::Variant(&VARIANTS),
+        need: Need::Required("\"local\""),
+        support: Support::Since("0.1"),
+        meaning: "What kind of key manager it is.",
+    }],
+    variants: &VARIANTS,
+    sections: &[],
+};
+
+static VARIANTS: [Variant; 6] = [
+    Variant {
+        word: Word {
+            word: "local",
+            support: Support::Since("0.1"),
+            meaning: "built in: KEKs sealed under a root key in a file",
+        },
+        keys: &[Key {
+            name: "root_key_file",
+            kind: Kind::File,
+            need: Need::Required("\"root.key\""),
+            support: Support::Since("0.1"),
+            meaning: "The root key, as `pgveil init` writes it. Its mode must be 0600. Who has it and the database can read everything; without it nothing can be read: keep a copy elsewhere.",
+        }],
+    },
+    Variant {
+        word: Word {
+            word: "aws-kms",
+            support: LATER,
+            meaning: "AWS Key Management Service",
+        },
+        keys: &[
+            required(
+                "region",
+                Form::Any,
+                "\"eu-central-1\"",
+                "The region of the keys.",
+            ),
+            optional(
+                "endpoint",
+                Form::Url,
+                "\"https://kms.eu-central-1.amazonaws.com\"",
+                "Another endpoint than the region's.",
+            ),
+            optional(
+                "role_arn",
+                Form::Any,
+                "\"arn:aws:iam::123456789012:role/pgveil\"",
+                "A role to assume.",
+            ),
+            optional(
+                "external_id",
+                Form::Any,
+                "\"pgveil\"",
+                "The external id that the role's trust policy asks for.",
+            ),
+            Key {
+                name: "replica_regions",
+                kind: Kind::Names("regions"),
+                need: Need::Optional("[\"eu-west-1\"]"),
+                support: CHECKED,
+                meaning: "Regions with replicas of multi-region keys, tried in this order when `region` cannot be reached.",
+            },
+        ],
+    },
+    Variant {
+        word: Word {
+            word: "gcp-kms",
+            support: LATER,
+            meaning: "Google Cloud KMS",
+        },
+        keys: &[
+            optional(
+                "endpoint",
+                Form::Url,
+                "\"https://cloudkms.googleapis.com\"",
+                "Another endpoint than Google's.",
+            ),
+            file(
+                "credentials_file",
+                "\"gcp.json\"",
+                "A service account's key. Without it, the environment's credentials.",
+            ),
+        ],
+    },
+    Variant {
+        word: Word {
+            word: "azure-key-vault",
+            support: LATER,
+            meaning: "Azure Key Vault or Managed HSM",
+        },
+        keys: &[
+            required(
+                "vault_url",
+                Form::Url,
+                "\"https://example.vault.azure.net\"",
+                "The vault.",
+            ),
+            optional(
+                "tenant_id",
+                Form::Any,
+                "\"00000000-0000-0000-0000-000000000000\"",
+                "The directory. Without it, a managed identity.",
+            ),
+            optional(
+                "client_id",
+                Form::Any,
+                "\"00000000-0000-0000-0000-000000000000\"",
+                "The application.",
+            ),
+            file(
+                "client_secret_file",
+                "\"azure.secret\"",
+                "The application's secret.",
+            ),
+        ],
+    },
+    Variant {
+        word: Word {
+            word: "vault-transit",
+            support: LATER,
+            meaning: "HashiCorp Vault or OpenBao, transit engine",
+        },
+        keys: &[
+            required(
+                "address",
+                Form::Url,
+                "\"https://vault.example.com:8200\"",
+                "The server.",
+            ),
+            optional(
+                "mount",
+                Form::Any,
+                "\"transit\"",
+                "Where the transit engine is mounted.",
+            ),
+            optional("namespace", Form::Any, "\"team\"", "The namespace."),
+            file(
+                "token_file",
+                "\"vault.token\"",
+                "A file that holds the token.",
+            ),
+            file(
+                "ca_file",
+                "\"vault-ca.crt\"",
+                "The roots to trust, PEM. Without it, the system's.",
+            ),
+        ],
+    },
+    Variant {
+        word: Word {
+            word: "rest",
+            support: LATER,
+            meaning: "any key manager that speaks the XKS Proxy API, version 1",
+        },
+        keys: &[
+            required(
+                "url",
+                Form::Url,
+                "\"https://xks.example.com/kms/xks/v1\"",
+                "The API's root.",
+            ),
+            required(
+                "access_key_id",
+                Form::Any,
+                "\"PGVEIL\"",
+                "The id that signs requests.",
+            ),
+            file(
+                "secret_access_key_file",
+                "\"xks.secret\"",
+                "A file that holds the key that signs requests.",
+            ),
+            file(
+                "ca_file",
+                "\"xks-ca.crt\"",
+                "The roots to trust, PEM. Without it, the system's.",
+            ),
+        ],
+    },
+];
+
+const fn required(
+    name: &'static str,
+    form: Form,
+    sample: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind: Kind::Text(form),
+        need: Need::Required(sample),
+        support: CHECKED,
+        meaning,
+    }
+}
+
+const fn optional(
+    name: &'static str,
+    form: Form,
+    sample: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind: Kind::Text(form),
+        need: Need::Optional(sample),
+        support: CHECKED,
+        meaning,
+    }
+}
+
+const fn file(name: &'static str, sample: &'static str, meaning: &'static str) -> Key {
+    Key {
+        name,
+        kind: Kind::File,
+        need: Need::Optional(sample),
+        support: CHECKED,
+        meaning,
+    }
+}
+
+pub(super) fn read_all(
+    reader: &mut Reader<'_>,
+    top: &Fields<'_, '_>,
+) -> BTreeMap<String, Provider> {
+    if top.named(SECTION.name).next().is_none() && !top.spoiled(SECTION.name) {
+        let cure =
+            "add `[provider.main]` with `kind = \"local\"` and `root_key_file = \"root.key\"`";
+        reader.report(0, "there is no [provider.NAME]", cure);
+    }
+    top.named(SECTION.name)
+        .map(|found| (found.name.clone(), read(reader, found)))
+        .collect()
+}
+
+/// Every kind but `local` has been refused by its word, so what is read here is one.
+fn read(reader: &mut Reader<'_>, found: &Found<'_, '_>) -> Provider {
+    let fields = reader.section(found);
+    Provider::Local {
+        root_key_file: fields.file("root_key_file").unwrap_or_default(),
+        at: reader.position(fields.value_at("root_key_file")),
+    }
+}

@@ -1,0 +1,160 @@
+//! `[upstream]`: where Postgres is, and how the leg to it is protected. Nothing is connected here.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    Position,
+    fields::Fields,
+    form::Form,
+    known::{Key, Kind, Need, Section, Shape, Support, Word},
+    reader::Reader,
+};
+
+/// Where Postgres is.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// HOST:PORT.
+    pub address: String,
+    /// How the leg to Postgres is protected; libpq's `sslmode` terms.
+    pub tls: TlsMode,
+    /// PEM bundle of trusted roots; absent: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long connecting may take, TLS included.
+    pub connect_timeout: Duration,
+    /// Where `[upstream]` stands.
+    pub at: Option<Position>,
+}
+
+/// libpq's `sslmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never TLS.
+    Disable,
+    /// TLS if the server offers it, unverified.
+    Prefer,
+    /// TLS always, unverified.
+    Require,
+    /// TLS, chain verified.
+    VerifyCa,
+    /// TLS, chain and host name verified.
+    VerifyFull,
+}
+
+impl TlsMode {
+    fn from_word(word: &str) -> Option<TlsMode> {
+        match word {
+            "disable" => Some(TlsMode::Disable),
+            "prefer" => Some(TlsMode::Prefer),
+            "require" => Some(TlsMode::Require),
+            "verify-ca" => Some(TlsMode::VerifyCa),
+            "verify-full" => Some(TlsMode::VerifyFull),
+            _ => None,
+        }
+    }
+
+    /// Whether the server's certificate is checked against trusted roots.
+    pub fn verifies(self) -> bool {
+        matches!(self, TlsMode::VerifyCa | TlsMode::VerifyFull)
+    }
+}
+
+/// The words of every key `tls`.
+pub(super) static TLS_MODES: [Word; 5] = [
+    Word {
+        word: "disable",
+        support: Support::Since("0.1"),
+        meaning: "never TLS",
+    },
+    Word {
+        word: "prefer",
+        support: Support::Since("0.1"),
+        meaning: "TLS if the server offers it; its certificate is not checked",
+    },
+    Word {
+        word: "require",
+        support: Support::Since("0.1"),
+        meaning: "TLS always; the certificate is not checked",
+    },
+    Word {
+        word: "verify-ca",
+        support: Support::Since("0.1"),
+        meaning: "TLS, and the certificate must come from a trusted root",
+    },
+    Word {
+        word: "verify-full",
+        support: Support::Since("0.1"),
+        meaning: "as `verify-ca`, and it must name the host",
+    },
+];
+
+pub(super) static SECTION: Section = Section {
+    name: "upstream",
+    header: "[upstream]",
+    shape: Shape::One,
+    support: Support::Since("0.1"),
+    meaning: "The Postgres server behind pgveil. Clients log in to it through pgveil with their own roles and passwords.",
+    keys: &[
+        Key {
+            name: "address",
+            kind: Kind::Text(Form::Address),
+            need: Need::Required("\"127.0.0.1:5432\""),
+            support: Support::Since("0.1"),
+            meaning: "Where Postgres listens.",
+        },
+        Key {
+            name: "tls",
+            kind: Kind::OneOf(&TLS_MODES),
+            need: Need::Default("\"prefer\""),
+            support: Support::Since("0.1"),
+            meaning: "TLS between pgveil and Postgres, in the terms of libpq's `sslmode`, with libpq's default. Across a network use `verify-full`.",
+        },
+        Key {
+            name: "ca_file",
+            kind: Kind::File,
+            need: Need::Optional("\"ca.crt\""),
+            support: Support::Since("0.1"),
+            meaning: "The roots that `verify-ca` and `verify-full` trust, PEM. Without it, the system's.",
+        },
+        Key {
+            name: "connect_timeout",
+            kind: Kind::Time {
+                min: Duration::from_millis(100),
+                max: Duration::from_mins(10),
+            },
+            need: Need::Default("\"10s\""),
+            support: Support::Since("0.1"),
+            meaning: "How long connecting to Postgres may take, TLS included.",
+        },
+    ],
+    variants: &[],
+    sections: &[],
+};
+
+pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Upstream {
+    let tls = tls(fields).unwrap_or(TlsMode::Prefer);
+    refuse_idle_ca_file(reader, fields, tls);
+    Upstream {
+        address: fields.text("address").unwrap_or_default(),
+        tls,
+        ca_file: fields.file("ca_file"),
+        connect_timeout: fields.time("connect_timeout"),
+        at: Some(reader.position(fields.at)),
+    }
+}
+
+/// The value of a key `tls`.
+pub(super) fn tls(fields: &Fields<'_, '_>) -> Option<TlsMode> {
+    fields.text("tls").as_deref().and_then(TlsMode::from_word)
+}
+
+/// Who names trusted roots expects that they are used.
+pub(super) fn refuse_idle_ca_file(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, tls: TlsMode) {
+    if fields.file("ca_file").is_some() && !tls.verifies() {
+        let message = format!(
+            "`ca_file`{} has no effect: this `tls` does not check certificates",
+            fields.place
+        );
+        let cure = "write `tls = \"verify-full\"`, or remove `ca_file`";
+        reader.report(fields.value_at("ca_file"), message, cure);
+    }
+}
