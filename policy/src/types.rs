@@ -1,0 +1,208 @@
+//! Logical types: what applications see of a protected column. Text and binary forms exactly as
+//! PostgreSQL 15's own input, output, send and receive functions. Knows no key, no statement and no clock.
+
+mod array;
+mod binary;
+mod boolean;
+mod bytea;
+mod calendar;
+mod convert;
+mod date;
+mod datetime;
+mod encoding;
+mod error;
+mod float;
+mod integer;
+mod json;
+mod jsonb;
+#[cfg(test)]
+mod known_answers;
+mod mask;
+mod name;
+mod numeric;
+#[cfg(test)]
+mod properties;
+mod settings;
+mod text;
+mod timestamp;
+mod uuid;
+mod zone;
+
+use std::{borrow::Cow, fmt};
+
+use zeroize::Zeroizing;
+
+pub use convert::{Conversion, Converted, convert};
+pub use error::{DamagedValue, InputError};
+pub use mask::mask;
+pub use name::UnknownType;
+pub use settings::FormatSettings;
+
+/// A plaintext value of some logical type in that type's binary (send) form. Not printable; zeroized on drop.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Value(Zeroizing<Vec<u8>>);
+
+impl Value {
+    /// Wraps bytes that are known to be a valid send form.
+    pub fn from_send_form(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+    /// The send form.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Value(..)")
+    }
+}
+
+/// A logical type with its modifiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogicalType {
+    /// `boolean`
+    Bool,
+    /// `smallint`
+    Int2,
+    /// `integer`
+    Int4,
+    /// `bigint`
+    Int8,
+    /// `real`
+    Float4,
+    /// `double precision`
+    Float8,
+    /// `numeric`, `numeric(p)`, `numeric(p,s)`: `Some((precision, scale))`
+    Numeric(Option<(u16, i16)>),
+    /// `text`
+    Text,
+    /// `varchar`, `varchar(n)`: n characters
+    Varchar(Option<u32>),
+    /// `char(n)`: n characters, blank-padded
+    Bpchar(Option<u32>),
+    /// `bytea`
+    Bytea,
+    /// `date`
+    Date,
+    /// `timestamp`, `timestamp(p)`
+    Timestamp(Option<u8>),
+    /// `timestamptz`, `timestamptz(p)`
+    Timestamptz(Option<u8>),
+    /// `uuid`
+    Uuid,
+    /// `json`
+    Json,
+    /// `jsonb`
+    Jsonb,
+}
+
+use LogicalType::*;
+
+impl LogicalType {
+    /// Reads a text form and applies the modifiers, as the input function does for a column of the type.
+    /// For an operand of a comparison, ask the type `without_modifiers`.
+    pub fn input(self, text: &[u8], settings: &FormatSettings) -> Result<Value, InputError> {
+        let text = encoding::utf8(text)?;
+        let bytes = match self {
+            Bool => boolean::input(text),
+            Int2 | Int4 | Int8 => integer::input(self, text),
+            Float4 | Float8 => float::input(self, text),
+            Numeric(modifiers) => numeric::input(text, modifiers),
+            Text | Varchar(_) | Bpchar(_) => text::assign(self, text),
+            Bytea => bytea::input(text),
+            Date => date::input(text, settings),
+            Timestamp(_) | Timestamptz(_) => timestamp::input(self, text, settings),
+            Uuid => uuid::input(text),
+            Json => json::input(text),
+            Jsonb => jsonb::input(text),
+        }?;
+        Ok(Value::from_send_form(bytes))
+    }
+
+    /// Reads a binary form and applies the modifiers, as the receive function does for a column of the type.
+    pub fn recv(self, bytes: &[u8], _settings: &FormatSettings) -> Result<Value, InputError> {
+        let bytes = match self {
+            Bool => boolean::recv(bytes),
+            Int2 | Int4 | Int8 => integer::recv(self, bytes),
+            Float4 | Float8 => float::recv(self, bytes),
+            Numeric(modifiers) => numeric::recv(bytes, modifiers),
+            Text | Varchar(_) | Bpchar(_) => text::assign(self, encoding::utf8(bytes)?),
+            Bytea => Ok(bytes.to_vec()),
+            Date => date::recv(bytes),
+            Timestamp(_) | Timestamptz(_) => timestamp::recv(self, bytes),
+            Uuid => uuid::recv(bytes),
+            Json => json::input(encoding::utf8(bytes)?),
+            Jsonb => jsonb::recv(bytes),
+        }?;
+        Ok(Value::from_send_form(bytes))
+    }
+
+    /// Appends the text form of a stored value (the send form) to `out`.
+    pub fn output(
+        self,
+        value: &[u8],
+        settings: &FormatSettings,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DamagedValue> {
+        match self {
+            Bool => boolean::output(value, out),
+            Int2 | Int4 | Int8 => integer::output(self, value, out),
+            Float4 | Float8 => float::output(self, value, settings.extra_float_digits, out),
+            Numeric(_) => numeric::output(value, out),
+            Text | Varchar(_) | Bpchar(_) | Json => {
+                out.extend_from_slice(text::read(value)?.as_bytes());
+                Ok(())
+            }
+            Bytea => {
+                bytea::output(value, settings.bytea_escape, out);
+                Ok(())
+            }
+            Date => date::output(value, out),
+            Timestamp(_) | Timestamptz(_) => timestamp::output(self, value, settings, out),
+            Uuid => uuid::output(value, out),
+            Jsonb => {
+                out.extend_from_slice(jsonb::read(value)?.as_bytes());
+                Ok(())
+            }
+        }
+    }
+
+    /// The form that is the same for all values that Postgres's `=` calls equal, and only for them: the input of
+    /// equality terms. Of a value that is not a send form, the bytes themselves.
+    pub fn canonical(self, value: &[u8]) -> Cow<'_, [u8]> {
+        match self {
+            Float4 | Float8 => float::canonical(self, value),
+            Numeric(_) => numeric::canonical(value),
+            Bpchar(_) => text::canonical(self, value),
+            Jsonb => jsonb::canonical(value),
+            _ => Cow::Borrowed(value),
+        }
+    }
+
+    /// Whether the canonical forms of both types are equal exactly if Postgres's `=` calls the values equal.
+    pub fn comparable_with(self, other: Self) -> bool {
+        let family = |kind: Self| match kind.without_modifiers() {
+            Varchar(_) => Text,
+            bare => bare,
+        };
+        self.supports_equality() && family(self) == family(other)
+    }
+
+    /// Whether Postgres has `=` for the type: not for json.
+    pub fn supports_equality(self) -> bool {
+        self != Json
+    }
+
+    /// The text of a value as a part of a scope path; only for types whose text form depends on no setting.
+    pub fn scope_text(self, value: &Value) -> Option<String> {
+        if !matches!(self, Text | Varchar(_) | Int2 | Int4 | Int8 | Uuid | Bool) {
+            return None;
+        }
+        let mut out = Vec::new();
+        self.output(value.as_bytes(), &FormatSettings::default(), &mut out)
+            .ok()?;
+        String::from_utf8(out).ok()
+    }
+}

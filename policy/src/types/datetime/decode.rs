@@ -1,0 +1,266 @@
+//! The meaning of a date's fields in their order, with what earlier fields have settled.
+
+use super::{
+    Fault, Given, Parsed,
+    abbreviations::{self, Abbreviation},
+    fields::{Field, Kind},
+    numbers::{displacement, field_integer, fraction, int, leading_integer},
+    words::{self, Word},
+};
+use crate::types::{
+    calendar::{self, SECOND},
+    settings::DateOrder,
+    zone::{Zone, lacks_rule},
+};
+
+/// What has been settled, one bit each.
+pub(super) type Mask = u32;
+pub(super) const RESERVED: Mask = 1 << 0;
+pub(super) const MONTH: Mask = 1 << 1;
+pub(super) const YEAR: Mask = 1 << 2;
+pub(super) const DAY: Mask = 1 << 3;
+pub(super) const ZONE: Mask = 1 << 5;
+pub(super) const SUMMER: Mask = 1 << 6;
+pub(super) const MERIDIEM: Mask = 1 << 9;
+pub(super) const TIME: Mask = 1 << 10;
+pub(super) const DAY_OF_YEAR: Mask = 1 << 15;
+pub(super) const WEEKDAY: Mask = 1 << 16;
+pub(super) const ERA: Mask = 1 << 18;
+pub(super) const DATE: Mask = YEAR | MONTH | DAY;
+
+/// Half of the day that an hour counts from.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Meridiem {
+    Am,
+    Pm,
+}
+
+/// What the fields have said so far.
+pub(super) struct Decoder {
+    pub(super) order: DateOrder,
+    pub(super) mask: Mask,
+    pub(super) year: i64,
+    pub(super) month: i64,
+    pub(super) day: i64,
+    pub(super) day_of_year: i64,
+    pub(super) hour: i64,
+    pub(super) minute: i64,
+    pub(super) second: i64,
+    pub(super) micros: i64,
+    pub(super) two_digit_year: bool,
+    pub(super) month_is_word: bool,
+    pub(super) before_christ: bool,
+    pub(super) meridiem: Option<Meridiem>,
+    pub(super) zone: Given,
+    /// The field before was `T`.
+    iso_time: bool,
+    /// A word that stands for the whole value.
+    pub(super) whole: Option<Word>,
+}
+
+pub(super) fn decode(fields: &[Field], order: DateOrder) -> Result<Parsed, Fault> {
+    let mut decoder = Decoder::new(order);
+    for (index, field) in fields.iter().enumerate() {
+        let next = fields.get(index + 1).map(|field| field.kind);
+        let Some(settled) = decoder.field(field, next)? else {
+            continue;
+        };
+        if settled & decoder.mask != 0 {
+            return Err(Fault::Format);
+        }
+        decoder.mask |= settled;
+    }
+    decoder.finish()
+}
+
+impl Decoder {
+    fn new(order: DateOrder) -> Self {
+        Self {
+            order,
+            mask: 0,
+            year: 0,
+            month: 0,
+            day: 0,
+            day_of_year: 0,
+            hour: 0,
+            minute: 0,
+            second: 0,
+            micros: 0,
+            two_digit_year: false,
+            month_is_word: false,
+            before_christ: false,
+            meridiem: None,
+            zone: Given::Nothing,
+            iso_time: false,
+            whole: None,
+        }
+    }
+
+    /// Takes a field in; says what it settles, `None` if it means nothing.
+    fn field(&mut self, field: &Field, next: Option<Kind>) -> Result<Option<Mask>, Fault> {
+        let text = field.text.as_str();
+        match field.kind {
+            Kind::Date => self.date_or_zone(text).map(Some),
+            Kind::Time => self.time(text).map(Some),
+            Kind::Zone => {
+                self.zone = Given::Offset(displacement(text)?);
+                Ok(Some(ZONE))
+            }
+            Kind::Number => self.number(text).map(Some),
+            Kind::Word => self.word(text, next),
+        }
+    }
+
+    /// After month and day this is a time run together with a zone (`040506-08`), or a zone's name.
+    fn date_or_zone(&mut self, text: &str) -> Result<Mask, Fault> {
+        if !self.iso_time && self.mask & (MONTH | DAY) != MONTH | DAY {
+            let mut mask = self.mask;
+            return self.date(text, &mut mask);
+        }
+        if !self.iso_time && !text.starts_with(|c: char| c.is_ascii_digit()) {
+            self.zone = match Zone::find(text) {
+                Some(zone) => Given::Named(zone),
+                None if lacks_rule(text) => {
+                    return Err(Fault::Unsupported(
+                        "a time zone without a rule for daylight saving",
+                    ));
+                }
+                None => return Err(Fault::UnknownZone(text.to_owned())),
+            };
+            return Ok(ZONE);
+        }
+        self.iso_time = false;
+        if self.mask & TIME != 0 {
+            return Err(Fault::Format);
+        }
+        let dash = text.find('-').ok_or(Fault::Format)?;
+        self.zone = Given::Offset(displacement(&text[dash..])?);
+        Ok(self.run_together(&text[..dash], self.mask)? | ZONE)
+    }
+
+    /// `hh:mm`, `hh:mm:ss`, `hh:mm:ss.fff`, `mm:ss.fff`.
+    fn time(&mut self, text: &str) -> Result<Mask, Fault> {
+        self.iso_time = false;
+        // The hour's range is looked at last.
+        let (hour, rest) = leading_integer(text);
+        let hour = hour.unwrap_or(0);
+        let (minute, rest) = field_integer(rest.strip_prefix(':').ok_or(Fault::Format)?)?;
+        let (hour, minute, second, rest) = if let Some(rest) = rest.strip_prefix(':') {
+            let (second, rest) = field_integer(rest)?;
+            (hour, minute, second, rest)
+        } else if rest.starts_with('.') {
+            (0, hour, minute, rest)
+        } else {
+            (hour, minute, 0, rest)
+        };
+        (self.hour, self.minute, self.second) = (hour, minute, second);
+        self.micros = if rest.is_empty() { 0 } else { fraction(rest)? };
+        let in_range = minute <= 59 && second <= 60 && hour <= 24;
+        if !in_range || self.time_of_day() > calendar::DAY {
+            return Err(Fault::Field);
+        }
+        Ok(TIME)
+    }
+
+    pub(super) fn time_of_day(&self) -> i64 {
+        ((self.hour * 60 + self.minute) * 60 + self.second) * SECOND + self.micros
+    }
+
+    fn number(&mut self, text: &str) -> Result<Mask, Fault> {
+        if self.iso_time {
+            self.iso_time = false;
+            self.whole = None;
+            int(leading_integer(text).0.unwrap_or(0))?;
+            return match self.run_together(text, self.mask | DATE)? {
+                TIME => Ok(TIME),
+                _ => Err(Fault::Format),
+            };
+        }
+        match text.find('.') {
+            Some(_) if self.mask & DATE == 0 => {
+                let mut mask = self.mask;
+                self.date(text, &mut mask)
+            }
+            Some(point) if point > 2 => self.run_together(text, self.mask),
+            _ if text.len() >= 6 && (self.mask & DATE == 0 || self.mask & TIME == 0) => {
+                self.run_together(text, self.mask)
+            }
+            _ => self.single_number(text, self.mask),
+        }
+    }
+
+    fn word(&mut self, text: &str, next: Option<Kind>) -> Result<Option<Mask>, Fault> {
+        match abbreviations::find(text) {
+            Some(Abbreviation::Fixed(offset, summer)) => {
+                self.zone = Given::Offset(offset);
+                return Ok(Some(if summer { ZONE | SUMMER } else { ZONE }));
+            }
+            Some(Abbreviation::Depends) => {
+                return Err(Fault::Unsupported("this time zone abbreviation"));
+            }
+            None => {}
+        }
+        let Some(word) = words::find(text) else {
+            // Perhaps a zone's name of letters only.
+            self.zone = Given::Named(Zone::find(text).ok_or(Fault::Format)?);
+            return Ok(Some(ZONE));
+        };
+        let settled = match word {
+            Word::Nothing => return Ok(None),
+            Word::Month(month) => self.month_word(month),
+            Word::Weekday => WEEKDAY,
+            Word::Am | Word::Pm => {
+                self.meridiem = Some(if word == Word::Am {
+                    Meridiem::Am
+                } else {
+                    Meridiem::Pm
+                });
+                MERIDIEM
+            }
+            Word::Ad | Word::Bc => {
+                self.before_christ = word == Word::Bc;
+                ERA
+            }
+            Word::IsoTime => {
+                let time_follows = matches!(next, Some(Kind::Number | Kind::Time | Kind::Date));
+                if self.mask & DATE != DATE || !time_follows {
+                    return Err(Fault::Format);
+                }
+                self.iso_time = true;
+                0
+            }
+            Word::Epoch | Word::Infinity | Word::MinusInfinity => {
+                self.whole = Some(word);
+                RESERVED
+            }
+            Word::Allballs => {
+                self.whole = None;
+                (self.hour, self.minute, self.second) = (0, 0, 0);
+                self.zone = Given::Offset(0);
+                TIME | ZONE
+            }
+            Word::Clock => {
+                return Err(Fault::Unsupported(
+                    "a date that depends on the current time",
+                ));
+            }
+            Word::SummerTime => return Err(Fault::Unsupported("the time zone modifier DST")),
+            Word::Label => return Err(Fault::Unsupported("a date with labelled fields")),
+        };
+        Ok(Some(settled))
+    }
+
+    /// A month's name: a number that was taken for the month was the day.
+    fn month_word(&mut self, month: i64) -> Mask {
+        let has_number = self.mask & MONTH != 0 && !self.month_is_word && self.mask & DAY == 0;
+        let settled = if has_number && (1..=31).contains(&self.month) {
+            self.day = self.month;
+            DAY
+        } else {
+            MONTH
+        };
+        self.month_is_word = true;
+        self.month = month;
+        settled
+    }
+}
