@@ -1,0 +1,162 @@
+//! What the live database holds, as far as names and types go. A value; `pgveil-jobs` reads it.
+
+use std::collections::HashMap;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+/// The catalog at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// All relations with columns, `pg_catalog` and `information_schema` included.
+    pub relations: Vec<Relation>,
+    /// `(schema, name)` to index in `relations`.
+    pub by_name: HashMap<(String, String), usize>,
+    /// Relation OID to index in `relations`.
+    pub by_oid: HashMap<u32, usize>,
+    /// Functions outside `pg_catalog`, `information_schema` and `pgveil`.
+    pub functions: Vec<Function>,
+    /// The database these were read from.
+    pub database: String,
+}
+
+impl Catalog {
+    /// Files the relations by name and OID.
+    pub fn new(relations: Vec<Relation>, functions: Vec<Function>, database: String) -> Self {
+        let by_name = |(at, relation): (usize, &Relation)| {
+            ((relation.schema.clone(), relation.name.clone()), at)
+        };
+        let by_oid = |(at, relation): (usize, &Relation)| (relation.oid, at);
+        Self {
+            by_name: relations.iter().enumerate().map(by_name).collect(),
+            by_oid: relations.iter().enumerate().map(by_oid).collect(),
+            relations,
+            functions,
+            database,
+        }
+    }
+
+    /// The relation of this schema and name, both spelt as the catalog spells them.
+    pub fn relation(&self, schema: &str, name: &str) -> Option<&Relation> {
+        let at = self.by_name.get(&(schema.to_owned(), name.to_owned()))?;
+        self.relations.get(*at)
+    }
+
+    /// The relation with this OID.
+    pub fn relation_by_oid(&self, oid: u32) -> Option<&Relation> {
+        self.relations.get(*self.by_oid.get(&oid)?)
+    }
+}
+
+impl Relation {
+    /// The column of this name, spelt as the catalog spells it.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The column with this attribute number.
+    pub fn attribute(&self, attnum: i16) -> Option<&Column> {
+        self.columns.iter().find(|column| column.attnum == attnum)
+    }
+}
+
+impl Column {
+    /// The bare name of the domain of schema `pgveil` that the column stands under, if it does:
+    /// then it holds sealed values.
+    pub fn sealed_domain(&self) -> Option<&str> {
+        if self.base_type_oid != BYTEA || self.type_oid == BYTEA {
+            return None;
+        }
+        let bare = self.type_name.strip_prefix("pgveil.")?;
+        // format_type quotes names that are keywords: pgveil."varchar".
+        let quoted = bare
+            .strip_prefix('"')
+            .and_then(|bare| bare.strip_suffix('"'));
+        Some(quoted.unwrap_or(bare))
+    }
+}
+
+/// `pg_type.oid` of bytea.
+const BYTEA: u32 = 17;
+
+/// A table, view, materialized view, foreign table, partitioned table or composite.
+#[derive(Clone, Debug)]
+pub struct Relation {
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// Schema name.
+    pub schema: String,
+    /// Relation name.
+    pub name: String,
+    /// `pg_class.relkind`: r, p, v, m, f.
+    pub kind: char,
+    /// Live columns by attribute number.
+    pub columns: Vec<Column>,
+    /// Unique and exclusion indexes and the primary key.
+    pub uniques: Vec<Unique>,
+    /// OIDs of relations that this view or materialized view reads (`pg_depend` over `pg_rewrite`), one step.
+    pub reads: Vec<u32>,
+    /// OIDs of functions that this relation's view definition or rules call (`pg_depend` over `pg_rewrite`).
+    pub calls: Vec<u32>,
+    /// OIDs of the direct parents (inheritance and partitioning).
+    pub parents: Vec<u32>,
+    /// OIDs of functions that this relation's triggers call.
+    pub trigger_functions: Vec<u32>,
+    /// Whether rewrite rules other than a view's own exist.
+    pub has_rules: bool,
+}
+
+/// A column.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// `pg_attribute.attnum`.
+    pub attnum: i16,
+    /// Name as the catalog spells it.
+    pub name: String,
+    /// Type OID; for a domain the domain's own.
+    pub type_oid: u32,
+    /// The base type's OID under domains.
+    pub base_type_oid: u32,
+    /// `format_type` text, for people.
+    pub type_name: String,
+    /// `pg_attribute.atttypmod`.
+    pub typmod: i32,
+    /// NOT NULL.
+    pub not_null: bool,
+    /// The default or generation expression, as `pg_get_expr` prints it.
+    pub default: Option<String>,
+    /// `pg_attribute.attgenerated` is not empty.
+    pub generated: bool,
+    /// `pg_attribute.attidentity` is not empty.
+    pub identity: bool,
+}
+
+/// A unique index.
+#[derive(Clone, Debug)]
+pub struct Unique {
+    /// Index name.
+    pub name: String,
+    /// Whether it is the primary key.
+    pub primary: bool,
+    /// Plain columns as attribute numbers; 0 for an expression.
+    pub attnums: Vec<i16>,
+    /// `pg_get_indexdef(index, n, true)` of every key.
+    pub keys: Vec<String>,
+    /// Whether it has a predicate.
+    pub partial: bool,
+}
+
+/// A function that is not the system's.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// `pg_proc.oid`.
+    pub oid: u32,
+    /// Schema name.
+    pub schema: String,
+    /// Name.
+    pub name: String,
+    /// The body, as text (`prosrc`, or the SQL-standard body printed).
+    pub body: String,
+    /// OID of the relation whose row type it returns, if it does.
+    pub returns_relation: Option<u32>,
+}

@@ -1,0 +1,174 @@
+//! The answer of the analysis: what to change in a statement's text, its parameters and its results.
+//!
+//! A plan holds no key and no sealed value; it is made once per statement text, session view and
+//! ruleset version, and executed many times. Literals it carries are zeroized when it goes.
+
+use std::ops::Range;
+
+use crate::types::{LogicalType, Value};
+
+/// The row of `pgveil.columns` a value was sealed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ColumnId(pub u32);
+
+/// What to do with one statement text (in the simple protocol it may hold several statements).
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Changes to the text, ascending and not overlapping. Byte offsets into the client's text.
+    pub edits: Vec<Edit>,
+    /// Sealed values and search terms to make at each execution.
+    pub slots: Vec<Slot>,
+    /// Parameters of the statement as sent upstream, in its order: `$1` is the first.
+    /// Empty in the simple protocol.
+    pub server_params: Vec<ServerParam>,
+    /// What the client sees of its own parameters, in its order.
+    pub client_params: Vec<ClientParam>,
+    /// One per statement of the text, in order (an empty statement has none).
+    pub statements: Vec<StatementPlan>,
+    /// Why, for `EXPLAIN (PGVEIL)` and `pgveil explain`; sentences that name columns, never literals.
+    pub notes: Vec<String>,
+}
+
+/// Replace `range` of the client's text.
+#[derive(Debug)]
+pub struct Edit {
+    /// Bytes to replace; empty for an insertion.
+    pub range: Range<usize>,
+    /// What stands there instead.
+    pub with: Replacement,
+}
+
+/// What an edit puts in.
+#[derive(Debug)]
+pub enum Replacement {
+    /// Fixed text.
+    Text(String),
+    /// `slots[n]`: in the simple protocol `'\x...'::bytea` (or `NULL`), in the extended one `$k`,
+    /// where `k - 1` is the slot's place in `server_params`.
+    Slot(usize),
+    /// A plain client parameter whose number changed: `$k` of that server parameter.
+    Param(usize),
+}
+
+/// A sealed value or a search term that takes the place of a literal or a parameter.
+#[derive(Debug)]
+pub struct Slot {
+    /// What to make.
+    pub make: Make,
+    /// From what.
+    pub operand: Operand,
+    /// For which column.
+    pub column: ColumnId,
+    /// With which scope's keys.
+    pub scope: Vec<ScopePart>,
+}
+
+/// What a slot makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Make {
+    /// A sealed value: `bytea`. A parameter is converted to the column's type by assignment.
+    Seal,
+    /// An equality term: `bytea` of 16 bytes. A parameter is converted to the column's type without modifiers by
+    /// comparison; where no value can equal it, the term is the empty `bytea`, which equals none.
+    EqualityTerm,
+    /// An array of equality terms, from an array operand (`= ANY($1)`): `bytea[]`.
+    EqualityTerms,
+}
+
+/// Where a plaintext comes from.
+#[derive(Debug)]
+pub enum Operand {
+    /// A literal of the statement, already validated and converted to the column's type. `None` is NULL.
+    Literal(Option<Value>),
+    /// The elements of an array literal; `None` is NULL.
+    Array(Vec<Option<Value>>),
+    /// A client parameter (from 0), to be decoded as `client_params[n]` says and converted as the slot's `Make` says.
+    Param(usize),
+}
+
+/// One part of a scope template, resolved as far as the statement allows. The parts' texts are concatenated,
+/// what comes from a row or a session percent-encoded (`template::encode`).
+#[derive(Debug)]
+pub enum ScopePart {
+    /// Fixed text of the template (`tenant:`), verbatim.
+    Text(String),
+    /// A value of the row: literal or parameter, of the given type; its text form is the part.
+    Row(Operand, LogicalType),
+    /// `{session.NAME}`: the Postgres setting `pgveil.NAME`.
+    Session(String),
+}
+
+/// A parameter of the statement that goes upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerParam {
+    /// The client's parameter (from 0), unchanged.
+    Client(usize),
+    /// `slots[n]`, always `bytea` (or `bytea[]`), bound in binary format.
+    Slot(usize),
+}
+
+/// What the client sees of one of its parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientParam {
+    /// What the server says of the server parameter with this index (from 0), if any.
+    Server(usize),
+    /// The logical type; `Array` for the operand of `= ANY($n)`. The value arrives in this type, or in the
+    /// type that the client declared in Parse.
+    Logical(LogicalType),
+    /// An array of the logical type.
+    Array(LogicalType),
+    /// The value arrives in another type than the column's (by a cast, by declaration, or because Postgres compares
+    /// `varchar` as `text`), and is converted as the slot's `Make` says.
+    Converted {
+        /// What the client sends.
+        from: LogicalType,
+    },
+}
+
+/// One statement of the text.
+#[derive(Debug)]
+pub struct StatementPlan {
+    /// Byte range in the client's text, without the `;`.
+    pub range: Range<usize>,
+    /// What it returns.
+    pub output: Output,
+    /// Refused: everything from this statement on must not reach the server.
+    pub refused: Option<crate::Refusal>,
+}
+
+/// What a statement returns.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// The analysis did not look (nothing protected is named): judge fields by OID and envelope header only.
+    Unknown,
+    /// No rows.
+    None,
+    /// Exactly these columns.
+    Fields(Vec<Field>),
+}
+
+/// One result column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Field {
+    /// Not protected.
+    Plain,
+    /// Sealed values of these columns, shown in this type.
+    Sealed {
+        /// What the client sees (OID, size, typmod).
+        shown: LogicalType,
+        /// The one column that Postgres would report the field for, even where the rewritten statement hides it
+        /// from the server (a GROUP BY column becomes an aggregate).
+        origin: Option<ColumnId>,
+        /// Columns the value can have come from. Values name their own column; it must be of the same logical type.
+        columns: Vec<ColumnId>,
+    },
+}
+
+impl Plan {
+    /// Whether the text needs no change at all.
+    pub fn is_identity(&self) -> bool {
+        self.edits.is_empty()
+            && self.slots.is_empty()
+            && self.statements.iter().all(|s| s.refused.is_none())
+    }
+}

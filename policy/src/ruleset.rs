@@ -1,0 +1,315 @@
+//! The policy compiled against a catalog: what the analysis asks. Immutable; a change makes a new one.
+
+//! It decides nothing about statements.
+
+mod column;
+mod compile;
+mod dependents;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod group;
+mod history;
+mod nearest;
+mod table;
+#[cfg(test)]
+mod tests;
+mod unique;
+pub(crate) mod words;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use pgveil_config::{Diagnostic, Mask, PolicyFile, SearchKey};
+
+use crate::{
+    Refusal,
+    catalog::{Catalog, Relation},
+    plan::ColumnId,
+    scan::Scanner,
+    template::ScopeTemplate,
+    types::LogicalType,
+};
+
+pub use dependents::Dependents;
+
+/// One row of `pgveil.columns`: what a column id has meant since it was made. Never reused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredColumn {
+    /// The id in sealed values.
+    pub id: ColumnId,
+    /// Schema, table and column when it was last seen.
+    pub schema: String,
+    /// Table.
+    pub table: String,
+    /// Column.
+    pub column: String,
+    /// The logical type its values were sealed as, modifiers included, as text.
+    pub logical_type: String,
+    /// Whether values carry equality terms.
+    pub equality: bool,
+    /// Whether terms are made with the shared key.
+    pub shared_key: bool,
+    /// The equality group, if any.
+    pub equality_group: Option<String>,
+    /// The scope template, verbatim, under which its terms were made; `None` where that was not recorded.
+    pub scope: Option<String>,
+}
+
+/// A protected column.
+#[derive(Clone, Debug)]
+pub struct Protected {
+    /// Its id.
+    pub id: ColumnId,
+    /// Table OID.
+    pub table_oid: u32,
+    /// Attribute number.
+    pub attnum: i16,
+    /// Schema, table, column.
+    pub schema: String,
+    /// Table.
+    pub table: String,
+    /// Column.
+    pub name: String,
+    /// What applications see.
+    pub logical: LogicalType,
+    /// Has equality terms.
+    pub equality: bool,
+    /// Which index key.
+    pub search_key: SearchKey,
+    /// Columns with equal context and key have comparable terms.
+    pub context: TermContext,
+    /// The scope of its values.
+    pub scope: ScopeTemplate,
+    /// Roles that see plaintext; `None`: all.
+    pub reveal: Option<Vec<String>>,
+    /// What the others see.
+    pub mask: Mask,
+    /// The column itself is gone (`table_oid` and `attnum` are 0), but values that it sealed may have been moved.
+    /// Where the policy does not name it any more, nobody may see them.
+    pub retired: bool,
+}
+
+impl Protected {
+    /// `schema.table.column`, for people.
+    pub fn display_name(&self) -> String {
+        format!("{}.{}.{}", self.schema, self.table, self.name)
+    }
+}
+
+/// A column that the policy or the catalog calls protected and that cannot be used yet: every statement that names
+/// its table is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingColumn {
+    /// Schema.
+    pub schema: String,
+    /// Table.
+    pub table: String,
+    /// Column.
+    pub column: String,
+    /// Table OID.
+    pub table_oid: u32,
+    /// Attribute number.
+    pub attnum: i16,
+    /// The policy's type; `None` when the policy does not name the column.
+    pub logical: Option<LogicalType>,
+    /// Why.
+    pub state: Pending,
+}
+
+/// What is missing before a column is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// It holds plaintext: its type is not the domain `pgveil.<type>`.
+    NotConverted,
+    /// It stands under the domain, but has no id in `pgveil.columns`.
+    NotRegistered,
+    /// It stands under the domain without id, and the policy does not name it (a copy of a table, made directly).
+    NotInPolicy,
+}
+
+/// What an equality term is bound to besides the plaintext (docs/sealed-value.md).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TermContext {
+    /// Only this column.
+    Column(ColumnId),
+    /// All columns of an equality group.
+    Group(String),
+}
+
+/// The compiled policy.
+#[derive(Debug)]
+pub struct Ruleset {
+    /// Counts up with every new ruleset of the process; part of cache keys.
+    pub version: u64,
+    /// The catalog it was compiled against.
+    pub catalog: Arc<Catalog>,
+    /// All protected columns, retired ones that values may still name included.
+    pub columns: HashMap<ColumnId, Arc<Protected>>,
+    /// `(table OID, attnum)` of protected columns.
+    pub by_attribute: HashMap<(u32, i16), Arc<Protected>>,
+    /// Columns that `pgveil apply` has to convert first, by table.
+    pub pending: Vec<PendingColumn>,
+    /// What reads protected or pending relations without naming them in the statement.
+    pub dependents: Dependents,
+    /// By table OID, in the order of attribute numbers.
+    tables: HashMap<u32, Vec<Arc<Protected>>>,
+    /// See `names`.
+    names: BTreeSet<String>,
+    scanner: Scanner,
+}
+
+impl Ruleset {
+    /// Compiles the policy against the catalog and the history of its columns (every row that `pgveil.columns` ever
+    /// had: values that a retired column sealed may have been moved). All or nothing: every finding at
+    /// once, in the order of the file. Columns that are not yet converted are no finding, but `pending`.
+    pub fn compile(
+        policy: &PolicyFile,
+        catalog: Arc<Catalog>,
+        registered: &[RegisteredColumn],
+        version: u64,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let compiled = compile::compile(policy, &catalog, registered)?;
+        Ok(Self::assemble(compiled, catalog, version))
+    }
+
+    fn assemble(compiled: compile::Compiled, catalog: Arc<Catalog>, version: u64) -> Self {
+        let compile::Compiled { columns, pending } = compiled;
+        let mut tables: HashMap<u32, Vec<Arc<Protected>>> = HashMap::new();
+        for column in columns.iter().filter(|column| !column.retired) {
+            let of_table = tables.entry(column.table_oid).or_default();
+            of_table.push(Arc::clone(column));
+        }
+        for of_table in tables.values_mut() {
+            of_table.sort_by_key(|column| column.attnum);
+        }
+        let mut roots: BTreeSet<u32> = tables.keys().copied().collect();
+        roots.extend(pending.iter().map(|column| column.table_oid));
+        let dependents = Dependents::find(&catalog, &roots, &BTreeSet::new());
+        let names = dependents.names(&catalog, &roots);
+        let scanner = Scanner::new(&names, &catalog);
+        let by_attribute = columns
+            .iter()
+            .filter(|column| !column.retired)
+            .map(|column| ((column.table_oid, column.attnum), Arc::clone(column)))
+            .collect();
+        Self {
+            version,
+            catalog,
+            columns: columns
+                .into_iter()
+                .map(|column| (column.id, column))
+                .collect(),
+            by_attribute,
+            pending,
+            dependents,
+            tables,
+            names,
+            scanner,
+        }
+    }
+
+    /// What column a sealed value names.
+    pub fn column(&self, id: ColumnId) -> Option<&Arc<Protected>> {
+        self.columns.get(&id)
+    }
+
+    /// The protected column at a table OID and attribute number, as RowDescription gives them.
+    pub fn attribute(&self, table_oid: u32, attnum: i16) -> Option<&Arc<Protected>> {
+        self.by_attribute.get(&(table_oid, attnum))
+    }
+
+    /// The relation of this schema and name, both spelt as the catalog spells them.
+    pub fn relation(&self, schema: &str, name: &str) -> Option<&Relation> {
+        self.catalog.relation(schema, name)
+    }
+
+    /// The protected columns of a table, in the order of the table.
+    pub fn protected_columns(&self, table_oid: u32) -> &[Arc<Protected>] {
+        self.tables.get(&table_oid).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a relation has protected or pending columns itself.
+    pub fn is_protected_relation(&self, oid: u32) -> bool {
+        self.tables.contains_key(&oid) || self.is_pending_table(oid)
+    }
+
+    /// Whether a relation is no protected one, but reads one (a view, a child or parent of a table).
+    pub fn is_dependent_relation(&self, oid: u32) -> bool {
+        self.dependents.relations.contains(&oid)
+    }
+
+    /// Whether a function of this bare name, in any schema, may read something protected.
+    pub fn is_dependent_function(&self, name: &str) -> bool {
+        self.dependents.function_names.contains(name)
+    }
+
+    /// Whether writing to a relation runs a function that may read something protected (a trigger, a default, a rule).
+    pub fn has_dependent_writes(&self, oid: u32) -> bool {
+        self.dependents.written.contains(&oid)
+    }
+
+    /// Tables with protected columns, by schema and name. Pending ones are not among them.
+    pub fn protected_tables(&self) -> Vec<&Relation> {
+        let tables = self.tables.keys();
+        self.sorted(tables.copied().collect())
+    }
+
+    /// Tables with pending columns, by schema and name: statements that name them are refused.
+    pub fn pending_tables(&self) -> Vec<&Relation> {
+        self.sorted(self.pending.iter().map(|column| column.table_oid).collect())
+    }
+
+    fn sorted(&self, oids: BTreeSet<u32>) -> Vec<&Relation> {
+        let mut relations: Vec<&Relation> = oids
+            .into_iter()
+            .filter_map(|oid| self.catalog.relation_by_oid(oid))
+            .collect();
+        relations.sort_by_key(|relation| (&relation.schema, &relation.name));
+        relations
+    }
+
+    /// Whether the table has a pending column.
+    pub fn is_pending_table(&self, oid: u32) -> bool {
+        self.pending.iter().any(|column| column.table_oid == oid)
+    }
+
+    /// The refusal of any statement that names this table, if it has a pending column.
+    pub fn refuse_pending(&self, table_oid: u32) -> Option<Refusal> {
+        let column = self
+            .pending
+            .iter()
+            .find(|column| column.table_oid == table_oid)?;
+        let name = format!("column {:?} of table {:?}", column.column, column.table);
+        Some(match column.state {
+            Pending::NotConverted => Refusal::unsupported(
+                "column-not-converted",
+                format!("{name} is not encrypted yet"),
+            )
+            .detail("The policy protects it, but it still holds plaintext.")
+            .hint("Run `pgveil apply`."),
+            Pending::NotRegistered => Refusal::unsupported(
+                "column-not-converted",
+                format!("{name} is not registered yet"),
+            )
+            .detail("Its type is a domain of schema pgveil, but pgveil.columns does not know it.")
+            .hint("Run `pgveil apply`."),
+            Pending::NotInPolicy => Refusal::unsupported(
+                "column-not-in-policy",
+                format!("{name} is not in the policy"),
+            )
+            .detail("Its type is a domain of schema pgveil: it can only hold sealed values.")
+            .hint("Name the column in policy.toml and run `pgveil apply`, or drop it."),
+        })
+    }
+
+    /// The bare names that make a statement protected: protected and pending tables, and their dependents.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    pub(crate) fn scanner(&self) -> &Scanner {
+        &self.scanner
+    }
+}

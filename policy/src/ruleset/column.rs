@@ -1,0 +1,254 @@
+//! Checks of one `[table.column.NAME]` entry: the column that it names, its type, and what is asked of it.
+
+use pgveil_config::{ColumnRule, Mask, SearchKey, TableRule};
+
+use super::{Pending, PendingColumn, compile::Findings, nearest::did_you_mean, words::Words};
+use crate::{
+    catalog::{Column, Relation},
+    template::ScopeTemplate,
+    types::LogicalType,
+};
+
+/// An entry whose names are all known.
+pub(super) struct Resolved<'a> {
+    pub(super) rule: &'a ColumnRule,
+    pub(super) relation: &'a Relation,
+    pub(super) column: &'a Column,
+    pub(super) logical: LogicalType,
+    pub(super) scope: ScopeTemplate,
+    /// The template as written.
+    pub(super) scope_text: &'a str,
+}
+
+impl<'a> Resolved<'a> {
+    /// Schema, table, column.
+    pub(super) fn key(&self) -> (&'a str, &'a str, &'a str) {
+        (
+            &self.relation.schema,
+            &self.relation.name,
+            &self.column.name,
+        )
+    }
+
+    pub(super) fn display_name(&self) -> String {
+        let (schema, table, column) = self.key();
+        format!("{schema}.{table}.{column}")
+    }
+
+    /// Whether the column stands under a domain of pgveil.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.column.sealed_domain().is_some()
+    }
+
+    /// Whether rows of one table can have terms that do not match although the values are equal.
+    pub(super) fn has_terms_by_row(&self) -> bool {
+        self.rule.search.equality
+            && self.rule.search_key == SearchKey::Scope
+            && !self.scope.columns().is_empty()
+    }
+
+    pub(super) fn pending(&self, state: Pending) -> PendingColumn {
+        let (schema, table, column) = self.key();
+        PendingColumn {
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+            column: column.to_owned(),
+            table_oid: self.relation.oid,
+            attnum: self.column.attnum,
+            logical: Some(self.logical),
+            state,
+        }
+    }
+}
+
+/// Looks up the column and its type, and checks what is asked of it. `None` when nothing more can be said, a bad
+/// scope template included.
+pub(super) fn resolve<'a>(
+    table: &'a TableRule,
+    rule: &'a ColumnRule,
+    relation: &'a Relation,
+    scope: Option<&ScopeTemplate>,
+    findings: &mut Findings,
+) -> Option<Resolved<'a>> {
+    let table_name = format!("{}.{}", relation.schema, relation.name);
+    let Some(column) = relation.column(&rule.name) else {
+        let near = did_you_mean(&rule.name, relation.columns.iter().map(|c| c.name.as_str()));
+        findings.add(
+            &rule.at,
+            format!("{table_name} has no column {}{near}", rule.name),
+            "correct the name (it is spelt as the catalog spells it, case included), or create the column first",
+        );
+        return None;
+    };
+    let logical = logical_type(rule, findings);
+    check_default(relation, column, rule, findings);
+    let logical = logical?;
+    check_type(&table_name, column, rule, logical, findings);
+    check_search(&table_name, rule, logical, scope, findings);
+    check_mask(&table_name, rule, logical, findings);
+    Some(Resolved {
+        rule,
+        relation,
+        column,
+        logical,
+        scope: scope?.clone(),
+        scope_text: &table.scope,
+    })
+}
+
+fn logical_type(rule: &ColumnRule, findings: &mut Findings) -> Option<LogicalType> {
+    match LogicalType::parse(&rule.logical_type) {
+        Ok(logical) => Some(logical),
+        Err(unknown) => {
+            let near = unknown
+                .nearest
+                .map(|name| format!("; did you mean `{name}`?"));
+            let near = near.unwrap_or_default();
+            findings.add(
+                &rule.type_at,
+                format!("{:?} is not a type that pgveil can protect{near}", rule.logical_type),
+                "bool, int2, int4, int8, float4, float8, numeric(p,s), text, varchar(n), bpchar(n), bytea, date, \
+                 timestamp, timestamptz, uuid, json and jsonb are supported",
+            );
+            None
+        }
+    }
+}
+
+/// The column as it is now must already show what the policy says that applications see.
+fn check_type(
+    table: &str,
+    column: &Column,
+    rule: &ColumnRule,
+    logical: LogicalType,
+    findings: &mut Findings,
+) {
+    let name = format!("{table}.{}", column.name);
+    if let Some(domain) = column.sealed_domain() {
+        if domain != logical.domain() {
+            findings.add(
+                &rule.type_at,
+                format!("{name} is sealed as {domain}, but the policy says {logical}"),
+                format!(
+                    "write type = {domain:?} with the modifiers it had; another type comes with rewrap (not supported yet)"
+                ),
+            );
+        }
+        return;
+    }
+    match LogicalType::from_oid(column.type_oid, column.typmod) {
+        Some(found) if found == logical => {}
+        Some(found) => findings.add(
+            &rule.type_at,
+            format!("{name} is {found}, but the policy says {logical}"),
+            format!("write type = \"{found}\", or change the column first (ALTER TABLE ... ALTER COLUMN ... TYPE)"),
+        ),
+        None => findings.add(
+            &rule.type_at,
+            format!("{name} is of type {}, which pgveil cannot protect yet", column.type_name),
+            "leave the column unprotected for now, or change its type first",
+        ),
+    }
+}
+
+/// What the server would compute by itself cannot be sealed.
+fn check_default(relation: &Relation, column: &Column, rule: &ColumnRule, findings: &mut Findings) {
+    let name = format!("{}.{}.{}", relation.schema, relation.name, column.name);
+    let mut add = |what: &str, cure: &str| findings.add(&rule.at, format!("{name} {what}"), cure);
+    if column.generated {
+        add(
+            "is a generated column: the server computes it, so it cannot be sealed",
+            "protect the columns that it is computed from, and drop it",
+        );
+    } else if column.identity {
+        add(
+            "is an identity column: the server computes it, so it cannot be sealed",
+            "leave it unprotected, or drop the identity (ALTER COLUMN ... DROP IDENTITY)",
+        );
+    } else if column
+        .default
+        .as_deref()
+        .is_some_and(|default| !is_null(default))
+    {
+        add(
+            "has a default: the server would store it in plaintext",
+            "drop it (ALTER COLUMN ... DROP DEFAULT) and let the application write the value",
+        );
+    }
+    let computed = relation
+        .columns
+        .iter()
+        .filter(|other| other.generated && other.attnum != column.attnum);
+    for other in computed {
+        let expression = other.default.as_deref().unwrap_or_default();
+        if Words::of(expression).mentions(&column.name) {
+            add(
+                &format!(
+                    "is read by the generated column {}, which cannot be computed from a sealed value",
+                    other.name
+                ),
+                "drop the generated column and let the application compute it",
+            );
+        }
+    }
+}
+
+/// `NULL::text`, as pg_get_expr prints DEFAULT NULL.
+fn is_null(default: &str) -> bool {
+    let rest = default
+        .get(..4)
+        .filter(|word| word.eq_ignore_ascii_case("null"));
+    rest.is_some() && (default.len() == 4 || default[4..].starts_with("::"))
+}
+
+fn check_search(
+    table: &str,
+    rule: &ColumnRule,
+    logical: LogicalType,
+    scope: Option<&ScopeTemplate>,
+    findings: &mut Findings,
+) {
+    let name = format!("{table}.{}", rule.name);
+    if !rule.search.equality {
+        if let Some(group) = &rule.equality_group {
+            findings.add(
+                &rule.at,
+                format!("{name} is in equality group {group:?}, but has no equality search"),
+                "add search = [\"equality\"], or remove `equality_group`",
+            );
+        }
+        return;
+    }
+    if !logical.supports_equality() {
+        findings.add(
+            &rule.at,
+            format!("{name} asks for equality search, but Postgres has no `=` for {logical}"),
+            "remove \"equality\" from `search`, or use jsonb",
+        );
+    }
+    let by_session = scope.is_some_and(|scope| !scope.sessions().is_empty());
+    if by_session && rule.search_key == SearchKey::Scope {
+        findings.add(
+            &rule.at,
+            format!(
+                "{name} asks for equality search under a scope of the session: a statement sees rows of every \
+                 scope, but search terms would match in the session's own only"
+            ),
+            "add search_key = \"shared\", or read the scope from a column of the row",
+        );
+    }
+}
+
+fn check_mask(table: &str, rule: &ColumnRule, logical: LogicalType, findings: &mut Findings) {
+    let is_text = matches!(
+        logical,
+        LogicalType::Text | LogicalType::Varchar(_) | LogicalType::Bpchar(_)
+    );
+    if rule.mask != Mask::Null && !is_text {
+        findings.add(
+            &rule.at,
+            format!("{table}.{} has a mask of characters, but is {logical}", rule.name),
+            "remove `mask` (other roles then see NULL): only text, varchar and bpchar can be masked",
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! Joins a policy, a catalog and the history of its columns. The single checks stand beside this file.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use pgveil_config::{Diagnostic, PolicyFile, Position};
+
+use super::{
+    Pending, PendingColumn, Protected, RegisteredColumn, TermContext,
+    column::{self, Resolved},
+    group, history, table, unique,
+};
+use crate::catalog::Catalog;
+
+/// What a policy without findings amounts to.
+pub(super) struct Compiled {
+    pub(super) columns: Vec<Arc<Protected>>,
+    pub(super) pending: Vec<PendingColumn>,
+}
+
+/// Everything found wrong so far.
+#[derive(Default)]
+pub(super) struct Findings(Vec<Diagnostic>);
+
+impl Findings {
+    /// Adds a finding: what is wrong, in a sentence without a full stop, and the cure.
+    pub(super) fn add(
+        &mut self,
+        at: &Position,
+        message: impl Into<String>,
+        cure: impl Into<String>,
+    ) {
+        self.0.push(Diagnostic {
+            at: Some(at.clone()),
+            message: message.into(),
+            cure: cure.into(),
+        });
+    }
+
+    /// Adds a finding about no line of the policy.
+    pub(super) fn add_unplaced(&mut self, message: impl Into<String>, cure: impl Into<String>) {
+        self.0.push(Diagnostic {
+            at: None,
+            message: message.into(),
+            cure: cure.into(),
+        });
+    }
+
+    fn sorted(mut self) -> Vec<Diagnostic> {
+        let place = |at: &Position| (at.line, at.column);
+        // What concerns no line comes last.
+        self.0.sort_by_key(|finding| {
+            (
+                finding.at.is_none(),
+                finding.at.as_ref().map_or((0, 0), place),
+            )
+        });
+        self.0
+    }
+}
+
+pub(super) fn compile(
+    policy: &PolicyFile,
+    catalog: &Catalog,
+    registered: &[RegisteredColumn],
+) -> Result<Compiled, Vec<Diagnostic>> {
+    let mut findings = Findings::default();
+    let resolved = resolve(policy, catalog, &mut findings);
+    group::check(&resolved, &mut findings);
+    let current = history::current(registered);
+    let mut compiled = Compiled {
+        columns: Vec::new(),
+        pending: Vec::new(),
+    };
+    for column in &resolved {
+        let past = current.get(&column.key()).copied();
+        let state = match (column.is_sealed(), past) {
+            (false, _) => Some(Pending::NotConverted),
+            (true, None) => Some(Pending::NotRegistered),
+            (true, Some(past)) => {
+                history::check(column, past, &mut findings);
+                compiled
+                    .columns
+                    .push(Arc::new(protected(column, past, false)));
+                None
+            }
+        };
+        compiled
+            .pending
+            .extend(state.map(|state| column.pending(state)));
+    }
+    history::check_omitted(policy, catalog, &current, &mut findings);
+    compiled
+        .pending
+        .extend(unmanaged(policy, catalog, &current));
+    add_retired(&mut compiled, &resolved, registered);
+    if findings.0.is_empty() {
+        Ok(compiled)
+    } else {
+        Err(findings.sorted())
+    }
+}
+
+/// Looks up every name of the policy.
+fn resolve<'a>(
+    policy: &'a PolicyFile,
+    catalog: &'a Catalog,
+    findings: &mut Findings,
+) -> Vec<Resolved<'a>> {
+    let mut resolved = Vec::new();
+    let mut seen = HashSet::new();
+    for rule in &policy.tables {
+        if !seen.insert((&rule.schema, &rule.name)) {
+            findings.add(
+                &rule.at,
+                format!("{}.{} has an entry already", rule.schema, rule.name),
+                "put its columns into one [[table]] entry",
+            );
+            continue;
+        }
+        let Some(relation) = table::check(rule, catalog, findings) else {
+            continue;
+        };
+        let scope = table::scope(rule, relation, findings);
+        let of_table = rule
+            .columns
+            .iter()
+            .filter_map(|column| column::resolve(rule, column, relation, scope.as_ref(), findings));
+        let of_table: Vec<Resolved<'a>> = of_table.collect();
+        for column in &of_table {
+            unique::check(column, findings);
+        }
+        resolved.extend(of_table);
+    }
+    resolved
+}
+
+fn protected(column: &Resolved<'_>, past: &RegisteredColumn, retired: bool) -> Protected {
+    let group = column.rule.equality_group.clone();
+    Protected {
+        id: past.id,
+        table_oid: if retired { 0 } else { column.relation.oid },
+        attnum: if retired { 0 } else { column.column.attnum },
+        schema: column.relation.schema.clone(),
+        table: column.relation.name.clone(),
+        name: column.column.name.clone(),
+        logical: column.logical,
+        equality: column.rule.search.equality,
+        search_key: column.rule.search_key,
+        context: group.map_or(TermContext::Column(past.id), TermContext::Group),
+        scope: column.scope.clone(),
+        reveal: column.rule.reveal.clone(),
+        mask: column.rule.mask,
+        retired,
+    }
+}
+
+/// Columns under a domain of pgveil that neither the policy nor the registry knows.
+fn unmanaged(
+    policy: &PolicyFile,
+    catalog: &Catalog,
+    current: &HashMap<(&str, &str, &str), &RegisteredColumn>,
+) -> Vec<PendingColumn> {
+    let named: HashSet<(&str, &str, &str)> = policy.tables.iter().flat_map(names_of).collect();
+    let tables = catalog
+        .relations
+        .iter()
+        .filter(|r| matches!(r.kind, 'r' | 'p' | 'f'));
+    let columns = tables.flat_map(|relation| relation.columns.iter().map(move |c| (relation, c)));
+    columns
+        .filter(|(_, column)| column.sealed_domain().is_some())
+        .filter(|(relation, column)| {
+            let key = (
+                relation.schema.as_str(),
+                relation.name.as_str(),
+                column.name.as_str(),
+            );
+            !named.contains(&key) && !current.contains_key(&key)
+        })
+        .map(|(relation, column)| PendingColumn {
+            schema: relation.schema.clone(),
+            table: relation.name.clone(),
+            column: column.name.clone(),
+            table_oid: relation.oid,
+            attnum: column.attnum,
+            logical: None,
+            state: Pending::NotInPolicy,
+        })
+        .collect()
+}
+
+pub(super) fn names_of(
+    rule: &pgveil_config::TableRule,
+) -> impl Iterator<Item = (&str, &str, &str)> {
+    let columns = rule.columns.iter();
+    columns.map(|column| {
+        (
+            rule.schema.as_str(),
+            rule.name.as_str(),
+            column.name.as_str(),
+        )
+    })
+}
+
+/// Ids whose column is gone, or was made anew under a new id: values that they sealed may live on elsewhere.
+fn add_retired(
+    compiled: &mut Compiled,
+    resolved: &[Resolved<'_>],
+    registered: &[RegisteredColumn],
+) {
+    let known: HashSet<_> = compiled.columns.iter().map(|column| column.id).collect();
+    for past in registered.iter().filter(|past| !known.contains(&past.id)) {
+        let successor = resolved
+            .iter()
+            .find(|column| column.key() == history::key(past));
+        compiled
+            .columns
+            .extend(history::retired(past, successor).map(Arc::new));
+    }
+}

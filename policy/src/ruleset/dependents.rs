@@ -1,0 +1,189 @@
+//! Who reads protected relations without the statement saying so: views, functions, children, triggers.
+//! Functions are judged by the words of their bodies, so this errs towards "reads".
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::words::Words;
+use crate::catalog::{Catalog, Relation};
+
+/// What depends on a set of relations, transitively. The relations themselves are not among it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dependents {
+    /// OIDs of relations that read them: views, materialized views, children and parents.
+    pub relations: BTreeSet<u32>,
+    /// OIDs of functions that may read them.
+    pub functions: BTreeSet<u32>,
+    /// Bare names of those functions.
+    pub function_names: BTreeSet<String>,
+    /// OIDs of relations of which a write runs such a function: a trigger, a default, a rule.
+    pub written: BTreeSet<u32>,
+}
+
+impl Dependents {
+    /// Finds what depends on these relations and functions. Root functions are among the result.
+    pub(crate) fn find(
+        catalog: &Catalog,
+        relations: &BTreeSet<u32>,
+        functions: &BTreeSet<u32>,
+    ) -> Self {
+        if relations.is_empty() && functions.is_empty() {
+            return Self::default();
+        }
+        let bodies: Vec<Words> = catalog
+            .functions
+            .iter()
+            .map(|f| Words::of(&f.body))
+            .collect();
+        let mut reached = Reached {
+            relations: relations.clone(),
+            functions: functions.clone(),
+            written: BTreeSet::new(),
+        };
+        let mut known = Names::default();
+        loop {
+            let fresh = reached.fresh_names(catalog, &mut known);
+            let before = reached.len();
+            reached.add_functions(catalog, &bodies, &fresh);
+            reached.add_relations(catalog);
+            reached.add_written(catalog);
+            if before == reached.len() {
+                return reached.finish(catalog, relations);
+            }
+        }
+    }
+
+    /// The bare names of `roots` and of everything here.
+    pub(crate) fn names(&self, catalog: &Catalog, roots: &BTreeSet<u32>) -> BTreeSet<String> {
+        let relations = roots.iter().chain(&self.relations).chain(&self.written);
+        relations
+            .filter_map(|oid| catalog.relation_by_oid(*oid))
+            .map(|relation| relation.name.clone())
+            .chain(self.function_names.iter().cloned())
+            .collect()
+    }
+}
+
+/// OIDs reached so far, roots included.
+struct Reached {
+    relations: BTreeSet<u32>,
+    functions: BTreeSet<u32>,
+    written: BTreeSet<u32>,
+}
+
+/// Bare names: what reads when it is named, and what reads when it is written to.
+#[derive(Default)]
+struct Names<'a> {
+    read: HashSet<&'a str>,
+    written: HashSet<&'a str>,
+}
+
+impl Reached {
+    fn len(&self) -> usize {
+        self.relations.len() + self.functions.len() + self.written.len()
+    }
+
+    /// Names of what was reached since the last time.
+    fn fresh_names<'a>(&self, catalog: &'a Catalog, known: &mut Names<'a>) -> Names<'a> {
+        let mut fresh = Names::default();
+        for relation in &catalog.relations {
+            let name = relation.name.as_str();
+            if self.relations.contains(&relation.oid) && known.read.insert(name) {
+                fresh.read.insert(name);
+            }
+            if self.written.contains(&relation.oid) && known.written.insert(name) {
+                fresh.written.insert(name);
+            }
+        }
+        let functions = catalog.functions.iter();
+        for function in functions.filter(|function| self.functions.contains(&function.oid)) {
+            if known.read.insert(&function.name) {
+                fresh.read.insert(&function.name);
+            }
+        }
+        fresh
+    }
+
+    fn add_functions(&mut self, catalog: &Catalog, bodies: &[Words], fresh: &Names<'_>) {
+        for (function, body) in catalog.functions.iter().zip(bodies) {
+            let mentions = |names: &HashSet<&str>| names.iter().any(|name| body.mentions(name));
+            let returns = |oid| self.relations.contains(&oid);
+            if function.returns_relation.is_some_and(returns)
+                || mentions(&fresh.read)
+                || (body.may_write() && mentions(&fresh.written))
+            {
+                self.functions.insert(function.oid);
+            }
+        }
+    }
+
+    fn add_relations(&mut self, catalog: &Catalog) {
+        // A parent shows the rows of its children.
+        let reached = catalog
+            .relations
+            .iter()
+            .filter(|r| self.relations.contains(&r.oid));
+        let parents: BTreeSet<u32> = reached.flat_map(|r| r.parents.iter().copied()).collect();
+        for relation in &catalog.relations {
+            let reaches = |oids: &[u32]| oids.iter().any(|oid| self.relations.contains(oid));
+            if parents.contains(&relation.oid)
+                || reaches(&relation.reads)
+                || reaches(&relation.parents)
+                || (is_view(relation) && self.calls(&relation.calls))
+            {
+                self.relations.insert(relation.oid);
+            }
+        }
+    }
+
+    fn add_written(&mut self, catalog: &Catalog) {
+        let reached = catalog
+            .functions
+            .iter()
+            .filter(|f| self.functions.contains(&f.oid));
+        let names: BTreeSet<&str> = reached.map(|f| f.name.as_str()).collect();
+        for relation in &catalog.relations {
+            let reads = || relation.reads.iter().any(|oid| self.written.contains(oid));
+            if self.calls(&relation.trigger_functions)
+                || self.calls(&relation.calls)
+                || (is_view(relation) || relation.has_rules) && reads()
+                || default_mentions(relation, &names)
+            {
+                self.written.insert(relation.oid);
+            }
+        }
+    }
+
+    fn calls(&self, oids: &[u32]) -> bool {
+        oids.iter().any(|oid| self.functions.contains(oid))
+    }
+
+    fn finish(self, catalog: &Catalog, roots: &BTreeSet<u32>) -> Dependents {
+        let functions = catalog
+            .functions
+            .iter()
+            .filter(|f| self.functions.contains(&f.oid));
+        Dependents {
+            function_names: functions.map(|f| f.name.clone()).collect(),
+            relations: self.relations.difference(roots).copied().collect(),
+            functions: self.functions,
+            written: self.written,
+        }
+    }
+}
+
+fn is_view(relation: &Relation) -> bool {
+    matches!(relation.kind, 'v' | 'm')
+}
+
+fn default_mentions(relation: &Relation, names: &BTreeSet<&str>) -> bool {
+    if names.is_empty() {
+        return false;
+    }
+    let defaults = relation
+        .columns
+        .iter()
+        .filter_map(|column| column.default.as_deref());
+    defaults
+        .map(Words::of)
+        .any(|words| names.iter().any(|name| words.mentions(name)))
+}

@@ -1,0 +1,182 @@
+//! What stored values were sealed as, against what the policy says now. Nothing can be un-protected by omission.
+
+use std::collections::HashMap;
+
+use pgveil_config::{Mask, PolicyFile, SearchKey};
+
+use super::{
+    Protected, RegisteredColumn, TermContext,
+    column::Resolved,
+    compile::{Findings, names_of},
+};
+use crate::{catalog::Catalog, template::ScopeTemplate, types::LogicalType};
+
+/// Schema, table, column.
+pub(super) type Key<'a> = (&'a str, &'a str, &'a str);
+
+pub(super) fn key(past: &RegisteredColumn) -> Key<'_> {
+    (&past.schema, &past.table, &past.column)
+}
+
+/// The newest registration of each name: ids only grow.
+pub(super) fn current(registered: &[RegisteredColumn]) -> HashMap<Key<'_>, &RegisteredColumn> {
+    let mut current: HashMap<Key<'_>, &RegisteredColumn> = HashMap::new();
+    for past in registered {
+        let newest = current.entry(key(past)).or_insert(past);
+        if past.id > newest.id {
+            *newest = past;
+        }
+    }
+    current
+}
+
+/// Whether new values would be like those the column holds.
+pub(super) fn check(column: &Resolved<'_>, past: &RegisteredColumn, findings: &mut Findings) {
+    let later = "; changing it comes with rewrap (not supported yet)";
+    let name = column.display_name();
+    let rule = column.rule;
+    match LogicalType::parse(&past.logical_type) {
+        Ok(sealed) if sealed == column.logical => {}
+        // The domain in the catalog differs too, and that has been said.
+        _ if column.column.sealed_domain() != Some(column.logical.domain()) => {}
+        _ => findings.add(
+            &rule.type_at,
+            format!(
+                "{name} holds values sealed as {}, but the policy says {}",
+                past.logical_type, column.logical
+            ),
+            format!("write type = {:?}{later}", past.logical_type),
+        ),
+    }
+    let mut add = |what: String, cure: &str| {
+        findings.add(&rule.at, format!("{name} {what}"), format!("{cure}{later}"));
+    };
+    match (past.equality, rule.search.equality) {
+        (true, false) => {
+            return add(
+                "holds values with equality terms, but the policy asks for none".into(),
+                "write search = [\"equality\"]",
+            );
+        }
+        (false, true) => {
+            return add(
+                "holds values without equality terms, but the policy asks for them".into(),
+                "remove \"equality\" from `search`",
+            );
+        }
+        (false, false) => return,
+        (true, true) => {}
+    }
+    let shared = rule.search_key == SearchKey::Shared;
+    if past.shared_key != shared {
+        let was = if past.shared_key { "shared" } else { "scope" };
+        add(
+            format!(
+                "holds equality terms made with search_key = {was:?}, but the policy says otherwise"
+            ),
+            &format!("write search_key = {was:?}"),
+        );
+    }
+    if past.equality_group != rule.equality_group {
+        let (was, cure) = match &past.equality_group {
+            Some(group) => (
+                format!("of group {group:?}"),
+                format!("write equality_group = {group:?}"),
+            ),
+            None => (
+                "of no group".to_owned(),
+                "remove `equality_group`".to_owned(),
+            ),
+        };
+        add(
+            format!("holds equality terms {was}, but the policy says otherwise"),
+            &cure,
+        );
+    }
+    if let Some(scope) = past.scope.as_ref().filter(|_| !shared)
+        && ScopeTemplate::parse(scope).as_ref() != Ok(&column.scope)
+    {
+        findings.add(
+            &rule.at,
+            format!(
+                "{name} holds equality terms of scope {scope:?}, but the policy says {:?}",
+                column.scope_text
+            ),
+            format!("write scope = {scope:?}{later}"),
+        );
+    }
+}
+
+/// Registered columns that still stand under a domain of pgveil although the policy does not name them.
+pub(super) fn check_omitted(
+    policy: &PolicyFile,
+    catalog: &Catalog,
+    current: &HashMap<Key<'_>, &RegisteredColumn>,
+    findings: &mut Findings,
+) {
+    let named: Vec<Key<'_>> = policy.tables.iter().flat_map(names_of).collect();
+    let mut omitted: Vec<&RegisteredColumn> = current
+        .values()
+        .copied()
+        .filter(|past| !named.contains(&key(past)))
+        .filter(|past| {
+            let relation = catalog.relation(&past.schema, &past.table);
+            let column = relation.and_then(|relation| relation.column(&past.column));
+            column.is_some_and(|column| column.sealed_domain().is_some())
+        })
+        .collect();
+    omitted.sort_by_key(|past| past.id);
+    for past in omitted {
+        let name = format!("{}.{}.{}", past.schema, past.table, past.column);
+        let message = format!("{name} holds sealed values, but the policy no longer names it");
+        let cure = format!(
+            "put [table.column.{:?}] with type = {:?} back under table {}.{} (decrypting a column is not supported yet), \
+             or drop the column",
+            past.column, past.logical_type, past.schema, past.table
+        );
+        let entry = policy
+            .tables
+            .iter()
+            .find(|rule| (rule.schema.as_str(), rule.name.as_str()) == (&past.schema, &past.table));
+        match entry {
+            Some(rule) => findings.add(&rule.at, message, cure),
+            None => findings.add_unplaced(message, cure),
+        }
+    }
+}
+
+/// What is known of an id whose column is gone. If the policy names a column of the same name, that column's
+/// rights hold for it; otherwise nobody has any.
+pub(super) fn retired(
+    past: &RegisteredColumn,
+    successor: Option<&Resolved<'_>>,
+) -> Option<Protected> {
+    let logical = LogicalType::parse(&past.logical_type).ok()?;
+    let scope = past.scope.as_deref().unwrap_or("platform");
+    let group = past.equality_group.clone();
+    Some(Protected {
+        id: past.id,
+        table_oid: 0,
+        attnum: 0,
+        schema: past.schema.clone(),
+        table: past.table.clone(),
+        name: past.column.clone(),
+        logical,
+        equality: past.equality,
+        search_key: if past.shared_key {
+            SearchKey::Shared
+        } else {
+            SearchKey::Scope
+        },
+        context: group.map_or(TermContext::Column(past.id), TermContext::Group),
+        scope: ScopeTemplate::parse(scope).ok()?,
+        reveal: match successor {
+            Some(successor) => successor.rule.reveal.clone(),
+            None => Some(Vec::new()),
+        },
+        mask: successor
+            .filter(|successor| successor.logical.domain() == logical.domain())
+            .map_or(Mask::Null, |successor| successor.rule.mask),
+        retired: true,
+    })
+}

@@ -1,0 +1,192 @@
+//! Checks of one `[[table]]` entry: the relation that it names, and its scope template.
+
+use pgveil_config::TableRule;
+
+use super::{compile::Findings, nearest::did_you_mean};
+use crate::{
+    catalog::{Catalog, Column, Relation},
+    template::ScopeTemplate,
+};
+
+/// Schemas that hold no application's tables.
+const SYSTEM_SCHEMAS: [&str; 3] = ["pg_catalog", "information_schema", "pgveil"];
+
+/// Types whose text form depends on no setting: bool, int8, int2, int4, text, varchar, uuid.
+const SCOPE_TYPES: [u32; 7] = [16, 20, 21, 23, 25, 1043, 2950];
+
+/// The ordinary table that an entry names, if its columns can be protected.
+pub(super) fn check<'a>(
+    rule: &TableRule,
+    catalog: &'a Catalog,
+    findings: &mut Findings,
+) -> Option<&'a Relation> {
+    let name = format!("{}.{}", rule.schema, rule.name);
+    if let Some(other) = rule
+        .database
+        .as_ref()
+        .filter(|other| **other != catalog.database)
+    {
+        findings.add(
+            &rule.at,
+            format!(
+                "{name} is in database {other}, and pgveil protects {} only: other databases are not supported yet",
+                catalog.database
+            ),
+            "remove the entry, or its `database`",
+        );
+        return None;
+    }
+    let relation = find(rule, catalog, &name, findings)?;
+    if let Some((what, cure)) = unsupported(relation, catalog) {
+        findings.add(&rule.at, format!("{name} {what}"), cure);
+        return None;
+    }
+    Some(relation)
+}
+
+fn find<'a>(
+    rule: &TableRule,
+    catalog: &'a Catalog,
+    name: &str,
+    findings: &mut Findings,
+) -> Option<&'a Relation> {
+    let found = catalog.relation(&rule.schema, &rule.name);
+    if found.is_some() {
+        return found;
+    }
+    let users = || {
+        let relations = catalog.relations.iter();
+        relations.filter(|relation| !SYSTEM_SCHEMAS.contains(&relation.schema.as_str()))
+    };
+    let database = &catalog.database;
+    if users().all(|relation| relation.schema != rule.schema) {
+        let near = did_you_mean(
+            &rule.schema,
+            users().map(|relation| relation.schema.as_str()),
+        );
+        findings.add(
+            &rule.at,
+            format!("database {database} has no table in a schema {}{near}", rule.schema),
+            "correct the name (it is spelt as the catalog spells it, case included), or create the table first",
+        );
+        return None;
+    }
+    let names: Vec<String> = users()
+        .map(|relation| format!("{}.{}", relation.schema, relation.name))
+        .collect();
+    let near = did_you_mean(name, names.iter().map(String::as_str));
+    findings.add(
+        &rule.at,
+        format!("database {database} has no table {name}{near}"),
+        "correct the name (it is spelt as the catalog spells it, case included), or create the table first",
+    );
+    None
+}
+
+/// What about a relation rules out protected columns, and the cure.
+fn unsupported(relation: &Relation, catalog: &Catalog) -> Option<(&'static str, &'static str)> {
+    let has_children = || {
+        catalog
+            .relations
+            .iter()
+            .any(|r| r.parents.contains(&relation.oid))
+    };
+    if SYSTEM_SCHEMAS.contains(&relation.schema.as_str()) {
+        return Some(("belongs to the system", "name a table of the application"));
+    }
+    match relation.kind {
+        'r' => {}
+        'p' => {
+            return Some((
+                "is a partitioned table: not supported yet",
+                "leave its columns unprotected for now",
+            ));
+        }
+        'v' | 'm' => return Some(("is a view", "name the table that it reads")),
+        'f' => {
+            return Some((
+                "is a foreign table",
+                "protect the column where its rows are stored",
+            ));
+        }
+        _ => return Some(("is not a table", "name a table")),
+    }
+    if !relation.parents.is_empty() || has_children() {
+        return Some((
+            "inherits or is inherited from: not supported yet",
+            "leave its columns unprotected for now",
+        ));
+    }
+    if relation.has_rules {
+        return Some((
+            "has rewrite rules, which pgveil cannot follow: not supported yet",
+            "replace the rules by triggers (DROP RULE)",
+        ));
+    }
+    None
+}
+
+/// The entry's scope template, if all that it names can be read from a row.
+pub(super) fn scope(
+    rule: &TableRule,
+    relation: &Relation,
+    findings: &mut Findings,
+) -> Option<ScopeTemplate> {
+    let template = match ScopeTemplate::parse(&rule.scope) {
+        Ok(template) => template,
+        Err(error) => {
+            findings.add(
+                &rule.scope_at,
+                format!("scope {:?}, at character {}: {error}", rule.scope, error.at + 1),
+                "write `platform`, or `tenant:T` with an optional `/project:P` and an optional `/env:E`",
+            );
+            return None;
+        }
+    };
+    let mut is_good = true;
+    for name in template.columns() {
+        if let Some((what, cure)) = bad_scope_column(rule, relation, name) {
+            findings.add(&rule.scope_at, what, cure);
+            is_good = false;
+        }
+    }
+    is_good.then_some(template)
+}
+
+/// Why the scope cannot be read from this column, and the cure.
+fn bad_scope_column(rule: &TableRule, relation: &Relation, name: &str) -> Option<(String, String)> {
+    let table = format!("{}.{}", relation.schema, relation.name);
+    let Some(column) = relation.column(name) else {
+        let near = did_you_mean(name, relation.columns.iter().map(|c| c.name.as_str()));
+        let what = format!("the scope reads column {name}, which {table} does not have{near}");
+        return Some((
+            what,
+            "name a column of the table, or write a fixed scope".into(),
+        ));
+    };
+    if column.sealed_domain().is_some() || rule.columns.iter().any(|c| c.name == name) {
+        let what = format!("the scope reads column {name}, which is protected itself");
+        let cure = "name a plain column: the scope must be known before a value can be opened";
+        return Some((what, cure.into()));
+    }
+    if column.generated {
+        let what = format!("the scope reads column {name}, which the server generates");
+        let cure = "name a column that the application writes: the scope must be known before the row is written";
+        return Some((what, cure.into()));
+    }
+    if !is_scope_type(column) {
+        let what = format!(
+            "the scope reads column {name} of type {}, whose text depends on settings or casts",
+            column.type_name
+        );
+        let cure =
+            "name a column of type text, varchar, smallint, integer, bigint, uuid or boolean";
+        return Some((what, cure.into()));
+    }
+    None
+}
+
+/// Not a domain either: its modifiers and checks are not in the column.
+fn is_scope_type(column: &Column) -> bool {
+    SCOPE_TYPES.contains(&column.type_oid)
+}

@@ -1,0 +1,462 @@
+//! Tables of policies and what compiling them finds.
+
+use std::sync::Arc;
+
+use super::{
+    Pending, RegisteredColumn, Ruleset, TermContext,
+    fixture::{policy, registered, ruleset},
+};
+use crate::{catalog::fixture::catalog, plan::ColumnId};
+
+const PEOPLE: &str = "public.people(id int4 pk, email pgveil.text, ssn pgveil.\"varchar\", tenant_id int4, note text)";
+
+/// The findings as `line: message`, cures apart.
+fn findings(catalog_text: &str, policy_text: &str) -> Vec<String> {
+    let policy = policy(policy_text);
+    findings_with(catalog_text, policy_text, &registered(&policy))
+}
+
+fn findings_with(catalog_text: &str, policy_text: &str, past: &[RegisteredColumn]) -> Vec<String> {
+    let catalog = Arc::new(catalog(catalog_text));
+    let found = Ruleset::compile(&policy(policy_text), catalog, past, 1);
+    let found = found.err().unwrap_or_default();
+    assert!(found.iter().all(|finding| !finding.cure.is_empty()));
+    let line = |at: &Option<pgveil_config::Position>| at.as_ref().map_or(0, |at| at.line);
+    found
+        .iter()
+        .map(|f| format!("{}: {}", line(&f.at), f.message))
+        .collect()
+}
+
+#[track_caller]
+fn finds(catalog_text: &str, policy_text: &str, expected: &str) {
+    let found = findings(catalog_text, policy_text);
+    assert!(
+        found.len() == 1 && found[0].contains(expected),
+        "expected one finding {expected:?}, found {found:#?}"
+    );
+}
+
+#[test]
+fn compiles_converted_columns() {
+    let rules = ruleset(
+        PEOPLE,
+        "table public.people scope tenant:{tenant_id}
+           email text equality group=emails
+           ssn varchar(11) reveal=support keep_last=4",
+    );
+    let people = rules.relation("public", "people").unwrap().oid;
+    let email = rules.attribute(people, 2).unwrap();
+    assert_eq!((email.id, email.name.as_str()), (ColumnId(1), "email"));
+    assert_eq!(email.context, TermContext::Group("emails".into()));
+    assert_eq!(email.scope.columns(), ["tenant_id"]);
+    let ssn = rules.column(ColumnId(2)).unwrap();
+    assert_eq!(ssn.logical.sql_name(), "character varying(11)");
+    assert_eq!(ssn.context, TermContext::Column(ColumnId(2)));
+    assert_eq!(rules.protected_columns(people).len(), 2);
+    assert!(rules.attribute(people, 1).is_none());
+    assert!(rules.is_protected_relation(people) && !rules.is_pending_table(people));
+    assert_eq!(rules.protected_tables().len(), 1);
+    assert!(rules.refuse_pending(people).is_none());
+}
+
+#[test]
+fn suggests_the_nearest_name() {
+    let policy = "table public.poeple scope platform\n email text";
+    finds(
+        PEOPLE,
+        policy,
+        "1: database app has no table public.poeple; did you mean `public.people`?",
+    );
+    let policy = "table pubic.people scope platform\n email text";
+    finds(
+        PEOPLE,
+        policy,
+        "no table in a schema pubic; did you mean `public`?",
+    );
+    let policy = "table public.people scope platform\n emial text\n email text\n ssn varchar(11)";
+    finds(
+        PEOPLE,
+        policy,
+        "2: public.people has no column emial; did you mean `email`?",
+    );
+    let policy = "table public.people scope platform\n email texd\n ssn varchar(11)";
+    finds(
+        PEOPLE,
+        policy,
+        "\"texd\" is not a type that pgveil can protect; did you mean `text`?",
+    );
+    let policy = "table public.people scope tenant:{tenent_id}\n email text\n ssn varchar(11)";
+    finds(
+        PEOPLE,
+        policy,
+        "reads column tenent_id, which public.people does not have; did you mean `tenant_id`?",
+    );
+}
+
+#[test]
+fn reports_everything_at_once_in_the_order_of_the_file() {
+    let policy = "table public.people scope platform\n note json equality\n nobody text\ntable a.b scope platform\n x text";
+    let found = findings("public.people(note json)", policy);
+    let lines: Vec<&str> = found.iter().filter_map(|f| f.split(':').next()).collect();
+    assert_eq!(lines, ["2", "3", "4"], "{found:#?}");
+}
+
+#[test]
+fn refuses_relations_that_it_cannot_protect() {
+    let plain =
+        |prefix: &str, suffix: &str| format!("{prefix}public.t(a text){suffix}\npublic.u(a text)");
+    let policy = "table public.t scope platform\n a text";
+    finds(&plain("view ", ""), policy, "public.t is a view");
+    finds(
+        &plain("partitioned ", ""),
+        policy,
+        "is a partitioned table: not supported yet",
+    );
+    finds(&plain("foreign ", ""), policy, "is a foreign table");
+    finds(
+        &plain("", " inherits public.u"),
+        policy,
+        "inherits or is inherited",
+    );
+    finds(&plain("", " rules"), policy, "has rewrite rules");
+    finds(
+        "public.t(a text)\npublic.u(a text) inherits public.t",
+        policy,
+        "inherits or is inherited",
+    );
+    let policy = "table public.t database other scope platform\n a text";
+    finds(&plain("", ""), policy, "is in database other");
+    let policy = "table public.t scope platform\n a text\ntable public.t scope platform\n a text";
+    finds(&plain("", ""), policy, "3: public.t has an entry already");
+}
+
+#[test]
+fn refuses_scopes_that_no_row_can_tell() {
+    for (column, scope, expected) in [
+        ("a text", "tenant:{a}", "which is protected itself"),
+        (
+            "b date",
+            "tenant:{b}",
+            "column b of type date, whose text depends",
+        ),
+        ("b numeric", "tenant:{b}", "of type numeric"),
+        (
+            "b int4 generated (1)",
+            "tenant:{b}",
+            "which the server generates",
+        ),
+        (
+            "b int4",
+            "tenant:",
+            "scope \"tenant:\", at character 8: `tenant:` has no name",
+        ),
+    ] {
+        let catalog = format!("public.t(a text, {column})").replace("(a text, a text)", "(a text)");
+        finds(
+            &catalog,
+            &format!("table public.t scope {scope}\n a text"),
+            expected,
+        );
+    }
+    let nullable = "table public.t scope tenant:{b}\n a text";
+    assert_eq!(findings("public.t(a text, b uuid)", nullable), [""; 0]);
+}
+
+#[test]
+fn refuses_columns_that_the_server_computes() {
+    let policy = "table public.t scope platform\n a text";
+    finds(
+        "public.t(a text default 'x'::text)",
+        policy,
+        "has a default",
+    );
+    finds(
+        "public.t(a text generated upper(b), b text)",
+        policy,
+        "is a generated column",
+    );
+    finds(
+        "public.t(a text, b text generated upper(a))",
+        policy,
+        "is read by the generated column b",
+    );
+    finds(
+        "public.t(a int4 identity)",
+        "table public.t scope platform\n a int4",
+        "is an identity column",
+    );
+    assert_eq!(
+        findings("public.t(a text default NULL::text)", policy),
+        [""; 0]
+    );
+}
+
+#[test]
+fn refuses_types_that_differ_from_the_catalog() {
+    let policy = "table public.t scope platform\n a varchar(11)";
+    finds(
+        "public.t(a varchar(20))",
+        policy,
+        "is character varying(20), but the policy says character varying(11)",
+    );
+    finds(
+        "public.t(a point)",
+        policy,
+        "of type point, which pgveil cannot protect yet",
+    );
+    finds(
+        "public.t(a pgveil.text)",
+        policy,
+        "is sealed as text, but the policy says character varying(11)",
+    );
+    assert_eq!(findings("public.t(a pgveil.\"varchar\")", policy), [""; 0]);
+}
+
+#[test]
+fn refuses_searches_and_masks_without_meaning() {
+    for (column, scope, expected) in [
+        (
+            "a json equality",
+            "platform",
+            "Postgres has no `=` for json",
+        ),
+        (
+            "a int4 keep_last=2",
+            "platform",
+            "has a mask of characters, but is integer",
+        ),
+        (
+            "a text group=g",
+            "platform",
+            "is in equality group \"g\", but has no equality search",
+        ),
+        (
+            "a text equality",
+            "tenant:{session.t}",
+            "equality search under a scope of the session",
+        ),
+    ] {
+        let logical = column.split(' ').nth(1).unwrap();
+        let policy = format!("table public.t scope {scope}\n {column}");
+        finds(&format!("public.t(a {logical})"), &policy, expected);
+    }
+    let shared = "table public.t scope tenant:{session.t}\n a text equality shared";
+    assert_eq!(findings("public.t(a text)", shared), [""; 0]);
+}
+
+#[test]
+fn refuses_equality_groups_with_unlike_members() {
+    let catalog = "public.t(a text, b varchar(5), c text, d varchar(9))";
+    let policy = |a: &str, b: &str| format!("table public.t scope platform\n {a}\n {b}");
+    finds(
+        catalog,
+        &policy("a text equality group=g", "b varchar(5) equality group=g"),
+        "3: public.t.a and public.t.b",
+    );
+    finds(
+        catalog,
+        &policy("a text equality group=g", "c text equality shared group=g"),
+        "`search_key` differs",
+    );
+    let fine = policy(
+        "b varchar(5) equality group=g",
+        "d varchar(9) equality group=g",
+    );
+    assert_eq!(findings(catalog, &fine), [""; 0]);
+}
+
+#[test]
+fn refuses_unique_indexes_that_would_not_hold() {
+    let by_row = "table public.t scope tenant:{o}\n a text equality";
+    let fixed = "table public.t scope platform\n a text equality";
+    let plain = |keys: &str| format!("public.t(a text, o int4)\nunique public.t u ({keys})");
+    let sealed =
+        |keys: &str| format!("public.t(a pgveil.text, o int4)\nunique public.t u ({keys})");
+    let missing = "unique index u on public.t.a does not contain o";
+    finds(&plain("a"), by_row, missing);
+    finds(&sealed("pgveil.eq_term(a)"), by_row, missing);
+    finds(&sealed("pgveil.eq_term(a), lower(o)"), by_row, missing);
+    finds(&sealed("a"), fixed, "unique index u computes on public.t.a");
+    finds(
+        &plain("lower(a)"),
+        fixed,
+        "unique index u computes on public.t.a",
+    );
+    finds(
+        &plain("a"),
+        "table public.t scope platform\n a text",
+        "whose values have no equality terms",
+    );
+    finds("public.t(a text pk)", fixed, "is in the primary key");
+    for catalog in [plain("a, o"), sealed("o, pgveil.eq_term(a)"), sealed("o")] {
+        assert_eq!(findings(&catalog, by_row), [""; 0]);
+    }
+    assert_eq!(
+        findings(&plain("a"), &by_row.replace("equality", "equality shared")),
+        [""; 0]
+    );
+}
+
+#[test]
+fn refuses_what_contradicts_the_stored_values() {
+    let policy_text =
+        "table public.people scope platform\n ssn varchar(20) equality group=g\n email text";
+    let base = registered(&policy(policy_text));
+    let with = |change: fn(&mut RegisteredColumn)| {
+        let mut past = base.clone();
+        change(&mut past[0]);
+        findings_with(PEOPLE, policy_text, &past)
+    };
+    assert_eq!(with(|_| ()), [""; 0]);
+    for (change, expected) in [
+        (
+            (|p| p.logical_type = "varchar(11)".into()) as fn(&mut RegisteredColumn),
+            "sealed as varchar(11), but the policy says character varying(20)",
+        ),
+        (
+            |p| p.equality = false,
+            "holds values without equality terms",
+        ),
+        (|p| p.shared_key = true, "made with search_key = \"shared\""),
+        (|p| p.equality_group = None, "of no group"),
+        (
+            |p| p.scope = Some("tenant:a".into()),
+            "of scope \"tenant:a\"",
+        ),
+    ] {
+        let found = with(change);
+        assert!(
+            found.len() == 1 && found[0].contains(expected),
+            "{expected}: {found:#?}"
+        );
+    }
+    assert_eq!(
+        with(|p| p.logical_type = "character varying (20)".into()),
+        [""; 0]
+    );
+    assert_eq!(with(|p| p.scope = None), [""; 0]);
+}
+
+#[test]
+fn refuses_to_unprotect_by_omission() {
+    let past = registered(&policy(
+        "table public.people scope platform\n email text\n ssn varchar(11)",
+    ));
+    let left = "table public.people scope platform\n email text";
+    let found = findings_with(PEOPLE, left, &past);
+    assert_eq!(
+        found,
+        ["1: public.people.ssn holds sealed values, but the policy no longer names it"]
+    );
+    assert_eq!(findings_with(PEOPLE, "", &past).len(), 2);
+    assert_eq!(
+        findings_with("public.people(email text, ssn text)", "", &past),
+        [""; 0]
+    );
+}
+
+#[test]
+fn lists_columns_that_are_not_converted_and_refuses_their_tables() {
+    let catalog = catalog(
+        "public.plain(a text)\npublic.unknown(a pgveil.text)\npublic.copy(b int4, a pgveil.text)\npublic.free(a text)",
+    );
+    let policy = policy(
+        "table public.plain scope platform\n a text\ntable public.unknown scope platform\n a text",
+    );
+    let rules = Ruleset::compile(&policy, Arc::new(catalog), &[], 1).unwrap();
+    let states: Vec<(&str, Pending)> = rules
+        .pending
+        .iter()
+        .map(|p| (p.table.as_str(), p.state))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("plain", Pending::NotConverted),
+            ("unknown", Pending::NotRegistered),
+            ("copy", Pending::NotInPolicy)
+        ]
+    );
+    assert_eq!(
+        rules.names().collect::<Vec<_>>(),
+        ["copy", "plain", "unknown"]
+    );
+    for (table, anchor) in [
+        ("plain", "column-not-converted"),
+        ("copy", "column-not-in-policy"),
+    ] {
+        let oid = rules.relation("public", table).unwrap().oid;
+        let refusal = rules.refuse_pending(oid).unwrap();
+        assert_eq!((refusal.sqlstate, refusal.anchor), ("0A000", anchor));
+        assert!(rules.is_protected_relation(oid));
+    }
+    assert!(rules.columns.is_empty());
+    assert_eq!(rules.pending_tables().len(), 3);
+}
+
+#[test]
+fn keeps_the_ids_of_columns_that_are_gone() {
+    let policy =
+        policy("table public.people scope platform\n email text reveal=support\n ssn varchar(11)");
+    let mut past = registered(&policy);
+    past[0].id = ColumnId(9);
+    let gone = |id: u32, table: &str| RegisteredColumn {
+        id: ColumnId(id),
+        table: table.to_owned(),
+        ..past[0].clone()
+    };
+    past.extend([gone(4, "people"), gone(5, "dropped")]);
+    let rules = Ruleset::compile(&policy, Arc::new(catalog(PEOPLE)), &past, 1).unwrap();
+    let email = rules.column(ColumnId(9)).unwrap();
+    assert!(!email.retired);
+    let former = rules.column(ColumnId(4)).unwrap();
+    assert!(former.retired && former.reveal == email.reveal);
+    let dropped = rules.column(ColumnId(5)).unwrap();
+    assert!(dropped.retired && dropped.reveal == Some(Vec::new()));
+    assert!(rules.attribute(0, 0).is_none());
+}
+
+#[test]
+fn finds_what_reads_protected_tables() {
+    let rules = ruleset(
+        "public.people(id int4 pk, email pgveil.text) triggers public.touch
+         view public.names(email text) reads public.people
+         view public.names2(email text) reads public.names
+         view public.through(email text) calls public.f2
+         public.orders(id int4) triggers public.check_order
+         public.queue(id int4 default next_mail())
+         view public.open_orders(id int4) reads public.orders
+         public.free(id int4) triggers public.touch
+         function public.touch : NEW.updated := now()
+         function public.f1 : SELECT email FROM \"People\" WHERE true
+         function public.f2 : SELECT f1()
+         function public.next_mail : SELECT min(id) FROM public.PEOPLE
+         function public.check_order : PERFORM 1 FROM names2
+         function public.add_order : INSERT INTO orders VALUES (1)
+         function public.show_order : SELECT id FROM orders
+         function public.rows returns public.people : SELECT 1
+         function public.other : SELECT * FROM people_archive",
+        "table public.people scope platform\n email text",
+    );
+    let is_dependent =
+        |name: &str| rules.is_dependent_relation(rules.relation("public", name).unwrap().oid);
+    let has_writes =
+        |name: &str| rules.has_dependent_writes(rules.relation("public", name).unwrap().oid);
+    for view in ["names", "names2", "through"] {
+        assert!(is_dependent(view), "{view}");
+    }
+    for relation in ["people", "orders", "open_orders", "free"] {
+        assert!(!is_dependent(relation), "{relation}");
+    }
+    for relation in ["orders", "queue", "open_orders"] {
+        assert!(has_writes(relation), "{relation}");
+    }
+    assert!(!has_writes("free") && !has_writes("people"));
+    for function in ["f1", "f2", "next_mail", "check_order", "add_order", "rows"] {
+        assert!(rules.is_dependent_function(function), "{function}");
+    }
+    for function in ["touch", "show_order", "other"] {
+        assert!(!rules.is_dependent_function(function), "{function}");
+    }
+}
