@@ -1,0 +1,231 @@
+//! From a statement's text to a plan, with refusal as the default.
+//!
+//! Words decide first (`statement`): what names nothing protected is relayed unread. The rest is parsed, its names are
+//! resolved (`namespace`), and every expression is plain or sealed (`expr`, where all branches stand). What may happen
+//! to a sealed value has a rule in a file of its own; what has no rule is refused. Nothing here knows keys or sockets,
+//! and nothing is ever printed from the syntax tree: a plan is edits of the client's own text.
+
+mod analyser;
+mod array;
+mod compare;
+mod condition;
+mod conflict;
+mod constant;
+mod cte;
+mod edits;
+mod expr;
+mod extent;
+mod facts;
+mod figure;
+mod from;
+mod function;
+mod group;
+mod insert;
+mod kind;
+mod literal;
+mod namespace;
+mod operand;
+mod order;
+mod params;
+mod protection;
+mod query;
+mod refusals;
+mod relation;
+mod scope;
+mod seal;
+mod select;
+mod settings;
+mod statement;
+mod term;
+#[cfg(test)]
+mod tests;
+mod update;
+mod using;
+mod utility;
+
+use std::ops::Range;
+
+use crate::{
+    Plan, Refusal, Ruleset,
+    plan::{ClientParam, Output, ServerParam, StatementPlan},
+    text::{INLINE_DEPTH, MAX_DEPTH, Tokens, depth, split},
+    types::FormatSettings,
+};
+use analyser::Analyser;
+use protection::Protection;
+use statement::{Changes, Door, Verdict};
+
+/// What the analysis must know of the session. The server itself reported every part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionView {
+    /// `current_schemas(true)`: effective search path, `pg_temp_N` and `pg_catalog` in their places.
+    pub schemas: Vec<String>,
+    /// Temporary relations of this session that shadow names the policy cares about.
+    pub temporary: Vec<String>,
+    /// `standard_conforming_strings` is on and `client_encoding` is UTF8.
+    pub readable_text: bool,
+    /// Settings for literals.
+    pub format: FormatSettings,
+}
+
+/// Which protocol the text came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Query: several statements, no parameters, slots become literals.
+    Simple,
+    /// Parse: one statement, slots become server parameters.
+    Extended,
+}
+
+/// Enough stack for a statement of the greatest depth, in bytes. Only what is used of it takes memory.
+const DEEP_STACK_BYTES: usize = 256 << 20;
+
+impl Ruleset {
+    /// Analyses a text that may touch something protected (`Scan::protected`).
+    ///
+    /// `param_oids` are the parameter types that the client declared in Parse; 0 or missing: not declared.
+    /// A refusal of a later statement of a simple string is in its `StatementPlan`; `Err` if nothing can be sent.
+    pub fn analyse(
+        &self,
+        sql: &str,
+        view: &SessionView,
+        protocol: Protocol,
+        param_oids: &[u32],
+    ) -> Result<Plan, Refusal> {
+        if !view.readable_text {
+            return Err(Refusal::unsupported(
+                "settings-not-readable",
+                "a statement that names something protected cannot be read with these settings",
+            )
+            .detail("standard_conforming_strings is off, or client_encoding is not UTF8.")
+            .hint("SET standard_conforming_strings = on; SET client_encoding = 'UTF8'."));
+        }
+        let tokens = Tokens::read(sql)?;
+        let statements = split(&tokens);
+        let deepest = statements
+            .iter()
+            .map(|statement| depth(&tokens, statement))
+            .max()
+            .unwrap_or(0);
+        let protection = Protection::of(self);
+        let door = Door {
+            rules: self,
+            protection: &protection,
+            view,
+            protocol,
+            oids: param_oids,
+            tokens: &tokens,
+        };
+        // Beyond the greatest depth nothing is parsed.
+        if deepest <= INLINE_DEPTH || deepest > MAX_DEPTH {
+            return door.plan(&statements);
+        }
+        std::thread::scope(|threads| {
+            let deep = std::thread::Builder::new().stack_size(DEEP_STACK_BYTES);
+            let done = deep.spawn_scoped(threads, || door.plan(&statements));
+            let done = done.ok().and_then(|thread| thread.join().ok());
+            done.unwrap_or_else(|| {
+                Err(Refusal::unsupported(
+                    "statement-too-complex",
+                    "the statement could not be analysed",
+                ))
+            })
+        })
+    }
+}
+
+/// A refusal of pgveil's own points at least at its statement; where Postgres gives no position there is none.
+fn located(refusal: Refusal, start: usize) -> Refusal {
+    if refusal.anchor == "invalid-input" {
+        refusal
+    } else {
+        refusal.at(start)
+    }
+}
+
+impl Door<'_> {
+    /// Judges all statements of a text.
+    fn plan(&self, statements: &[Range<usize>]) -> Result<Plan, Refusal> {
+        let mut plan = Plan::default();
+        let mut changed = false;
+        if self.protocol == Protocol::Extended && statements.len() > 1 {
+            let message = "cannot insert multiple commands into a prepared statement";
+            return Err(Refusal::new("42601", "several-statements", message));
+        }
+        let mut settled = settings::Settled::default();
+        for statement in statements {
+            let verdict = settled
+                .check(self, statement)
+                .and_then(|()| self.judge(statement));
+            let range = self.tokens.bytes(statement);
+            let (output, refused) = match verdict {
+                Ok(Verdict::Relay) => (Output::Unknown, None),
+                Ok(Verdict::Changed(changes)) => {
+                    changed = true;
+                    (plan.add(*changes), None)
+                }
+                Err(refusal) if plan.statements.is_empty() => {
+                    return Err(located(refusal, range.start));
+                }
+                Err(refusal) => (Output::Unknown, Some(located(refusal, range.start))),
+            };
+            let stop = refused.is_some();
+            plan.statements.push(StatementPlan {
+                range,
+                output,
+                refused,
+            });
+            if stop {
+                break;
+            }
+            settled.after(self, statement);
+        }
+        if self.protocol == Protocol::Extended && !changed {
+            plan.relay_parameters(self);
+        }
+        Ok(plan)
+    }
+
+    /// The number of parameters that the client uses or declares.
+    fn parameter_count(&self) -> usize {
+        let numbers = (0..self.tokens.len()).filter_map(|at| match self.tokens.kind(at) {
+            sqlparser::tokenizer::Token::Placeholder(_) => {
+                self.tokens.raw(at)[1..].parse::<usize>().ok()
+            }
+            _ => None,
+        });
+        numbers
+            .filter(|number| u16::try_from(*number).is_ok())
+            .max()
+            .unwrap_or(0)
+            .max(self.oids.len())
+    }
+}
+
+impl Plan {
+    fn add(&mut self, changes: Changes) -> Output {
+        let first = self.slots.len();
+        self.edits.extend(changes.edits.into_iter().map(|mut edit| {
+            if let crate::plan::Replacement::Slot(slot) = &mut edit.with {
+                *slot += first;
+            }
+            edit
+        }));
+        self.slots.extend(changes.slots);
+        self.server_params = changes.parameters.server;
+        self.client_params = changes.parameters.client;
+        for note in changes.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        changes.output
+    }
+
+    /// Parameters of a statement that is relayed as it is.
+    fn relay_parameters(&mut self, door: &Door<'_>) {
+        let count = door.parameter_count();
+        self.server_params = (0..count).map(ServerParam::Client).collect();
+        self.client_params = (0..count).map(ClientParam::Server).collect();
+    }
+}

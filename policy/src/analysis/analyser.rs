@@ -1,0 +1,249 @@
+//! The state of one statement's analysis: edits, slots, row variables, facts, and the ledger of names.
+//! The rules stand in the files beside this one.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use sqlparser::ast::Ident;
+
+use super::{
+    Protocol, SessionView,
+    edits::Edits,
+    facts::Fact,
+    kind::{Cell, Kind, Sealed},
+    namespace::{Column, Entry, Reference, Scope},
+    params::Role,
+    protection::{Protection, Standing},
+    refusals,
+};
+use crate::{
+    Refusal,
+    catalog::Relation,
+    plan::Slot,
+    ruleset::{Protected, Ruleset},
+    text::{Tokens, quote_identifier},
+    types::LogicalType,
+};
+
+/// One statement under analysis.
+pub(super) struct Analyser<'a> {
+    pub(super) rules: &'a Ruleset,
+    pub(super) protection: &'a Protection<'a>,
+    pub(super) view: &'a SessionView,
+    pub(super) protocol: Protocol,
+    /// Declared types of the client's parameters; 0: not declared.
+    pub(super) oids: &'a [u32],
+    pub(super) tokens: &'a Tokens<'a>,
+    pub(super) edits: Edits,
+    pub(super) slots: Vec<Slot>,
+    /// What parameters are used for besides plain uses.
+    pub(super) roles: Vec<Role>,
+    pub(super) facts: Vec<Fact>,
+    pub(super) notes: Vec<String>,
+    /// By row variable: its table.
+    pub(super) instances: Vec<&'a Relation>,
+    /// How many entries FROM lists had so far.
+    entries: usize,
+    /// Tokens whose meaning is known.
+    accounted: HashSet<usize>,
+    /// Tables with protected columns that the statement uses.
+    touched: HashMap<u32, &'a Relation>,
+}
+
+impl<'a> Analyser<'a> {
+    pub(super) fn new(
+        rules: &'a Ruleset,
+        protection: &'a Protection<'a>,
+        view: &'a SessionView,
+        protocol: Protocol,
+        oids: &'a [u32],
+        tokens: &'a Tokens<'a>,
+    ) -> Self {
+        Self {
+            rules,
+            protection,
+            view,
+            protocol,
+            oids,
+            tokens,
+            edits: Edits::default(),
+            slots: Vec::new(),
+            roles: Vec::new(),
+            facts: Vec::new(),
+            notes: Vec::new(),
+            instances: Vec::new(),
+            entries: 0,
+            accounted: HashSet::new(),
+            touched: HashMap::new(),
+        }
+    }
+
+    /// Whether a protected table is used.
+    pub(super) fn touches(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Adds a sentence for `pgveil explain`.
+    pub(super) fn note(&mut self, sentence: String) {
+        if !self.notes.contains(&sentence) {
+            self.notes.push(sentence);
+        }
+    }
+
+    /// A number for a new entry of a FROM list.
+    pub(super) fn next_entry(&mut self) -> usize {
+        self.entries += 1;
+        self.entries
+    }
+
+    /// A new row variable over a table.
+    pub(super) fn instance_of(&mut self, relation: &'a Relation) -> usize {
+        self.instances.push(relation);
+        self.instances.len() - 1
+    }
+
+    /// The protected column, if it is one.
+    pub(super) fn protected(&self, relation: &Relation, attnum: i16) -> Option<&'a Arc<Protected>> {
+        self.rules.by_attribute.get(&(relation.oid, attnum))
+    }
+
+    /// The columns of a row variable.
+    pub(super) fn columns_of(&self, instance: usize) -> Vec<Column> {
+        let relation = self.instances[instance];
+        let columns = relation.columns.iter().map(|column| {
+            let kind = match self.protected(relation, column.attnum) {
+                Some(protected) => Kind::Sealed(Sealed::new(Arc::clone(protected), instance)),
+                None => Kind::Plain(Some(Cell {
+                    instance,
+                    attnum: column.attnum,
+                })),
+            };
+            Column {
+                name: Some(column.name.clone()),
+                kind,
+            }
+        });
+        columns.collect()
+    }
+
+    /// A table as an entry of FROM; a protected one is remembered.
+    pub(super) fn table_entry(
+        &mut self,
+        relation: &'a Relation,
+        alias: Option<String>,
+    ) -> (Entry, usize) {
+        if self.protection.standing(relation) == Standing::Protected {
+            self.touched.insert(relation.oid, relation);
+        }
+        let instance = self.instance_of(relation);
+        let entry = Entry {
+            id: self.next_entry(),
+            schema: alias.is_none().then(|| relation.schema.clone()),
+            name: Some(alias.unwrap_or_else(|| relation.name.clone())),
+            columns: self.columns_of(instance),
+            open: false,
+            table: true,
+        };
+        (entry, instance)
+    }
+
+    /// Marks an identifier as understood.
+    pub(super) fn account(&mut self, ident: &Ident) {
+        if let Some(at) = self.tokens.starting(ident.span.start) {
+            self.accounted.insert(at);
+        }
+    }
+
+    /// Marks tokens as understood.
+    pub(super) fn account_tokens(&mut self, tokens: Range<usize>) {
+        self.accounted.extend(tokens);
+    }
+
+    /// Looks a column reference up and writes it in full where it must be.
+    pub(super) fn reference(
+        &mut self,
+        idents: &[Ident],
+        scope: &Scope<'_>,
+    ) -> Result<Reference, Refusal> {
+        let at = idents
+            .first()
+            .and_then(|ident| self.tokens.starting(ident.span.start));
+        let position = at.map_or(0, |at| self.tokens.range(at).start);
+        let found = scope.find(idents).map_err(|refusal| refusal.at(position))?;
+        for ident in idents {
+            self.account(ident);
+        }
+        if found.qualify && idents.len() == 1 {
+            let entry = found
+                .entry
+                .as_deref()
+                .ok_or_else(|| refusals::construct("JOIN USING here").at(position))?;
+            self.edits
+                .qualify(position, format!("{}.", quote_identifier(entry)));
+        }
+        Ok(found)
+    }
+
+    /// The type of a scope column, if it is one that scopes can be made of.
+    pub(super) fn column_type(&self, cell: Cell) -> Option<LogicalType> {
+        let relation = self.instances.get(cell.instance)?;
+        let column = relation
+            .columns
+            .iter()
+            .find(|column| column.attnum == cell.attnum)?;
+        LogicalType::from_oid(column.base_type_oid, column.typmod)
+    }
+
+    /// Every word of the statement that spells a protected column of a table it uses must have been understood:
+    /// whatever a rule forgot to look at is refused here.
+    pub(super) fn check_ledger(
+        &self,
+        statement: &Range<usize>,
+        left_out: &HashSet<usize>,
+    ) -> Result<(), Refusal> {
+        let mut names: HashSet<&str> = HashSet::new();
+        for relation in self.touched.values() {
+            let columns = relation.columns.iter();
+            names.extend(
+                columns
+                    .filter(|c| self.protected(relation, c.attnum).is_some())
+                    .map(|c| c.name.as_str()),
+            );
+        }
+        for at in statement.clone() {
+            let known =
+                self.accounted.contains(&at) || left_out.contains(&at) || self.tokens.is_syntax(at);
+            if !known
+                && self
+                    .tokens
+                    .name(at)
+                    .is_some_and(|name| names.contains(&*name))
+            {
+                let what =
+                    "A word has the name of a protected column, but its meaning here is not known";
+                return Err(refusals::not_understood(what).at(self.tokens.range(at).start));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether values of the tables used depend on settings that pgveil cannot follow.
+    pub(super) fn check_settings(&self) -> Result<(), Refusal> {
+        use LogicalType::{Date, Timestamp, Timestamptz};
+        let dated = self.touched.values().any(|relation| {
+            relation.columns.iter().any(|column| {
+                self.protected(relation, column.attnum)
+                    .is_some_and(|column| {
+                        matches!(column.logical, Date | Timestamp(_) | Timestamptz(_))
+                    })
+            })
+        });
+        match self.view.format.unsupported() {
+            Some(refusal) if dated => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! `= ANY (array)`, `<> ALL (array)`: the array becomes an array of equality terms.
+
+use std::ops::Range;
+
+use sqlparser::ast::{CastKind, Expr};
+
+use super::{
+    Analyser,
+    compare::strip,
+    expr::Cx,
+    kind::{Kind, Sealed},
+    operand::{Cast, Operand, What},
+    refusals,
+    term::COMPARISON,
+};
+use crate::{
+    Refusal,
+    plan::{self, Make, Replacement},
+};
+
+impl Analyser<'_> {
+    /// `expr = ANY (array)`, `expr <> ALL (array)`.
+    pub(super) fn compare_array(
+        &mut self,
+        expr: &Expr,
+        array: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        if let Expr::Subquery(query) = array {
+            return self.compare_query(expr, query, cx);
+        }
+        let kind = match self.operand(expr)? {
+            Some(_) => Kind::Untyped,
+            None => self.comparand(expr, cx)?,
+        };
+        let Kind::Sealed(sealed) = kind else {
+            return match self.expr(array, cx)? {
+                Kind::Sealed(other) => Err(self.mixed(&other, array, expr)),
+                _ => Ok(()),
+            };
+        };
+        self.wrap_term(expr, &sealed)?;
+        let constructor = match strip(array) {
+            Expr::Cast { expr: inner, .. } => strip(inner),
+            inner => inner,
+        };
+        if let Expr::Array(constructor) = constructor
+            && !constructor.elem.is_empty()
+        {
+            return self.compare_elements(&sealed, array, &constructor.elem);
+        }
+        match self.operand(array)? {
+            Some(operand) => self.terms(&sealed, operand),
+            None => Err(self.mixed(&sealed, expr, array)),
+        }
+    }
+
+    /// `ARRAY[a, b]::text[]`: element by element.
+    fn compare_elements(
+        &mut self,
+        sealed: &Sealed,
+        array: &Expr,
+        elements: &[Expr],
+    ) -> Result<(), Refusal> {
+        for element in elements {
+            let operand = self.operand(element)?;
+            let operand = operand.ok_or_else(|| self.mixed(sealed, array, element))?;
+            self.term(sealed, operand)?;
+        }
+        let outer = self.tokens.extent(array)?;
+        let inner = self.elements_extent(elements)?;
+        let ends = |at: usize| self.tokens.range(at - 1).end;
+        if let Some(range) = self.array_cast(array)? {
+            let bare = sealed.logical().without_modifiers();
+            match self.named_type(range.clone()) {
+                Cast::Array(element) if element.comparable_with(bare) => {}
+                _ => {
+                    return Err(refusals::not_comparable(
+                        sealed.column(),
+                        "an array of another type",
+                        "the types differ",
+                    )
+                    .at(self.start_of(array)));
+                }
+            }
+            let lead = self.tokens.range(outer.start).start..self.tokens.range(inner.start).start;
+            let trail = ends(inner.end)..ends(outer.end);
+            self.edits.lead(lead, "");
+            self.edits.trail(trail, "::bytea[]");
+        } else {
+            self.edits.close(ends(inner.end), "::bytea[]");
+        }
+        Ok(())
+    }
+
+    /// The tokens of the type that an array is cast to.
+    fn array_cast(&self, array: &Expr) -> Result<Option<Range<usize>>, Refusal> {
+        let Expr::Cast { kind, expr, .. } = strip(array) else {
+            return Ok(None);
+        };
+        let inner = self.tokens.extent(expr)?;
+        Ok(Some(match kind {
+            CastKind::DoubleColon => self.tokens.cast_type(&inner)?,
+            _ => inner.end + 1..self.tokens.extent(strip(array))?.end - 1,
+        }))
+    }
+
+    /// `ARRAY[...]` itself, given its elements.
+    fn elements_extent(&self, elements: &[Expr]) -> Result<Range<usize>, Refusal> {
+        let open = self.tokens.extent(&elements[0])?.start.saturating_sub(1);
+        Ok(open.saturating_sub(1)..self.tokens.behind_pair(open)?)
+    }
+
+    /// Turns an array operand into an array of equality terms.
+    fn terms(&mut self, sealed: &Sealed, operand: Operand) -> Result<(), Refusal> {
+        let at = self.tokens.range(operand.extent.start).start;
+        let column = sealed.column().clone();
+        let bare = column.logical.without_modifiers();
+        let what = match &operand.what {
+            What::Null => {
+                self.replace_operand(&operand, Replacement::Text("NULL::bytea[]".to_owned()));
+                return Ok(());
+            }
+            What::Param(number, _) => plan::Operand::Param(*number),
+            What::Literal(literal) if literal.logical.is_none() => {
+                let element = match &operand.cast {
+                    Cast::None => bare,
+                    Cast::Array(element)
+                        if element.without_modifiers() == *element
+                            && element.comparable_with(bare) =>
+                    {
+                        bare
+                    }
+                    _ => {
+                        return Err(refusals::not_comparable(
+                            &column,
+                            "an array of another type",
+                            "the types differ",
+                        )
+                        .at(at));
+                    }
+                };
+                let values = element.array_input(literal.text.as_bytes(), &self.view.format);
+                plan::Operand::Array(values.map_err(|error| refusals::input(error, at))?)
+            }
+            What::Literal(_) => {
+                return Err(refusals::not_comparable(
+                    &column,
+                    "a value that is no array",
+                    "ANY needs an array",
+                )
+                .at(at));
+            }
+        };
+        let scope = self
+            .pinned_scope(sealed, COMPARISON)
+            .map_err(|refusal| refusal.at(at))?;
+        self.slot(Make::EqualityTerms, what, &column, scope, &operand)
+    }
+}

@@ -1,0 +1,351 @@
+//! Equality in all its spellings: the sealed side becomes its equality term, the other side a term of the same kind.
+//! What is not equality is refused elsewhere (`expr`).
+
+use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query};
+
+use super::{
+    Analyser,
+    expr::Cx,
+    facts::Fact,
+    kind::{Kind, Sealed},
+    operand::Operand,
+    query::Rows,
+    refusals,
+    term::{COMPARISON, EQ_TERM, check_equality},
+};
+use crate::{Refusal, types::Conversion};
+
+/// The right side of a comparison of several columns at once.
+const SUBQUERY_ALIAS: &str = "pgveil_s";
+
+impl Analyser<'_> {
+    /// `left = right` and the other operators that test equality only.
+    pub(super) fn compare(&mut self, left: &Expr, right: &Expr, cx: Cx<'_>) -> Result<(), Refusal> {
+        if let (Some(lefts), Some(rights)) = (row_of(left), row_of(right)) {
+            return self.compare_rows(&lefts, &rights, cx);
+        }
+        let (a, b) = (self.operand(left)?, self.operand(right)?);
+        match (a, b) {
+            (Some(_), Some(_)) => Ok(()),
+            (Some(operand), None) => self.compare_with_operand(right, operand, cx),
+            (None, Some(operand)) => self.compare_with_operand(left, operand, cx),
+            (None, None) => {
+                let a = self.comparand(left, cx)?;
+                let b = self.comparand(right, cx)?;
+                match (&a, &b) {
+                    (Kind::Sealed(a), Kind::Sealed(b)) => {
+                        self.check_comparable(a, b)
+                            .map_err(|r| r.at(self.start_of(left)))?;
+                        self.wrap_term(left, a)?;
+                        self.wrap_term(right, b)
+                    }
+                    (Kind::Sealed(sealed), _) => Err(self.mixed(sealed, left, right)),
+                    (_, Kind::Sealed(sealed)) => Err(self.mixed(sealed, right, left)),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn compare_rows(
+        &mut self,
+        lefts: &[&Expr],
+        rights: &[&Expr],
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        if lefts.len() != rights.len() {
+            return Err(Refusal::new(
+                "42601",
+                "statement-not-understood",
+                "unequal number of entries in row expressions",
+            ));
+        }
+        // Where one pair differs, the others decide nothing.
+        let mark = self.facts.len();
+        lefts
+            .iter()
+            .zip(rights)
+            .for_each(|(left, right)| self.collect_equality(left, right, cx));
+        let compared = lefts
+            .iter()
+            .zip(rights)
+            .try_for_each(|(left, right)| self.compare(left, right, cx));
+        self.facts.truncate(mark);
+        compared
+    }
+
+    fn compare_with_operand(
+        &mut self,
+        expr: &Expr,
+        operand: Operand,
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let Kind::Sealed(sealed) = self.comparand(expr, cx)? else {
+            return Ok(());
+        };
+        self.wrap_term(expr, &sealed)?;
+        self.term(&sealed, operand)
+    }
+
+    /// `expr [NOT] IN (list)`.
+    pub(super) fn compare_list(
+        &mut self,
+        expr: &Expr,
+        list: &[Expr],
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        if let Some(members) = row_of(expr) {
+            return self.compare_row_list(&members, list, cx);
+        }
+        let Kind::Sealed(sealed) = self.comparand(expr, cx)? else {
+            for item in list {
+                if let Kind::Sealed(other) = self.expr(item, cx)? {
+                    return Err(self.mixed(&other, item, expr));
+                }
+            }
+            return Ok(());
+        };
+        self.wrap_term(expr, &sealed)?;
+        for item in list {
+            match self.operand(item)? {
+                Some(operand) => self.term(&sealed, operand)?,
+                None => match self.comparand(item, cx)? {
+                    Kind::Sealed(other) => {
+                        self.check_comparable(&sealed, &other)
+                            .map_err(|r| r.at(self.start_of(item)))?;
+                        self.wrap_term(item, &other)?;
+                    }
+                    _ => return Err(self.mixed(&sealed, expr, item)),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// `(a, b) IN ((..), (..))`: each row of the list may pin the scope by itself.
+    fn compare_row_list(
+        &mut self,
+        members: &[&Expr],
+        list: &[Expr],
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let mut kinds = Vec::new();
+        for member in members {
+            let kind = match self.operand(member)? {
+                Some(_) => Kind::Untyped,
+                None => self.comparand(member, cx)?,
+            };
+            if let Kind::Sealed(sealed) = &kind {
+                self.wrap_term(member, sealed)?;
+            }
+            kinds.push(kind);
+        }
+        for item in list {
+            let row = row_of(item).filter(|row| row.len() == kinds.len());
+            let row = row.ok_or_else(|| {
+                refusals::not_understood("A row of another length").at(self.start_of(item))
+            })?;
+            let mark = self.facts.len();
+            for (kind, other) in kinds.iter().zip(&row) {
+                if let (Some(cell), Some(operand)) = (kind.cell(), self.operand(other)?)
+                    && let Some(constant) = self
+                        .column_type(cell)
+                        .and_then(|t| self.constant(&operand, t, Conversion::Comparison))
+                {
+                    self.facts.push(Fact::Is(cell, constant));
+                }
+            }
+            let compared =
+                kinds
+                    .iter()
+                    .zip(members)
+                    .zip(&row)
+                    .try_for_each(|((kind, member), other)| {
+                        self.compare_member(kind, member, other, cx)
+                    });
+            self.facts.truncate(mark);
+            compared?;
+        }
+        Ok(())
+    }
+
+    fn compare_member(
+        &mut self,
+        kind: &Kind,
+        member: &Expr,
+        other: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let operand = self.operand(other)?;
+        match (kind, operand) {
+            (Kind::Sealed(sealed), Some(operand)) => self.term(sealed, operand),
+            (Kind::Sealed(sealed), None) => match self.comparand(other, cx)? {
+                Kind::Sealed(theirs) => {
+                    self.check_comparable(sealed, &theirs)
+                        .map_err(|r| r.at(self.start_of(other)))?;
+                    self.wrap_term(other, &theirs)
+                }
+                _ => Err(self.mixed(sealed, member, other)),
+            },
+            (_, Some(_)) => Ok(()),
+            (_, None) => match self.expr(other, cx)? {
+                Kind::Sealed(theirs) => Err(self.mixed(&theirs, other, member)),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// `expr [NOT] IN (SELECT ...)`, `expr = ANY (SELECT ...)`.
+    pub(super) fn compare_query(
+        &mut self,
+        expr: &Expr,
+        query: &Query,
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let members = row_of(expr).unwrap_or_else(|| vec![expr]);
+        let mut kinds = Vec::new();
+        for member in &members {
+            let kind = match self.operand(member)? {
+                Some(_) => Kind::Untyped,
+                None => self.comparand(member, cx)?,
+            };
+            kinds.push(kind);
+        }
+        let rows = self.query(query, Some(cx.scope), cx.ctes)?;
+        if rows.open || rows.columns.len() != kinds.len() {
+            let sealed = kinds.iter().any(|kind| kind.sealed().is_some());
+            if rows.is_sealed() || sealed {
+                return Err(refusals::construct(
+                    "a sub-select with another number of columns",
+                ));
+            }
+            return Ok(());
+        }
+        // The comparison matters only where the sub-select has rows, for which its facts hold.
+        let mark = self.facts.len();
+        self.facts.extend(rows.facts.iter().cloned());
+        for (kind, column) in kinds.iter().zip(&rows.columns) {
+            if let (Some(ours), Some(theirs)) = (kind.cell(), column.kind.cell()) {
+                self.add_same(ours, theirs);
+            }
+        }
+        let terms = self.compare_outputs(&members, &kinds, &rows);
+        self.facts.truncate(mark);
+        let terms = terms?;
+        if terms.contains(&true) {
+            let open = self.tokens.subquery_bracket(query)?;
+            self.wrap_query(open, &terms)?;
+        }
+        Ok(())
+    }
+
+    /// Which columns of a sub-select are compared by their terms.
+    fn compare_outputs(
+        &mut self,
+        members: &[&Expr],
+        kinds: &[Kind],
+        rows: &Rows,
+    ) -> Result<Vec<bool>, Refusal> {
+        let mut terms = Vec::new();
+        for ((kind, column), member) in kinds.iter().zip(&rows.columns).zip(members) {
+            let position = self.start_of(member);
+            match (kind, &column.kind) {
+                (Kind::Sealed(ours), Kind::Sealed(theirs)) => {
+                    self.check_comparable(ours, theirs)
+                        .map_err(|refusal| refusal.at(position))?;
+                    self.wrap_term(member, ours)?;
+                    terms.push(true);
+                }
+                (Kind::Sealed(ours), _) => {
+                    return Err(refusals::not_comparable(
+                        ours.column(),
+                        "a sub-select's column",
+                        "that column is not protected",
+                    )
+                    .at(position));
+                }
+                (_, Kind::Sealed(theirs)) => {
+                    let why = "the other side is not the same kind of column";
+                    return Err(refusals::not_comparable(
+                        theirs.column(),
+                        "another expression",
+                        why,
+                    )
+                    .at(position));
+                }
+                _ => terms.push(false),
+            }
+        }
+        Ok(terms)
+    }
+
+    /// `(SELECT a, b)` becomes `(SELECT s.c1, pgveil.eq_term(s.c2) FROM (SELECT a, b) AS s(c1, c2))`.
+    fn wrap_query(&mut self, open: usize, terms: &[bool]) -> Result<(), Refusal> {
+        let close = self.tokens.behind_pair(open)? - 1;
+        let name = |index: usize| format!("c{}", index + 1);
+        let column = |(index, term): (usize, &bool)| {
+            let column = format!("{SUBQUERY_ALIAS}.{}", name(index));
+            if *term {
+                format!("{EQ_TERM}{column})")
+            } else {
+                column
+            }
+        };
+        let columns: Vec<_> = terms.iter().enumerate().map(column).collect();
+        let names: Vec<_> = (0..terms.len()).map(name).collect();
+        self.edits.open(
+            self.tokens.range(open + 1).start,
+            format!("SELECT {} FROM (", columns.join(", ")),
+        );
+        self.edits.close(
+            self.tokens.range(close - 1).end,
+            format!(") AS {SUBQUERY_ALIAS}({})", names.join(", ")),
+        );
+        Ok(())
+    }
+
+    pub(super) fn mixed(&self, sealed: &Sealed, expr: &Expr, other: &Expr) -> Refusal {
+        if let Err(refusal) = check_equality(sealed, COMPARISON) {
+            return refusal.at(self.start_of(expr));
+        }
+        let name = match strip(other) {
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
+                let extent = self.tokens.extent(strip(other)).unwrap_or(0..0);
+                format!("column {}", &self.tokens.sql[self.tokens.bytes(&extent)])
+            }
+            _ => "an expression".to_owned(),
+        };
+        refusals::not_comparable(sealed.column(), &name, "the other side is not protected")
+            .at(self.start_of(expr))
+    }
+}
+
+/// What is under brackets.
+pub(super) fn strip(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(inner) => strip(inner),
+        _ => expr,
+    }
+}
+
+/// The members of `(a, b)` or `ROW(a, b)`.
+pub(super) fn row_of(expr: &Expr) -> Option<Vec<&Expr>> {
+    match strip(expr) {
+        Expr::Tuple(members) => Some(members.iter().collect()),
+        Expr::Function(function)
+            if function.over.is_none()
+                && function.filter.is_none()
+                && function.name.to_string().eq_ignore_ascii_case("row") =>
+        {
+            let FunctionArguments::List(list) = &function.args else {
+                return None;
+            };
+            let member = |arg| match arg {
+                &FunctionArg::Unnamed(FunctionArgExpr::Expr(ref member)) => Some(member),
+                _ => None,
+            };
+            list.args.iter().map(member).collect()
+        }
+        _ => None,
+    }
+}

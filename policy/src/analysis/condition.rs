@@ -1,0 +1,89 @@
+//! Reads the facts out of a condition: which columns equal which constants and each other. Makes no edits.
+
+use sqlparser::ast::{BinaryOperator, Expr};
+
+use super::{
+    Analyser,
+    compare::{row_of, strip},
+    constant::family,
+    expr::Cx,
+    facts::Fact,
+    kind::Cell,
+};
+use crate::types::Conversion;
+
+impl Analyser<'_> {
+    /// Adds what the conjuncts of a condition say.
+    pub(super) fn collect_facts(&mut self, expr: &Expr, cx: Cx<'_>) {
+        match expr {
+            Expr::Nested(inner) => self.collect_facts(inner, cx),
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::And,
+                right,
+            } => {
+                self.collect_facts(left, cx);
+                self.collect_facts(right, cx);
+            }
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Eq,
+                right,
+            } => self.collect_equality(left, right, cx),
+            Expr::InList {
+                expr,
+                list,
+                negated: false,
+            } if list.len() == 1 => self.collect_equality(expr, &list[0], cx),
+            _ => {}
+        }
+    }
+
+    pub(super) fn collect_equality(&mut self, left: &Expr, right: &Expr, cx: Cx<'_>) {
+        if let (Some(lefts), Some(rights)) = (row_of(left), row_of(right)) {
+            if lefts.len() == rights.len() {
+                lefts
+                    .iter()
+                    .zip(rights)
+                    .for_each(|(left, right)| self.collect_equality(left, right, cx));
+            }
+            return;
+        }
+        match (cell_of(left, cx), cell_of(right, cx)) {
+            (Some(a), Some(b)) => self.add_same(a, b),
+            (Some(cell), None) => self.add_constant(cell, right),
+            (None, Some(cell)) => self.add_constant(cell, left),
+            (None, None) => {}
+        }
+    }
+
+    /// Two columns are equal, if equal values of theirs make the same scope.
+    pub(super) fn add_same(&mut self, a: Cell, b: Cell) {
+        if let (Some(left), Some(right)) = (self.column_type(a), self.column_type(b))
+            && family(left) == family(right)
+        {
+            self.facts.push(Fact::Same(a, b));
+        }
+    }
+
+    fn add_constant(&mut self, cell: Cell, expr: &Expr) {
+        let Some(logical) = self.column_type(cell) else {
+            return;
+        };
+        if let Ok(Some(operand)) = self.operand(expr)
+            && let Some(constant) = self.constant(&operand, logical, Conversion::Comparison)
+        {
+            self.facts.push(Fact::Is(cell, constant));
+        }
+    }
+}
+
+/// The plain column that an expression is.
+pub(super) fn cell_of(expr: &Expr, cx: Cx<'_>) -> Option<Cell> {
+    let idents = match strip(expr) {
+        Expr::Identifier(ident) => std::slice::from_ref(ident),
+        Expr::CompoundIdentifier(idents) => idents.as_slice(),
+        _ => return None,
+    };
+    cx.scope.find(idents).ok()?.kind.cell()
+}

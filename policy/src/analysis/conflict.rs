@@ -1,0 +1,171 @@
+//! INSERT ... ON CONFLICT: a protected column in the target is its equality term; EXCLUDED is a row like any other.
+
+use sqlparser::ast::{ConflictTarget, OnConflict, OnConflictAction, OnInsert};
+
+use super::{
+    Analyser,
+    expr::Cx,
+    facts::Fact,
+    insert::{RowConstants, Target},
+    kind::{Cell, Sealed},
+    namespace::{Ctes, Entry, Namespace, Scope},
+    refusals,
+    term::{EQ_TERM, check_equality},
+};
+use crate::Refusal;
+use pgveil_config::SearchKey;
+
+impl<'a> Analyser<'a> {
+    pub(super) fn conflict(
+        &mut self,
+        on: &OnInsert,
+        target: &Target<'a>,
+        names: &Namespace,
+        row: Option<&RowConstants>,
+        ctes: &Ctes,
+    ) -> Result<(), Refusal> {
+        let OnInsert::OnConflict(OnConflict {
+            conflict_target,
+            action,
+        }) = on
+        else {
+            return Err(refusals::construct("ON DUPLICATE KEY"));
+        };
+        if let Some(ConflictTarget::OnConstraint(name)) = conflict_target {
+            check_constraint(name, target)?;
+        }
+        let mut keys = Vec::new();
+        if let Some(ConflictTarget::Columns(columns)) = conflict_target {
+            for ident in columns {
+                keys.push((ident, self.column_named(target.relation, ident)?.attnum));
+            }
+        }
+        for (ident, attnum) in &keys {
+            if let Some(protected) = self.protected(target.relation, *attnum) {
+                let at = self.tokens.starting(ident.span.start);
+                let at = at.ok_or_else(|| {
+                    refusals::not_understood("ON CONFLICT has no place in the text")
+                })?;
+                let range = self.tokens.range(at);
+                let sealed = Sealed::new(std::sync::Arc::clone(protected), target.instance);
+                check_equality(&sealed, "ON CONFLICT")
+                    .map_err(|refusal| refusal.at(range.start))?;
+                check_conflict_scope(&sealed, target, &keys)
+                    .map_err(|refusal| refusal.at(range.start))?;
+                self.note(format!(
+                    "ON CONFLICT compares the equality terms of {}.",
+                    refusals::name_of(protected)
+                ));
+                self.edits.open(range.start, EQ_TERM);
+                self.edits.close(range.end, ")");
+            }
+        }
+        let OnConflictAction::DoUpdate(update) = action else {
+            return Ok(());
+        };
+        let excluded = self.instance_of(target.relation);
+        let entry = Entry {
+            id: self.next_entry(),
+            name: Some("excluded".to_owned()),
+            schema: None,
+            columns: self.columns_of(excluded),
+            open: false,
+            table: true,
+        };
+        let names = names.clone().and(Namespace::of(entry));
+        let scope = Scope {
+            names: &names,
+            parent: None,
+        };
+        let cx = Cx {
+            scope: &scope,
+            ctes,
+            grouping: None,
+        };
+        self.conflict_facts(target, excluded, &keys, row);
+        if let Some(condition) = &update.selection {
+            self.collect_facts(condition, cx);
+        }
+        self.assignments(&update.assignments, target.relation, target.instance, cx)?;
+        if let Some(condition) = &update.selection {
+            self.boolean(condition, cx)?;
+        }
+        Ok(())
+    }
+
+    /// The row that is there and the row that was to be inserted are equal in the conflict target.
+    fn conflict_facts(
+        &mut self,
+        target: &Target<'_>,
+        excluded: usize,
+        keys: &[(&sqlparser::ast::Ident, i16)],
+        row: Option<&RowConstants>,
+    ) {
+        for (_, attnum) in keys {
+            if self.protected(target.relation, *attnum).is_none() {
+                let cell = |instance| Cell {
+                    instance,
+                    attnum: *attnum,
+                };
+                self.add_same(cell(target.instance), cell(excluded));
+            }
+        }
+        for column in &target.relation.columns {
+            if let Some(constant) = row.and_then(|row| row.get(&column.name)) {
+                let cell = Cell {
+                    instance: excluded,
+                    attnum: column.attnum,
+                };
+                self.facts.push(Fact::Is(cell, constant.clone()));
+            }
+        }
+    }
+}
+
+/// Uniqueness of a protected column is an index on its terms, which is no constraint to Postgres.
+fn check_constraint(name: &sqlparser::ast::ObjectName, target: &Target<'_>) -> Result<(), Refusal> {
+    let name = name.to_string().replace('"', "");
+    let on_terms = |unique: &crate::catalog::Unique| {
+        unique.name == name
+            && unique
+                .keys
+                .iter()
+                .any(|key| key.contains("pgveil.eq_term("))
+    };
+    if target.relation.uniques.iter().any(on_terms) {
+        return Err(
+            refusals::construct("ON CONFLICT ON CONSTRAINT of a protected column")
+                .detail(format!(
+                    "\"{name}\" is a unique index on search terms, not a constraint."
+                ))
+                .hint("Name the columns instead: ON CONFLICT (column)."),
+        );
+    }
+    Ok(())
+}
+
+/// Rows of two scopes never conflict by their terms, so the scope must be part of the target.
+fn check_conflict_scope(
+    sealed: &Sealed,
+    target: &Target<'_>,
+    keys: &[(&sqlparser::ast::Ident, i16)],
+) -> Result<(), Refusal> {
+    let column = sealed.column();
+    if column.search_key == SearchKey::Shared {
+        return Ok(());
+    }
+    let in_target = |name: &&str| {
+        let found = target
+            .relation
+            .columns
+            .iter()
+            .find(|column| column.name == **name);
+        found.is_some_and(|found| keys.iter().any(|(_, attnum)| *attnum == found.attnum))
+    };
+    if column.scope.columns().iter().all(in_target) {
+        Ok(())
+    } else {
+        Err(refusals::scope_not_pinned(column, "ON CONFLICT")
+            .hint("Make the scope's columns part of the conflict target."))
+    }
+}

@@ -1,0 +1,127 @@
+//! Common table expressions: analysed once, where they stand; every use is a row variable of its own.
+
+use std::{collections::HashMap, rc::Rc};
+
+use sqlparser::ast::{Cte as CteSyntax, SetExpr, SetOperator, SetQuantifier, With};
+
+use super::{
+    Analyser,
+    facts::Fact,
+    kind::{Cell, Kind, Source},
+    namespace::{Ctes, Scope, name_of},
+    query::{Cte, Rows, combine},
+    refusals,
+};
+use crate::Refusal;
+
+impl Analyser<'_> {
+    pub(super) fn with(
+        &mut self,
+        with: &With,
+        parent: Option<&Scope<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Ctes, Refusal> {
+        let mut ctes = ctes.clone();
+        for cte in &with.cte_tables {
+            if cte.from.is_some() {
+                return Err(refusals::construct("this form of WITH"));
+            }
+            let rows = match cte.query.body.as_ref() {
+                SetExpr::SetOperation {
+                    op: SetOperator::Union,
+                    set_quantifier,
+                    left,
+                    right,
+                } if with.recursive && cte.query.with.is_none() => {
+                    self.recursive(cte, left, *set_quantifier, right, parent, &ctes)?
+                }
+                _ => self.query(&cte.query, parent, &ctes)?,
+            };
+            let rows = self.renamed(rows, Some(&cte.alias))?;
+            ctes = ctes.with(name_of(&cte.alias.name), Rc::new(Cte { rows }));
+        }
+        Ok(ctes)
+    }
+
+    /// The first branch of a recursive query says what it yields; the second may read that.
+    fn recursive(
+        &mut self,
+        cte: &CteSyntax,
+        left: &SetExpr,
+        quantifier: SetQuantifier,
+        right: &SetExpr,
+        parent: Option<&Scope<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Rows, Refusal> {
+        let mut first = self.set_expr(left, parent, ctes)?;
+        // What is known of the first rows is not known of those that follow.
+        first.facts.clear();
+        for column in &mut first.columns {
+            match &column.kind {
+                Kind::Plain(_) => column.kind = Kind::Plain(None),
+                Kind::Sealed(sealed)
+                    if !sealed
+                        .sources
+                        .iter()
+                        .all(|source| source.column.scope.columns().is_empty()) =>
+                {
+                    return Err(refusals::scope_not_pinned(
+                        sealed.column(),
+                        "WITH RECURSIVE",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let named = self.renamed(first.clone(), Some(&cte.alias))?;
+        let inner = ctes.with(name_of(&cte.alias.name), Rc::new(Cte { rows: named }));
+        let second = self.set_expr(right, parent, &inner)?;
+        let mut rows = combine(SetOperator::Union, quantifier, first, second)?;
+        rows.facts.clear();
+        if let Some(order_by) = &cte.query.order_by {
+            self.order_outputs(order_by, &rows, parent, ctes)?;
+        }
+        self.limits(&cte.query, parent, ctes)?;
+        Ok(rows)
+    }
+
+    /// The same rows once more, as row variables of their own: two uses of one CTE are not the same row.
+    pub(super) fn afresh(&mut self, rows: &Rows) -> Rows {
+        let mut fresh: HashMap<usize, usize> = HashMap::new();
+        let mut rename = |instance: usize, instances: &mut Vec<_>| {
+            *fresh.entry(instance).or_insert_with(|| {
+                let relation = instances[instance];
+                instances.push(relation);
+                instances.len() - 1
+            })
+        };
+        let mut rows = rows.clone();
+        let instances = &mut self.instances;
+        let cell = |cell: &mut Cell,
+                    rename: &mut dyn FnMut(usize, &mut Vec<_>) -> usize,
+                    instances: &mut Vec<_>| {
+            cell.instance = rename(cell.instance, instances);
+        };
+        for column in &mut rows.columns {
+            match &mut column.kind {
+                Kind::Plain(Some(found)) => cell(found, &mut rename, instances),
+                Kind::Sealed(sealed) => {
+                    for Source { instance, .. } in &mut sealed.sources {
+                        *instance = rename(*instance, instances);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for fact in &mut rows.facts {
+            match fact {
+                Fact::Same(a, b) => {
+                    cell(a, &mut rename, instances);
+                    cell(b, &mut rename, instances);
+                }
+                Fact::Is(a, _) => cell(a, &mut rename, instances),
+            }
+        }
+        rows
+    }
+}

@@ -1,0 +1,273 @@
+//! Function calls: `count` knows what to do with a sealed value, every other function must not get one.
+//! Functions that run SQL text are refused.
+
+use sqlparser::ast::{
+    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
+    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByExpr,
+    WindowSpec, WindowType,
+};
+
+use super::{
+    Analyser,
+    expr::Cx,
+    kind::Kind,
+    namespace::name_of,
+    refusals,
+    term::{EQ_TERM, check_equality},
+};
+use crate::Refusal;
+
+/// Functions of PostgreSQL and its own extensions that run SQL given as text.
+const RUNS_TEXT: [&str; 17] = [
+    "query_to_xml",
+    "query_to_xmlschema",
+    "query_to_xml_and_xmlschema",
+    "cursor_to_xml",
+    "cursor_to_xmlschema",
+    "table_to_xml",
+    "table_to_xmlschema",
+    "table_to_xml_and_xmlschema",
+    "schema_to_xml",
+    "schema_to_xmlschema",
+    "schema_to_xml_and_xmlschema",
+    "database_to_xml",
+    "database_to_xmlschema",
+    "database_to_xml_and_xmlschema",
+    "ts_stat",
+    "ts_rewrite",
+    "xpath_table",
+];
+
+/// Whether a function of this name runs SQL that it gets as text, or reads whole tables by name.
+pub(super) fn runs_text(name: &str) -> bool {
+    RUNS_TEXT.contains(&name)
+        || name.starts_with("dblink")
+        || name.starts_with("crosstab")
+        || name == "connectby"
+}
+
+/// The last part of a name.
+pub(super) fn last_name(name: &ObjectName) -> Option<String> {
+    match name.0.last()? {
+        ObjectNamePart::Identifier(ident) => Some(name_of(ident)),
+        ObjectNamePart::Function(_) => None,
+    }
+}
+
+impl Analyser<'_> {
+    /// Refuses functions by name, and accounts for their names.
+    pub(super) fn check_function(&mut self, name: &ObjectName) -> Result<String, Refusal> {
+        for part in &name.0 {
+            if let ObjectNamePart::Identifier(ident) = part {
+                self.account(ident);
+            }
+        }
+        let last =
+            last_name(name).ok_or_else(|| refusals::not_understood("An unusual function name"))?;
+        if runs_text(&last) {
+            return Err(refusals::construct(&format!(
+                "function {last}, which runs SQL given as text,"
+            )));
+        }
+        if self.protection.names_function(&last) {
+            return Err(refusals::dependent(
+                &last,
+                "is a function that names a protected table",
+            ));
+        }
+        Ok(last)
+    }
+
+    /// A function call.
+    pub(super) fn function(&mut self, function: &Function, cx: Cx<'_>) -> Result<Kind, Refusal> {
+        let name = self.check_function(&function.name)?;
+        let place = format!("function {name}");
+        if !matches!(function.parameters, FunctionArguments::None) {
+            return Err(refusals::not_understood(
+                "A function with two lists of arguments",
+            ));
+        }
+        match &function.args {
+            FunctionArguments::None => {}
+            FunctionArguments::Subquery(query) => {
+                let rows = self.query(query, Some(cx.scope), cx.ctes)?;
+                if rows.is_sealed() {
+                    return Err(refusals::construct(&format!(
+                        "{place} over protected columns"
+                    )));
+                }
+            }
+            FunctionArguments::List(list) => {
+                let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+                for arg in &list.args {
+                    match (name.as_str(), arg_of(arg)) {
+                        ("count", FunctionArgExpr::Expr(expr)) => {
+                            self.counted(expr, distinct, cx)?;
+                        }
+                        (_, arg) => self.argument(arg, cx, &place)?,
+                    }
+                    self.argument_name(arg, cx, &place)?;
+                }
+                for clause in &list.clauses {
+                    self.clause(clause, cx, &place)?;
+                }
+            }
+        }
+        self.order_keys(&function.within_group, cx, &format!("ORDER BY of {place}"))?;
+        if let Some(filter) = &function.filter {
+            self.condition(filter, cx)?;
+        }
+        if let Some(WindowType::WindowSpec(spec)) = &function.over {
+            self.window(spec, cx)?;
+        }
+        Ok(Kind::Plain(None))
+    }
+
+    fn argument(&mut self, arg: &FunctionArgExpr, cx: Cx<'_>, place: &str) -> Result<(), Refusal> {
+        match arg {
+            FunctionArgExpr::Expr(expr) => self.plain(expr, cx, place).map(|_| ()),
+            FunctionArgExpr::Wildcard => Ok(()),
+            FunctionArgExpr::QualifiedWildcard(name) => whole_row(name, cx),
+            FunctionArgExpr::WildcardWithOptions(_) => Err(refusals::construct("this form of *")),
+        }
+    }
+
+    /// `f(name => value)` names a parameter of the function; `json_object(key: value)` computes the key.
+    fn argument_name(&mut self, arg: &FunctionArg, cx: Cx<'_>, place: &str) -> Result<(), Refusal> {
+        use FunctionArgOperator::{Assignment, RightArrow};
+        match arg {
+            FunctionArg::ExprNamed {
+                name: Expr::Identifier(name),
+                operator: Assignment | RightArrow,
+                ..
+            }
+            | FunctionArg::Named { name, .. } => {
+                self.account(name);
+                Ok(())
+            }
+            FunctionArg::ExprNamed { name, .. } => self.plain(name, cx, place).map(|_| ()),
+            FunctionArg::Unnamed(_) => Ok(()),
+        }
+    }
+
+    /// `count(x)` looks only at NULL; `count(DISTINCT x)` counts terms.
+    fn counted(&mut self, expr: &Expr, distinct: bool, cx: Cx<'_>) -> Result<(), Refusal> {
+        let Kind::Sealed(sealed) = self.comparand(expr, cx)? else {
+            return Ok(());
+        };
+        if !distinct {
+            return self.wrap(expr, "", "");
+        }
+        let position = self.start_of(expr);
+        let keys = cx
+            .grouping
+            .map(|grouping| grouping.cells.as_slice())
+            .unwrap_or_default();
+        check_equality(&sealed, "count(DISTINCT)").map_err(|refusal| refusal.at(position))?;
+        if !self.same_scope_within(&sealed, keys) {
+            return Err(
+                refusals::scope_not_pinned(sealed.column(), "count(DISTINCT)").at(position),
+            );
+        }
+        self.note(format!(
+            "count(DISTINCT) counts the equality terms of {}.",
+            refusals::name_of(sealed.column())
+        ));
+        self.wrap(expr, EQ_TERM, ")")
+    }
+
+    fn clause(
+        &mut self,
+        clause: &FunctionArgumentClause,
+        cx: Cx<'_>,
+        place: &str,
+    ) -> Result<(), Refusal> {
+        match clause {
+            FunctionArgumentClause::OrderBy(keys) => {
+                self.order_keys(keys, cx, &format!("ORDER BY of {place}"))
+            }
+            FunctionArgumentClause::Separator(_)
+            | FunctionArgumentClause::JsonNullClause(_)
+            | FunctionArgumentClause::JsonReturningClause(_)
+            | FunctionArgumentClause::IgnoreOrRespectNulls(_) => Ok(()),
+            _ => Err(refusals::construct(&format!(
+                "an unusual clause of {place}"
+            ))),
+        }
+    }
+
+    /// Expressions that are sorted by, but cannot name output columns.
+    pub(super) fn order_keys(
+        &mut self,
+        keys: &[OrderByExpr],
+        cx: Cx<'_>,
+        place: &str,
+    ) -> Result<(), Refusal> {
+        for key in keys {
+            if let Kind::Sealed(sealed) = self.expr(&key.expr, cx)? {
+                return Err(refusals::no_order(sealed.column(), place).at(self.start_of(&key.expr)));
+            }
+            if key.with_fill.is_some() {
+                return Err(refusals::construct("WITH FILL"));
+            }
+        }
+        Ok(())
+    }
+
+    /// `OVER (...)` and `WINDOW w AS (...)`.
+    pub(super) fn window(&mut self, spec: &WindowSpec, cx: Cx<'_>) -> Result<(), Refusal> {
+        for key in &spec.partition_by {
+            self.plain(key, cx, "PARTITION BY")?;
+        }
+        self.order_keys(&spec.order_by, cx, "ORDER BY of a window")?;
+        if let Some(frame) = &spec.window_frame {
+            use sqlparser::ast::WindowFrameBound::{Following, Preceding};
+            let bounds = std::iter::once(&frame.start_bound).chain(&frame.end_bound);
+            for bound in bounds {
+                if let Following(Some(bound)) | Preceding(Some(bound)) = bound {
+                    self.plain(bound, cx, "a window frame")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reserved words that are values: no column can have such a name unquoted.
+pub(super) fn is_value_word(ident: &Ident) -> bool {
+    const WORDS: [&str; 11] = [
+        "current_catalog",
+        "current_date",
+        "current_role",
+        "current_schema",
+        "current_time",
+        "current_timestamp",
+        "current_user",
+        "localtime",
+        "localtimestamp",
+        "session_user",
+        "user",
+    ];
+    ident.quote_style.is_none()
+        && WORDS
+            .iter()
+            .any(|word| ident.value.eq_ignore_ascii_case(word))
+}
+
+fn arg_of(arg: &FunctionArg) -> &FunctionArgExpr {
+    match arg {
+        FunctionArg::Named { arg, .. }
+        | FunctionArg::ExprNamed { arg, .. }
+        | FunctionArg::Unnamed(arg) => arg,
+    }
+}
+
+/// `f(t.*)`.
+pub(super) fn whole_row(name: &ObjectName, cx: Cx<'_>) -> Result<(), Refusal> {
+    let last =
+        last_name(name).ok_or_else(|| refusals::not_understood("An unusual name before .*"))?;
+    if cx.scope.find_entry(None, &last)?.is_sealed() {
+        return Err(refusals::whole_row(&last));
+    }
+    Ok(())
+}

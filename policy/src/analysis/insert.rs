@@ -1,0 +1,387 @@
+//! INSERT: literals and parameters for protected columns become sealed values of the row's scope. What ON CONFLICT
+//! does is `conflict`'s business.
+
+use std::collections::HashMap;
+
+use sqlparser::ast::{Expr, Insert, Query, SelectItem, SetExpr, TableObject};
+
+use super::{
+    Analyser,
+    constant::family,
+    expr::Cx,
+    facts::Constant,
+    kind::Kind,
+    namespace::{Ctes, Namespace, Scope, name_of},
+    operand::{Operand, is_default},
+    query::Rows,
+    refusals,
+    relation::idents_of,
+    scope::Part,
+};
+use crate::{
+    Refusal,
+    catalog::{self, Relation},
+    types::{Conversion, LogicalType},
+};
+
+/// What is known of the one row that is inserted.
+pub(super) type RowConstants = HashMap<String, Constant>;
+
+/// Where an INSERT writes.
+pub(super) struct Target<'a> {
+    pub(super) relation: &'a Relation,
+    pub(super) instance: usize,
+    /// The columns that get values, in the order of the values.
+    pub(super) columns: Vec<&'a catalog::Column>,
+    /// Whether the statement lists them.
+    listed: bool,
+    /// Where each stands in the list.
+    places: Vec<usize>,
+}
+
+impl<'a> Analyser<'a> {
+    /// An INSERT, and what it returns.
+    pub(super) fn insert(&mut self, insert: &Insert, ctes: &Ctes) -> Result<Rows, Refusal> {
+        check_clauses(insert)?;
+        let TableObject::TableName(name) = &insert.table else {
+            return Err(refusals::construct("INSERT into this"));
+        };
+        let relation = self.written_relation(name)?;
+        let alias = insert.table_alias.as_ref().map(|alias| {
+            self.account(&alias.alias);
+            name_of(&alias.alias)
+        });
+        let (entry, instance) = self.table_entry(relation, alias);
+        let names = Namespace::of(entry);
+        let target = self.insert_target(insert, relation, instance)?;
+        let mark = self.facts.len();
+        let row = match &insert.source {
+            None => Some(RowConstants::new()),
+            Some(source) => self.source(source, &target, ctes)?,
+        };
+        if let Some(on) = &insert.on {
+            self.conflict(on, &target, &names, row.as_ref(), ctes)?;
+        }
+        self.facts.truncate(mark);
+        self.returning(insert.returning.as_deref(), &names, ctes)
+    }
+
+    fn insert_target(
+        &mut self,
+        insert: &Insert,
+        relation: &'a Relation,
+        instance: usize,
+    ) -> Result<Target<'a>, Refusal> {
+        let listed = !insert.columns.is_empty();
+        let mut columns: Vec<&catalog::Column> = Vec::new();
+        let mut places = Vec::new();
+        for name in &insert.columns {
+            let idents = idents_of(name)?;
+            let [ident] = idents.as_slice() else {
+                return Err(refusals::construct("a qualified column in INSERT"));
+            };
+            columns.push(self.column_named(relation, ident)?);
+            places.push(
+                self.tokens
+                    .starting(ident.span.start)
+                    .map_or(0, |at| self.tokens.range(at).start),
+            );
+        }
+        if !listed {
+            columns = relation.columns.iter().collect();
+        }
+        Ok(Target {
+            relation,
+            instance,
+            columns,
+            listed,
+            places,
+        })
+    }
+
+    /// The column that an identifier names in a list of targets.
+    pub(super) fn column_named(
+        &mut self,
+        relation: &'a Relation,
+        ident: &sqlparser::ast::Ident,
+    ) -> Result<&'a catalog::Column, Refusal> {
+        self.account(ident);
+        let name = name_of(ident);
+        let at = self
+            .tokens
+            .starting(ident.span.start)
+            .map_or(0, |at| self.tokens.range(at).start);
+        relation
+            .columns
+            .iter()
+            .find(|column| column.name == name)
+            .ok_or_else(|| {
+                let message = format!(
+                    "column \"{name}\" of relation \"{}\" does not exist",
+                    relation.name
+                );
+                Refusal::new("42703", "undefined-column", message).at(at)
+            })
+    }
+
+    /// The rows to insert; what is known of them if it is one row of VALUES.
+    fn source(
+        &mut self,
+        source: &Query,
+        target: &Target<'a>,
+        ctes: &Ctes,
+    ) -> Result<Option<RowConstants>, Refusal> {
+        let SetExpr::Values(values) = source.body.as_ref() else {
+            self.selected(source, target, ctes)?;
+            return Ok(None);
+        };
+        if source.with.is_some()
+            || source.order_by.is_some()
+            || source.limit_clause.is_some()
+            || source.fetch.is_some()
+        {
+            return Err(refusals::construct("VALUES with WITH, ORDER BY or LIMIT"));
+        }
+        let empty = Namespace::default();
+        let scope = Scope {
+            names: &empty,
+            parent: None,
+        };
+        let cx = Cx {
+            scope: &scope,
+            ctes,
+            grouping: None,
+        };
+        let mut known = None;
+        for row in &values.rows {
+            known = Some(self.row(&row.content, target, cx)?);
+        }
+        Ok(known.filter(|_| values.rows.len() == 1))
+    }
+
+    /// One row of VALUES.
+    fn row(
+        &mut self,
+        cells: &[Expr],
+        target: &Target<'a>,
+        cx: Cx<'_>,
+    ) -> Result<RowConstants, Refusal> {
+        if cells.len() > target.columns.len()
+            || (target.listed && cells.len() < target.columns.len())
+        {
+            let what = if cells.len() > target.columns.len() {
+                "expressions than target columns"
+            } else {
+                "target columns than expressions"
+            };
+            // Postgres points at the first one that has no partner.
+            let extra = cells
+                .get(target.columns.len())
+                .map(|cell| self.start_of(cell));
+            let at = extra
+                .or_else(|| target.places.get(cells.len()).copied())
+                .unwrap_or(0);
+            return Err(Refusal::new(
+                "42601",
+                "statement-not-understood",
+                format!("INSERT has more {what}"),
+            )
+            .at(at));
+        }
+        let mut constants = RowConstants::new();
+        let mut sealed = Vec::new();
+        for (cell, column) in cells.iter().zip(&target.columns) {
+            if is_default(cell) {
+                if let Expr::Identifier(ident) = cell {
+                    self.account(ident);
+                }
+                continue;
+            }
+            let operand = self.operand(cell)?;
+            match (self.protected(target.relation, column.attnum), operand) {
+                (Some(protected), Some(operand)) => sealed.push((protected, operand)),
+                (Some(protected), None) => {
+                    return Err(refusals::not_constant(protected).at(self.start_of(cell)));
+                }
+                (None, Some(operand)) => {
+                    if let Some(constant) = self.assigned(column, &operand) {
+                        constants.insert(column.name.clone(), constant);
+                    }
+                }
+                (None, None) => {
+                    self.plain(cell, cx, &format!("a value for column \"{}\"", column.name))?;
+                }
+            }
+        }
+        for (protected, operand) in sealed {
+            self.seal(protected, operand, &|name| {
+                constants.get(name).cloned().map(Part::Constant)
+            })?;
+        }
+        Ok(constants)
+    }
+
+    /// What a plain column will hold, if scopes can be made of it.
+    pub(super) fn assigned(&self, column: &catalog::Column, operand: &Operand) -> Option<Constant> {
+        let logical = LogicalType::from_oid(column.base_type_oid, column.typmod)?;
+        self.constant(operand, logical, Conversion::Assignment)
+    }
+
+    /// `INSERT INTO t SELECT ...`: sealed values move; literals and parameters of the select list are sealed.
+    fn selected(
+        &mut self,
+        source: &Query,
+        target: &Target<'a>,
+        ctes: &Ctes,
+    ) -> Result<(), Refusal> {
+        let rows = self.query(source, None, ctes)?;
+        let protects = target
+            .columns
+            .iter()
+            .any(|column| self.protected(target.relation, column.attnum).is_some());
+        if rows.open && (protects || rows.is_sealed()) {
+            return Err(refusals::construct(
+                "INSERT from a function whose columns only the server knows",
+            ));
+        }
+        let items = literal_items(source);
+        let item = |index: usize| items.as_ref().and_then(|items| items.get(index).copied());
+        let mut parts: HashMap<String, Part> = HashMap::new();
+        self.facts.extend(rows.facts.iter().cloned());
+        for (index, (column, output)) in target.columns.iter().zip(&rows.columns).enumerate() {
+            if let Some(part) = self.selected_part(column, &output.kind, item(index))? {
+                parts.insert(column.name.clone(), part);
+            }
+        }
+        let held = |name: &str| parts.get(name).cloned();
+        for (index, output) in rows.columns.iter().enumerate() {
+            let column = target.columns.get(index);
+            let protected =
+                column.and_then(|column| self.protected(target.relation, column.attnum));
+            let position = item(index).map_or(0, |expr| self.start_of(expr));
+            match (&output.kind, protected) {
+                (Kind::Sealed(sealed), Some(protected)) => {
+                    self.check_move(sealed, protected, &held)
+                        .map_err(|refusal| refusal.at(position))?;
+                    self.note(format!(
+                        "Sealed values of {} are moved as they are.",
+                        refusals::name_of(sealed.column())
+                    ));
+                }
+                (Kind::Sealed(sealed), None) => {
+                    let place = "a value for a column that is not protected";
+                    return Err(refusals::not_supported(sealed.column(), place).at(position));
+                }
+                (_, Some(protected)) => {
+                    let operand = item(index)
+                        .map(|expr| self.operand(expr))
+                        .transpose()?
+                        .flatten();
+                    let operand =
+                        operand.ok_or_else(|| refusals::not_constant(protected).at(position))?;
+                    self.seal(protected, operand, &held)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What a plain column of the inserted rows will hold.
+    fn selected_part(
+        &self,
+        column: &catalog::Column,
+        kind: &Kind,
+        item: Option<&Expr>,
+    ) -> Result<Option<Part>, Refusal> {
+        let Some(logical) = LogicalType::from_oid(column.base_type_oid, column.typmod) else {
+            return Ok(None);
+        };
+        Ok(match kind {
+            Kind::Plain(Some(cell)) => {
+                let same = self
+                    .column_type(*cell)
+                    .is_some_and(|source| family(source) == family(logical));
+                same.then(|| self.part_of(*cell))
+            }
+            Kind::Untyped => match item.map(|expr| self.operand(expr)).transpose()?.flatten() {
+                Some(operand) => self.assigned(column, &operand).map(Part::Constant),
+                None => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// RETURNING.
+    pub(super) fn returning(
+        &mut self,
+        items: Option<&[SelectItem]>,
+        names: &Namespace,
+        ctes: &Ctes,
+    ) -> Result<Rows, Refusal> {
+        let Some(items) = items else {
+            return Ok(Rows::default());
+        };
+        let scope = Scope {
+            names,
+            parent: None,
+        };
+        let (outputs, open) = self.projection(
+            items,
+            Cx {
+                scope: &scope,
+                ctes,
+                grouping: None,
+            },
+        )?;
+        let column = |output: super::group::Output| super::namespace::Column {
+            name: output.name,
+            kind: output.kind,
+        };
+        Ok(Rows {
+            columns: outputs.into_iter().map(column).collect(),
+            open,
+            facts: Vec::new(),
+        })
+    }
+}
+
+/// The items of a plain SELECT, one per column; `None` where literals could not be told from what they become.
+fn literal_items(source: &Query) -> Option<Vec<&Expr>> {
+    let SetExpr::Select(select) = source.body.as_ref() else {
+        return None;
+    };
+    if select.distinct.is_some() {
+        return None;
+    }
+    let item = |item| match item {
+        &SelectItem::UnnamedExpr(ref expr) | &SelectItem::ExprWithAlias { ref expr, .. } => {
+            Some(expr)
+        }
+        _ => None,
+    };
+    select.projection.iter().map(item).collect()
+}
+
+fn check_clauses(insert: &Insert) -> Result<(), Refusal> {
+    let unusual = insert.or.is_some()
+        || insert.ignore
+        || insert.overwrite
+        || insert.partitioned.is_some()
+        || !insert.after_columns.is_empty()
+        || insert.has_table_keyword
+        || insert.replace_into
+        || insert.priority.is_some()
+        || insert.insert_alias.is_some()
+        || insert.settings.is_some()
+        || insert.format_clause.is_some()
+        || insert.output.is_some()
+        || !insert.assignments.is_empty()
+        || insert.multi_table_insert_type.is_some()
+        || !insert.into;
+    if unusual {
+        Err(refusals::construct("an unusual clause of INSERT"))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,366 @@
+//! Operands: what can stand where a sealed value or a search term is made. A literal, a parameter or NULL, with or
+//! without a cast. Makes no edits.
+
+use std::ops::Range;
+
+use sqlparser::{
+    ast::{CastKind, Expr, UnaryOperator, Value as Constant},
+    tokenizer::Token as Kind,
+};
+
+use super::{
+    Analyser,
+    literal::{self, Literal},
+    refusals,
+};
+use crate::{
+    Refusal, plan,
+    ruleset::Protected,
+    types::{Conversion, Converted, LogicalType, Value, convert},
+};
+
+/// A literal, parameter or NULL of the statement.
+pub(super) struct Operand {
+    /// Which.
+    pub(super) what: What,
+    /// What it is cast to, if anything.
+    pub(super) cast: Cast,
+    /// Its tokens, cast and brackets included.
+    pub(super) extent: Range<usize>,
+}
+
+/// The three kinds of operands.
+pub(super) enum What {
+    Null,
+    Literal(Literal),
+    /// From 0; and the token it is.
+    Param(usize, usize),
+}
+
+/// What an operand is cast to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cast {
+    None,
+    To(LogicalType),
+    /// An array of a logical type.
+    Array(LogicalType),
+    /// Some other type, or several casts: this text.
+    Other(String),
+}
+
+/// What a literal becomes.
+pub(super) enum Made {
+    Null,
+    Value(Value),
+    /// No value of the column equals it.
+    NeverEqual,
+}
+
+impl Analyser<'_> {
+    /// Reads an expression as an operand, if it is one.
+    pub(super) fn operand(&self, expr: &Expr) -> Result<Option<Operand>, Refusal> {
+        let (inner, cast) = match expr {
+            Expr::Nested(inner) => {
+                let Some(operand) = self.operand(inner)? else {
+                    return Ok(None);
+                };
+                return Ok(Some(Operand {
+                    extent: self.tokens.extent(expr)?,
+                    ..operand
+                }));
+            }
+            Expr::Cast {
+                kind: CastKind::DoubleColon | CastKind::Cast,
+                expr: inner,
+                ..
+            } => {
+                let Some(operand) = self.operand(inner)? else {
+                    return Ok(None);
+                };
+                let extent = self.tokens.extent(expr)?;
+                let named = self.cast_type(expr, &operand.extent)?;
+                let cast = match operand.cast {
+                    Cast::None => named,
+                    _ => Cast::Other("given by several casts".to_owned()),
+                };
+                return Ok(Some(Operand {
+                    what: operand.what,
+                    cast,
+                    extent,
+                }));
+            }
+            Expr::TypedString(typed) => {
+                let literal = self.tokens.starting(typed.value.span.start);
+                let extent = self.tokens.extent(expr)?;
+                let cast = self.named_type(extent.start..extent.end - 1);
+                let literal = literal
+                    .map(|at| literal::read(self.tokens, at, false))
+                    .transpose()?
+                    .flatten();
+                return Ok(literal.map(|literal| Operand {
+                    what: What::Literal(literal),
+                    cast,
+                    extent,
+                }));
+            }
+            _ => (expr, Cast::None),
+        };
+        let (value, negative) = match inner {
+            Expr::Value(value) => (value, false),
+            Expr::UnaryOp {
+                op: UnaryOperator::Minus,
+                expr,
+            } => match expr.as_ref() {
+                Expr::Value(value) => (value, true),
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        let extent = self.tokens.extent(expr)?;
+        let at = extent.end - 1;
+        let what = match &value.value {
+            Constant::Null if !negative => What::Null,
+            Constant::Placeholder(_) if !negative => What::Param(self.parameter(at)?, at),
+            _ => match literal::read(self.tokens, at, negative)? {
+                Some(literal) => What::Literal(literal),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Operand { what, cast, extent }))
+    }
+
+    /// The number of the parameter at a token, from 0.
+    pub(super) fn parameter(&self, at: usize) -> Result<usize, Refusal> {
+        let number = self.tokens.raw(at)[1..].parse::<usize>().ok();
+        let in_reach = number.filter(|number| (1..=usize::from(u16::MAX)).contains(number));
+        in_reach.map(|number| number - 1).ok_or_else(|| {
+            Refusal::new(
+                "42P02",
+                "parameter-not-usable",
+                format!("there is no parameter {}", self.tokens.raw(at)),
+            )
+            .at(self.tokens.range(at).start)
+        })
+    }
+
+    /// The type of a cast whose operand has this extent.
+    fn cast_type(&self, expr: &Expr, inner: &Range<usize>) -> Result<Cast, Refusal> {
+        let range = match expr {
+            Expr::Cast {
+                kind: CastKind::DoubleColon,
+                ..
+            } => self.tokens.cast_type(inner)?,
+            _ => inner.end + 1..self.tokens.extent(expr)?.end - 1,
+        };
+        Ok(self.named_type(range))
+    }
+
+    /// The type that some tokens name.
+    pub(super) fn named_type(&self, range: Range<usize>) -> Cast {
+        let quoted = range.clone().any(|at| self.tokens.raw(at).starts_with('"'));
+        let mut text = self.tokens.sql[self.tokens.bytes(&range)].to_ascii_lowercase();
+        if let Some(bare) = text.strip_prefix("pg_catalog.") {
+            text = bare.to_owned();
+        }
+        let element = text.strip_suffix("[]").map(str::to_owned);
+        let logical = |name: &str| LogicalType::parse(name).ok().filter(|_| !quoted);
+        match (&element, logical(element.as_deref().unwrap_or(&text))) {
+            (Some(_), Some(logical)) => Cast::Array(logical),
+            (None, Some(logical)) => Cast::To(logical),
+            _ => Cast::Other(text),
+        }
+    }
+
+    /// The value that a literal operand has for a column.
+    pub(super) fn made(
+        &self,
+        operand: &Operand,
+        column: &Protected,
+        why: Conversion,
+    ) -> Result<Made, Refusal> {
+        let literal = match &operand.what {
+            What::Null => return Ok(Made::Null),
+            What::Literal(literal) => literal,
+            What::Param(..) => {
+                return Err(refusals::not_understood(
+                    "A parameter where a literal should be",
+                ));
+            }
+        };
+        let at = self.tokens.range(operand.extent.start).start;
+        let target = match why {
+            Conversion::Assignment => column.logical,
+            Conversion::Comparison => column.logical.without_modifiers(),
+        };
+        let given = given_type(operand, literal.logical).map_err(|other| {
+            let value = format!("a value of type {other}");
+            match why {
+                Conversion::Assignment => refusals::not_sealable(column, &value).at(at),
+                Conversion::Comparison => {
+                    refusals::not_comparable(column, &value, "the types differ").at(at)
+                }
+            }
+        })?;
+        let input = |logical: LogicalType| {
+            logical
+                .input(literal.text.as_bytes(), &self.view.format)
+                .map_err(|error| refusals::input(error, at))
+        };
+        let Some(given) = given else {
+            return input(target).map(Made::Value);
+        };
+        if let (Cast::To(cast), true) = (&operand.cast, given != given.without_modifiers()) {
+            check_length(*cast, &literal.text).map_err(|refusal| refusal.at(at))?;
+        }
+        check_types(given, column, why).map_err(|refusal| refusal.at(at))?;
+        let value = match literal.logical.filter(|own| *own != given) {
+            // `5::bigint`: the number has a type of its own first.
+            Some(own) => match convert(
+                &input(own)?,
+                own,
+                given,
+                Conversion::Assignment,
+                &self.view.format,
+            ) {
+                Ok(Converted::Value(value)) => value,
+                Ok(Converted::NeverEqual) => return Ok(Made::NeverEqual),
+                Err(error) => return Err(refusals::input(error, at)),
+            },
+            None => input(given)?,
+        };
+        match convert(&value, given, target, why, &self.view.format) {
+            Ok(Converted::Value(value)) => Ok(Made::Value(value)),
+            Ok(Converted::NeverEqual) => Ok(Made::NeverEqual),
+            Err(error) => Err(refusals::input(error, at)),
+        }
+    }
+
+    /// The type that a parameter has by its declaration or cast, if it has one.
+    pub(super) fn parameter_type(
+        &self,
+        number: usize,
+        cast: &Cast,
+    ) -> Result<Option<LogicalType>, Refusal> {
+        let declared = match self.oids.get(number).copied().unwrap_or(0) {
+            // 0: not given; 705: `unknown`.
+            0 | 705 => None,
+            oid => Some(LogicalType::from_oid(oid, -1).ok_or_else(|| {
+                unusable(number, "it is declared with a type that cannot be sealed")
+            })?),
+        };
+        let cast = match cast {
+            Cast::None => return Ok(declared),
+            Cast::To(logical) => *logical,
+            Cast::Array(_) | Cast::Other(_) => {
+                return Err(unusable(
+                    number,
+                    "it is cast to a type that cannot be sealed",
+                ));
+            }
+        };
+        if cast != cast.without_modifiers() {
+            return Err(unusable(
+                number,
+                "it is cast to a type with a length or precision",
+            ));
+        }
+        match declared {
+            Some(declared) if !declared.comparable_with(cast) => Err(unusable(
+                number,
+                "it is declared with another type than it is cast to",
+            )),
+            _ => Ok(Some(declared.unwrap_or(cast))),
+        }
+    }
+
+    /// The parameters among some tokens.
+    pub(super) fn placeholders(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
+        range.filter(|at| matches!(self.tokens.kind(*at), Kind::Placeholder(_)))
+    }
+}
+
+/// A parameter that cannot be sealed.
+pub(super) fn unusable(number: usize, why: &str) -> Refusal {
+    Refusal::unsupported(
+        "parameter-not-usable",
+        format!(
+            "parameter ${} cannot be used for a protected column",
+            number + 1
+        ),
+    )
+    .detail(format!("As pgveil sees it, {why}."))
+    .hint("Leave the parameter's type open, or give it the column's own type.")
+}
+
+/// An explicit cast cuts a text that is too long; an assignment refuses it. So only what needs no cut may pass.
+fn check_length(cast: LogicalType, text: &str) -> Result<(), Refusal> {
+    let most = match cast {
+        LogicalType::Varchar(most) | LogicalType::Bpchar(most) => most,
+        _ => None,
+    };
+    if most.is_some_and(|most| text.chars().count() > most as usize) {
+        return Err(refusals::construct("a cast that cuts a literal short"));
+    }
+    Ok(())
+}
+
+/// Whether Postgres would assign or compare this type to the column at all.
+pub(super) fn check_types(
+    given: LogicalType,
+    column: &Protected,
+    why: Conversion,
+) -> Result<(), Refusal> {
+    use LogicalType::*;
+    let class = |logical: LogicalType| match logical.without_modifiers() {
+        Int2 | Int4 | Int8 | Float4 | Float8 | Numeric(_) => 1,
+        Text | Varchar(_) | Bpchar(_) => 2,
+        Date | Timestamp(_) | Timestamptz(_) => 3,
+        Bool => 4,
+        Bytea => 5,
+        Uuid => 6,
+        Json => 7,
+        Jsonb => 8,
+    };
+    let (from, to) = (class(given), class(column.logical));
+    let fits = match why {
+        // Everything has an assignment cast to the string types; json and jsonb have one to each other.
+        Conversion::Assignment => from == to || to == 2 || (from.min(to), from.max(to)) == (7, 8),
+        Conversion::Comparison => from == to,
+    };
+    match why {
+        _ if fits => Ok(()),
+        Conversion::Assignment => Err(refusals::wrong_type(column, &given.sql_name())),
+        Conversion::Comparison => Err(refusals::no_operator(
+            &column.logical.without_modifiers().sql_name(),
+            &given.without_modifiers().sql_name(),
+        )),
+    }
+}
+
+impl Operand {
+    /// The plan's form of an operand that is no parameter.
+    pub(super) fn planned(made: Made) -> Option<plan::Operand> {
+        match made {
+            Made::Value(value) => Some(plan::Operand::Literal(Some(value))),
+            Made::Null | Made::NeverEqual => None,
+        }
+    }
+}
+
+/// The type that an operand has by its cast or by itself; the text of one that is no logical type as error.
+pub(super) fn given_type(
+    operand: &Operand,
+    own: Option<LogicalType>,
+) -> Result<Option<LogicalType>, String> {
+    match &operand.cast {
+        Cast::None => Ok(own),
+        Cast::To(logical) => Ok(Some(*logical)),
+        Cast::Array(element) => Err(format!("{}[]", element.sql_name())),
+        Cast::Other(text) => Err(text.clone()),
+    }
+}
+
+/// Whether an expression is the word DEFAULT.
+pub(super) fn is_default(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
+}

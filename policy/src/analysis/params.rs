@@ -1,0 +1,282 @@
+//! Slots and parameters: which client parameter becomes which server parameters, and what the client sees of it.
+//! Plain uses keep their numbers; every further role gets a number of its own behind them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{
+    Analyser, Protocol,
+    constant::family,
+    operand::{Cast, Operand, What, check_types, unusable},
+};
+use crate::{
+    Refusal,
+    plan::{self, ClientParam, Make, Replacement, ScopePart, ServerParam, Slot},
+    ruleset::Protected,
+    types::{Conversion, LogicalType},
+};
+
+/// Parameters are counted in sixteen bits.
+const MAX_PARAMETERS: usize = u16::MAX as usize;
+
+/// What a parameter is used for besides plain uses.
+pub(super) struct Role {
+    /// From 0.
+    param: usize,
+    /// Its token.
+    token: usize,
+    slot: usize,
+    /// The column's type.
+    column: LogicalType,
+    /// The type by declaration or cast, if any.
+    given: Option<LogicalType>,
+    array: bool,
+    make: Make,
+}
+
+/// The parameters of a statement that is done.
+#[derive(Default)]
+pub(super) struct Parameters {
+    pub(super) server: Vec<ServerParam>,
+    pub(super) client: Vec<ClientParam>,
+}
+
+impl Analyser<'_> {
+    /// Makes a slot in the place of an operand.
+    pub(super) fn slot(
+        &mut self,
+        make: Make,
+        what: plan::Operand,
+        column: &Protected,
+        scope: Vec<ScopePart>,
+        operand: &Operand,
+    ) -> Result<(), Refusal> {
+        let slot = self.slots.len();
+        if let What::Param(param, token) = operand.what {
+            let position = self.tokens.range(token).start;
+            if self.protocol == Protocol::Simple {
+                let message = format!("there is no parameter ${}", param + 1);
+                return Err(Refusal::new("42P02", "parameter-not-usable", message).at(position));
+            }
+            let array = make == Make::EqualityTerms;
+            let given = if array {
+                self.array_parameter_type(param, &operand.cast)
+            } else {
+                self.parameter_type(param, &operand.cast)
+            };
+            let given = given.map_err(|refusal| refusal.at(position))?;
+            if let Some(given) = given {
+                let why = if make == Make::Seal {
+                    Conversion::Assignment
+                } else {
+                    Conversion::Comparison
+                };
+                check_types(given, column, why).map_err(|refusal| refusal.at(position))?;
+            }
+            self.roles.push(Role {
+                param,
+                token,
+                slot,
+                column: column.logical,
+                given,
+                array,
+                make,
+            });
+        }
+        self.slots.push(Slot {
+            make,
+            operand: what,
+            column: column.id,
+            scope,
+        });
+        self.replace_operand(operand, Replacement::Slot(slot));
+        Ok(())
+    }
+
+    /// The element type that an array parameter has by its declaration or cast.
+    fn array_parameter_type(
+        &self,
+        param: usize,
+        cast: &Cast,
+    ) -> Result<Option<LogicalType>, Refusal> {
+        let declared = match self.oids.get(param).copied().unwrap_or(0) {
+            0 | 705 => None,
+            oid => Some(LogicalType::from_array_oid(oid).ok_or_else(|| {
+                unusable(param, "it is not declared as an array that can be sealed")
+            })?),
+        };
+        let cast = match cast {
+            Cast::None => return Ok(declared),
+            Cast::Array(element) if *element == element.without_modifiers() => *element,
+            _ => {
+                return Err(unusable(
+                    param,
+                    "it is cast to a type that cannot be sealed",
+                ));
+            }
+        };
+        match declared {
+            Some(declared) if !declared.comparable_with(cast) => Err(unusable(
+                param,
+                "it is declared with another type than it is cast to",
+            )),
+            _ => Ok(Some(declared.unwrap_or(cast))),
+        }
+    }
+
+    /// Numbers all parameters, when every use is known.
+    pub(super) fn parameters(&mut self) -> Result<Parameters, Refusal> {
+        if self.protocol == Protocol::Simple {
+            return Ok(Parameters::default());
+        }
+        let roles = std::mem::take(&mut self.roles);
+        let sealed: HashSet<usize> = roles.iter().map(|role| role.token).collect();
+        let from_params: HashSet<usize> = roles.iter().map(|role| role.slot).collect();
+        let mut by_param: BTreeMap<usize, (Vec<usize>, Vec<&Role>)> = BTreeMap::new();
+        let mut count = self.oids.len();
+        for token in self.placeholders(0..self.tokens.len()).collect::<Vec<_>>() {
+            let param = self.parameter(token)?;
+            count = count.max(param + 1);
+            if !sealed.contains(&token) {
+                by_param.entry(param).or_default().0.push(token);
+            }
+        }
+        for role in &roles {
+            by_param.entry(role.param).or_default().1.push(role);
+        }
+        let mut parameters = Parameters::default();
+        let mut further = Vec::new();
+        for param in 0..count {
+            let (plain, roles) = by_param.remove(&param).unwrap_or_default();
+            let mut slots = roles.iter().map(|role| role.slot);
+            let first = if plain.is_empty() { slots.next() } else { None };
+            parameters
+                .server
+                .push(first.map_or(ServerParam::Client(param), ServerParam::Slot));
+            further.extend(slots);
+            let client = self.client_parameter(param, &plain, &roles)?;
+            parameters.client.push(client);
+        }
+        further.extend((0..self.slots.len()).filter(|slot| !from_params.contains(slot)));
+        parameters
+            .server
+            .extend(further.into_iter().map(ServerParam::Slot));
+        if parameters.server.len() > MAX_PARAMETERS {
+            return Err(too_many());
+        }
+        self.retype_scopes(&roles)?;
+        Ok(parameters)
+    }
+
+    /// What the client sees of a parameter, and what its plain uses must say for the server to see the same.
+    fn client_parameter(
+        &mut self,
+        param: usize,
+        plain: &[usize],
+        roles: &[&Role],
+    ) -> Result<ClientParam, Refusal> {
+        let Some(first) = roles.first() else {
+            return Ok(ClientParam::Server(param));
+        };
+        if roles.iter().any(|role| role.array != first.array) {
+            return Err(unusable(
+                param,
+                "it is used both as an array and as a single value",
+            ));
+        }
+        let arrives = first.arrives();
+        for role in roles {
+            if role.arrives() != arrives && !role.arrives().comparable_with(arrives) {
+                return Err(unusable(param, "it is used for columns of different types"));
+            }
+            let both_stored = role.make == Make::Seal && first.make == Make::Seal;
+            if both_stored && role.arrives() != arrives {
+                let message = format!("inconsistent types deduced for parameter ${}", param + 1);
+                let detail = format!(
+                    "{} versus {}",
+                    arrives.sql_name(),
+                    role.arrives().sql_name()
+                );
+                return Err(Refusal::new("42P08", "parameter-not-usable", message).detail(detail));
+            }
+        }
+        let bare = first.column.without_modifiers();
+        let stored_as_is = roles
+            .iter()
+            .all(|role| role.column == first.column && role.make == Make::Seal);
+        let compared_as_is = roles.iter().all(|role| role.column == bare);
+        let client = match first.array {
+            true => ClientParam::Array(arrives),
+            false if arrives == bare && (stored_as_is || compared_as_is) => {
+                ClientParam::Logical(first.column)
+            }
+            false => ClientParam::Converted { from: arrives },
+        };
+        self.cast_plain_uses(param, plain, first.array, arrives);
+        Ok(client)
+    }
+
+    /// `$1 IS NULL OR email = $1`: the server no longer sees the use that told it the type.
+    fn cast_plain_uses(
+        &mut self,
+        param: usize,
+        plain: &[usize],
+        array: bool,
+        arrives: LogicalType,
+    ) {
+        if plain.is_empty() {
+            return;
+        }
+        self.note(format!(
+            "${} is used both for a protected column and elsewhere.",
+            param + 1
+        ));
+        if !matches!(self.oids.get(param).copied().unwrap_or(0), 0 | 705) {
+            return;
+        }
+        let suffix = if array { "[]" } else { "" };
+        for token in plain {
+            let range = self.tokens.range(*token);
+            self.edits.open(range.start, "(");
+            self.edits
+                .close(range.end, format!("::{}{suffix})", arrives.sql_name()));
+        }
+    }
+
+    /// A parameter that is both sealed and part of a scope arrives in one type only.
+    fn retype_scopes(&mut self, roles: &[Role]) -> Result<(), Refusal> {
+        let arriving: HashMap<usize, &Role> =
+            roles.iter().rev().map(|role| (role.param, role)).collect();
+        for part in self.slots.iter_mut().flat_map(|slot| &mut slot.scope) {
+            if let ScopePart::Row(plan::Operand::Param(param), logical) = part
+                && let Some(role) = arriving.get(param)
+            {
+                if role.array || family(*logical) != family(role.arrives()) {
+                    return Err(unusable(
+                        *param,
+                        "it is used both for a protected column and for a scope column of another type",
+                    ));
+                }
+                *logical = role.arrives();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Role {
+    /// The type in which the client sends it.
+    fn arrives(&self) -> LogicalType {
+        let compared = match self.column.without_modifiers() {
+            // PostgreSQL has no `=` for varchar; it compares as text.
+            LogicalType::Varchar(_) if self.make != Make::Seal => LogicalType::Text,
+            bare => bare,
+        };
+        self.given.unwrap_or(compared)
+    }
+}
+
+fn too_many() -> Refusal {
+    Refusal::unsupported("statement-too-complex", "the statement needs more parameters than the protocol can carry")
+        .detail(format!("Every value for a protected column is a parameter of its own; there can be {MAX_PARAMETERS}."))
+        .hint("Send fewer rows in one statement.")
+}

@@ -1,0 +1,243 @@
+//! The refusals of the analysis, each under its anchor of `docs/errors.md`. Decides nothing.
+
+use crate::{Refusal, ruleset::Protected, types::InputError};
+
+/// `public.customers.email`, for people.
+pub(super) fn name_of(column: &Protected) -> String {
+    format!("{}.{}.{}", column.schema, column.table, column.name)
+}
+
+/// A sealed column stands where no rule lets it stand.
+pub(super) fn not_supported(column: &Protected, place: &str) -> Refusal {
+    Refusal::unsupported(
+        "expression-not-supported",
+        format!("protected column \"{}\" cannot be used in {place}", column.name),
+    )
+    .detail(format!("{} holds sealed values; PostgreSQL cannot compute on them.", name_of(column)))
+    .hint("Select the column as it is, or compare it for equality; compute the rest in the application.")
+}
+
+/// `<`, ORDER BY, min and the like.
+pub(super) fn no_order(column: &Protected, place: &str) -> Refusal {
+    Refusal::unsupported(
+        "ordering-not-supported",
+        format!(
+            "protected column \"{}\" cannot be used in {place}",
+            column.name
+        ),
+    )
+    .detail(format!(
+        "{} has no order that PostgreSQL could use.",
+        name_of(column)
+    ))
+    .hint("Order or compare the rows in the application, or by a column that is not protected.")
+}
+
+/// Equality on a column without equality terms.
+pub(super) fn no_equality(column: &Protected, place: &str) -> Refusal {
+    let refusal = Refusal::unsupported(
+        "equality-not-enabled",
+        format!(
+            "protected column \"{}\" cannot be used in {place}",
+            column.name
+        ),
+    );
+    if column.logical.supports_equality() {
+        refusal
+            .detail(format!("{} has no equality terms.", name_of(column)))
+            .hint("Add search = [\"equality\"] to the column in policy.toml and run pgveil apply.")
+    } else {
+        refusal.detail(format!(
+            "Type {} has no equality.",
+            column.logical.sql_name()
+        ))
+    }
+}
+
+/// Two columns whose terms differ for equal values.
+pub(super) fn not_comparable(column: &Protected, other: &str, why: &str) -> Refusal {
+    Refusal::unsupported(
+        "columns-not-comparable",
+        format!("protected column \"{}\" cannot be compared with {other}", column.name),
+    )
+    .detail(format!("{}: {why}.", name_of(column)))
+    .hint("Compare it with a literal, a parameter, or a column of the same type, equality_group and search_key.")
+}
+
+/// The keys for a search are not known before the rows are read.
+pub(super) fn scope_not_pinned(column: &Protected, place: &str) -> Refusal {
+    Refusal::unsupported(
+        "scope-not-pinned",
+        format!("protected column \"{}\" cannot be used in {place} across scopes", column.name),
+    )
+    .detail(format!(
+        "Equality terms of {} are made per scope ({}), and the statement does not fix the scope.",
+        name_of(column),
+        column.scope
+    ))
+    .hint("Add the scope's columns to the same condition (AND tenant_id = ...), or set search_key = \"shared\".")
+}
+
+/// The scope of a value that is written is not known.
+pub(super) fn scope_not_resolved(column: &Protected, why: &str) -> Refusal {
+    Refusal::new(
+        "PV001",
+        "scope-not-resolved",
+        format!(
+            "the scope of a value for protected column \"{}\" cannot be resolved",
+            column.name
+        ),
+    )
+    .detail(format!(
+        "The scope of {} is {}; {why}.",
+        name_of(column),
+        column.scope
+    ))
+    .hint("Give every scope column as a literal or parameter in the same statement.")
+}
+
+/// A value for a protected column must be known before the server runs the statement.
+pub(super) fn not_constant(column: &Protected) -> Refusal {
+    Refusal::unsupported(
+        "value-not-constant",
+        format!(
+            "protected column \"{}\" cannot be set to an expression",
+            column.name
+        ),
+    )
+    .detail(format!(
+        "A value for {} is sealed before the server sees it.",
+        name_of(column)
+    ))
+    .hint("Give a literal or a parameter; compute the value in the application.")
+}
+
+/// A literal of a type that pgveil does not convert.
+pub(super) fn not_sealable(column: &Protected, value: &str) -> Refusal {
+    Refusal::unsupported(
+        "value-not-constant",
+        format!(
+            "protected column \"{}\" cannot be set to {value}",
+            column.name
+        ),
+    )
+    .detail(format!(
+        "pgveil converts only its logical types to {}.",
+        column.logical.sql_name()
+    ))
+    .hint("Leave the cast out.")
+}
+
+/// A row that holds a sealed value as a whole.
+pub(super) fn whole_row(relation: &str) -> Refusal {
+    Refusal::unsupported(
+        "whole-row-not-supported",
+        format!("a whole row of \"{relation}\" cannot be used as a value"),
+    )
+    .detail("The row holds protected columns.")
+    .hint("Name the columns one by one.")
+}
+
+/// A construct that pgveil does not analyse.
+pub(super) fn construct(what: &str) -> Refusal {
+    Refusal::unsupported(
+        "statement-not-supported",
+        format!("{what} is not supported in a statement that names something protected"),
+    )
+}
+
+/// A part of the statement that pgveil could not place.
+pub(super) fn not_understood(what: &str) -> Refusal {
+    Refusal::unsupported(
+        "statement-not-understood",
+        "a statement that names something protected could not be analysed",
+    )
+    .detail(format!("{what}."))
+    .hint("Write it in a simpler form, or report it.")
+}
+
+/// An assignment that Postgres refuses too.
+pub(super) fn wrong_type(column: &Protected, from: &str) -> Refusal {
+    Refusal::new(
+        "42804",
+        "type-mismatch",
+        format!(
+            "column \"{}\" is of type {} but expression is of type {from}",
+            column.name,
+            column.logical.without_modifiers().sql_name()
+        ),
+    )
+    .hint("You will need to rewrite or cast the expression.")
+}
+
+/// A comparison that Postgres refuses too.
+pub(super) fn no_operator(left: &str, right: &str) -> Refusal {
+    Refusal::new("42883", "type-mismatch", format!("operator does not exist: {left} = {right}"))
+        .hint("No operator matches the given name and argument types. You might need to add explicit type casts.")
+}
+
+/// What an input function says. It may quote the client's own literal, to the client only.
+pub(super) fn input(error: InputError, at: usize) -> Refusal {
+    // As in Postgres: an input function's error points at the literal, a cast's (length, precision, range) does not.
+    let of_a_cast = error.sqlstate == "22001"
+        || error.message == "numeric field overflow"
+        || ["smallint", "integer", "bigint"]
+            .iter()
+            .any(|name| error.message == format!("{name} out of range"));
+    Refusal {
+        sqlstate: error.sqlstate,
+        message: error.message,
+        detail: error.detail,
+        hint: error.hint.map(Into::into),
+        position: (!of_a_cast).then_some(at),
+        anchor: "invalid-input",
+    }
+}
+
+/// `42P01`
+pub(super) fn undefined_table(name: &str) -> Refusal {
+    Refusal::new(
+        "42P01",
+        "undefined-table",
+        format!("relation \"{name}\" does not exist"),
+    )
+    .detail(
+        "pgveil does not know it. Temporary tables cannot be used together with protected tables.",
+    )
+}
+
+/// `42703`
+pub(super) fn undefined_column(table: Option<&str>, column: &str) -> Refusal {
+    let message = match table {
+        Some(table) => format!("column {table}.{column} does not exist"),
+        None => format!("column \"{column}\" does not exist"),
+    };
+    Refusal::new("42703", "undefined-column", message)
+}
+
+/// `42702`
+pub(super) fn ambiguous(column: &str) -> Refusal {
+    Refusal::new(
+        "42702",
+        "ambiguous-column",
+        format!("column reference \"{column}\" is ambiguous"),
+    )
+}
+
+/// A temporary relation hides the name of one that the policy cares about.
+pub(super) fn temporary(name: &str) -> Refusal {
+    Refusal::unsupported(
+        "temporary-table-not-supported",
+        format!("temporary relation \"{name}\" cannot be used together with protected tables"),
+    )
+}
+
+/// A view, function or relative of a protected table.
+pub(super) fn dependent(name: &str, why: &str) -> Refusal {
+    Refusal::unsupported(
+        "relation-not-supported",
+        format!("\"{name}\" cannot be used through pgveil yet"),
+    )
+    .detail(format!("It {why}."))
+    .hint("Name the protected table itself.")
+}

@@ -1,0 +1,180 @@
+//! Proofs about scopes: which keys a value or a search term is made with, and whether two are the same.
+//! The facts come from `facts`; the keys are made elsewhere.
+
+use super::{
+    Analyser,
+    facts::{Answer, Constant, ask},
+    kind::{Cell, Sealed, Source},
+    refusals,
+};
+use crate::{Refusal, plan::ScopePart, ruleset::Protected, template::TemplatePart};
+use pgveil_config::SearchKey;
+
+/// The scope whose index key all `search_key = "shared"` columns use.
+const SHARED: &str = "platform";
+
+/// One part of a scope, as far as the statement says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Part {
+    Text(String),
+    Session(String),
+    /// A literal or parameter.
+    Constant(Constant),
+    /// Whatever this column of the row holds.
+    Cell(Cell),
+}
+
+impl Part {
+    /// The plan's form; `None` for a part that is known only row by row.
+    fn planned(&self) -> Option<ScopePart> {
+        match self {
+            Self::Text(text) => Some(ScopePart::Text(text.clone())),
+            Self::Session(name) => Some(ScopePart::Session(name.clone())),
+            Self::Constant(constant) => Some(constant.part()),
+            Self::Cell(_) => None,
+        }
+    }
+}
+
+/// The parts in the plan's form, if all are known before the statement runs.
+pub(super) fn planned(parts: &[Part]) -> Option<Vec<ScopePart>> {
+    parts.iter().map(Part::planned).collect()
+}
+
+impl Analyser<'_> {
+    /// What the facts say of a row variable's column.
+    pub(super) fn part_of_row(&self, instance: usize, name: &str) -> Option<Part> {
+        let relation = self.instances.get(instance)?;
+        let found = relation
+            .columns
+            .iter()
+            .find(|column| column.name == *name)?;
+        Some(self.part_of(Cell {
+            instance,
+            attnum: found.attnum,
+        }))
+    }
+
+    /// What the facts say of a column.
+    pub(super) fn part_of(&self, cell: Cell) -> Part {
+        match ask(&self.facts, cell) {
+            Answer::Constant(constant) => Part::Constant(constant),
+            Answer::Cell(cell) => Part::Cell(cell),
+        }
+    }
+
+    fn scope_of_row(&self, column: &Protected, instance: usize) -> Option<Vec<Part>> {
+        scope_parts(column, &|name| self.part_of_row(instance, name))
+    }
+
+    /// The scope of the values of a source.
+    pub(super) fn value_scope(&self, source: &Source) -> Option<Vec<Part>> {
+        self.scope_of_row(&source.column, source.instance)
+    }
+
+    /// The scope of the terms of a source.
+    fn term_scope(&self, source: &Source) -> Option<Vec<Part>> {
+        match source.column.search_key {
+            SearchKey::Shared => Some(vec![Part::Text(SHARED.to_owned())]),
+            SearchKey::Scope => self.value_scope(source),
+        }
+    }
+
+    /// The one scope of all terms of a sealed value.
+    pub(super) fn terms_scope(&self, sealed: &Sealed) -> Option<Vec<Part>> {
+        let mut scopes = sealed.sources.iter().map(|source| self.term_scope(source));
+        let first = scopes.next()??;
+        scopes
+            .all(|scope| scope.as_ref() == Some(&first))
+            .then_some(first)
+    }
+
+    /// The scope of a term to compare with, known before the statement runs.
+    pub(super) fn pinned_scope(
+        &self,
+        sealed: &Sealed,
+        place: &str,
+    ) -> Result<Vec<ScopePart>, Refusal> {
+        let parts = self.terms_scope(sealed);
+        parts
+            .and_then(|parts| planned(&parts))
+            .ok_or_else(|| refusals::scope_not_pinned(sealed.column(), place))
+    }
+
+    /// Whether all rows that are grouped together have one scope: its columns are pinned or grouped by.
+    pub(super) fn same_scope_within(&self, sealed: &Sealed, keys: &[Cell]) -> bool {
+        let keys: Vec<_> = keys.iter().map(|cell| ask(&self.facts, *cell)).collect();
+        self.terms_scope(sealed).is_some_and(|parts| {
+            parts.iter().all(|part| match part {
+                Part::Cell(cell) => keys.contains(&Answer::Cell(*cell)),
+                _ => true,
+            })
+        })
+    }
+
+    /// Whether sealed values may be stored in a column as they are: what they are sealed with stays right.
+    pub(super) fn check_move(
+        &self,
+        sealed: &Sealed,
+        target: &Protected,
+        held: &dyn Fn(&str) -> Option<Part>,
+    ) -> Result<(), Refusal> {
+        let wanted = scope_parts(target, held);
+        for source in &sealed.sources {
+            let other = format!("column \"{}\"", source.column.name);
+            let refuse = |why: &str| Err(moved(target, &other, why));
+            if source.column.logical != target.logical {
+                return refuse("the logical types differ");
+            }
+            if target.equality && !source.column.equality {
+                return refuse("its source has no equality terms");
+            }
+            if target.equality
+                && (source.column.context != target.context
+                    || source.column.search_key != target.search_key)
+            {
+                return refuse("their equality terms are made differently");
+            }
+            if source.column.id != target.id && source.column.reveal != target.reveal {
+                return refuse("they are revealed to different roles");
+            }
+            if wanted.is_none() || self.value_scope(source) != wanted {
+                return refuse("the scopes of both rows are not known to be the same");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn moved(target: &Protected, source: &str, why: &str) -> Refusal {
+    Refusal::unsupported(
+        "value-not-movable",
+        format!("values of {source} cannot be stored in protected column \"{}\"", target.name),
+    )
+    .detail(format!("{}: {why}.", refusals::name_of(target)))
+    .hint("Move values between columns of one type, equality_group and scope, or read and write them in the application.")
+}
+
+/// The scope of a column's value, with what each scope column holds.
+fn scope_parts(column: &Protected, held: &dyn Fn(&str) -> Option<Part>) -> Option<Vec<Part>> {
+    let part = |part: &TemplatePart| match part {
+        TemplatePart::Text(text) => Some(Part::Text(text.clone())),
+        TemplatePart::Session(name) => Some(Part::Session(name.clone())),
+        TemplatePart::Column(name) => held(name),
+    };
+    column.scope.parts.iter().map(part).collect()
+}
+
+/// The scope of a value that is written, with what each scope column of the row will hold.
+pub(super) fn written_scope(
+    column: &Protected,
+    held: &dyn Fn(&str) -> Option<Part>,
+) -> Result<Vec<ScopePart>, Refusal> {
+    let parts = scope_parts(column, held);
+    parts.and_then(|parts| planned(&parts)).ok_or_else(|| {
+        refusals::scope_not_resolved(
+            column,
+            "the statement does not give every scope column as a literal or parameter",
+        )
+    })
+}

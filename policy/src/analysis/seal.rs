@@ -1,0 +1,42 @@
+//! Sealed values: what stands in the text instead of a literal or parameter that is written to a protected column.
+
+use super::{
+    Analyser,
+    operand::{Made, Operand, What},
+    refusals,
+    scope::{Part, written_scope},
+};
+use crate::{
+    Refusal,
+    plan::{self, Make, Replacement},
+    ruleset::Protected,
+    types::Conversion,
+};
+
+impl Analyser<'_> {
+    /// Seals a literal or parameter for a protected column. NULL stays NULL and needs no scope.
+    pub(super) fn seal(
+        &mut self,
+        column: &Protected,
+        operand: Operand,
+        held: &dyn Fn(&str) -> Option<Part>,
+    ) -> Result<(), Refusal> {
+        let at = self.tokens.range(operand.extent.start).start;
+        let what = match &operand.what {
+            What::Param(number, _) => plan::Operand::Param(*number),
+            _ => match self.made(&operand, column, Conversion::Assignment)? {
+                Made::Value(value) => plan::Operand::Literal(Some(value)),
+                Made::Null | Made::NeverEqual => {
+                    self.replace_operand(&operand, Replacement::Text("NULL".to_owned()));
+                    return Ok(());
+                }
+            },
+        };
+        let scope = written_scope(column, held).map_err(|refusal| refusal.at(at))?;
+        self.note(format!(
+            "Values for {} are sealed before they are sent.",
+            refusals::name_of(column)
+        ));
+        self.slot(Make::Seal, what, column, scope, &operand)
+    }
+}

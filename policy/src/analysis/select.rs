@@ -1,0 +1,378 @@
+//! SELECT: names, facts, conditions, groups, the select list and its order. What is selected is passed on as it is.
+
+use sqlparser::ast::{
+    Expr, Ident, NamedWindowExpr, ObjectName, OrderBy, OrderByKind, Select, SelectFlavor,
+    SelectItem, SelectItemQualifiedWildcardKind, WildcardAdditionalOptions,
+};
+
+use super::{
+    Analyser,
+    compare::strip,
+    expr::Cx,
+    figure::column_name,
+    from::Condition,
+    group::{ANY_VALUE, Grouping, Output, written_reference},
+    kind::Kind,
+    namespace::{Column, Ctes, Scope, name_of},
+    query::Rows,
+    refusals,
+    relation::idents_of,
+    term::uncast,
+    using::written,
+};
+use crate::{Refusal, plan::Replacement, text::quote_identifier};
+
+impl Analyser<'_> {
+    /// A SELECT with the ORDER BY that belongs to it.
+    pub(super) fn select(
+        &mut self,
+        select: &Select,
+        order_by: Option<&OrderBy>,
+        parent: Option<&Scope<'_>>,
+        ctes: &Ctes,
+    ) -> Result<Rows, Refusal> {
+        check_clauses(select)?;
+        let mark = self.facts.len();
+        let mut conditions = Vec::new();
+        let names = self.from(&select.from, parent, ctes, &mut conditions)?;
+        let scope = Scope {
+            names: &names,
+            parent,
+        };
+        let cx = Cx {
+            scope: &scope,
+            ctes,
+            grouping: None,
+        };
+        self.facts_of(&conditions, select.selection.as_ref(), cx);
+        self.join_conditions(&conditions, cx)?;
+        if let Some(condition) = &select.selection {
+            self.boolean(condition, cx)?;
+        }
+        let grouping = self.grouping(&select.group_by, &select.projection, cx)?;
+        let cx = Cx {
+            grouping: grouping.as_ref(),
+            ..cx
+        };
+        let (outputs, open) = self.projection(&select.projection, cx)?;
+        if let Some(having) = &select.having {
+            self.condition(having, cx)?;
+        }
+        for window in &select.named_window {
+            match &window.1 {
+                NamedWindowExpr::WindowSpec(spec) => self.window(spec, cx)?,
+                NamedWindowExpr::NamedWindow(_) => {
+                    return Err(refusals::construct("this form of WINDOW"));
+                }
+            }
+        }
+        self.distinctness(select, &outputs, open, cx)?;
+        let columns: Vec<_> = outputs
+            .into_iter()
+            .map(|output| Column {
+                name: output.name,
+                kind: output.kind,
+            })
+            .collect();
+        if let Some(order_by) = order_by {
+            let OrderByKind::Expressions(keys) = &order_by.kind else {
+                return Err(refusals::construct("ORDER BY ALL"));
+            };
+            for key in keys {
+                self.order_key(key, &columns, open, cx)?;
+            }
+        }
+        let facts = self.facts.split_off(mark);
+        Ok(Rows {
+            columns,
+            open,
+            facts,
+        })
+    }
+
+    /// What WHERE and the inner joins say holds for all rows that count.
+    pub(super) fn facts_of(
+        &mut self,
+        conditions: &[Condition<'_>],
+        selection: Option<&Expr>,
+        cx: Cx<'_>,
+    ) {
+        if let Some(condition) = selection {
+            self.collect_facts(condition, cx);
+        }
+        for condition in conditions {
+            if let Condition::On {
+                on,
+                names,
+                outer: false,
+            } = condition
+            {
+                let scope = Scope {
+                    names,
+                    parent: cx.scope.parent,
+                };
+                self.collect_facts(
+                    on,
+                    Cx {
+                        scope: &scope,
+                        ..cx
+                    },
+                );
+            }
+        }
+    }
+
+    pub(super) fn join_conditions(
+        &mut self,
+        conditions: &[Condition<'_>],
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        for condition in conditions {
+            match condition {
+                Condition::On { on, names, .. } => {
+                    let scope = Scope {
+                        names,
+                        parent: cx.scope.parent,
+                    };
+                    self.condition(
+                        on,
+                        Cx {
+                            scope: &scope,
+                            ..cx
+                        },
+                    )?;
+                }
+                Condition::Using { pairs, first } => self.rewrite_using(pairs, *first)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A select or RETURNING list: its columns, and whether the server knows more.
+    pub(super) fn projection(
+        &mut self,
+        items: &[SelectItem],
+        cx: Cx<'_>,
+    ) -> Result<(Vec<Output>, bool), Refusal> {
+        let mut outputs = Vec::new();
+        let mut open = false;
+        for item in items {
+            match item {
+                SelectItem::UnnamedExpr(expr) => {
+                    let name = column_name(expr);
+                    let output = self.item(expr, None, name, cx)?;
+                    outputs.push(output);
+                }
+                SelectItem::ExprWithAlias { expr, alias } => {
+                    self.account(alias);
+                    let output = self.item(expr, Some(alias), Some(name_of(alias)), cx)?;
+                    outputs.push(output);
+                }
+                SelectItem::Wildcard(options) => open |= self.star(options, &mut outputs, cx)?,
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(name),
+                    options,
+                ) => {
+                    check_star(options)?;
+                    open |= self.qualified_star(name, &mut outputs, cx)?;
+                }
+                _ => return Err(refusals::construct("this form of select list")),
+            }
+        }
+        Ok((outputs, open))
+    }
+
+    /// One item. A sealed column is passed on; in a group, one of its values is.
+    fn item(
+        &mut self,
+        expr: &Expr,
+        alias: Option<&Ident>,
+        name: Option<String>,
+        cx: Cx<'_>,
+    ) -> Result<Output, Refusal> {
+        let kind = self.comparand(expr, cx)?;
+        let Kind::Sealed(sealed) = &kind else {
+            return Ok(Output {
+                name,
+                kind,
+                written: None,
+            });
+        };
+        let inner = uncast(expr);
+        let idents = match inner {
+            Expr::Identifier(ident) => std::slice::from_ref(ident),
+            Expr::CompoundIdentifier(idents) => idents.as_slice(),
+            _ => {
+                return Ok(Output {
+                    name,
+                    kind,
+                    written: None,
+                });
+            }
+        };
+        let reference = cx.scope.find(idents)?;
+        self.check_passed_cast(expr, sealed)?;
+        let grouped = cx
+            .grouping
+            .is_some_and(|grouping| grouping.holds(&reference));
+        if grouped {
+            self.wrap(expr, ANY_VALUE, ")")?;
+            if alias.is_none() {
+                let end = self.tokens.extent(expr)?.end;
+                let at = self.tokens.range(end - 1).end;
+                self.edits
+                    .close(at, format!(" AS {}", quote_identifier(&reference.name)));
+            }
+        } else if !std::ptr::eq(inner, strip(expr)) {
+            self.wrap(expr, "", "")?;
+        }
+        let name = if alias.is_some() {
+            name
+        } else {
+            Some(reference.name.clone())
+        };
+        let written = written_reference(&reference);
+        Ok(Output {
+            name,
+            kind,
+            written,
+        })
+    }
+
+    /// `*`
+    fn star(
+        &mut self,
+        options: &WildcardAdditionalOptions,
+        outputs: &mut Vec<Output>,
+        cx: Cx<'_>,
+    ) -> Result<bool, Refusal> {
+        check_star(options)?;
+        let names = cx.scope.names;
+        check_star_of_groups(
+            cx,
+            names
+                .shown
+                .iter()
+                .map(|shown| (shown.entry.id, shown.column)),
+        )?;
+        let open = names.entries.iter().any(|entry| entry.open);
+        if names.reshaped {
+            let all: Option<Vec<_>> = names.shown.iter().map(written).collect();
+            let all = all
+                .filter(|_| !open)
+                .ok_or_else(|| refusals::construct("* over this join"))?;
+            let at = self.tokens.starting(options.wildcard_token.0.span.start);
+            let at = at.ok_or_else(|| refusals::not_understood("* has no place in the text"))?;
+            self.edits
+                .replace(self.tokens.range(at), Replacement::Text(all.join(", ")));
+        }
+        for shown in &names.shown {
+            let kind = shown.kind.clone();
+            outputs.push(Output {
+                name: shown.name.clone(),
+                written: written(shown),
+                kind,
+            });
+        }
+        Ok(open)
+    }
+
+    /// `t.*`
+    fn qualified_star(
+        &mut self,
+        name: &ObjectName,
+        outputs: &mut Vec<Output>,
+        cx: Cx<'_>,
+    ) -> Result<bool, Refusal> {
+        let idents = idents_of(name)?;
+        for ident in &idents {
+            self.account(ident);
+        }
+        let names: Vec<_> = idents.iter().map(|ident| name_of(ident)).collect();
+        let entry = match names.as_slice() {
+            [table] => cx.scope.find_entry(None, table)?,
+            [schema, table] => cx.scope.find_entry(Some(schema), table)?,
+            _ => return Err(refusals::not_understood("An unusual name before .*")),
+        };
+        check_star_of_groups(
+            cx,
+            (0..entry.columns.len()).map(|column| (entry.id, column)),
+        )?;
+        for column in &entry.columns {
+            let full = entry.name.as_deref().zip(column.name.as_deref());
+            let written = full.map(|(entry, column)| {
+                format!("{}.{}", quote_identifier(entry), quote_identifier(column))
+            });
+            outputs.push(Output {
+                name: column.name.clone(),
+                kind: column.kind.clone(),
+                written,
+            });
+        }
+        Ok(entry.open)
+    }
+}
+
+impl Grouping {
+    fn holds_identity(&self, identity: (usize, usize)) -> bool {
+        let reference = super::namespace::Reference {
+            kind: Kind::Untyped,
+            name: String::new(),
+            identity: Some(identity),
+            entry: None,
+            qualify: false,
+        };
+        self.holds(&reference)
+    }
+}
+
+fn check_star(options: &WildcardAdditionalOptions) -> Result<(), Refusal> {
+    let unusual = options.opt_ilike.is_some()
+        || options.opt_exclude.is_some()
+        || options.opt_except.is_some()
+        || options.opt_replace.is_some()
+        || options.opt_rename.is_some()
+        || options.opt_alias.is_some();
+    if unusual {
+        Err(refusals::construct("this form of *"))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_clauses(select: &Select) -> Result<(), Refusal> {
+    if select.into.is_some() {
+        return Err(refusals::construct("SELECT INTO"));
+    }
+    let unusual = select.top.is_some()
+        || select.exclude.is_some()
+        || select.select_modifiers.is_some()
+        || !select.lateral_views.is_empty()
+        || select.prewhere.is_some()
+        || !select.connect_by.is_empty()
+        || !select.cluster_by.is_empty()
+        || !select.distribute_by.is_empty()
+        || !select.sort_by.is_empty()
+        || select.qualify.is_some()
+        || select.value_table_mode.is_some()
+        || select.flavor != SelectFlavor::Standard;
+    if unusual {
+        Err(refusals::construct("an unusual clause of SELECT"))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_star_of_groups(
+    cx: Cx<'_>,
+    mut columns: impl Iterator<Item = (usize, usize)>,
+) -> Result<(), Refusal> {
+    let Some(grouping) = cx.grouping else {
+        return Ok(());
+    };
+    if columns.any(|identity| grouping.holds_identity(identity)) {
+        return Err(refusals::construct("* beside GROUP BY a protected column")
+            .hint("Name the columns one by one."));
+    }
+    Ok(())
+}

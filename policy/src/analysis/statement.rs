@@ -1,0 +1,364 @@
+//! One statement: what it names, what kind it is, and which rules analyse it. Joins no statements (`analysis` does).
+
+use std::ops::{ControlFlow, Range};
+
+use sqlparser::{
+    ast::{Ident, SetExpr, Statement, Visit, Visitor},
+    dialect::PostgreSqlDialect,
+    keywords::Keyword,
+    parser::{Parser, ParserError},
+    tokenizer::{Location, Span, Token as Kind},
+};
+
+use super::{
+    Analyser, Protocol, SessionView,
+    function::runs_text,
+    kind::Kind as Sort,
+    namespace::Ctes,
+    params::Parameters,
+    protection::{Protection, Standing},
+    query::Rows,
+    refusals, utility,
+};
+use crate::{
+    Refusal,
+    plan::{Edit, Field, Output, Slot},
+    ruleset::Ruleset,
+    text::{MAX_DEPTH, Tokens, depth, teach},
+};
+
+/// What the analysis of every statement of a text is given.
+pub(super) struct Door<'a> {
+    pub(super) rules: &'a Ruleset,
+    pub(super) protection: &'a Protection<'a>,
+    pub(super) view: &'a SessionView,
+    pub(super) protocol: Protocol,
+    pub(super) oids: &'a [u32],
+    pub(super) tokens: &'a Tokens<'a>,
+}
+
+/// What is to be done with a statement.
+pub(super) enum Verdict {
+    /// Nothing protected is in it.
+    Relay,
+    /// These changes.
+    Changed(Box<Changes>),
+}
+
+/// The changes of a statement.
+pub(super) struct Changes {
+    pub(super) edits: Vec<Edit>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) parameters: Parameters,
+    pub(super) output: Output,
+    pub(super) notes: Vec<String>,
+}
+
+impl Door<'_> {
+    /// Judges one statement.
+    pub(super) fn judge(&self, statement: &Range<usize>) -> Result<Verdict, Refusal> {
+        self.check_dynamic(statement)?;
+        if !self.names_protected(statement) {
+            return Ok(Verdict::Relay);
+        }
+        self.judge_named(statement, false)
+    }
+
+    /// Whether some word can name something protected. Names are resolved as the session would; a word that is in
+    /// truth a column or an alias counts.
+    pub(super) fn names_protected(&self, statement: &Range<usize>) -> bool {
+        statement.clone().any(|at| {
+            let Some(name) = self.tokens.name(at) else {
+                return false;
+            };
+            if self.protection.names_function(&name)
+                && matches!(self.tokens.kind(at + 1), Kind::LParen)
+            {
+                return true;
+            }
+            self.protection.names_relation(&name) && self.may_be_protected(at, &name)
+        })
+    }
+
+    fn may_be_protected(&self, at: usize, name: &str) -> bool {
+        let get = |schema: &str| self.rules.relation(schema, name);
+        let qualified = at >= 2 && matches!(self.tokens.kind(at - 1), Kind::Period);
+        let relation = match self.tokens.name(at.saturating_sub(2)).filter(|_| qualified) {
+            Some(schema) => get(&schema),
+            None if self.view.temporary.iter().any(|hidden| hidden == name) => None,
+            None => self.view.schemas.iter().find_map(|schema| get(schema)),
+        };
+        relation.is_some_and(|relation| self.protection.standing(relation) != Standing::Plain)
+    }
+
+    /// Whether the statement names a relation of which a write runs a function that may read something protected.
+    pub(super) fn writes_run_functions(&self, statement: &Range<usize>) -> bool {
+        let names: Vec<_> = statement
+            .clone()
+            .filter_map(|at| self.tokens.name(at))
+            .collect();
+        let relations = self.rules.catalog.relations.iter();
+        relations
+            .filter(|relation| self.rules.has_dependent_writes(relation.oid))
+            .any(|relation| names.iter().any(|name| *name == relation.name))
+    }
+
+    /// SQL inside strings: nobody looks at it on its way to the server.
+    fn check_dynamic(&self, statement: &Range<usize>) -> Result<(), Refusal> {
+        let tokens = self.tokens;
+        let first = statement.start;
+        let makes = tokens.is_word(first, "create")
+            && (first + 1..(first + 4).min(statement.end))
+                .any(|at| tokens.is_word(at, "function") || tokens.is_word(at, "procedure"));
+        let calls = |at: usize| {
+            matches!(tokens.kind(at + 1), Kind::LParen)
+                && tokens.name(at).is_some_and(|name| runs_text(&name))
+        };
+        if !(tokens.is_word(first, "do") || makes || statement.clone().any(calls)) {
+            return Ok(());
+        }
+        let hidden = statement
+            .clone()
+            .find(|at| is_string(tokens.kind(*at)) && self.protection.named_in(tokens.raw(*at)));
+        match hidden {
+            None => Ok(()),
+            Some(at) => Err(Refusal::unsupported(
+                "dynamic-sql",
+                "SQL inside a string names something protected",
+            )
+            .detail("pgveil cannot change what the server will read out of the string.")
+            .hint("Send the statement itself.")
+            .at(tokens.range(at).start)),
+        }
+    }
+
+    fn judge_named(&self, statement: &Range<usize>, explained: bool) -> Result<Verdict, Refusal> {
+        let tokens = self.tokens;
+        let first = statement
+            .clone()
+            .find(|at| !matches!(tokens.kind(*at), Kind::LParen))
+            .unwrap_or(statement.start);
+        match tokens.keyword(first) {
+            Keyword::SELECT
+            | Keyword::WITH
+            | Keyword::TABLE
+            | Keyword::VALUES
+            | Keyword::INSERT
+            | Keyword::UPDATE
+            | Keyword::DELETE => self.analyse(statement),
+            Keyword::EXPLAIN if !explained => self.explain(statement),
+            _ if explained => {
+                Err(refusals::construct("EXPLAIN of this").at(tokens.range(first).start))
+            }
+            _ => utility::judge(self, statement),
+        }
+    }
+
+    /// `EXPLAIN [ANALYZE] [VERBOSE] statement`, `EXPLAIN (options) statement`.
+    fn explain(&self, statement: &Range<usize>) -> Result<Verdict, Refusal> {
+        let tokens = self.tokens;
+        let mut at = statement.start + 1;
+        let options = matches!(tokens.kind(at), Kind::LParen)
+            && !["select", "with", "values", "table"]
+                .iter()
+                .any(|word| tokens.is_word(at + 1, word))
+            && !matches!(tokens.kind(at + 1), Kind::LParen);
+        if options {
+            at = tokens.behind_pair(at)?;
+        }
+        while ["analyze", "analyse", "verbose"]
+            .iter()
+            .any(|word| tokens.is_word(at, word))
+        {
+            at += 1;
+        }
+        match self.judge_named(&(at..statement.end), true)? {
+            Verdict::Relay => Ok(Verdict::Relay),
+            Verdict::Changed(changes) => Ok(Verdict::Changed(Box::new(Changes {
+                output: Output::Fields(vec![Field::Plain]),
+                ..*changes
+            }))),
+        }
+    }
+
+    /// Parses and analyses a query or a data-changing statement.
+    fn analyse(&self, statement: &Range<usize>) -> Result<Verdict, Refusal> {
+        if depth(self.tokens, statement) > MAX_DEPTH {
+            return Err(Refusal::unsupported("statement-too-complex", "the statement is nested too deeply")
+                .detail("It names something protected, and pgveil analyses only so many operators inside each other.")
+                .hint("Use IN or = ANY instead of long chains of OR."));
+        }
+        let sensitive = |name: &str| self.protection.names_column(name);
+        let taught = teach(self.tokens, statement, &sensitive);
+        let mut parser = Parser::new(&PostgreSqlDialect {})
+            .with_recursion_limit(MAX_DEPTH)
+            .with_tokens_with_locations(taught.tokens);
+        let parsed = parser
+            .parse_statement()
+            .map_err(|error| self.unparsed(&error, statement))?;
+        let rest = parser.peek_token();
+        if rest.token != Kind::EOF {
+            let at = self
+                .tokens
+                .starting(rest.span.start)
+                .unwrap_or(statement.start);
+            return Err(not_parsed().at(self.tokens.range(at).start));
+        }
+        if let ControlFlow::Break(span) = parsed.visit(&mut QuotedIdents) {
+            let at = self.tokens.starting(span.start).unwrap_or(statement.start);
+            return Err(not_parsed().at(self.tokens.range(at).start));
+        }
+        let mut analyser = Analyser::new(
+            self.rules,
+            self.protection,
+            self.view,
+            self.protocol,
+            self.oids,
+            self.tokens,
+        );
+        analyser.account_types(statement);
+        let (rows, silent) = analyser.statement(&parsed)?;
+        if !analyser.touches() {
+            return Ok(Verdict::Relay);
+        }
+        analyser.check_settings()?;
+        analyser.check_ledger(statement, &taught.left_out)?;
+        let parameters = analyser.parameters()?;
+        let output = if silent { Output::None } else { fields(&rows) };
+        let edits = analyser
+            .edits
+            .finish()
+            .ok_or_else(|| refusals::not_understood("Two changes of the text overlap"))?;
+        Ok(Verdict::Changed(Box::new(Changes {
+            edits,
+            slots: analyser.slots,
+            parameters,
+            output,
+            notes: analyser.notes,
+        })))
+    }
+
+    /// The parser's message may quote literals; only its place is kept.
+    fn unparsed(&self, error: &ParserError, statement: &Range<usize>) -> Refusal {
+        let place = match error {
+            ParserError::ParserError(message) => place_in(message),
+            _ => None,
+        };
+        let at = place
+            .and_then(|place| self.tokens.starting(place))
+            .unwrap_or(statement.start);
+        not_parsed().at(self.tokens.range(at).start)
+    }
+}
+
+impl Analyser<'_> {
+    /// A parsed statement: its rows, and whether it returns none by nature.
+    fn statement(&mut self, parsed: &Statement) -> Result<(Rows, bool), Refusal> {
+        let ctes = Ctes::default();
+        match parsed {
+            Statement::Query(query) => {
+                let writes = matches!(
+                    query.body.as_ref(),
+                    SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_)
+                );
+                let rows = self.query(query, None, &ctes)?;
+                let silent = writes && rows.columns.is_empty();
+                Ok((rows, silent))
+            }
+            Statement::Insert(insert) => self
+                .insert(insert, &ctes)
+                .map(|rows| (rows, insert.returning.is_none())),
+            Statement::Update(update) => self
+                .update(update, &ctes)
+                .map(|rows| (rows, update.returning.is_none())),
+            Statement::Delete(delete) => self
+                .delete(delete, &ctes)
+                .map(|rows| (rows, delete.returning.is_none())),
+            _ => Err(refusals::construct("this statement")),
+        }
+    }
+
+    /// Words that can only be types are no names of columns: behind `::`, in CAST, before a literal.
+    fn account_types(&mut self, statement: &Range<usize>) {
+        for at in statement.clone() {
+            let types = match self.tokens.kind(at) {
+                Kind::DoubleColon => self.tokens.type_end(at + 1).map(|end| at + 1..end),
+                Kind::Word(_)
+                    if self.tokens.is_word(at, "cast")
+                        && matches!(self.tokens.kind(at + 1), Kind::LParen) =>
+                {
+                    self.tokens.pair(at + 1).and_then(|close| {
+                        let word = (at..close)
+                            .rev()
+                            .find(|at| self.tokens.is_word(*at, "as"))?;
+                        (self.tokens.type_end(word + 1) == Some(close)).then_some(word + 1..close)
+                    })
+                }
+                Kind::Word(_)
+                    if matches!(self.tokens.kind(at + 1), Kind::SingleQuotedString(_)) =>
+                {
+                    Some(at..at + 1)
+                }
+                _ => None,
+            };
+            if let Some(types) = types {
+                self.account_tokens(types);
+            }
+        }
+    }
+}
+
+/// Finds identifiers in other quotes than PostgreSQL's: literals that the parser took for aliases.
+struct QuotedIdents;
+
+impl Visitor for QuotedIdents {
+    type Break = Span;
+
+    fn pre_visit_ident(&mut self, ident: &Ident) -> ControlFlow<Span> {
+        match ident.quote_style {
+            None | Some('"') => ControlFlow::Continue(()),
+            Some(_) => ControlFlow::Break(ident.span),
+        }
+    }
+}
+
+fn fields(rows: &Rows) -> Output {
+    if rows.open {
+        return Output::Unknown;
+    }
+    let field = |column: &super::namespace::Column| match &column.kind {
+        Sort::Sealed(sealed) => Field::Sealed {
+            shown: sealed.logical(),
+            origin: sealed.origin(),
+            columns: sealed.columns(),
+        },
+        _ => Field::Plain,
+    };
+    Output::Fields(rows.columns.iter().map(field).collect())
+}
+
+fn not_parsed() -> Refusal {
+    Refusal::unsupported(
+        "statement-not-parsed",
+        "a statement that names something protected could not be parsed",
+    )
+    .detail("pgveil sends such a statement only if it understands all of it.")
+    .hint("If PostgreSQL accepts it, write it in a simpler form, or report it.")
+}
+
+/// `... at Line: 1, Column: 20`
+fn place_in(message: &str) -> Option<Location> {
+    let (_, place) = message.rsplit_once("Line: ")?;
+    let (line, column) = place.split_once(", Column: ")?;
+    Some(Location {
+        line: line.parse().ok()?,
+        column: column.trim().parse().ok()?,
+    })
+}
+
+fn is_string(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::SingleQuotedString(_) | Kind::EscapedStringLiteral(_) | Kind::DollarQuotedString(_)
+    )
+}

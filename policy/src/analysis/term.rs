@@ -1,0 +1,222 @@
+//! Equality terms: which sealed values have comparable ones, and what stands in the text instead of a sealed side and
+//! of an operand. Which expressions are compared at all is `compare`'s business.
+
+use sqlparser::ast::{CastKind, Expr, Spanned};
+
+use super::{
+    Analyser,
+    expr::Cx,
+    kind::{Kind, Sealed},
+    operand::{Cast, Made, Operand, What},
+    refusals,
+};
+use crate::{
+    Refusal,
+    plan::{self, Make, Replacement},
+    types::{Conversion, LogicalType},
+};
+
+/// The function that yields a sealed value's equality term.
+pub(super) const EQ_TERM: &str = "pgveil.eq_term(";
+
+/// A term that equals no term: what an operand becomes that no value of the column can equal.
+const NO_TERM: &str = "'\\x'::bytea";
+
+/// What a comparison is made with, for messages.
+pub(super) const COMPARISON: &str = "a comparison";
+
+impl Analyser<'_> {
+    /// What one side of a comparison is: casts that change nothing are looked through.
+    pub(super) fn comparand(&mut self, expr: &Expr, cx: Cx<'_>) -> Result<Kind, Refusal> {
+        let inner = uncast(expr);
+        let kind = self.expr(inner, cx)?;
+        if let (Kind::Sealed(sealed), false) = (&kind, std::ptr::eq(inner, expr)) {
+            self.check_cast(expr, sealed)?;
+        }
+        Ok(kind)
+    }
+
+    /// A cast of a compared column is fine where it means the same value: to its own type, or among `text` and `varchar`.
+    fn check_cast(&self, expr: &Expr, sealed: &Sealed) -> Result<(), Refusal> {
+        let logical = sealed.logical();
+        self.check_casts(expr, sealed, &|cast| {
+            let bare = cast == cast.without_modifiers();
+            cast == logical
+                || cast == logical.without_modifiers()
+                || (bare && is_text(cast) && is_text(logical))
+        })
+    }
+
+    /// A cast of a column that is passed on is fine only to its very type.
+    pub(super) fn check_passed_cast(&self, expr: &Expr, sealed: &Sealed) -> Result<(), Refusal> {
+        self.check_casts(expr, sealed, &|cast| cast == sealed.logical())
+    }
+
+    fn check_casts(
+        &self,
+        expr: &Expr,
+        sealed: &Sealed,
+        fits: &dyn Fn(LogicalType) -> bool,
+    ) -> Result<(), Refusal> {
+        let mut at = expr;
+        loop {
+            at = match at {
+                Expr::Nested(next) => next,
+                Expr::Cast {
+                    kind, expr: next, ..
+                } => {
+                    let inner = self.tokens.extent(next)?;
+                    let range = match kind {
+                        CastKind::DoubleColon => self.tokens.cast_type(&inner)?,
+                        _ => inner.end + 1..self.tokens.extent(at)?.end - 1,
+                    };
+                    if !matches!(self.named_type(range), Cast::To(cast) if fits(cast)) {
+                        return Err(refusals::not_supported(
+                            sealed.column(),
+                            "a cast to another type",
+                        )
+                        .at(self.start_of(expr)));
+                    }
+                    next
+                }
+                _ => return Ok(()),
+            };
+        }
+    }
+
+    /// Puts the term function around a sealed expression; brackets and casts around it go.
+    pub(super) fn wrap_term(&mut self, expr: &Expr, sealed: &Sealed) -> Result<(), Refusal> {
+        check_equality(sealed, COMPARISON).map_err(|refusal| refusal.at(self.start_of(expr)))?;
+        self.wrap(expr, EQ_TERM, ")")
+    }
+
+    /// Puts text around the column under brackets and casts, and drops those.
+    pub(super) fn wrap(&mut self, expr: &Expr, before: &str, behind: &str) -> Result<(), Refusal> {
+        let outer = self.tokens.extent(expr)?;
+        let inner = self.tokens.extent(uncast(expr))?;
+        let starts = |at: usize| self.tokens.range(at).start;
+        let ends = |at: usize| self.tokens.range(at - 1).end;
+        let lead = starts(outer.start)..starts(inner.start);
+        let trail = ends(inner.end)..ends(outer.end);
+        self.edits.lead(lead, before);
+        self.edits.trail(trail, behind);
+        Ok(())
+    }
+
+    /// Whether equal values have equal terms on both sides.
+    pub(super) fn check_comparable(&self, left: &Sealed, right: &Sealed) -> Result<(), Refusal> {
+        check_equality(left, COMPARISON)?;
+        check_equality(right, COMPARISON)?;
+        let first = left.column();
+        for source in left.sources.iter().chain(&right.sources) {
+            let column = &source.column;
+            let other = format!("protected column \"{}\"", column.name);
+            if !first.logical.comparable_with(column.logical) {
+                return Err(refusals::not_comparable(
+                    first,
+                    &other,
+                    "their logical types differ",
+                ));
+            }
+            if first.context != column.context {
+                return Err(refusals::not_comparable(
+                    first,
+                    &other,
+                    "they are not in one equality_group",
+                ));
+            }
+            if first.search_key != column.search_key {
+                return Err(refusals::not_comparable(
+                    first,
+                    &other,
+                    "their search_key differs",
+                ));
+            }
+        }
+        let (ours, theirs) = (self.terms_scope(left), self.terms_scope(right));
+        if ours.is_none() || ours != theirs {
+            return Err(refusals::scope_not_pinned(first, COMPARISON));
+        }
+        Ok(())
+    }
+
+    /// Where an expression starts, for error positions.
+    pub(super) fn start_of(&self, expr: &Expr) -> usize {
+        let at = self.tokens.starting(expr.span().start);
+        at.map_or(0, |at| self.tokens.range(at).start)
+    }
+
+    /// Turns an operand into the equality term of a column.
+    pub(super) fn term(&mut self, sealed: &Sealed, operand: Operand) -> Result<(), Refusal> {
+        let at = self.tokens.range(operand.extent.start).start;
+        let column = sealed.column();
+        if let Some(other) = sealed
+            .sources
+            .iter()
+            .find(|other| other.column.context != column.context)
+        {
+            return Err(refusals::not_comparable(
+                column,
+                "a value",
+                "it can come from columns without a common equality_group",
+            )
+            .at(at)
+            .detail(refusals::name_of(&other.column)));
+        }
+        let (what, column) = match &operand.what {
+            What::Null => {
+                self.replace_operand(&operand, Replacement::Text("NULL".to_owned()));
+                return Ok(());
+            }
+            What::Literal(_) => match self.made(&operand, column, Conversion::Comparison)? {
+                Made::NeverEqual => {
+                    self.replace_operand(&operand, Replacement::Text(NO_TERM.to_owned()));
+                    return Ok(());
+                }
+                made => (Operand::planned(made), column.clone()),
+            },
+            What::Param(number, _) => (Some(plan::Operand::Param(*number)), column.clone()),
+        };
+        let scope = self
+            .pinned_scope(sealed, COMPARISON)
+            .map_err(|refusal| refusal.at(at))?;
+        let what =
+            what.ok_or_else(|| refusals::not_understood("An operand without a value").at(at))?;
+        self.slot(Make::EqualityTerm, what, &column, scope, &operand)
+    }
+
+    /// Replaces the whole operand, its casts and brackets included.
+    pub(super) fn replace_operand(&mut self, operand: &Operand, with: Replacement) {
+        self.account_tokens(operand.extent.clone());
+        self.edits.replace(self.tokens.bytes(&operand.extent), with);
+    }
+}
+
+fn is_text(logical: LogicalType) -> bool {
+    matches!(logical, LogicalType::Text | LogicalType::Varchar(_))
+}
+
+/// What is under brackets and casts, if that is a column.
+pub(super) fn uncast(expr: &Expr) -> &Expr {
+    let mut inner = expr;
+    loop {
+        inner = match inner {
+            Expr::Nested(next)
+            | Expr::Cast {
+                kind: CastKind::Cast | CastKind::DoubleColon,
+                expr: next,
+                ..
+            } => next,
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => return inner,
+            _ => return expr,
+        };
+    }
+}
+
+/// Whether a sealed value has equality terms.
+pub(super) fn check_equality(sealed: &Sealed, place: &str) -> Result<(), Refusal> {
+    match sealed.sources.iter().find(|source| !source.column.equality) {
+        Some(source) => Err(refusals::no_equality(&source.column, place)),
+        None => Ok(()),
+    }
+}

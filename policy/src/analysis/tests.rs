@@ -1,0 +1,206 @@
+//! The analysis, table by table: each case is a statement and the plan it gets, written out as text. Cases stand in
+//! `tests/*.txt`; `UPDATE_CASES=1 cargo test -p pgveil-policy analysis` writes what the analysis says now.
+
+mod hostile;
+mod render;
+mod world;
+
+use std::path::PathBuf;
+
+use super::Protocol;
+use render::render;
+use world::world;
+
+/// One statement and its plan.
+struct Case {
+    protocol: Protocol,
+    oids: Vec<u32>,
+    sql: String,
+    expected: String,
+}
+
+/// Lines before the case: comments.
+fn read(text: &str) -> Vec<(String, Case)> {
+    let mut cases = Vec::new();
+    let mut comments = String::new();
+    for block in text.split("\n\n") {
+        let mut lines = block
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .peekable();
+        while let Some(comment) = lines.next_if(|line| line.starts_with('#')) {
+            comments.push_str(comment);
+            comments.push('\n');
+        }
+        let Some(first) = lines.next() else { continue };
+        let protocol = if first.starts_with('!') {
+            Protocol::Simple
+        } else {
+            Protocol::Extended
+        };
+        let mut sql = first[1..].trim().to_owned();
+        let mut oids = Vec::new();
+        if let Some((list, rest)) = sql
+            .strip_prefix("oids ")
+            .and_then(|rest| rest.split_once(": "))
+        {
+            oids = list.split(',').map(|oid| oid.parse().unwrap()).collect();
+            sql = rest.to_owned();
+        }
+        let sql = sql.replace("\\n", "\n");
+        let expected = lines.collect::<Vec<_>>().join("\n");
+        cases.push((
+            std::mem::take(&mut comments),
+            Case {
+                protocol,
+                oids,
+                sql,
+                expected,
+            },
+        ));
+    }
+    cases
+}
+
+/// Compares every case of a file with the plan it gets.
+fn check(file: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("src/analysis/tests")
+        .join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (rules, view) = world();
+    let (mut wrong, mut written) = (Vec::new(), String::new());
+    for (comments, case) in read(&text) {
+        let plan = rules.analyse(&case.sql, &view, case.protocol, &case.oids);
+        let actual = render(rules, &case.sql, plan);
+        let mark = if case.protocol == Protocol::Simple {
+            '!'
+        } else {
+            '?'
+        };
+        let oids = if case.oids.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "oids {}: ",
+                case.oids
+                    .iter()
+                    .map(u32::to_string)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            )
+        };
+        written.push_str(&format!(
+            "{comments}{mark} {oids}{}\n{actual}\n\n",
+            case.sql.replace('\n', "\\n")
+        ));
+        if actual != case.expected {
+            wrong.push(format!(
+                "{}\n--- expected\n{}\n--- actual\n{actual}\n",
+                case.sql, case.expected
+            ));
+        }
+    }
+    if std::env::var_os("UPDATE_CASES").is_some() {
+        std::fs::write(&path, written.trim_end().to_owned() + "\n").unwrap();
+        return;
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {file} differ\n\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+macro_rules! tables {
+    ($($name:ident: $file:literal,)*) => {
+        $(#[test]
+        fn $name() {
+            check($file);
+        })*
+    };
+}
+
+tables! {
+    passes_on_what_is_selected: "select.txt",
+    compares_by_equality_terms: "equality.txt",
+    joins: "join.txt",
+    groups_and_tells_apart: "group.txt",
+    inserts: "insert.txt",
+    updates_and_deletes: "update.txt",
+    resolves_names: "names.txt",
+    proves_scopes: "scope.txt",
+    numbers_parameters: "params.txt",
+    refuses_by_default: "refused.txt",
+    judges_utility_statements: "utility.txt",
+    cuts_strings_of_statements: "several.txt",
+    keeps_the_list_of_others_mistakes: "peers.txt",
+}
+
+/// What a statement gets in a session that differs from the ordinary one.
+fn in_session(sql: &str, change: impl Fn(&mut super::SessionView)) -> String {
+    let (rules, mut view) = world();
+    change(&mut view);
+    let plan = rules.analyse(sql, &view, Protocol::Extended, &[]);
+    render(rules, sql, plan).lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn resolves_names_along_the_search_path() {
+    let path = |schemas: &[&str]| {
+        let schemas: Vec<String> = schemas.iter().map(ToString::to_string).collect();
+        move |view: &mut super::SessionView| view.schemas = schemas.clone()
+    };
+    let sql = "SELECT email FROM customers WHERE email = $1";
+    assert_eq!(
+        in_session(sql, path(&["pg_catalog", "other", "public"])),
+        "unchanged"
+    );
+    assert!(in_session(sql, path(&["public", "other"])).contains("pgveil.eq_term(email)"));
+    // The server says that there is no such table.
+    assert_eq!(in_session(sql, path(&["pg_catalog"])), "unchanged");
+    let mixed = "SELECT o.email, c.email FROM customers o, public.customers c";
+    assert_eq!(
+        in_session(mixed, path(&["other", "public"])),
+        "SELECT o.email, c.email FROM \"other\".customers o, public.customers c"
+    );
+}
+
+#[test]
+fn never_takes_a_temporary_table_for_a_protected_one() {
+    let hidden = |view: &mut super::SessionView| view.temporary = vec!["customers".into()];
+    assert_eq!(
+        in_session("SELECT email FROM customers", hidden),
+        "unchanged"
+    );
+    let qualified = in_session(
+        "SELECT email FROM public.customers WHERE email = $1",
+        hidden,
+    );
+    assert!(qualified.contains("pgveil.eq_term(email)"));
+    let both = in_session(
+        "SELECT l.email FROM leads l JOIN customers c ON true",
+        hidden,
+    );
+    assert!(
+        both.starts_with("0A000 temporary-table-not-supported"),
+        "{both}"
+    );
+}
+
+#[test]
+fn refuses_what_it_cannot_read() {
+    let refused = in_session("SELECT 1", |view| view.readable_text = false);
+    assert!(
+        refused.starts_with("0A000 settings-not-readable"),
+        "{refused}"
+    );
+    let german = |view: &mut super::SessionView| view.format.date_style = "German, DMY".into();
+    let refused = in_session("SELECT birth FROM customers", german);
+    assert!(
+        refused.starts_with("0A000 date-style-not-supported"),
+        "{refused}"
+    );
+    assert!(in_session("SELECT email FROM leads", german).starts_with("SELECT"));
+}

@@ -1,0 +1,361 @@
+//! UPDATE and DELETE: assigned literals and parameters become sealed values; sealed values move only where their scope
+//! stays right. INSERT ... ON CONFLICT DO UPDATE assigns by the same rules.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlparser::ast::{
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, ObjectName, TableFactor,
+    TableWithJoins, Update, UpdateTableFromKind,
+};
+
+use super::{
+    Analyser,
+    compare::row_of,
+    condition::cell_of,
+    constant::family,
+    expr::Cx,
+    kind::Kind,
+    namespace::{Ctes, Namespace, Scope, name_of},
+    operand::is_default,
+    query::Rows,
+    refusals,
+    relation::idents_of,
+    scope::Part,
+    term::uncast,
+};
+use crate::{
+    Refusal,
+    catalog::{self, Relation},
+    types::LogicalType,
+};
+
+/// One column and what it is set to.
+struct Assigned<'a, 'q> {
+    column: &'a catalog::Column,
+    value: &'q Expr,
+}
+
+impl<'a> Analyser<'a> {
+    /// An UPDATE, and what it returns.
+    pub(super) fn update(&mut self, update: &Update, ctes: &Ctes) -> Result<Rows, Refusal> {
+        let unusual = update.output.is_some()
+            || update.or.is_some()
+            || !update.order_by.is_empty()
+            || update.limit.is_some();
+        if unusual {
+            return Err(refusals::construct("an unusual clause of UPDATE"));
+        }
+        let (relation, instance, target) = self.target(&update.table)?;
+        let none = Vec::new();
+        let from = match &update.from {
+            None => &none,
+            Some(UpdateTableFromKind::AfterSet(from)) => from,
+            Some(UpdateTableFromKind::BeforeSet(_)) => {
+                return Err(refusals::construct("FROM before SET"));
+            }
+        };
+        let mark = self.facts.len();
+        let mut conditions = Vec::new();
+        let others = self.from(from, None, ctes, &mut conditions)?;
+        let names = target.and(others);
+        let scope = Scope {
+            names: &names,
+            parent: None,
+        };
+        let cx = Cx {
+            scope: &scope,
+            ctes,
+            grouping: None,
+        };
+        self.facts_of(&conditions, update.selection.as_ref(), cx);
+        self.join_conditions(&conditions, cx)?;
+        // WHERE first, as the server does: the first use of a parameter decides its type.
+        if let Some(condition) = &update.selection {
+            self.boolean(condition, cx)?;
+        }
+        self.assignments(&update.assignments, relation, instance, cx)?;
+        self.facts.truncate(mark);
+        self.returning(update.returning.as_deref(), &names, ctes)
+    }
+
+    /// A DELETE, and what it returns.
+    pub(super) fn delete(&mut self, delete: &Delete, ctes: &Ctes) -> Result<Rows, Refusal> {
+        let unusual = delete.output.is_some()
+            || !delete.order_by.is_empty()
+            || delete.limit.is_some()
+            || !delete.tables.is_empty();
+        let (FromTable::WithFromKeyword(tables), false) = (&delete.from, unusual) else {
+            return Err(refusals::construct("an unusual form of DELETE"));
+        };
+        let [table] = tables.as_slice() else {
+            return Err(refusals::construct("DELETE from several tables"));
+        };
+        let (_, _, target) = self.target(table)?;
+        let mark = self.facts.len();
+        let mut conditions = Vec::new();
+        let others = self.from(
+            delete.using.as_deref().unwrap_or_default(),
+            None,
+            ctes,
+            &mut conditions,
+        )?;
+        let names = target.and(others);
+        let scope = Scope {
+            names: &names,
+            parent: None,
+        };
+        let cx = Cx {
+            scope: &scope,
+            ctes,
+            grouping: None,
+        };
+        self.facts_of(&conditions, delete.selection.as_ref(), cx);
+        self.join_conditions(&conditions, cx)?;
+        if let Some(condition) = &delete.selection {
+            self.boolean(condition, cx)?;
+        }
+        self.facts.truncate(mark);
+        self.returning(delete.returning.as_deref(), &names, ctes)
+    }
+
+    /// The table that is written to.
+    fn target(
+        &mut self,
+        table: &TableWithJoins,
+    ) -> Result<(&'a Relation, usize, Namespace), Refusal> {
+        let (
+            TableFactor::Table {
+                name,
+                alias,
+                args: None,
+                ..
+            },
+            true,
+        ) = (&table.relation, table.joins.is_empty())
+        else {
+            return Err(refusals::construct("writing to this"));
+        };
+        let relation = self.written_relation(name)?;
+        let alias = match alias {
+            Some(alias) if !alias.columns.is_empty() => {
+                return Err(refusals::construct("this form of alias"));
+            }
+            Some(alias) => {
+                self.account(&alias.name);
+                Some(name_of(&alias.name))
+            }
+            None => None,
+        };
+        let (entry, instance) = self.table_entry(relation, alias);
+        Ok((relation, instance, Namespace::of(entry)))
+    }
+
+    /// SET.
+    pub(super) fn assignments(
+        &mut self,
+        assignments: &[Assignment],
+        relation: &'a Relation,
+        instance: usize,
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let mut assigned = Vec::new();
+        for assignment in assignments {
+            self.assignment(assignment, relation, cx, &mut assigned)?;
+        }
+        let mut changed: HashMap<&str, Option<Part>> = HashMap::new();
+        for &Assigned { column, value } in &assigned {
+            let part = self.assigned_part(column, value, cx)?;
+            let before = self.part_of_row(instance, &column.name);
+            // `SET tenant_id = EXCLUDED.tenant_id` where both are known to be equal changes nothing.
+            if part.is_none() || part != before {
+                changed.insert(&column.name, part);
+            }
+        }
+        let moves = self.check_scope_columns(&assigned, relation, &changed)?;
+        let held = |this: &Self, name: &str| match changed.get(name) {
+            Some(part) => part.clone(),
+            None => this.part_of_row(instance, name),
+        };
+        for &Assigned { column, value } in &assigned {
+            let position = self.start_of(value);
+            let Some(protected) = self.protected(relation, column.attnum) else {
+                if !is_default(value) {
+                    self.plain(
+                        value,
+                        cx,
+                        &format!("a value for column \"{}\"", column.name),
+                    )?;
+                }
+                continue;
+            };
+            if is_default(value) {
+                continue;
+            }
+            // What the row will hold is looked up before its edits are made.
+            let parts: HashMap<String, Option<Part>> = protected
+                .scope
+                .columns()
+                .into_iter()
+                .map(|name| (name.to_owned(), held(self, name)))
+                .collect();
+            let held = |name: &str| parts.get(name).cloned().flatten();
+            if let Some(operand) = self.operand(value)? {
+                self.seal(protected, operand, &held)?;
+                continue;
+            }
+            match self.comparand(value, cx)? {
+                Kind::Sealed(sealed) if moves => {
+                    self.check_passed_cast(value, &sealed)?;
+                    self.check_move(&sealed, protected, &held)
+                        .map_err(|refusal| refusal.at(position))?;
+                    if !std::ptr::eq(uncast(value), value) {
+                        self.wrap(value, "", "")?;
+                    }
+                }
+                _ => return Err(refusals::not_constant(protected).at(position)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What a plain column will hold, if it is known.
+    fn assigned_part(
+        &self,
+        column: &catalog::Column,
+        value: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<Option<Part>, Refusal> {
+        if let Some(operand) = self.operand(value)? {
+            return Ok(self.assigned(column, &operand).map(Part::Constant));
+        }
+        let logical = LogicalType::from_oid(column.base_type_oid, column.typmod);
+        let cell = cell_of(value, cx).filter(|cell| {
+            self.column_type(*cell)
+                .zip(logical)
+                .is_some_and(|(from, to)| family(from) == family(to))
+        });
+        Ok(cell.map(|cell| self.part_of(cell)))
+    }
+
+    fn assignment<'q>(
+        &mut self,
+        assignment: &'q Assignment,
+        relation: &'a Relation,
+        cx: Cx<'_>,
+        assigned: &mut Vec<Assigned<'a, 'q>>,
+    ) -> Result<(), Refusal> {
+        match &assignment.target {
+            AssignmentTarget::ColumnName(name) => {
+                let column = self.assigned_column(name, relation)?;
+                assigned.push(Assigned {
+                    column,
+                    value: &assignment.value,
+                });
+            }
+            AssignmentTarget::Tuple(names) => {
+                let columns: Result<Vec<_>, _> = names
+                    .iter()
+                    .map(|name| self.assigned_column(name, relation))
+                    .collect();
+                let columns = columns?;
+                match row_of(&assignment.value) {
+                    Some(values) if values.len() == columns.len() => {
+                        let pairs = columns.into_iter().zip(values);
+                        assigned.extend(pairs.map(|(column, value)| Assigned { column, value }));
+                    }
+                    _ => self.assigned_row(&columns, relation, &assignment.value, cx)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn assigned_column(
+        &mut self,
+        name: &ObjectName,
+        relation: &'a Relation,
+    ) -> Result<&'a catalog::Column, Refusal> {
+        let idents: Vec<&Ident> = idents_of(name)?;
+        let [ident] = idents.as_slice() else {
+            return Err(refusals::construct("a qualified column in SET"));
+        };
+        self.column_named(relation, ident)
+    }
+
+    /// `SET (a, b) = (SELECT ...)`: only between plain columns.
+    fn assigned_row(
+        &mut self,
+        columns: &[&catalog::Column],
+        relation: &Relation,
+        value: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let scope_columns = self.scope_columns(relation);
+        for column in columns {
+            if let Some(protected) = self.protected(relation, column.attnum) {
+                return Err(refusals::not_constant(protected).at(self.start_of(value)));
+            }
+            if scope_columns.contains(column.name.as_str()) {
+                return Err(scope_column(&column.name));
+            }
+        }
+        self.plain(value, cx, "a value for columns that are not protected")
+            .map(|_| ())
+    }
+
+    /// The columns that scopes of a table's protected columns are made of.
+    fn scope_columns(&self, relation: &Relation) -> HashSet<&'a str> {
+        let protected = relation
+            .columns
+            .iter()
+            .filter_map(|column| self.protected(relation, column.attnum));
+        protected
+            .flat_map(|protected| protected.scope.columns())
+            .collect()
+    }
+
+    /// A row whose scope changes must get new values for all that was sealed for the old one.
+    /// Says whether sealed values may be moved into the row.
+    fn check_scope_columns(
+        &self,
+        assigned: &[Assigned<'_, '_>],
+        relation: &Relation,
+        changed: &HashMap<&str, Option<Part>>,
+    ) -> Result<bool, Refusal> {
+        let scopes = self.scope_columns(relation);
+        let Some(name) = changed.keys().find(|name| scopes.contains(**name)) else {
+            return Ok(true);
+        };
+        for column in &relation.columns {
+            let Some(protected) = self.protected(relation, column.attnum) else {
+                continue;
+            };
+            let given = assigned
+                .iter()
+                .find(|assigned| assigned.column.attnum == column.attnum);
+            let constant = match given {
+                Some(given) => is_default(given.value) || self.operand(given.value)?.is_some(),
+                None => false,
+            };
+            if !constant
+                && protected
+                    .scope
+                    .columns()
+                    .iter()
+                    .any(|column| changed.contains_key(column))
+            {
+                return Err(scope_column(name));
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn scope_column(name: &str) -> Refusal {
+    Refusal::unsupported(
+        "scope-column-update",
+        format!("column \"{name}\" decides the scope of protected columns and cannot be changed by itself"),
+    )
+    .detail("The row's protected values are sealed with the keys of its present scope.")
+    .hint("Assign every protected column of the table a literal or parameter in the same UPDATE.")
+}

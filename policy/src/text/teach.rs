@@ -1,0 +1,242 @@
+//! Teaches the parser what it does not know: the tokens it gets may leave out or spell differently what cannot
+//! reference a protected column. Tokens keep their place in the client's text, so every range stays exact.
+//! Nothing of this is ever sent.
+
+use std::{collections::HashSet, ops::Range};
+
+use sqlparser::{
+    keywords::Keyword,
+    tokenizer::{Token as Kind, TokenWithSpan},
+};
+
+use super::Tokens;
+
+/// What the parser gets.
+pub(crate) struct Taught {
+    /// The tokens.
+    pub(crate) tokens: Vec<TokenWithSpan>,
+    /// Tokens of the text that the parser does not see.
+    pub(crate) left_out: HashSet<usize>,
+}
+
+/// Rewrites the tokens of one statement for the parser. `sensitive` says which names are protected columns':
+/// nothing that holds one is left out.
+pub(crate) fn teach(
+    tokens: &Tokens<'_>,
+    statement: &Range<usize>,
+    sensitive: &dyn Fn(&str) -> bool,
+) -> Taught {
+    let teacher = Teacher {
+        tokens,
+        end: statement.end,
+        sensitive,
+    };
+    let mut taught = Taught {
+        tokens: Vec::with_capacity(statement.len()),
+        left_out: HashSet::new(),
+    };
+    let mut index = statement.start;
+    while index < statement.end {
+        match teacher.lesson(index, index == statement.start) {
+            Lesson::Keep => {
+                taught.tokens.push(tokens.token(index).clone());
+                index += 1;
+            }
+            Lesson::Spell(words, length) => {
+                let span = tokens.token(index).span;
+                taught.tokens.extend(words.iter().map(|word| TokenWithSpan {
+                    token: spelled(word),
+                    span,
+                }));
+                index += length;
+            }
+            Lesson::LeaveOut(length) => {
+                taught.left_out.extend(index..index + length);
+                index += length;
+            }
+        }
+    }
+    taught
+}
+
+fn spelled(word: &str) -> Kind {
+    if word == "*" {
+        Kind::Mul
+    } else {
+        Kind::make_keyword(word)
+    }
+}
+
+enum Lesson {
+    /// The parser knows it.
+    Keep,
+    /// So many tokens are spelled differently.
+    Spell(&'static [&'static str], usize),
+    /// So many tokens are left out.
+    LeaveOut(usize),
+}
+
+struct Teacher<'t> {
+    tokens: &'t Tokens<'t>,
+    end: usize,
+    sensitive: &'t dyn Fn(&str) -> bool,
+}
+
+impl Teacher<'_> {
+    fn lesson(&self, index: usize, first: bool) -> Lesson {
+        let tokens = self.tokens;
+        let before = |word: &str| !first && tokens.is_word(index - 1, word);
+        match tokens.kind(index) {
+            Kind::LParen if before("conflict") => self.conflict_target(index),
+            Kind::LBracket if !first => self.subscript_of_target(index),
+            Kind::Word(word) if word.quote_style.is_none() => match word.keyword {
+                _ if tokens.is_word(index, "isnull") => Lesson::Spell(&["IS", "NULL"], 1),
+                _ if tokens.is_word(index, "overriding") && tokens.is_word(index + 2, "value") => {
+                    Lesson::LeaveOut(3)
+                }
+                Keyword::TABLE => Lesson::Spell(&["SELECT", "*", "FROM"], 1),
+                Keyword::NOTNULL => Lesson::Spell(&["IS", "NOT", "NULL"], 1),
+                Keyword::NO
+                    if before("for") && tokens.are_words(index, &["no", "key", "update"]) =>
+                {
+                    Lesson::LeaveOut(2)
+                }
+                Keyword::KEY if before("for") && tokens.is_word(index + 1, "share") => {
+                    Lesson::LeaveOut(1)
+                }
+                Keyword::ONLY if self.names_a_table(index) => Lesson::LeaveOut(1),
+                Keyword::VARIADIC
+                    if matches!(
+                        tokens.kind(index.wrapping_sub(1)),
+                        Kind::LParen | Kind::Comma
+                    ) =>
+                {
+                    Lesson::LeaveOut(1)
+                }
+                Keyword::WHERE if !first => self.conflict_predicate(index),
+                _ if before("between") && tokens.is_word(index, "symmetric") => Lesson::LeaveOut(1),
+                _ => Lesson::Keep,
+            },
+            _ => Lesson::Keep,
+        }
+    }
+
+    fn holds_sensitive(&self, range: Range<usize>) -> bool {
+        range.into_iter().any(|index| {
+            self.tokens
+                .name(index)
+                .is_some_and(|name| (self.sensitive)(&name))
+        })
+    }
+
+    /// `ON CONFLICT (lower(a))`: only lists of plain columns are known.
+    fn conflict_target(&self, open: usize) -> Lesson {
+        let Some(close) = self.tokens.pair(open).filter(|close| *close < self.end) else {
+            return Lesson::Keep;
+        };
+        let plain = (open + 1..close).all(|index| match self.tokens.kind(index) {
+            Kind::Word(_) => matches!(self.tokens.kind(index + 1), Kind::Comma | Kind::RParen),
+            Kind::Comma => true,
+            _ => false,
+        });
+        if plain || self.holds_sensitive(open..close) {
+            return Lesson::Keep;
+        }
+        Lesson::LeaveOut(close + 1 - open)
+    }
+
+    /// `ON CONFLICT (...) WHERE predicate DO`.
+    fn conflict_predicate(&self, index: usize) -> Lesson {
+        let tokens = self.tokens;
+        let follows_target = matches!(tokens.kind(index - 1), Kind::RParen)
+            && tokens
+                .pair(index - 1)
+                .is_some_and(|open| open > 0 && tokens.is_word(open - 1, "conflict"));
+        let end = (index..self.end).find(|at| tokens.is_word(*at, "do"));
+        match end {
+            Some(end) if follows_target && !self.holds_sensitive(index..end) => {
+                Lesson::LeaveOut(end - index)
+            }
+            _ => Lesson::Keep,
+        }
+    }
+
+    /// `SET data['k'] = ...` of a column that is not protected.
+    fn subscript_of_target(&self, open: usize) -> Lesson {
+        let tokens = self.tokens;
+        let is_target = open >= 2
+            && matches!(tokens.kind(open - 1), Kind::Word(_))
+            && (tokens.is_word(open - 2, "set") || matches!(tokens.kind(open - 2), Kind::Comma));
+        let Some(close) = tokens
+            .pair(open)
+            .filter(|close| *close < self.end && is_target)
+        else {
+            return Lesson::Keep;
+        };
+        let assigned = matches!(tokens.kind(close + 1), Kind::Eq);
+        if assigned && !self.holds_sensitive(open - 1..close) {
+            return Lesson::LeaveOut(close + 1 - open);
+        }
+        Lesson::Keep
+    }
+
+    /// `FROM ONLY t`: which rows are read, not which columns.
+    fn names_a_table(&self, index: usize) -> bool {
+        let follows = ["from", "update", "join", "using", "into"]
+            .iter()
+            .any(|word| index > 0 && self.tokens.is_word(index - 1, word));
+        let after_comma = index > 0 && matches!(self.tokens.kind(index - 1), Kind::Comma);
+        (follows || after_comma) && matches!(self.tokens.kind(index + 1), Kind::Word(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taught(sql: &str) -> String {
+        let tokens = Tokens::read(sql).unwrap();
+        let taught = teach(&tokens, &(0..tokens.len()), &|name| name == "email");
+        let words: Vec<_> = taught
+            .tokens
+            .iter()
+            .map(|token| token.token.to_string())
+            .collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn teaches_what_the_parser_does_not_know() {
+        for (sql, expected) in [
+            ("TABLE t", "SELECT * FROM t"),
+            ("(TABLE t) LIMIT 1", "( SELECT * FROM t ) LIMIT 1"),
+            ("SELECT 1 FOR NO KEY UPDATE", "SELECT 1 FOR UPDATE"),
+            ("SELECT 1 FOR KEY SHARE", "SELECT 1 FOR SHARE"),
+            (
+                "SELECT a ISNULL, b NOTNULL",
+                "SELECT a IS NULL , b IS NOT NULL",
+            ),
+            (
+                "ON CONFLICT (lower(a)) DO NOTHING",
+                "ON CONFLICT DO NOTHING",
+            ),
+            (
+                "ON CONFLICT (lower(email)) DO NOTHING",
+                "ON CONFLICT ( lower ( email ) ) DO NOTHING",
+            ),
+            (
+                "ON CONFLICT (email) WHERE a IS NULL DO NOTHING",
+                "ON CONFLICT ( email ) DO NOTHING",
+            ),
+            ("OVERRIDING SYSTEM VALUE VALUES (1)", "VALUES ( 1 )"),
+            (
+                "UPDATE t SET d['k'] = 1, e = a[1]",
+                "UPDATE t SET d = 1 , e = a [ 1 ]",
+            ),
+            ("SELECT 1 FROM ONLY t", "SELECT 1 FROM t"),
+            ("a BETWEEN SYMMETRIC 1 AND 2", "a BETWEEN 1 AND 2"),
+        ] {
+            assert_eq!(taught(sql), expected, "{sql}");
+        }
+    }
+}
