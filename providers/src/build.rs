@@ -1,0 +1,87 @@
+//! Builds every configured provider, in one place. Does not decide which scope uses which.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use pgveil_config::{Diagnostic, Position, Settings, settings};
+
+use crate::{
+    KeyProvider,
+    local::{KekStore, LocalProvider, OpenError},
+};
+
+/// The providers by their name in the configuration (`[provider.NAME]`).
+#[derive(Clone, Debug, Default)]
+pub struct Providers(BTreeMap<String, Arc<dyn KeyProvider>>);
+
+impl Providers {
+    /// The provider of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn KeyProvider>> {
+        self.0.get(name)
+    }
+
+    /// Adds a provider, or replaces the one of the same name.
+    pub fn insert(&mut self, name: impl Into<String>, provider: Arc<dyn KeyProvider>) {
+        self.0.insert(name.into(), provider);
+    }
+
+    /// Names and providers in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn KeyProvider>)> {
+        self.0
+            .iter()
+            .map(|(name, provider)| (name.as_str(), provider))
+    }
+}
+
+/// Builds all providers of `settings`. `keks` is where local providers keep their sealed KEKs.
+pub async fn build(settings: &Settings, keks: &Arc<dyn KekStore>) -> Result<Providers, BuildError> {
+    let mut providers = Providers::default();
+    for (name, provider) in &settings.providers {
+        match provider {
+            settings::Provider::Local { root_key_file, at } => {
+                let local = LocalProvider::open(name, root_key_file, Arc::clone(keks))
+                    .await
+                    .map_err(|source| BuildError::Local {
+                        name: name.clone(),
+                        at: at.clone(),
+                        source,
+                    })?;
+                providers.insert(name, Arc::new(local));
+            }
+        }
+    }
+    Ok(providers)
+}
+
+/// A provider that cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A local provider.
+    #[error("provider \"{name}\": {source}")]
+    Local {
+        /// `[provider.NAME]`.
+        name: String,
+        /// Where it stands.
+        at: Position,
+        /// What is wrong.
+        source: OpenError,
+    },
+}
+
+impl BuildError {
+    /// What to do about it.
+    pub fn cure(&self) -> String {
+        match self {
+            Self::Local { source, .. } => source.cure(),
+        }
+    }
+
+    /// The finding as the configuration's own findings are shown.
+    pub fn diagnostic(&self) -> Diagnostic {
+        let Self::Local { at, .. } = self;
+        Diagnostic {
+            at: Some(at.clone()),
+            message: self.to_string(),
+            cure: self.cure(),
+        }
+    }
+}

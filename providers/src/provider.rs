@@ -1,0 +1,167 @@
+//! The seam to a KMS: wrap, unwrap, and the ways in which they fail. No provider is implemented here.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use zeroize::Zeroizing;
+
+/// Domain separation of [`WrapContext::aad`].
+const CONTEXT_LABEL: &[u8] = b"pgveil key v1\0";
+
+/// A KMS. Two verbs make a provider; "not mine" is apart from "denied" is apart from "unavailable".
+#[async_trait]
+pub trait KeyProvider: Send + Sync + fmt::Debug {
+    /// What the configuration calls this sort of provider: `local`, `aws-kms`, ...
+    fn kind(&self) -> &'static str;
+
+    /// Encrypts `plaintext` (at most 4,096 bytes) under the KEK's current version and binds `context` to it.
+    /// The answer names the version that was used.
+    async fn wrap(
+        &self,
+        kek: &str,
+        plaintext: &[u8],
+        context: &WrapContext,
+    ) -> Result<Wrapped, ProviderError>;
+
+    /// Undoes [`KeyProvider::wrap`]. Succeeds only with the KEK, the version and the context that it was wrapped with.
+    async fn unwrap(
+        &self,
+        kek: &str,
+        wrapped: &Wrapped,
+        context: &WrapContext,
+    ) -> Result<Zeroizing<Vec<u8>>, ProviderError>;
+}
+
+/// What a provider made of a key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Wrapped {
+    /// Opaque to everyone but the provider.
+    pub bytes: Vec<u8>,
+    /// The KEK's version in the provider's own terms.
+    pub kek_version: String,
+}
+
+impl fmt::Debug for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wrapped")
+            .field("kek_version", &self.kek_version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a wrapped key is for. It goes to the provider as encryption context, where it may be logged: no secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrapContext {
+    /// The scope's path.
+    pub scope: String,
+    /// The key's id in the keystore.
+    pub key_id: u64,
+    /// `data` or `index`.
+    pub purpose: &'static str,
+}
+
+impl WrapContext {
+    /// The context as bytes that no other context makes:
+    /// `"pgveil key v1\0" ‖ u32be length ‖ scope ‖ u64be key id ‖ u32be length ‖ purpose`.
+    pub fn aad(&self) -> Vec<u8> {
+        let mut aad =
+            Vec::with_capacity(CONTEXT_LABEL.len() + 16 + self.scope.len() + self.purpose.len());
+        aad.extend_from_slice(CONTEXT_LABEL);
+        push_prefixed(&mut aad, self.scope.as_bytes());
+        aad.extend_from_slice(&self.key_id.to_be_bytes());
+        push_prefixed(&mut aad, self.purpose.as_bytes());
+        aad
+    }
+}
+
+/// Appends `u32be length ‖ part`.
+pub(crate) fn push_prefixed(out: &mut Vec<u8>, part: &[u8]) {
+    let length = u32::try_from(part.len()).expect("names are far shorter than 4 GiB");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(part);
+}
+
+/// Why a provider did not do it. Says nothing of any key material.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// These bytes, this version or this KEK id do not belong to this provider.
+    #[error("provider \"{provider}\" did not wrap this: {reason}")]
+    NotMine {
+        /// The provider's name in the configuration.
+        provider: String,
+        /// What shows it.
+        reason: String,
+    },
+    /// The provider answered no: access denied, key disabled, scheduled for deletion, destroyed.
+    #[error("provider \"{provider}\" denies the use of key encryption key \"{kek}\": {reason}")]
+    Denied {
+        /// The provider's name in the configuration.
+        provider: String,
+        /// The KEK.
+        kek: String,
+        /// Its own words, or ours.
+        reason: String,
+    },
+    /// No answer: time-out, network, 5xx, throttling.
+    #[error("provider \"{provider}\" is unavailable: {reason}")]
+    Unavailable {
+        /// The provider's name in the configuration.
+        provider: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The bytes were altered, cut, or wrapped for another context.
+    #[error("a key wrapped by provider \"{provider}\" under \"{kek}\" does not open: {reason}")]
+    Damaged {
+        /// The provider's name in the configuration.
+        provider: String,
+        /// The KEK.
+        kek: String,
+        /// What failed.
+        reason: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(scope: &str, key_id: u64, purpose: &'static str) -> WrapContext {
+        WrapContext {
+            scope: scope.to_owned(),
+            key_id,
+            purpose,
+        }
+    }
+
+    #[test]
+    fn the_context_is_length_prefixed() {
+        let aad = context("tenant:a", 7, "data").aad();
+        assert_eq!(
+            hex::encode(aad),
+            "70677665696c206b6579207631000000000874656e616e743a6100000000000000070000000464617461"
+        );
+    }
+
+    #[test]
+    fn two_contexts_never_make_the_same_bytes() {
+        assert_ne!(
+            context("a", 1, "data").aad(),
+            context("a", 1, "index").aad()
+        );
+        assert_ne!(context("a", 1, "data").aad(), context("a", 2, "data").aad());
+        assert_ne!(
+            context("ab", 1, "data").aad(),
+            context("a", 1, "data").aad()
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_wrapped_bytes() {
+        let wrapped = Wrapped {
+            bytes: vec![0xAB; 4],
+            kek_version: "1".into(),
+        };
+        assert_eq!(format!("{wrapped:?}"), "Wrapped { kek_version: \"1\", .. }");
+    }
+}
