@@ -1,0 +1,158 @@
+//! A bounded cache whose entries die after a time, with one load at a time per key. What it holds zeroizes itself.
+//!
+//! It does not keep failures: the next request after a failed load loads again. It does not refresh by itself.
+
+use std::{
+    fmt,
+    future::Future,
+    hash::Hash,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dashmap::{DashMap, Entry};
+use tokio::sync::OnceCell;
+
+use crate::{KeyError, clock::Clock};
+
+/// Unwrapped keys of one kind held at once: tenants of a big deployment fit, and it is some 64 MiB at the most.
+pub(crate) const MAX_ENTRIES: usize = 65_536;
+
+/// A load under way and everyone who waits for it.
+type Load<V> = Arc<OnceCell<Result<Arc<V>, KeyError>>>;
+
+pub(crate) struct Cache<K, V> {
+    entries: DashMap<K, Held<V>>,
+    loads: DashMap<K, Load<V>>,
+    ttl: Duration,
+    max_entries: usize,
+    clock: Arc<dyn Clock>,
+}
+
+struct Held<V> {
+    value: Arc<V>,
+    expires: Instant,
+}
+
+impl<K: Eq + Hash, V> fmt::Debug for Cache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("entries", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Cache<K, V> {
+    pub(crate) fn new(ttl: Duration, max_entries: usize, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            entries: DashMap::new(),
+            loads: DashMap::new(),
+            ttl,
+            max_entries,
+            clock,
+        }
+    }
+
+    /// The value, if it is held and not expired. Never waits.
+    pub(crate) fn get(&self, key: &K) -> Option<Arc<V>> {
+        let held = self.entries.get(key)?;
+        (self.clock.now() < held.expires).then(|| Arc::clone(&held.value))
+    }
+
+    /// The value, loaded if it is not held. Whoever asks while a load is under way gets that load's answer.
+    pub(crate) async fn get_or_load<F>(
+        &self,
+        key: &K,
+        load: impl FnOnce() -> F,
+    ) -> Result<Arc<V>, KeyError>
+    where
+        F: Future<Output = Result<Arc<V>, KeyError>>,
+    {
+        if let Some(value) = self.get(key) {
+            return Ok(value);
+        }
+        let shared: Load<V> = self.loads.entry(key.clone()).or_default().clone();
+        // If the one that loads is cancelled (its client went away), the next one that waits loads in its place.
+        let answer = shared.get_or_init(|| self.load(key, load)).await.clone();
+        self.loads
+            .remove_if(key, |_, current| Arc::ptr_eq(current, &shared));
+        answer
+    }
+
+    async fn load<F>(&self, key: &K, load: impl FnOnce() -> F) -> Result<Arc<V>, KeyError>
+    where
+        F: Future<Output = Result<Arc<V>, KeyError>>,
+    {
+        // A load that ended between the caller's look and its turn.
+        if let Some(value) = self.get(key) {
+            return Ok(value);
+        }
+        // From before the provider was asked: a key revoked meanwhile is gone within one TTL.
+        let expires = self.clock.now() + self.ttl;
+        let value = load().await?;
+        self.insert(key.clone(), Arc::clone(&value), expires);
+        Ok(value)
+    }
+
+    /// Holds a value until `expires`, or less if there is no room. A value that is held longer stays.
+    pub(crate) fn insert(&self, key: K, value: Arc<V>, expires: Instant) {
+        if self.entries.len() >= self.max_entries {
+            self.make_room();
+        }
+        match self.entries.entry(key) {
+            Entry::Occupied(held) if held.get().expires > expires => {}
+            Entry::Occupied(mut held) => {
+                held.insert(Held { value, expires });
+            }
+            Entry::Vacant(room) => {
+                room.insert(Held { value, expires });
+            }
+        }
+    }
+
+    /// Lets go of everything that is expired.
+    pub(crate) fn sweep(&self) {
+        let now = self.clock.now();
+        self.entries.retain(|_, held| now < held.expires);
+        // Loads that were cancelled and that nobody waits for.
+        self.loads.retain(|_, load| Arc::strong_count(load) > 1);
+    }
+
+    /// Lets go of everything.
+    pub(crate) fn clear(&self) {
+        self.entries.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The expiry that an entry loaded now would have.
+    pub(crate) fn expiry(&self) -> Instant {
+        self.clock.now() + self.ttl
+    }
+
+    /// Drops what is expired; if that is not enough, the sixteenth part that expires first, so that a full cache
+    /// pays for this pass once in many inserts.
+    fn make_room(&self) {
+        self.sweep();
+        if self.entries.len() < self.max_entries {
+            return;
+        }
+        let mut expiries: Vec<Instant> = self.entries.iter().map(|held| held.expires).collect();
+        let nth = self.max_entries / 16;
+        if nth >= expiries.len() {
+            return;
+        }
+        let (_, &mut last, _) = expiries.select_nth_unstable(nth);
+        let mut to_drop = nth + 1;
+        self.entries.retain(|_, held| {
+            let drop = to_drop > 0 && held.expires <= last;
+            to_drop -= usize::from(drop);
+            !drop
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,406 @@
+//! Keys over tables and providers in memory: first use, races, what is refused. The same over Postgres is in
+//! `tests/`.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use pgveil_policy::plan::ColumnId;
+use pgveil_providers::{
+    ProviderError, Wrapped,
+    local::{LocalProvider, MemoryKekStore},
+};
+use tokio::sync::Mutex;
+
+use super::*;
+use crate::{
+    clock::ManualClock,
+    keystore::{MemoryKeyTable, NewKey},
+    nonce, sealed,
+};
+
+const TTL: Duration = Duration::from_mins(5);
+
+/// The local provider with a switch for each way to fail.
+#[derive(Debug)]
+struct Faulty {
+    local: LocalProvider,
+    unwraps: AtomicUsize,
+    fault: Mutex<Option<ProviderError>>,
+    forgetful: bool,
+}
+
+#[async_trait]
+impl KeyProvider for Faulty {
+    fn kind(&self) -> &'static str {
+        "faulty"
+    }
+
+    async fn wrap(
+        &self,
+        kek: &str,
+        plaintext: &[u8],
+        context: &WrapContext,
+    ) -> Result<Wrapped, ProviderError> {
+        self.fail().await?;
+        let plaintext = if self.forgetful { &[0; 64] } else { plaintext };
+        self.local.wrap(kek, plaintext, context).await
+    }
+
+    async fn unwrap(
+        &self,
+        kek: &str,
+        wrapped: &Wrapped,
+        context: &WrapContext,
+    ) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
+        self.fail().await?;
+        self.unwraps.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        self.local.unwrap(kek, wrapped, context).await
+    }
+}
+
+impl Faulty {
+    async fn fail(&self) -> Result<(), ProviderError> {
+        self.fault.lock().await.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// A deployment in memory; `replica` makes further processes of it.
+struct World {
+    table: Arc<MemoryKeyTable>,
+    provider: Arc<Faulty>,
+    clock: Arc<ManualClock>,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with_provider(false).await
+    }
+
+    async fn with_provider(forgetful: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root.key");
+        LocalProvider::create_root_key(&root).unwrap();
+        let local = LocalProvider::open("main", &root, Arc::new(MemoryKekStore::default()))
+            .await
+            .unwrap();
+        let provider = Faulty {
+            local,
+            unwraps: AtomicUsize::default(),
+            fault: Mutex::default(),
+            forgetful,
+        };
+        Self {
+            table: Arc::default(),
+            provider: Arc::new(provider),
+            clock: Arc::new(ManualClock::new()),
+            _folder: folder,
+        }
+    }
+
+    fn replica(&self) -> Keys {
+        let mut providers = Providers::default();
+        providers.insert("main", self.provider.clone());
+        Keys::build(
+            self.table.clone(),
+            providers,
+            ("main", "platform"),
+            TTL,
+            self.clock.clone(),
+        )
+    }
+
+    fn unwraps(&self) -> usize {
+        self.provider.unwraps.load(Ordering::SeqCst)
+    }
+}
+
+fn scope(text: &str) -> ScopePath {
+    ScopePath::parse(text).unwrap()
+}
+
+fn seal_one(key: &DataKey) -> Vec<u8> {
+    let mut out = Vec::new();
+    sealed::seal(key, ColumnId(1), None, &nonce::next(), b"ada", &mut out).unwrap();
+    out
+}
+
+#[tokio::test]
+async fn a_scopes_keys_are_made_on_first_use_and_found_again() {
+    let world = World::new().await;
+    let (keys, acme) = (world.replica(), scope("tenant:acme"));
+    assert!(keys.cached_sealing_key(&acme).is_none());
+    let key = keys.sealing_key(&acme).await.unwrap();
+    assert_eq!(key.scope(), &acme);
+    assert!(Arc::ptr_eq(&key, &keys.cached_sealing_key(&acme).unwrap()));
+    assert!(
+        Arc::ptr_eq(&key, &keys.cached_opening_key(key.id()).unwrap()),
+        "it opens too, without another unwrap"
+    );
+    let other = world.replica().opening_key(key.id()).await.unwrap();
+    let mut out = Vec::new();
+    sealed::Envelope::parse(&seal_one(&key))
+        .unwrap()
+        .open(&other, &mut out)
+        .unwrap();
+    assert_eq!(out, b"ada");
+    assert_eq!(world.table.records().len(), 1);
+}
+
+#[tokio::test]
+async fn scopes_and_purposes_have_keys_of_their_own() {
+    let world = World::new().await;
+    let keys = world.replica();
+    let one = keys.sealing_key(&scope("tenant:a")).await.unwrap();
+    let two = keys.sealing_key(&scope("tenant:b")).await.unwrap();
+    keys.index_key(&scope("tenant:a")).await.unwrap();
+    assert_ne!(one.id(), two.id());
+    assert_eq!(world.table.records().len(), 3);
+}
+
+#[tokio::test]
+async fn replicas_that_race_agree_on_one_key() {
+    let world = World::new().await;
+    let acme = scope("tenant:acme");
+    let (one, two, three) = (world.replica(), world.replica(), world.replica());
+    let (a, b, c) = tokio::join!(
+        one.sealing_key(&acme),
+        two.sealing_key(&acme),
+        three.sealing_key(&acme)
+    );
+    let ids = [a.unwrap().id(), b.unwrap().id(), c.unwrap().id()];
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let (a, b) = tokio::join!(one.index_key(&acme), two.index_key(&acme));
+    let term = |key: &IndexKey| {
+        crate::term::equality(
+            key,
+            &pgveil_policy::ruleset::TermContext::Column(ColumnId(1)),
+            b"ada",
+        )
+    };
+    assert_eq!(term(&a.unwrap()), term(&b.unwrap()));
+    assert_eq!(world.table.records().len(), 2);
+}
+
+#[tokio::test]
+async fn many_sessions_that_miss_make_one_unwrap() {
+    let world = World::new().await;
+    let keys = world.replica();
+    let id = keys.sealing_key(&scope("tenant:a")).await.unwrap().id();
+    keys.clear();
+    let before = world.unwraps();
+    let (a, b, c) = tokio::join!(
+        keys.opening_key(id),
+        keys.opening_key(id),
+        keys.opening_key(id)
+    );
+    assert!(a.is_ok() && b.is_ok() && c.is_ok());
+    assert_eq!(world.unwraps(), before + 1);
+}
+
+#[tokio::test]
+async fn a_key_is_forgotten_at_its_time() {
+    let world = World::new().await;
+    let (keys, acme) = (world.replica(), scope("tenant:acme"));
+    let id = keys.sealing_key(&acme).await.unwrap().id();
+    keys.index_key(&acme).await.unwrap();
+    assert_eq!(keys.held(), 3);
+    world.clock.advance(TTL);
+    assert!(keys.cached_sealing_key(&acme).is_none());
+    assert!(keys.cached_opening_key(id).is_none());
+    assert!(keys.cached_index_key(&acme).is_none());
+    keys.sweep();
+    assert_eq!(keys.held(), 0);
+}
+
+#[tokio::test]
+async fn a_provider_that_loses_keys_is_found_out_before_the_first_use() {
+    let world = World::with_provider(true).await;
+    let error = world
+        .replica()
+        .sealing_key(&scope("tenant:a"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, KeyError::Damaged { .. }), "{error}");
+    assert!(world.table.records().is_empty(), "nothing was stored");
+}
+
+#[tokio::test]
+async fn provider_failures_are_told_apart_and_not_remembered() {
+    let world = World::new().await;
+    let (keys, acme) = (world.replica(), scope("tenant:acme"));
+    let unavailable = ProviderError::Unavailable {
+        provider: "main".into(),
+        reason: "time-out".into(),
+    };
+    *world.provider.fault.lock().await = Some(unavailable);
+    let error = keys.sealing_key(&acme).await.unwrap_err();
+    assert!(
+        matches!(error, KeyError::Unavailable { .. }) && error.is_transient(),
+        "{error}"
+    );
+    let denied = ProviderError::Denied {
+        provider: "main".into(),
+        kek: "platform".into(),
+        reason: "disabled".into(),
+    };
+    *world.provider.fault.lock().await = Some(denied);
+    let error = keys.sealing_key(&acme).await.unwrap_err();
+    assert!(
+        matches!(error, KeyError::Denied { .. }) && !error.is_transient(),
+        "{error}"
+    );
+    *world.provider.fault.lock().await = None;
+    keys.sealing_key(&acme).await.unwrap();
+}
+
+#[tokio::test]
+async fn wrapped_keys_that_were_swapped_in_the_keystore_do_not_open() {
+    let world = World::new().await;
+    let keys = world.replica();
+    let a = keys.sealing_key(&scope("tenant:a")).await.unwrap().id();
+    let b = keys.sealing_key(&scope("tenant:b")).await.unwrap().id();
+    keys.index_key(&scope("tenant:a")).await.unwrap();
+    let records = world.table.records();
+    let wrapped = |id: u64| {
+        records
+            .iter()
+            .find(|record| record.id == id)
+            .unwrap()
+            .wrapped
+            .clone()
+    };
+    let index = records
+        .iter()
+        .find(|record| record.purpose == Purpose::Index)
+        .unwrap()
+        .wrapped
+        .clone();
+    for swapped in [wrapped(b.0), index] {
+        world
+            .table
+            .edit(a.0, |record| record.wrapped = swapped.clone());
+        let error = world.replica().opening_key(a).await.unwrap_err();
+        assert!(matches!(error, KeyError::Damaged { .. }), "{error}");
+    }
+    world
+        .table
+        .edit(b.0, |record| record.scope = "tenant:a".to_owned());
+    let error = world.replica().opening_key(b).await.unwrap_err();
+    assert!(
+        matches!(error, KeyError::Damaged { .. }),
+        "another scope: {error}"
+    );
+}
+
+#[tokio::test]
+async fn retired_keys_open_and_destroyed_sealed_or_unknown_ones_do_not() {
+    let world = World::new().await;
+    let acme = scope("tenant:acme");
+    let id = world.replica().sealing_key(&acme).await.unwrap().id();
+    world
+        .table
+        .edit(id.0, |record| record.state = KeyState::DecryptOnly);
+    assert_eq!(world.replica().opening_key(id).await.unwrap().id(), id);
+    let next = world.replica().sealing_key(&acme).await.unwrap();
+    assert_ne!(next.id(), id, "a retired key does not seal");
+    assert_eq!(world.table.records().last().unwrap().epoch, 2);
+    world
+        .table
+        .edit(id.0, |record| record.state = KeyState::Destroyed);
+    assert_eq!(
+        world.replica().opening_key(id).await.unwrap_err(),
+        KeyError::Destroyed { id: id.0 }
+    );
+    world
+        .table
+        .edit(next.id().0, |record| record.scope_sealed = true);
+    let error = world.replica().sealing_key(&acme).await.unwrap_err();
+    assert!(matches!(error, KeyError::ScopeSealed { .. }), "{error}");
+    let unknown = DekId(u64::MAX);
+    assert_eq!(
+        world.replica().opening_key(unknown).await.unwrap_err(),
+        KeyError::NotFound { id: unknown }
+    );
+}
+
+#[tokio::test]
+async fn an_index_key_never_opens_values() {
+    let world = World::new().await;
+    let keys = world.replica();
+    keys.index_key(&scope("tenant:a")).await.unwrap();
+    let id = DekId(world.table.records()[0].id);
+    assert_eq!(
+        keys.opening_key(id).await.unwrap_err(),
+        KeyError::NotFound { id }
+    );
+}
+
+#[tokio::test]
+async fn a_provider_that_was_taken_out_of_the_configuration_is_named() {
+    let world = World::new().await;
+    let id = world
+        .replica()
+        .sealing_key(&scope("tenant:a"))
+        .await
+        .unwrap()
+        .id();
+    world
+        .table
+        .edit(id.0, |record| record.provider = "old".to_owned());
+    let error = world.replica().opening_key(id).await.unwrap_err();
+    assert_eq!(
+        error,
+        KeyError::ProviderMissing {
+            id: id.0,
+            provider: "old".to_owned()
+        }
+    );
+}
+
+#[tokio::test]
+async fn uses_are_counted_over_reloads_and_reported_once() {
+    let world = World::new().await;
+    let (keys, acme) = (world.replica(), scope("tenant:acme"));
+    let key = keys.sealing_key(&acme).await.unwrap();
+    seal_one(&key);
+    seal_one(&key);
+    drop(key);
+    keys.clear();
+    seal_one(&keys.sealing_key(&acme).await.unwrap());
+    keys.flush_usage().await.unwrap();
+    keys.flush_usage().await.unwrap();
+    assert_eq!(world.table.records()[0].uses, 3);
+    keys.clear();
+    keys.flush_usage().await.unwrap();
+    assert!(
+        keys.usages.is_empty(),
+        "counts that the keystore has are not kept"
+    );
+}
+
+#[tokio::test]
+async fn an_offer_that_lost_its_race_changes_nothing() {
+    let world = World::new().await;
+    let id = world
+        .replica()
+        .sealing_key(&scope("tenant:a"))
+        .await
+        .unwrap()
+        .id();
+    let before = world.table.records();
+    let late = NewKey {
+        id: id.0 + 100,
+        scope: "tenant:a".to_owned(),
+        purpose: Purpose::Data,
+        provider: "main".to_owned(),
+        kek: "platform".to_owned(),
+        wrapped: before[0].wrapped.clone(),
+    };
+    world.table.offer(&late).await.unwrap();
+    assert_eq!(world.table.records(), before);
+}

@@ -1,0 +1,166 @@
+//! One connection to the keystore that comes back: prepared statements per connection, back-off between attempts.
+//! What is asked over it is the tables' business.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Mutex;
+use tokio_postgres::{Error, Row, Statement, types::ToSql};
+
+use super::{KeystoreError, Target};
+use crate::{
+    clock::Clock,
+    database::{self, Database},
+    schema,
+};
+
+/// The first pause after a failed attempt; it doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Keys must be on disk before values sealed with them can be: a role's or database's laxer setting is overruled,
+/// a stricter one (`remote_apply`) is kept.
+const SET_UP: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false), \
+    CASE WHEN pg_catalog.current_setting('synchronous_commit') IN ('off', 'local') \
+    THEN pg_catalog.set_config('synchronous_commit', 'on', false) END";
+
+/// Makes and keeps the connection.
+pub(super) struct Connection {
+    target: Target,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    session: Option<Arc<Session>>,
+    failed: Option<Failure>,
+}
+
+/// The last attempt failed, and until when nobody tries again.
+struct Failure {
+    until: Instant,
+    pause: Duration,
+    error: KeystoreError,
+}
+
+impl Connection {
+    pub(super) fn new(target: Target, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            target,
+            clock,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The connection, made if there is none. Soon after a failure, that failure again.
+    pub(super) async fn session(&self) -> Result<Arc<Session>, KeystoreError> {
+        // Held while connecting: whoever else needs the connection waits for the same attempt.
+        let mut state = self.state.lock().await;
+        if let Some(session) = state
+            .session
+            .as_ref()
+            .filter(|session| !session.database.is_closed())
+        {
+            return Ok(Arc::clone(session));
+        }
+        state.session = None;
+        if let Some(failure) = state
+            .failed
+            .as_ref()
+            .filter(|failure| self.clock.now() < failure.until)
+        {
+            return Err(failure.error.clone());
+        }
+        match Session::open(&self.target).await {
+            Ok(session) => {
+                let session = Arc::new(session);
+                *state = State {
+                    session: Some(Arc::clone(&session)),
+                    failed: None,
+                };
+                Ok(session)
+            }
+            Err(error) => {
+                let pause = state
+                    .failed
+                    .as_ref()
+                    .map_or(FIRST_PAUSE, |last| (last.pause * 2).min(LAST_PAUSE));
+                state.failed = Some(Failure {
+                    until: self.clock.now() + pause,
+                    pause,
+                    error: error.clone(),
+                });
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up on a connection that failed, unless it was replaced already.
+    pub(super) async fn lost(&self, session: &Arc<Session>) {
+        let mut state = self.state.lock().await;
+        if state
+            .session
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, session))
+        {
+            state.session = None;
+        }
+    }
+}
+
+/// One connection's life.
+pub(super) struct Session {
+    database: Database,
+    statements: Mutex<HashMap<&'static str, Statement>>,
+}
+
+impl Session {
+    async fn open(target: &Target) -> Result<Self, KeystoreError> {
+        let url = target
+            .url
+            .read()
+            .map_err(|error| KeystoreError::Misconfigured {
+                reason: error.to_string(),
+                cure: "give url, its file or its environment variable in [keystore]",
+            })?;
+        let database = database::connect(&url, target.tls, target.ca_file.as_deref())
+            .await
+            .map_err(|error| KeystoreError::from_connect(&error))?;
+        database.query_one(SET_UP, &[]).await?;
+        schema::check(&*database).await?;
+        Ok(Self {
+            database,
+            statements: Mutex::default(),
+        })
+    }
+
+    /// Runs a statement, prepared once per connection.
+    pub(super) async fn query(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        let statement = self.statement(sql).await?;
+        self.database.query(&statement, params).await
+    }
+
+    async fn statement(&self, sql: &'static str) -> Result<Statement, Error> {
+        if let Some(statement) = self.statements.lock().await.get(sql) {
+            return Ok(statement.clone());
+        }
+        // Not held while preparing: two may prepare the same once, which harms nobody.
+        let statement = self.database.prepare(sql).await?;
+        self.statements.lock().await.insert(sql, statement.clone());
+        Ok(statement)
+    }
+}

@@ -1,0 +1,234 @@
+//! Tables `pgveil.keys` and `pgveil.scopes`: wrapped keys, as [`crate::Keys`] asks for them. Nothing is unwrapped here.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use pgveil_providers::Wrapped;
+use tokio_postgres::Row;
+
+use super::{Keystore, KeystoreError};
+use crate::Purpose;
+
+/// The states of a key (design: active, decrypt-only, destroyed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// Seals and opens.
+    Active,
+    /// Opens only.
+    DecryptOnly,
+    /// Wrapped bytes erased.
+    Destroyed,
+}
+
+/// A row of `pgveil.keys`, with what its scope's row adds.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// What sealed values name.
+    pub id: u64,
+    /// The scope's path.
+    pub scope: String,
+    /// DEK or index key.
+    pub purpose: Purpose,
+    /// From 1, per scope and purpose.
+    pub epoch: u32,
+    /// What it may be used for.
+    pub state: KeyState,
+    /// Whether its scope is sealed.
+    pub scope_sealed: bool,
+    /// `[provider.NAME]`.
+    pub provider: String,
+    /// The KEK's id in that provider.
+    pub kek: String,
+    /// Under the KEK; empty once destroyed.
+    pub wrapped: Wrapped,
+    /// Values sealed with it, as far as they were reported.
+    pub uses: u64,
+}
+
+impl fmt::Debug for KeyRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRecord")
+            .field("id", &self.id)
+            .field("scope", &self.scope)
+            .field("purpose", &self.purpose)
+            .field("epoch", &self.epoch)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A key that was just made and wrapped.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// From [`KeyTable::next_id`].
+    pub id: u64,
+    /// The scope's path.
+    pub scope: String,
+    /// DEK or index key.
+    pub purpose: Purpose,
+    /// `[provider.NAME]`.
+    pub provider: String,
+    /// The KEK's id in that provider.
+    pub kek: String,
+    /// Under that KEK.
+    pub wrapped: Wrapped,
+}
+
+/// Where wrapped keys are kept. What a method answers is committed.
+#[async_trait]
+pub trait KeyTable: Send + Sync + fmt::Debug {
+    /// An id that no key has had.
+    async fn next_id(&self) -> Result<u64, KeystoreError>;
+
+    /// The active key of a scope.
+    async fn active(
+        &self,
+        scope: &str,
+        purpose: Purpose,
+    ) -> Result<Option<KeyRecord>, KeystoreError>;
+
+    /// A data key, in whatever state.
+    async fn data_key(&self, id: u64) -> Result<Option<KeyRecord>, KeystoreError>;
+
+    /// Stores a key as its scope's active one, in the next epoch, unless there is an active one already.
+    /// The caller reads [`KeyTable::active`] afterwards to learn whose it is.
+    async fn offer(&self, key: &NewKey) -> Result<(), KeystoreError>;
+
+    /// Adds to a key's count of uses; answers the count now.
+    async fn add_uses(&self, id: u64, uses: u64) -> Result<u64, KeystoreError>;
+}
+
+/// With an explicit order of columns, for [`KeyRecord::from_row`].
+macro_rules! select_key {
+    ($condition:literal) => {
+        concat!(
+            "SELECT k.id, k.scope, k.purpose, k.epoch, k.state, s.state, k.provider, k.kek_id, k.kek_version, \
+             coalesce(k.wrapped, ''), k.uses \
+             FROM pgveil.keys k JOIN pgveil.scopes s ON s.path = k.scope WHERE ",
+            $condition
+        )
+    };
+}
+
+const NEXT_ID: &str = "SELECT nextval('pgveil.key_ids')";
+const ACTIVE: &str = select_key!("k.scope = $1 AND k.purpose = $2 AND k.state = 'active'");
+const DATA_KEY: &str = select_key!("k.id = $1 AND k.purpose = 'data'");
+const ADD_USES: &str = "UPDATE pgveil.keys SET uses = uses + $2 WHERE id = $1 RETURNING uses";
+/// The conflict may be on the active key, on the epoch (another replica's) or on the id (our own, when a lost
+/// connection had committed): in every case the winner is read afterwards.
+const OFFER: &str = "WITH scope AS (INSERT INTO pgveil.scopes (path) VALUES ($2) ON CONFLICT DO NOTHING) \
+    INSERT INTO pgveil.keys (id, scope, purpose, epoch, state, provider, kek_id, kek_version, wrapped) \
+    SELECT $1, $2, $3, \
+        1 + coalesce((SELECT max(epoch) FROM pgveil.keys WHERE scope = $2 AND purpose = $3), 0), \
+        'active', $4, $5, $6, $7 \
+    ON CONFLICT DO NOTHING";
+
+#[async_trait]
+impl KeyTable for Keystore {
+    async fn next_id(&self) -> Result<u64, KeystoreError> {
+        let rows = self.query(NEXT_ID, &[]).await?;
+        let id: i64 = rows
+            .first()
+            .ok_or_else(|| damaged("nextval answers nothing"))?
+            .try_get(0)?;
+        u64::try_from(id).map_err(|_| damaged("a negative id"))
+    }
+
+    async fn active(
+        &self,
+        scope: &str,
+        purpose: Purpose,
+    ) -> Result<Option<KeyRecord>, KeystoreError> {
+        let rows = self.query(ACTIVE, &[&scope, &purpose.as_str()]).await?;
+        rows.first().map(KeyRecord::from_row).transpose()
+    }
+
+    async fn data_key(&self, id: u64) -> Result<Option<KeyRecord>, KeystoreError> {
+        // Ids beyond bigint are in no table; they come from damaged values.
+        let Ok(id) = i64::try_from(id) else {
+            return Ok(None);
+        };
+        let rows = self.query(DATA_KEY, &[&id]).await?;
+        rows.first().map(KeyRecord::from_row).transpose()
+    }
+
+    async fn offer(&self, key: &NewKey) -> Result<(), KeystoreError> {
+        let id = bigint(key.id)?;
+        let purpose = key.purpose.as_str();
+        let Wrapped { bytes, kek_version } = &key.wrapped;
+        self.query(
+            OFFER,
+            &[
+                &id,
+                &key.scope,
+                &purpose,
+                &key.provider,
+                &key.kek,
+                kek_version,
+                bytes,
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn add_uses(&self, id: u64, uses: u64) -> Result<u64, KeystoreError> {
+        let rows = self
+            .query(ADD_USES, &[&bigint(id)?, &bigint(uses)?])
+            .await?;
+        let row = rows
+            .first()
+            .ok_or_else(|| damaged("a key in use is gone"))?;
+        u64::try_from(row.try_get::<_, i64>(0)?).map_err(|_| damaged("a negative count"))
+    }
+}
+
+impl KeyRecord {
+    fn from_row(row: &Row) -> Result<Self, KeystoreError> {
+        let positive = |n: i64| u64::try_from(n).map_err(|_| damaged("a negative number"));
+        Ok(Self {
+            id: positive(row.try_get(0)?)?,
+            scope: row.try_get(1)?,
+            purpose: parse_purpose(row.try_get(2)?)?,
+            epoch: u32::try_from(row.try_get::<_, i32>(3)?)
+                .map_err(|_| damaged("a negative epoch"))?,
+            state: parse_state(row.try_get(4)?)?,
+            scope_sealed: row.try_get::<_, &str>(5)? != "open",
+            provider: row.try_get(6)?,
+            kek: row.try_get(7)?,
+            wrapped: Wrapped {
+                kek_version: row.try_get(8)?,
+                bytes: row.try_get(9)?,
+            },
+            uses: positive(row.try_get(10)?)?,
+        })
+    }
+}
+
+fn parse_purpose(text: &str) -> Result<Purpose, KeystoreError> {
+    match text {
+        "data" => Ok(Purpose::Data),
+        "index" => Ok(Purpose::Index),
+        _ => Err(damaged("an unknown purpose")),
+    }
+}
+
+fn parse_state(text: &str) -> Result<KeyState, KeystoreError> {
+    match text {
+        "active" => Ok(KeyState::Active),
+        "decrypt_only" => Ok(KeyState::DecryptOnly),
+        "destroyed" => Ok(KeyState::Destroyed),
+        _ => Err(damaged("an unknown state")),
+    }
+}
+
+fn bigint(n: u64) -> Result<i64, KeystoreError> {
+    i64::try_from(n).map_err(|_| damaged("a number beyond bigint"))
+}
+
+fn damaged(reason: &str) -> KeystoreError {
+    KeystoreError::Damaged {
+        table: "pgveil.keys",
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,144 @@
+//! Table `pgveil.columns`: which id means which protected column. Works on any connection, so that `apply` can register
+//! a column in the transaction that converts it. Ids are never reused, rows never deleted.
+
+use pgveil_policy::{plan::ColumnId, ruleset::RegisteredColumn};
+use tokio_postgres::{GenericClient, Row};
+
+use super::KeystoreError;
+
+/// A column to protect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewColumn {
+    /// Schema.
+    pub schema: String,
+    /// Table.
+    pub table: String,
+    /// Column.
+    pub column: String,
+    /// `pg_class.oid` of the table.
+    pub table_oid: u32,
+    /// `pg_attribute.attnum` of the column.
+    pub attnum: i16,
+    /// What applications see, with modifiers.
+    pub logical_type: String,
+    /// Values carry equality terms.
+    pub equality: bool,
+    /// Terms are made with the platform's index key.
+    pub shared_key: bool,
+    /// The equality group.
+    pub equality_group: Option<String>,
+    /// The scope template whose keys make the terms, verbatim.
+    pub scope: String,
+}
+
+/// A row of `pgveil.columns`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// What the policy needs of it.
+    pub column: RegisteredColumn,
+    /// `pg_class.oid` when it was registered.
+    pub table_oid: u32,
+    /// `pg_attribute.attnum` when it was registered.
+    pub attnum: i16,
+    /// No longer protected; stored values may still name it.
+    pub retired: bool,
+}
+
+macro_rules! select_columns {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, schema_name, table_name, column_name, logical_type, equality, shared_key, equality_group, \
+             table_oid, attnum, retired_at IS NOT NULL, scope_template FROM pgveil.columns ",
+            $rest
+        )
+    };
+}
+
+/// The columns that are protected now, by id. A name stands in it once.
+pub async fn list(client: &impl GenericClient) -> Result<Vec<RegisteredColumn>, KeystoreError> {
+    let rows = client
+        .query(select_columns!("WHERE retired_at IS NULL ORDER BY id"), &[])
+        .await?;
+    rows.iter()
+        .map(|row| parse(row).map(|registration| registration.column))
+        .collect()
+}
+
+/// All columns that were ever protected, by id: every id that a stored value can name.
+pub async fn history(client: &impl GenericClient) -> Result<Vec<Registration>, KeystoreError> {
+    let rows = client.query(select_columns!("ORDER BY id"), &[]).await?;
+    rows.iter().map(parse).collect()
+}
+
+/// Gives a column an id. Refused (unique) while the same column is registered and not retired.
+pub async fn register(
+    client: &impl GenericClient,
+    column: &NewColumn,
+) -> Result<ColumnId, KeystoreError> {
+    let row = client
+        .query_one(
+            "INSERT INTO pgveil.columns (schema_name, table_name, column_name, table_oid, attnum, logical_type, \
+             equality, shared_key, equality_group, scope_template) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+             RETURNING id",
+            &[
+                &column.schema,
+                &column.table,
+                &column.column,
+                &column.table_oid,
+                &column.attnum,
+                &column.logical_type,
+                &column.equality,
+                &column.shared_key,
+                &column.equality_group,
+                &column.scope,
+            ],
+        )
+        .await?;
+    column_id(&row)
+}
+
+/// Marks a column as no longer protected. Its id stays known, because values sealed for it may still be around.
+/// Answers whether it was protected until now.
+pub async fn retire(client: &impl GenericClient, column: ColumnId) -> Result<bool, KeystoreError> {
+    let id = i32::try_from(column.0).map_err(|_| damaged())?;
+    let retired = client
+        .execute(
+            "UPDATE pgveil.columns SET retired_at = now() WHERE id = $1 AND retired_at IS NULL",
+            &[&id],
+        )
+        .await?;
+    Ok(retired == 1)
+}
+
+fn parse(row: &Row) -> Result<Registration, KeystoreError> {
+    let column = RegisteredColumn {
+        id: column_id(row)?,
+        schema: row.try_get(1)?,
+        table: row.try_get(2)?,
+        column: row.try_get(3)?,
+        logical_type: row.try_get(4)?,
+        equality: row.try_get(5)?,
+        shared_key: row.try_get(6)?,
+        equality_group: row.try_get(7)?,
+        scope: row.try_get(11)?,
+    };
+    Ok(Registration {
+        column,
+        table_oid: row.try_get(8)?,
+        attnum: row.try_get(9)?,
+        retired: row.try_get(10)?,
+    })
+}
+
+fn column_id(row: &Row) -> Result<ColumnId, KeystoreError> {
+    u32::try_from(row.try_get::<_, i32>(0)?)
+        .map(ColumnId)
+        .map_err(|_| damaged())
+}
+
+fn damaged() -> KeystoreError {
+    KeystoreError::Damaged {
+        table: "pgveil.columns",
+        reason: "an id out of range".to_owned(),
+    }
+}

@@ -1,0 +1,27 @@
+//! Keys and what is made with them: scopes' DEKs and index keys, the keystore, the cache, the sealed value, search terms.
+//!
+//! This crate and `pgveil-providers` are the only ones that ever see key bytes. It does not read statements,
+//! does not speak to clients, and does not decide what to seal.
+
+mod binding;
+mod cache;
+pub mod clock;
+pub mod database;
+mod error;
+mod key;
+mod keys;
+pub mod keystore;
+pub mod nonce;
+pub mod schema;
+pub mod sealed;
+pub mod term;
+mod usage;
+
+#[cfg(test)]
+mod vectors;
+
+pub use clock::Clock;
+pub use error::KeyError;
+pub use key::{DataKey, DekId, IndexKey, Purpose};
+pub use keys::Keys;
+pub use keystore::Keystore;

@@ -1,0 +1,151 @@
+-- Schema pgveil, version 1: domains and functions for protected columns, and the keystore's tables.
+-- Runs in one transaction, without superuser, on PostgreSQL 14 to 18. Names are qualified throughout and function
+-- bodies are bound when they are made, so that no session's search_path changes what they mean.
+
+DO $$
+BEGIN
+    -- CREATE SCHEMA IF NOT EXISTS would ask for a right on the database even where an administrator made the schema.
+    IF pg_catalog.to_regnamespace('pgveil') IS NULL THEN
+        CREATE SCHEMA pgveil;
+    END IF;
+END
+$$;
+COMMENT ON SCHEMA pgveil IS 'pgveil: transparent encryption. Sealed column types, search functions, and the keystore (wrapped keys only).';
+
+-- One domain per logical type. What a reader of \d sees as the column's type is what applications see through pgveil.
+DO $$
+DECLARE
+    logical text;
+BEGIN
+    FOREACH logical IN ARRAY ARRAY[
+        'bool', 'int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'text', 'varchar', 'bpchar', 'bytea',
+        'date', 'timestamp', 'timestamptz', 'uuid', 'json', 'jsonb'
+    ] LOOP
+        IF pg_catalog.to_regtype(pg_catalog.format('pgveil.%I', logical)) IS NULL THEN
+            EXECUTE pg_catalog.format(
+                'CREATE DOMAIN pgveil.%I AS pg_catalog.bytea CONSTRAINT sealed CHECK ('
+                'pg_catalog.octet_length(VALUE) OPERATOR(pg_catalog.>=) 45 '
+                'AND pg_catalog.substr(VALUE, 1, 4) OPERATOR(pg_catalog.=) ''\x50475601''::pg_catalog.bytea)',
+                logical);
+        END IF;
+        EXECUTE pg_catalog.format('GRANT USAGE ON DOMAIN pgveil.%I TO PUBLIC', logical);
+        EXECUTE pg_catalog.format(
+            'COMMENT ON DOMAIN pgveil.%I IS %L', logical,
+            'A value of type ' || logical || ', sealed by pgveil: readable and writable through pgveil only');
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgveil.eq_term(sealed pg_catalog.bytea) RETURNS pg_catalog.bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE
+        WHEN pg_catalog.get_byte(sealed, 16) OPERATOR(pg_catalog.&) 1 OPERATOR(pg_catalog.=) 1
+        THEN pg_catalog.substr(sealed, 18, 16)
+    END;
+COMMENT ON FUNCTION pgveil.eq_term(pg_catalog.bytea) IS
+    'The equality term of a sealed value: equal plaintexts of one column and key have equal terms. For indexes on protected columns';
+
+CREATE OR REPLACE FUNCTION pgveil.keep_first(kept pg_catalog.bytea, next pg_catalog.bytea) RETURNS pg_catalog.bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN kept;
+COMMENT ON FUNCTION pgveil.keep_first(pg_catalog.bytea, pg_catalog.bytea) IS 'Transition function of pgveil.any_value';
+
+CREATE OR REPLACE AGGREGATE pgveil.any_value(pg_catalog.bytea) (
+    SFUNC = pgveil.keep_first,
+    STYPE = pg_catalog.bytea,
+    COMBINEFUNC = pgveil.keep_first,
+    PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE pgveil.any_value(pg_catalog.bytea) IS
+    'One of the values of a group, NULL if all are: pgveil uses it where it groups by an equality term';
+
+CREATE TABLE IF NOT EXISTS pgveil.meta (
+    name  text PRIMARY KEY,
+    value text NOT NULL
+);
+COMMENT ON TABLE pgveil.meta IS 'The version of this schema, and check values of the local providers'' root keys';
+
+CREATE TABLE IF NOT EXISTS pgveil.columns (
+    id             int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    schema_name    text NOT NULL,
+    table_name     text NOT NULL,
+    column_name    text NOT NULL,
+    table_oid      oid  NOT NULL,
+    attnum         int2 NOT NULL,
+    logical_type   text NOT NULL,
+    equality       bool NOT NULL,
+    shared_key     bool NOT NULL,
+    equality_group text,
+    scope_template text,
+    created_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    retired_at     timestamptz
+);
+CREATE UNIQUE INDEX IF NOT EXISTS columns_live
+    ON pgveil.columns (schema_name, table_name, column_name) WHERE retired_at IS NULL;
+COMMENT ON TABLE pgveil.columns IS
+    'Protected columns. Sealed values name their column by id, so rows are retired, never changed in meaning, never deleted';
+COMMENT ON COLUMN pgveil.columns.logical_type IS 'What applications see, with its modifiers';
+COMMENT ON COLUMN pgveil.columns.shared_key IS 'Search terms are made with the platform''s index key instead of the scope''s';
+COMMENT ON COLUMN pgveil.columns.scope_template IS 'The policy''s scope when the column was registered: whose index keys made its equality terms';
+COMMENT ON COLUMN pgveil.columns.equality_group IS 'Columns of one group have comparable equality terms';
+
+CREATE TABLE IF NOT EXISTS pgveil.scopes (
+    path       text PRIMARY KEY,
+    state      text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'sealed')),
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE pgveil.scopes IS 'Scopes that have keys: platform, tenant:T, tenant:T/project:P/env:E, ...';
+COMMENT ON COLUMN pgveil.scopes.state IS 'A sealed scope''s keys are not used: its values can be neither read nor written';
+
+CREATE SEQUENCE IF NOT EXISTS pgveil.key_ids AS bigint;
+COMMENT ON SEQUENCE pgveil.key_ids IS 'Ids of keys: taken before a key is wrapped, because the wrapping is bound to the id';
+
+CREATE TABLE IF NOT EXISTS pgveil.keys (
+    id           bigint PRIMARY KEY CHECK (id > 0),
+    scope        text   NOT NULL REFERENCES pgveil.scopes,
+    purpose      text   NOT NULL CHECK (purpose IN ('data', 'index')),
+    epoch        int4   NOT NULL CHECK (epoch > 0),
+    state        text   NOT NULL CHECK (state IN ('active', 'decrypt_only', 'destroyed')),
+    provider     text   NOT NULL,
+    kek_id       text   NOT NULL,
+    kek_version  text   NOT NULL,
+    wrapped      bytea,
+    uses         bigint NOT NULL DEFAULT 0 CHECK (uses >= 0),
+    created_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    retired_at   timestamptz,
+    destroyed_at timestamptz,
+    UNIQUE (scope, purpose, epoch),
+    CHECK ((state = 'destroyed') = (wrapped IS NULL))
+);
+CREATE UNIQUE INDEX IF NOT EXISTS keys_active ON pgveil.keys (scope, purpose) WHERE state = 'active';
+COMMENT ON TABLE pgveil.keys IS
+    'Data keys (DEKs) and index keys, wrapped by a provider. A deleted row makes every value sealed with it unreadable for ever';
+COMMENT ON COLUMN pgveil.keys.id IS 'What a sealed value names at byte 8';
+COMMENT ON COLUMN pgveil.keys.provider IS '[provider.NAME] of pgveil.toml';
+COMMENT ON COLUMN pgveil.keys.wrapped IS 'Key and binding under the KEK, in the provider''s format; NULL once destroyed';
+COMMENT ON COLUMN pgveil.keys.uses IS 'Values sealed with it, as far as they were reported';
+
+CREATE TABLE IF NOT EXISTS pgveil.local_keks (
+    provider     text  NOT NULL,
+    kek_id       text  NOT NULL,
+    version      int4  NOT NULL CHECK (version > 0),
+    state        text  NOT NULL CHECK (state IN ('active', 'decrypt_only', 'destroyed')),
+    sealed       bytea,
+    created_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    retired_at   timestamptz,
+    destroyed_at timestamptz,
+    PRIMARY KEY (provider, kek_id, version),
+    CHECK ((state = 'destroyed') = (sealed IS NULL))
+);
+CREATE UNIQUE INDEX IF NOT EXISTS local_keks_active ON pgveil.local_keks (provider, kek_id) WHERE state = 'active';
+COMMENT ON TABLE pgveil.local_keks IS
+    'Key encryption keys of local providers, sealed under the root key file. A deleted row loses every key it wrapped';
+
+GRANT USAGE ON SCHEMA pgveil TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pgveil.eq_term(pg_catalog.bytea) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pgveil.keep_first(pg_catalog.bytea, pg_catalog.bytea) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pgveil.any_value(pg_catalog.bytea) TO PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA pgveil FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgveil FROM PUBLIC;
+
+INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '1') ON CONFLICT (name) DO NOTHING;
