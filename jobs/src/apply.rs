@@ -1,0 +1,177 @@
+//! Makes the database what the policy wants: installs schema `pgveil`, seals columns, makes indexes on terms.
+//! A table is converted in one transaction: a crash, a refusal or Ctrl-C at any moment leaves it as it was.
+//!
+//! It does not migrate online: readers and writers of a table wait while it is converted.
+
+mod convert;
+mod digest;
+mod lock;
+mod progress;
+mod raw;
+mod remains;
+mod row_name;
+mod rows;
+mod sealing;
+mod staging;
+mod verify;
+
+use std::{
+    fmt::{self, Display, Formatter},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use pgveil_config::{PolicyFile, Settings};
+use pgveil_keys::{Keys, Keystore, clock::SystemClock, database::Database, schema};
+use pgveil_providers::local::KekStore;
+
+use crate::{
+    JobError,
+    plan::{PlanReport, SchemaStep, counted, grouped, plan},
+};
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct ApplyReport {
+    /// The plan that was carried out, or shown and declined.
+    pub plan: PlanReport,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Tables converted, in order.
+    pub tables: Vec<TableDone>,
+    /// Where plaintext from before may still be, in sentences.
+    pub remains: Vec<String>,
+}
+
+/// How `apply` ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// The database was as the policy wants it.
+    #[default]
+    NothingToDo,
+    /// The confirmation was not given; nothing was changed.
+    Declined,
+    /// Everything in the plan was done.
+    Applied,
+}
+
+/// One converted table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableDone {
+    /// `schema.name`.
+    pub table: String,
+    /// Rows read, written and verified.
+    pub rows: u64,
+    /// Values sealed; NULLs are not.
+    pub values: u64,
+    /// How long the table was locked.
+    pub locked: Duration,
+}
+
+/// Carries out the plan. `confirm` is shown the plan and asked, unless `yes`. Connects as the keystore's role, which
+/// must own the tables (or be a member of their owner).
+///
+/// Run again, it finds nothing to do. After an error, tables converted before it stay converted.
+pub async fn apply(
+    settings: &Settings,
+    policy: &PolicyFile,
+    yes: bool,
+    mut confirm: impl FnMut(&PlanReport) -> bool,
+) -> Result<ApplyReport, JobError> {
+    let mut client = crate::connect(settings).await?;
+    lock::against_other_applies(&client).await?;
+    let plan = plan(settings, policy, &client).await?;
+    let mut report = ApplyReport {
+        plan,
+        ..ApplyReport::default()
+    };
+    if report.plan.is_nothing_to_do() {
+        return Ok(report);
+    }
+    if report.plan.is_blocked() {
+        return Err(JobError::Blocked {
+            plan: Box::new(report.plan),
+        });
+    }
+    if !yes && !confirm(&report.plan) {
+        report.outcome = Outcome::Declined;
+        return Ok(report);
+    }
+    if report.plan.schema != SchemaStep::UpToDate {
+        schema::install(&mut client).await?;
+    }
+    convert_tables(settings, policy, &client, &mut report).await?;
+    report.remains = remains::after(&client, &report).await?;
+    report.outcome = Outcome::Applied;
+    client.close().await;
+    Ok(report)
+}
+
+async fn convert_tables(
+    settings: &Settings,
+    policy: &PolicyFile,
+    client: &Database,
+    report: &mut ApplyReport,
+) -> Result<(), JobError> {
+    if report.plan.tables.is_empty() {
+        return Ok(());
+    }
+    let keys = open_keys(settings).await?;
+    for table in &report.plan.tables {
+        let started = Instant::now();
+        let converted = convert::table(client, &keys, policy, table).await;
+        // Uses of keys are counted whether or not the values were kept.
+        let flushed = keys.flush_usage().await;
+        let (rows, values) = converted?;
+        flushed?;
+        let table = table.shown();
+        report.tables.push(TableDone {
+            table,
+            rows,
+            values,
+            locked: started.elapsed(),
+        });
+    }
+    Ok(())
+}
+
+async fn open_keys(settings: &Settings) -> Result<Keys, JobError> {
+    let keystore = Arc::new(Keystore::connect(settings).await?);
+    let keks: Arc<dyn KekStore> = Arc::clone(&keystore) as _;
+    let providers = pgveil_providers::build(settings, &keks).await?;
+    Ok(Keys::new(
+        keystore,
+        providers,
+        settings,
+        Arc::new(SystemClock),
+    ))
+}
+
+impl Display for ApplyReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.outcome {
+            Outcome::NothingToDo => return write!(f, "{}", self.plan),
+            Outcome::Declined => return write!(f, "Nothing was changed."),
+            Outcome::Applied => {}
+        }
+        if let SchemaStep::Install { version } = self.plan.schema {
+            writeln!(f, "Installed schema pgveil (version {version}).")?;
+        }
+        for done in &self.tables {
+            let (rows, values) = (grouped(done.rows), counted(done.values as usize, "value"));
+            let seconds = done.locked.as_secs_f64();
+            writeln!(
+                f,
+                "Converted {}: {rows} rows, {values} sealed and verified, locked for {seconds:.1} s.",
+                done.table
+            )?;
+        }
+        if !self.remains.is_empty() {
+            writeln!(f, "\nWhat was plaintext until now may still be in:")?;
+            self.remains
+                .iter()
+                .try_for_each(|place| writeln!(f, "  - {place}"))?;
+        }
+        write!(f, "Done.")
+    }
+}

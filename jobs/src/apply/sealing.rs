@@ -1,0 +1,255 @@
+//! Seals and opens the values of one table's columns with the keys of each row's scope. Reads and writes no rows.
+
+use std::sync::Arc;
+
+use pgveil_config::{ScopePath, SearchKey};
+use pgveil_keys::{
+    DataKey, IndexKey, Keys, nonce,
+    sealed::{self, Envelope},
+    term,
+};
+use pgveil_policy::{
+    plan::ColumnId,
+    ruleset::TermContext,
+    template::{TemplatePart, encode},
+    types::{Conversion, Converted, FormatSettings, LogicalType, Value, convert},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    JobError,
+    plan::{ColumnPlan, TablePlan},
+};
+
+/// Why one row cannot be converted; the row is named by whoever reads it. Holds no value.
+#[derive(Debug)]
+pub(super) enum RowProblem {
+    /// A value that the logical type cannot hold.
+    DoesNotFit {
+        column: String,
+        logical: LogicalType,
+        sqlstate: &'static str,
+    },
+    /// A scope column is NULL or empty, or of a type that has no scope text.
+    NoScope { column: String },
+    /// The template reads a session setting, and there is no session.
+    NeedsSession { setting: String },
+    /// A key cannot be had, or a value does not open.
+    Job(JobError),
+}
+
+impl<E: Into<JobError>> From<E> for RowProblem {
+    fn from(error: E) -> Self {
+        Self::Job(error.into())
+    }
+}
+
+/// What it takes to seal this table's values.
+pub(super) struct Sealing<'a> {
+    keys: &'a Keys,
+    table: &'a TablePlan,
+    columns: Vec<(&'a ColumnPlan, ColumnId, TermContext)>,
+    settings: FormatSettings,
+}
+
+/// The keys of one scope.
+struct ScopeKeys {
+    data: Arc<DataKey>,
+    index: Option<Arc<IndexKey>>,
+}
+
+impl<'a> Sealing<'a> {
+    /// `ids` are those of `table.columns`, in the same order.
+    pub(super) fn new(keys: &'a Keys, table: &'a TablePlan, ids: &[ColumnId]) -> Self {
+        let context = |column: &ColumnPlan, id: ColumnId| match &column.equality_group {
+            Some(group) => TermContext::Group(group.clone()),
+            None => TermContext::Column(id),
+        };
+        let columns = table
+            .columns
+            .iter()
+            .zip(ids)
+            .map(|(c, id)| (c, *id, context(c, *id)))
+            .collect();
+        Self {
+            keys,
+            table,
+            columns,
+            settings: FormatSettings::default(),
+        }
+    }
+
+    /// A row's scope from its scope columns' values, which stand in the order of `table.scope.columns()`.
+    pub(super) fn scope(
+        &self,
+        row: &[Option<(LogicalType, Value)>],
+    ) -> Result<ScopePath, RowProblem> {
+        let names = self.table.scope.columns();
+        let mut path = String::new();
+        for part in &self.table.scope.parts {
+            match part {
+                TemplatePart::Text(text) => path.push_str(text),
+                TemplatePart::Session(name) => {
+                    return Err(RowProblem::NeedsSession {
+                        setting: name.clone(),
+                    });
+                }
+                TemplatePart::Column(name) => {
+                    let value = names
+                        .iter()
+                        .position(|n| n == name)
+                        .and_then(|at| row.get(at))
+                        .and_then(Option::as_ref);
+                    let text = value
+                        .and_then(|(logical, value)| logical.scope_text(value))
+                        .filter(|t| !t.is_empty());
+                    path.push_str(&encode(&text.ok_or_else(|| RowProblem::NoScope {
+                        column: name.clone(),
+                    })?));
+                }
+            }
+        }
+        ScopePath::parse(&path).map_err(|_| RowProblem::NoScope {
+            column: self.table.scope.to_string(),
+        })
+    }
+
+    /// Seals a row's values; NULL stays NULL. `values` are send forms in the columns' present types.
+    /// Gives the plaintexts too, as they were sealed, for the digest.
+    pub(super) async fn seal(
+        &self,
+        scope: &ScopePath,
+        values: &[Option<&[u8]>],
+    ) -> Result<Vec<Option<(Vec<u8>, Value)>>, RowProblem> {
+        let mut sealed = Vec::with_capacity(values.len());
+        for ((column, id, context), bytes) in self.columns.iter().zip(values) {
+            let Some(bytes) = bytes else {
+                sealed.push(None);
+                continue;
+            };
+            let value = self.fit(column, bytes)?;
+            let keys = self.keys_of(scope, column).await?;
+            let term = keys
+                .index
+                .map(|key| term::equality(&key, context, &column.to.canonical(value.as_bytes())));
+            let mut out = Vec::new();
+            sealed::seal(
+                &keys.data,
+                *id,
+                term.as_ref(),
+                &nonce::next(),
+                value.as_bytes(),
+                &mut out,
+            )
+            .map_err(|_| {
+                RowProblem::Job(JobError::KeyUsedUp {
+                    scope: scope.to_string(),
+                })
+            })?;
+            sealed.push(Some((out, value)));
+        }
+        Ok(sealed)
+    }
+
+    /// Opens a row's values and checks that each belongs to its column and its row's scope.
+    pub(super) async fn open(
+        &self,
+        scope: &ScopePath,
+        values: &[Option<&[u8]>],
+    ) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, JobError> {
+        let broken = || JobError::VerificationFailed {
+            table: self.table.shown(),
+        };
+        let mut opened = Vec::with_capacity(values.len());
+        for ((column, id, _), bytes) in self.columns.iter().zip(values) {
+            let Some(bytes) = bytes else {
+                opened.push(None);
+                continue;
+            };
+            let envelope = Envelope::parse(bytes).map_err(|_| broken())?;
+            let key = match self.keys.cached_opening_key(envelope.dek) {
+                Some(key) => key,
+                None => self.keys.opening_key(envelope.dek).await?,
+            };
+            if envelope.column != *id
+                || key.scope() != scope
+                || envelope.equality.is_some() != column.equality
+            {
+                return Err(broken());
+            }
+            let mut plain = Zeroizing::new(Vec::new());
+            envelope.open(&key, &mut plain).map_err(|_| broken())?;
+            opened.push(Some(plain));
+        }
+        Ok(opened)
+    }
+
+    /// The value in the logical type, if it means the same there.
+    fn fit(&self, column: &ColumnPlan, bytes: &[u8]) -> Result<Value, RowProblem> {
+        let misfit = |sqlstate| RowProblem::DoesNotFit {
+            column: column.name.clone(),
+            logical: column.to,
+            sqlstate,
+        };
+        // Read without modifiers: what is stored met the old ones, the new ones are applied by the conversion.
+        let plain = column.from.without_modifiers();
+        let value = plain
+            .recv(bytes, &self.settings)
+            .map_err(|error| misfit(error.sqlstate))?;
+        let converted = convert(
+            &value,
+            column.from,
+            column.to,
+            Conversion::Assignment,
+            &self.settings,
+        );
+        match converted.map_err(|error| misfit(error.sqlstate))? {
+            Converted::Value(converted) if self.same(column, &value, &converted) => Ok(converted),
+            Converted::Value(_) | Converted::NeverEqual => Err(misfit("22000")),
+        }
+    }
+
+    /// An assignment may round, and may cut blanks off: silently, in Postgres. Here that is a refusal.
+    fn same(&self, column: &ColumnPlan, before: &Value, after: &Value) -> bool {
+        if let LogicalType::Numeric(_) = column.to {
+            let numeric = LogicalType::Numeric(None);
+            let from = column.from.without_modifiers();
+            let before = convert(
+                before,
+                from,
+                numeric,
+                Conversion::Assignment,
+                &self.settings,
+            );
+            return matches!(before, Ok(Converted::Value(before))
+                if numeric.canonical(before.as_bytes()) == numeric.canonical(after.as_bytes()));
+        }
+        let widened = column.from.without_modifiers() != column.to.without_modifiers()
+            && matches!(column.to, LogicalType::Int4 | LogicalType::Int8);
+        widened || before == after
+    }
+
+    async fn keys_of(&self, scope: &ScopePath, column: &ColumnPlan) -> Result<ScopeKeys, JobError> {
+        let data = match self.keys.cached_sealing_key(scope) {
+            Some(key) => key,
+            None => self.keys.sealing_key(scope).await?,
+        };
+        if !column.equality {
+            return Ok(ScopeKeys { data, index: None });
+        }
+        let platform = ScopePath::platform();
+        let scope = if column.search_key == SearchKey::Shared {
+            &platform
+        } else {
+            scope
+        };
+        let index = match self.keys.cached_index_key(scope) {
+            Some(key) => key,
+            None => self.keys.index_key(scope).await?,
+        };
+        Ok(ScopeKeys {
+            data,
+            index: Some(index),
+        })
+    }
+}

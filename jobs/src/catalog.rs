@@ -1,0 +1,185 @@
+//! Reads names and types of the live database into a `policy::catalog::Catalog`, and tells cheaply whether they
+//! changed. Decides nothing about them.
+//!
+//! Needs no rights beyond what PUBLIC has, and works on PostgreSQL 14 to 18.
+
+use pgveil_policy::catalog::{Catalog, Column, Function, Relation, Unique};
+use tokio_postgres::{Client, Row, error::SqlState};
+
+use crate::{JobError, sql};
+
+/// A DDL statement that commits while the catalog is read can make one of its functions fail; then it is read again.
+const ATTEMPTS: usize = 5;
+
+/// Reads the catalog of the connection's database, in one read-only transaction of its own: `client` must not be in
+/// one. Temporary relations are left out; a session asks for its own.
+pub async fn read(client: &Client) -> Result<Catalog, JobError> {
+    let mut attempt = 1;
+    loop {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        client
+            .batch_execute(begin)
+            .await
+            .map_err(JobError::while_doing("begin reading the catalog"))?;
+        let catalog = read_in_transaction(client).await;
+        client
+            .batch_execute("ROLLBACK")
+            .await
+            .map_err(JobError::while_doing("end reading the catalog"))?;
+        match catalog {
+            Err(error) if attempt < ATTEMPTS && is_race(&error) => attempt += 1,
+            result => return result,
+        }
+    }
+}
+
+/// The same inside the caller's transaction, whose `search_path` is set to nothing until its end, so that
+/// expressions are printed with qualified names.
+pub(crate) async fn read_in_transaction(client: &Client) -> Result<Catalog, JobError> {
+    let path = "SET LOCAL search_path = pg_catalog";
+    client
+        .batch_execute(path)
+        .await
+        .map_err(JobError::while_doing("set the search path"))?;
+    let database = rows(client, "SELECT current_database()::text").await?;
+    let relations = rows(client, include_str!("catalog/relations.sql")).await?;
+    let columns = rows(client, include_str!("catalog/columns.sql")).await?;
+    let uniques = rows(client, include_str!("catalog/uniques.sql")).await?;
+    let functions = rows(client, include_str!("catalog/functions.sql")).await?;
+
+    let mut catalog = Catalog {
+        database: database
+            .first()
+            .map_or_else(|| Ok(String::new()), |row| row.try_get(0))
+            .map_err(reading)?,
+        functions: functions
+            .iter()
+            .map(function)
+            .collect::<Result<_, _>>()
+            .map_err(reading)?,
+        ..Catalog::default()
+    };
+    for row in &relations {
+        add_relation(&mut catalog, row).map_err(reading)?;
+    }
+    for row in &columns {
+        if let Some(relation) = owner(&mut catalog, row).map_err(reading)? {
+            relation.columns.push(column(row).map_err(reading)?);
+        }
+    }
+    for row in &uniques {
+        if let Some(relation) = owner(&mut catalog, row).map_err(reading)? {
+            relation.uniques.push(unique(row).map_err(reading)?);
+        }
+    }
+    Ok(catalog)
+}
+
+/// A number that changes whenever committed DDL touched something that `read` reads: relations, columns, defaults,
+/// indexes, inheritance, rules, triggers, functions, domains, schemas. Cheap enough to ask every few seconds (one
+/// statement, no locks, no transaction of its own).
+///
+/// It cannot see temporary objects, DDL that has not committed, roles and settings, nor what a superuser writes
+/// into the system's own schemas. Two catalogs share a number with a chance of 2^-64.
+pub async fn fingerprint(client: &Client) -> Result<u64, JobError> {
+    let rows = rows(client, include_str!("catalog/fingerprint.sql")).await?;
+    let mark: i64 = rows
+        .first()
+        .map_or(Ok(0), |row| row.try_get(0))
+        .map_err(reading)?;
+    Ok(mark.cast_unsigned())
+}
+
+async fn rows(client: &Client, sql: &str) -> Result<Vec<Row>, JobError> {
+    client
+        .query(sql, &[])
+        .await
+        .map_err(JobError::while_doing("read the catalog"))
+}
+
+fn reading(source: tokio_postgres::Error) -> JobError {
+    JobError::while_doing("understand a row of the catalog")(source)
+}
+
+/// `cache lookup failed for ...` and its like: an object went while it was read.
+fn is_race(error: &JobError) -> bool {
+    [
+        SqlState::INTERNAL_ERROR,
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::UNDEFINED_FUNCTION,
+    ]
+    .iter()
+    .any(|state| error.sqlstate() == Some(state))
+}
+
+fn add_relation(catalog: &mut Catalog, row: &Row) -> Result<(), tokio_postgres::Error> {
+    let relation = Relation {
+        oid: row.try_get("oid")?,
+        schema: row.try_get("nspname")?,
+        name: row.try_get("relname")?,
+        kind: char::from(row.try_get::<_, i8>("relkind")?.cast_unsigned()),
+        columns: Vec::new(),
+        uniques: Vec::new(),
+        reads: row.try_get("reads")?,
+        calls: row.try_get("calls")?,
+        parents: row.try_get("parents")?,
+        trigger_functions: row.try_get("trigger_functions")?,
+        has_rules: row.try_get("has_rules")?,
+    };
+    let place = catalog.relations.len();
+    catalog
+        .by_name
+        .insert((relation.schema.clone(), relation.name.clone()), place);
+    catalog.by_oid.insert(relation.oid, place);
+    catalog.relations.push(relation);
+    Ok(())
+}
+
+/// The relation that a row's first column names. Committed in between and therefore not there: none.
+fn owner<'a>(
+    catalog: &'a mut Catalog,
+    row: &Row,
+) -> Result<Option<&'a mut Relation>, tokio_postgres::Error> {
+    let oid: u32 = row.try_get(0)?;
+    Ok(catalog
+        .by_oid
+        .get(&oid)
+        .and_then(|place| catalog.relations.get_mut(*place)))
+}
+
+fn column(row: &Row) -> Result<Column, tokio_postgres::Error> {
+    Ok(Column {
+        attnum: row.try_get("attnum")?,
+        name: row.try_get("attname")?,
+        type_oid: row.try_get("atttypid")?,
+        base_type_oid: row.try_get("base_type")?,
+        type_name: row.try_get("type_name")?,
+        typmod: row.try_get("atttypmod")?,
+        not_null: row.try_get("attnotnull")?,
+        default: row.try_get("default_expression")?,
+        generated: row.try_get("generated")?,
+        identity: row.try_get("identity")?,
+    })
+}
+
+fn unique(row: &Row) -> Result<Unique, tokio_postgres::Error> {
+    let keys: Vec<Option<String>> = row.try_get("keys")?;
+    Ok(Unique {
+        name: row.try_get("relname")?,
+        primary: row.try_get("indisprimary")?,
+        attnums: row.try_get("attnums")?,
+        keys: keys.into_iter().flatten().map(sql::index_key).collect(),
+        partial: row.try_get("partial")?,
+    })
+}
+
+fn function(row: &Row) -> Result<Function, tokio_postgres::Error> {
+    Ok(Function {
+        oid: row.try_get("oid")?,
+        schema: row.try_get("nspname")?,
+        name: row.try_get("proname")?,
+        body: row.try_get("body")?,
+        returns_relation: row.try_get("returns_relation")?,
+    })
+}

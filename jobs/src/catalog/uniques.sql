@@ -1,0 +1,15 @@
+-- Valid unique and exclusion indexes. An INCLUDE column is no key.
+SELECT i.indrelid,
+       c.relname,
+       i.indisprimary,
+       (i.indkey::int2[])[0:i.indnkeyatts - 1] AS attnums,
+       array(SELECT pg_get_indexdef(i.indexrelid, k, true)
+             FROM generate_series(1, i.indnkeyatts::int4) k
+             ORDER BY k) AS keys,
+       i.indpred IS NOT NULL AS partial
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid
+WHERE (i.indisunique OR i.indisexclusion)
+  AND i.indisvalid
+  AND c.relpersistence <> 't'
+ORDER BY i.indrelid, c.relname

@@ -1,0 +1,185 @@
+//! What can go wrong in a job. Says what was being done and what the server answered, never a value of a row.
+
+use pgveil_config::settings::SecretError;
+use pgveil_keys::{KeyError, database::ConnectError, keystore::KeystoreError, schema::SchemaError};
+use pgveil_providers::BuildError;
+use tokio_postgres::error::SqlState;
+
+use crate::plan::PlanReport;
+
+/// Why a job stopped. What it was doing is undone.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The server refused, or the connection broke.
+    #[error("could not {doing}: {}", server_answer(.source))]
+    Database {
+        /// What was being done, as a verb phrase.
+        doing: String,
+        /// What the driver reports. Its own text may quote a row (DETAIL), so it is not shown whole.
+        source: tokio_postgres::Error,
+    },
+    /// The plan has obstacles or findings.
+    #[error("{plan}")]
+    Blocked {
+        /// It says what blocks, and the cures.
+        plan: Box<PlanReport>,
+    },
+    /// Two at once would race for the same tables.
+    #[error("another `pgveil apply` is at work in this database")]
+    AnotherApply,
+    /// The lock on a table was not to be had.
+    #[error("table {table} is in use: no exclusive lock within {waited}{}", held_by(.holders))]
+    TableBusy {
+        /// The table.
+        table: String,
+        /// How long was waited.
+        waited: &'static str,
+        /// Who holds locks on it, as far as could be seen.
+        holders: Vec<String>,
+    },
+    /// DDL between the plan and its execution.
+    #[error("table {table} was changed since the plan was made")]
+    ChangedMeanwhile {
+        /// The table.
+        table: String,
+    },
+    /// A stored value that its column's type in the policy cannot hold as it is.
+    #[error(
+        "table {table}, row with {row}: the value of {column} does not fit {logical} ({sqlstate})"
+    )]
+    DoesNotFit {
+        /// The table.
+        table: String,
+        /// Primary key or ctid.
+        row: String,
+        /// The column.
+        column: String,
+        /// The policy's type.
+        logical: String,
+        /// What Postgres would say.
+        sqlstate: &'static str,
+    },
+    /// A row whose scope columns yield no scope.
+    #[error("table {table}, row with {row}: no scope, because {column} is NULL, empty or no name")]
+    NoScope {
+        /// The table.
+        table: String,
+        /// Primary key or ctid.
+        row: String,
+        /// The scope's column.
+        column: String,
+    },
+    /// Rows that exist already have no session to take a scope from.
+    #[error(
+        "table {table} has rows, and its scope reads the session setting pgveil.{setting}: whose keys they should get is not known"
+    )]
+    NeedsSession {
+        /// The table.
+        table: String,
+        /// The setting.
+        setting: String,
+    },
+    /// What was written is not what was read. Nothing was kept.
+    #[error(
+        "verification of table {table} failed: a row did not open to what it held before; nothing was changed"
+    )]
+    VerificationFailed {
+        /// The table.
+        table: String,
+    },
+    /// A DEK has sealed as many values as one may.
+    #[error("the data key of scope {scope} is used up")]
+    KeyUsedUp {
+        /// The scope.
+        scope: String,
+    },
+    /// No connection.
+    #[error("cannot connect to the keystore's database: {0}")]
+    Connect(#[from] ConnectError),
+    /// Where the URL should be.
+    #[error("[keystore] url: {0}")]
+    Secret(#[from] SecretError),
+    /// Schema `pgveil` cannot be used.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The keystore's tables.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    /// A key cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A provider cannot be opened.
+    #[error(transparent)]
+    Provider(#[from] BuildError),
+}
+
+impl JobError {
+    /// Adds what was being done: `client.execute(..).await.map_err(JobError::while_doing("lock the table"))`.
+    pub(crate) fn while_doing(
+        doing: impl Into<String>,
+    ) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |source| Self::Database {
+            doing: doing.into(),
+            source,
+        }
+    }
+
+    /// The server's SQLSTATE, if it was the server that refused.
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        match self {
+            Self::Database { source, .. } => source.code(),
+            _ => None,
+        }
+    }
+
+    /// What to do about it.
+    pub fn cure(&self) -> String {
+        let text = match self {
+            Self::Database { source, .. }
+                if source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
+            {
+                "give the role of [keystore] url that right: it must own the tables, and may need CREATE and TEMPORARY on the database"
+            }
+            Self::Database { .. } => "nothing was changed; see the server's log, then run it again",
+            Self::Blocked { .. } => "follow the cures above, then run it again",
+            Self::AnotherApply => "wait for it, or end it",
+            Self::TableBusy { .. } => "end those transactions, or run it again at a quieter time",
+            Self::ChangedMeanwhile { .. } => "run it again and look at the new plan",
+            Self::DoesNotFit { .. } => "correct the row, or write a wider type in the policy",
+            Self::NoScope { .. } => "fill the column, or change the scope in the policy",
+            Self::NeedsSession { .. } => {
+                "read the scope from a column of the row, or convert the table while it is empty"
+            }
+            Self::VerificationFailed { .. } => {
+                "report it: this is a defect of pgveil or damage on the way"
+            }
+            Self::KeyUsedUp { .. } => {
+                "spread the table's rows over more scopes until key rotation is supported"
+            }
+            Self::Secret(_) => "name a variable or file that exists and that pgveil may read",
+            Self::Connect(error) => error.cure(),
+            Self::Schema(error) => error.cure(),
+            Self::Keystore(error) => error.cure(),
+            Self::Key(error) => error.cure(),
+            Self::Provider(error) => return error.cure(),
+        };
+        text.to_owned()
+    }
+}
+
+fn held_by(holders: &[String]) -> String {
+    if holders.is_empty() {
+        String::new()
+    } else {
+        format!("; it is held by {}", holders.join(", "))
+    }
+}
+
+/// The server's message and SQLSTATE without DETAIL and context, which may quote a row.
+fn server_answer(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(answer), _) => format!("{} ({})", answer.message(), answer.code().code()),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
+}

@@ -1,0 +1,16 @@
+//! Work over tables: reading the catalog, checking, planning and applying a policy.
+//!
+//! Knows the database and the keys, but no client and no socket of the proxy. What a policy means is decided in
+//! `pgveil-policy`; how a value is sealed, in `pgveil-keys`.
+
+pub mod apply;
+pub mod catalog;
+pub mod check;
+mod connect;
+mod error;
+mod findings;
+pub mod plan;
+mod sql;
+
+pub(crate) use connect::connect;
+pub use error::JobError;

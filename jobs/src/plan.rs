@@ -1,0 +1,115 @@
+//! Compares policy and database: what `apply` would do, and what will not work any more. Changes nothing.
+
+mod column;
+mod index;
+mod obstacle;
+mod report;
+mod schema;
+mod table;
+
+use pgveil_config::{Diagnostic, PolicyFile, Settings};
+use pgveil_keys::keystore::registry;
+use tokio_postgres::Client;
+
+pub use self::{
+    column::ColumnPlan, index::IndexStep, obstacle::Obstacle, schema::SchemaStep, table::TablePlan,
+};
+pub(crate) use self::{
+    column::convertible,
+    report::{counted, grouped},
+    table::of_rule,
+};
+use crate::{JobError, catalog, findings};
+
+/// What `apply` would do.
+#[derive(Clone, Debug, Default)]
+pub struct PlanReport {
+    /// The database it is about.
+    pub database: String,
+    /// What becomes of schema `pgveil`.
+    pub schema: SchemaStep,
+    /// Tables with something to do, in the policy's order.
+    pub tables: Vec<TablePlan>,
+    /// What is wrong with the policy itself; `apply` refuses while anything is.
+    pub findings: Vec<Diagnostic>,
+    /// What somebody should know.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl PlanReport {
+    /// The database is as the policy wants it.
+    pub fn is_nothing_to_do(&self) -> bool {
+        self.schema == SchemaStep::UpToDate && self.tables.is_empty() && self.findings.is_empty()
+    }
+
+    /// Whether `apply` would refuse.
+    pub fn is_blocked(&self) -> bool {
+        !self.findings.is_empty() || self.tables.iter().any(TablePlan::is_blocked)
+    }
+}
+
+/// Compares `policy` with the database of `client`, in a read-only transaction of its own: `client` must not be in one.
+pub async fn plan(
+    settings: &Settings,
+    policy: &PolicyFile,
+    client: &Client,
+) -> Result<PlanReport, JobError> {
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    client
+        .batch_execute(begin)
+        .await
+        .map_err(JobError::while_doing("begin planning"))?;
+    let report = plan_in_transaction(settings, policy, client).await;
+    client
+        .batch_execute("ROLLBACK")
+        .await
+        .map_err(JobError::while_doing("end planning"))?;
+    report
+}
+
+async fn plan_in_transaction(
+    _settings: &Settings,
+    policy: &PolicyFile,
+    client: &Client,
+) -> Result<PlanReport, JobError> {
+    let catalog = catalog::read_in_transaction(client).await?;
+    let schema = schema::step(client).await?;
+    let registered = match schema {
+        SchemaStep::Install { .. } => Vec::new(),
+        SchemaStep::UpToDate => registry::history(client)
+            .await?
+            .into_iter()
+            .map(|past| past.column)
+            .collect(),
+    };
+    let mut report = PlanReport {
+        database: catalog.database.clone(),
+        schema,
+        findings: findings::of_server(client).await?,
+        ..PlanReport::default()
+    };
+    let found = findings::of_policy(policy, &catalog, &registered);
+    report.findings.extend(found.errors);
+    report.warnings = found.warnings;
+    for rule in policy.tables.iter().filter(|rule| {
+        rule.database
+            .as_ref()
+            .is_none_or(|d| *d == catalog.database)
+    }) {
+        let Some(table) = of_rule(client, &catalog, rule).await? else {
+            continue;
+        };
+        if table.has_work() {
+            report.tables.push(table);
+        }
+    }
+    Ok(report)
+}
+
+/// `(email IS NOT NULL)` and `(email IS NULL)` mean the same on sealed values.
+fn is_null_test(condition: &str, column: &str) -> bool {
+    let bare = condition.trim_start_matches('(').trim_end_matches(')');
+    [column.to_owned(), crate::sql::quoted(column)]
+        .iter()
+        .any(|c| bare == format!("{c} IS NOT NULL") || bare == format!("{c} IS NULL"))
+}

@@ -1,0 +1,139 @@
+//! What becomes of a table's indexes when columns are sealed: an index on a value becomes an index on its search
+//! term, under the same name. Other indexes are rebuilt by the server itself.
+
+mod existing;
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::Client;
+
+use self::existing::Index;
+use super::{TablePlan, column::ColumnPlan};
+use crate::{JobError, sql};
+
+/// PostgreSQL's NAMEDATALEN - 1: longer names are cut by the server.
+const MAX_NAME_BYTES: usize = 63;
+
+/// One change to an index. `drop` runs before the table is rewritten, `create` after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexStep {
+    /// Name before and after.
+    pub name: String,
+    /// SQL that removes what is there.
+    pub drop: Option<String>,
+    /// SQL that makes the index on terms.
+    pub create: Option<String>,
+    /// What it becomes, for people: `UNIQUE (tenant_id, pgveil.eq_term(email))`.
+    pub summary: String,
+}
+
+/// A column that needs an index on its terms, and what stands beside the term in one that is made anew.
+pub(super) struct Wanted {
+    pub(super) column: String,
+    pub(super) scope_columns: Vec<String>,
+}
+
+/// Fills in `table.indexes` and adds to `table.obstacles`.
+pub(super) async fn plan(
+    client: &Client,
+    table: &mut TablePlan,
+    wanted: &[Wanted],
+) -> Result<(), JobError> {
+    let rows = client
+        .query(include_str!("indexes.sql"), &[&table.oid])
+        .await
+        .map_err(JobError::while_doing(format!(
+            "read the indexes of {}",
+            table.shown()
+        )))?;
+    let indexes = rows.iter().map(Index::read).collect::<Result<Vec<_>, _>>();
+    let indexes = indexes.map_err(JobError::while_doing("understand an index"))?;
+    let sealing: BTreeMap<i16, ColumnPlan> = table
+        .columns
+        .iter()
+        .map(|c| (c.attnum, c.clone()))
+        .collect();
+
+    let mut covered: Vec<String> = Vec::new();
+    for index in &indexes {
+        if index.is_refused_by_the_policy(&sealing) {
+            continue;
+        }
+        let obstacles = index.obstacles(table, &sealing);
+        if !obstacles.is_empty() {
+            table.obstacles.extend(obstacles);
+        } else if index.has_key_of(&sealing) {
+            table.indexes.push(index.replacement(table, &sealing));
+        }
+        covered.extend(
+            wanted
+                .iter()
+                .filter(|w| index.covers(w, &sealing))
+                .map(|w| w.column.clone()),
+        );
+    }
+    for want in wanted.iter().filter(|w| !covered.contains(&w.column)) {
+        let name = free_name(client, table, &want.column).await?;
+        table.indexes.push(fresh(table, name, want));
+    }
+    Ok(())
+}
+
+/// An index where there was none. The scope's columns stand behind the term: they are pinned in every search.
+fn fresh(table: &TablePlan, name: String, want: &Wanted) -> IndexStep {
+    let keys: Vec<String> = std::iter::once(term(&want.column))
+        .chain(want.scope_columns.iter().map(|c| sql::quoted(c)))
+        .collect();
+    let shown: Vec<String> = std::iter::once(shown_term(&want.column))
+        .chain(want.scope_columns.iter().map(|c| sql::shown(c)))
+        .collect();
+    let create = format!(
+        "CREATE INDEX {} ON {} ({})",
+        sql::quoted(&name),
+        table.quoted(),
+        keys.join(", ")
+    );
+    IndexStep {
+        name,
+        drop: None,
+        create: Some(create),
+        summary: format!("({})", shown.join(", ")),
+    }
+}
+
+/// `<table>_<column>_eq_idx`, cut as the server cuts names, and numbered if it is taken.
+async fn free_name(client: &Client, table: &TablePlan, column: &str) -> Result<String, JobError> {
+    let mut number = 0;
+    loop {
+        let suffix = if number == 0 {
+            "_eq_idx".to_owned()
+        } else {
+            format!("_eq_idx{number}")
+        };
+        let mut stem = format!("{}_{column}", table.name);
+        while stem.len() + suffix.len() > MAX_NAME_BYTES {
+            stem.pop();
+        }
+        let name = stem + &suffix;
+        let path = sql::qualified(&table.schema, &name);
+        let row = client
+            .query_one("SELECT to_regclass($1) IS NULL", &[&path])
+            .await;
+        let row = row.map_err(JobError::while_doing("look for a free index name"))?;
+        if row
+            .try_get(0)
+            .map_err(JobError::while_doing("look for a free index name"))?
+        {
+            return Ok(name);
+        }
+        number += 1;
+    }
+}
+
+fn term(column: &str) -> String {
+    format!("pgveil.eq_term({})", sql::quoted(column))
+}
+
+fn shown_term(column: &str) -> String {
+    format!("pgveil.eq_term({})", sql::shown(column))
+}

@@ -1,0 +1,223 @@
+//! What stops working when columns are sealed, and what to do about it first.
+
+use pgveil_policy::catalog::{Catalog, Relation};
+use tokio_postgres::{Client, Row};
+
+use super::TablePlan;
+use crate::{JobError, sql};
+
+/// Something that reads a column as plaintext.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Whether `apply` refuses while it is there; otherwise it is a warning.
+    pub blocks: bool,
+    /// What it is, without a full stop.
+    pub what: String,
+    /// What to do.
+    pub cure: String,
+}
+
+impl Obstacle {
+    fn blocks(what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            blocks: true,
+            what: what.into(),
+            cure: cure.into(),
+        }
+    }
+
+    fn warns(what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            blocks: false,
+            what: what.into(),
+            cure: cure.into(),
+        }
+    }
+}
+
+/// What keeps a table from being rewritten, apart from what the ruleset finds (views, partitions, inheritance). Also
+/// sets its size and primary key.
+pub(super) async fn of_table(client: &Client, table: &mut TablePlan) -> Result<(), JobError> {
+    let doing = || JobError::while_doing("read what kind of table it is");
+    let row = client
+        .query_one(include_str!("table.sql"), &[&table.oid])
+        .await
+        .map_err(doing())?;
+    let rows: i64 = row.try_get("rows").map_err(doing())?;
+    table.rows = u64::try_from(rows).ok();
+    table.bytes = row
+        .try_get::<_, i64>("bytes")
+        .map_err(doing())?
+        .unsigned_abs();
+    table.primary_key = row.try_get("primary_key").map_err(doing())?;
+    if table.columns.is_empty() {
+        return Ok(());
+    }
+    let mut found = shape(&row, table).map_err(doing())?;
+    let publications: Vec<String> = row.try_get("publications").map_err(doing())?;
+    for publication in publications {
+        found.push(Obstacle::warns(
+            format!("publication {} sends this table to its subscribers", sql::shown(&publication)),
+            "subscribers keep the plaintext that they have and get sealed values from now on: change their columns to bytea and copy the table again",
+        ));
+    }
+    table.obstacles.extend(found);
+    Ok(())
+}
+
+fn shape(row: &Row, table: &TablePlan) -> Result<Vec<Obstacle>, tokio_postgres::Error> {
+    let mut found = Vec::new();
+    if row.try_get("typed")? {
+        let cure = format!("ALTER TABLE {} NOT OF;", table.shown());
+        found.push(Obstacle::blocks(
+            "it is a typed table (CREATE TABLE ... OF)",
+            cure,
+        ));
+    }
+    if !row.try_get::<_, bool>("owned")? {
+        let owner: String = row.try_get("owner")?;
+        found.push(Obstacle::blocks(
+            format!("it belongs to {}", sql::shown(&owner)),
+            format!(
+                "GRANT {} TO the role of [keystore] url, at least until apply is done",
+                sql::shown(&owner)
+            ),
+        ));
+    }
+    Ok(found)
+}
+
+/// What depends on the columns themselves, by the server's own record. (Defaults and generated columns are findings of
+/// the ruleset.)
+pub(super) async fn of_columns(client: &Client, table: &mut TablePlan) -> Result<(), JobError> {
+    let attnums: Vec<i16> = table.columns.iter().map(|c| c.attnum).collect();
+    if attnums.is_empty() {
+        return Ok(());
+    }
+    let doing = || JobError::while_doing(format!("read what depends on {}", table.shown()));
+    let rows = client
+        .query(include_str!("dependents.sql"), &[&table.oid, &attnums])
+        .await
+        .map_err(doing())?;
+    let mut found: Vec<Obstacle> = Vec::new();
+    for row in &rows {
+        let obstacle = dependent(row, table).map_err(doing())?;
+        found.extend(obstacle.filter(|o| !found.contains(o)));
+    }
+    table.obstacles.extend(found);
+    Ok(())
+}
+
+fn dependent(row: &Row, table: &TablePlan) -> Result<Option<Obstacle>, tokio_postgres::Error> {
+    let attnum: i16 = row.try_get("attnum")?;
+    let kind: String = row.try_get("kind")?;
+    let raw_name: String = row.try_get("name")?;
+    let place: Option<String> = row.try_get("place")?;
+    let definition: Option<String> = row.try_get("definition")?;
+    let column = table
+        .columns
+        .iter()
+        .find(|c| c.attnum == attnum)
+        .map_or("", |c| c.name.as_str());
+    let (name, place) = (sql::shown(&raw_name), place.unwrap_or_default());
+    let column_shown = sql::shown(column);
+    Ok(Some(match kind.as_str() {
+        "constraint c" => {
+            let text = definition.unwrap_or_default();
+            let condition = text
+                .strip_prefix("CHECK (")
+                .and_then(|t| t.strip_suffix(')'));
+            if condition.is_some_and(|c| super::is_null_test(c, column)) {
+                return Ok(None);
+            }
+            Obstacle::blocks(
+                format!(
+                    "CHECK constraint {name} reads {column_shown}, and the server will see only ciphertext"
+                ),
+                format!("ALTER TABLE {place} DROP CONSTRAINT {name}; and check in the application"),
+            )
+        }
+        "constraint f" => Obstacle::blocks(
+            format!("foreign key {name} of {place} uses {column_shown}"),
+            format!("ALTER TABLE {place} DROP CONSTRAINT {name};"),
+        ),
+        "constraint t" | "trigger" => Obstacle::blocks(
+            format!("trigger {name} names {column_shown} in its UPDATE OF or WHEN"),
+            format!(
+                "DROP TRIGGER {name} ON {place}; and create it again afterwards if it works on sealed values"
+            ),
+        ),
+        "rule" => Obstacle::blocks(
+            format!("rule {name} on {place} uses {column_shown}"),
+            format!("DROP RULE {name} ON {place};"),
+        ),
+        "view" => Obstacle::blocks(
+            format!("view {raw_name} shows {column_shown}"),
+            format!(
+                "save its definition (pg_dump -t {raw_name}), DROP VIEW {raw_name}; and create it again after apply"
+            ),
+        ),
+        "materialized view" => Obstacle::blocks(
+            format!("materialized view {raw_name} holds a plaintext copy of {column_shown}"),
+            format!(
+                "DROP MATERIALIZED VIEW {raw_name}; it can be created again after apply and will hold sealed values"
+            ),
+        ),
+        "policy" => Obstacle::blocks(
+            format!("row security policy {name} on {place} reads {column_shown}"),
+            format!("DROP POLICY {name} ON {place};"),
+        ),
+        "statistics" => Obstacle::blocks(
+            format!("extended statistics {raw_name} keep samples of {column_shown}"),
+            format!("DROP STATISTICS {raw_name};"),
+        ),
+        "function" => Obstacle::blocks(
+            format!("function {raw_name} reads {column_shown}"),
+            format!("DROP FUNCTION {raw_name}; and create it again after apply"),
+        ),
+        "publication" => Obstacle::blocks(
+            format!("publication {name} names {column_shown} in its column list or row filter"),
+            format!("ALTER PUBLICATION {name} DROP TABLE {place}; and add it again without"),
+        ),
+        "whole row" => Obstacle::warns(
+            format!(
+                "materialized view {raw_name} reads this table as a whole, and may hold plaintext of it"
+            ),
+            format!(
+                "if it shows rows and not only counts them: DROP MATERIALIZED VIEW {raw_name}; and create it again after apply"
+            ),
+        ),
+        "row type" => Obstacle::blocks(
+            format!(
+                "column {name} of {place} has this table's row type, and may hold copies of it"
+            ),
+            format!("ALTER TABLE {place} DROP COLUMN {name};"),
+        ),
+        _ => return Ok(None),
+    }))
+}
+
+/// What the server keeps no record of: bodies of functions are text. By words, so these only warn.
+pub(super) fn of_functions(catalog: &Catalog, relation: &Relation, table: &mut TablePlan) {
+    let mut found = Vec::new();
+    for function in &catalog.functions {
+        let name = sql::shown_qualified(&function.schema, &function.name);
+        let fires = relation.trigger_functions.contains(&function.oid);
+        let read = table
+            .columns
+            .iter()
+            .find(|c| sql::mentions(&function.body, &c.name));
+        match read {
+            Some(column) if fires => found.push(Obstacle::warns(
+                format!("trigger function {name} mentions {}", sql::shown(&column.name)),
+                "it will see and must keep sealed values: the server refuses anything else in the column",
+            )),
+            Some(column) if sql::mentions(&function.body, &relation.name) => found.push(Obstacle::warns(
+                format!("function {name} mentions {}", sql::shown(&column.name)),
+                "it will see sealed values, and statements that call it may be refused",
+            )),
+            _ => {}
+        }
+    }
+    table.obstacles.extend(found);
+}
