@@ -1,0 +1,57 @@
+//! `Close`: forgets a statement or a portal.
+
+use bytes::BytesMut;
+
+use super::{Malformed, Target, TooLong, body::Body, builder::FrameBuilder, tag::client::CLOSE};
+
+/// What to close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close<'a> {
+    /// Statement or portal.
+    pub target: Target<'a>,
+}
+
+impl<'a> Close<'a> {
+    /// Reads a body.
+    pub fn read(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut body = Body::new(body);
+        let kind = body.u8()?;
+        let name = body.string()?;
+        body.end()?;
+        Target::new(kind, name)
+            .map(|target| Self { target })
+            .ok_or(Malformed::CloseSubtype(kind))
+    }
+
+    /// Appends the frame.
+    pub fn write(&self, out: &mut BytesMut) -> Result<(), TooLong> {
+        let mut frame = FrameBuilder::begin(out, CLOSE);
+        frame.u8(self.target.kind());
+        frame.string(self.target.name());
+        frame.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::testing::{body_of, exactly};
+
+    #[test]
+    fn round_trips_exactly() {
+        for target in [Target::Statement(b"s"), Target::Portal(b"")] {
+            let body = body_of(CLOSE, |out| Close { target }.write(out).unwrap());
+            assert_eq!(Close::read(&body).unwrap().target, target);
+            exactly(&body, |body| Close::read(body).is_ok());
+        }
+    }
+
+    #[test]
+    fn refuses_other_kinds_in_the_words_of_postgres() {
+        assert_eq!(
+            Close::read(b"X\0").err().unwrap().to_string(),
+            "invalid CLOSE message subtype 88"
+        );
+        assert_eq!(Close::read(b"").err(), Some(Malformed::NoData));
+    }
+}

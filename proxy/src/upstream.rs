@@ -1,0 +1,231 @@
+//! The server behind the proxy: reaching it under libpq's `sslmode`, and the login relayed to it.
+//! One connection for each client's; there is no pool.
+
+mod dialogue;
+mod login;
+mod parameters;
+
+use std::{io, path::Path, time::Duration};
+
+use bytes::BytesMut;
+use pgveil_config::{TlsMode, settings};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+
+pub use dialogue::{BackendKey, LoginError};
+pub use login::{Established, login};
+pub use parameters::{Parameters, TooManyParameters};
+
+use crate::{
+    messages::{Report, ssl_request},
+    stream::{self, Io, Stream},
+    tls::{self, Connector, TlsError},
+};
+
+/// How long reaching the server may take, handshake included, where the configuration does not say.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Where the server is and how the leg to it is protected.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    host: String,
+    port: u16,
+    mode: TlsMode,
+    connector: Option<Connector>,
+    connect_timeout: Duration,
+}
+
+/// Why the settings name no server.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// `address` is not HOST:PORT.
+    #[error("\"{address}\" is not HOST:PORT")]
+    Address {
+        /// What it is.
+        address: String,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why the server cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Its name has no address, or none of them answers.
+    #[error("could not connect to {host}:{port}: {source}")]
+    Unreachable {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the last address said.
+        source: io::Error,
+    },
+    /// It did not answer in time.
+    #[error("timed out connecting to {host}:{port}")]
+    TimedOut {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// It answers SSLRequest with `N`, and the mode asks for TLS.
+    #[error("server does not support SSL, but SSL was required")]
+    TlsUnsupported,
+    /// It answers SSLRequest with an error: too old, or without a process for the connection.
+    #[error("server sent an error response during SSL exchange")]
+    TlsErrorAnswer,
+    /// It answers SSLRequest with something else.
+    #[error("received invalid response to SSL negotiation: {0}")]
+    TlsAnswer(u8),
+    /// Bytes between the answer and the handshake: they would have been read as if they were encrypted
+    /// (CVE-2021-23222).
+    #[error("received unencrypted data after SSL response")]
+    EarlyData,
+    /// The handshake failed, or the certificate is not to be trusted.
+    #[error("SSL error: {0}")]
+    Handshake(io::Error),
+    /// The socket failed.
+    #[error("connection lost: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl ConnectError {
+    /// What the client is told. Where the server is, is for the log alone.
+    pub fn report(&self) -> Report {
+        let report = Report::fatal("08006", "could not connect to the server behind pgveil");
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Io(_) => {
+                report.detail("The server does not answer.")
+            }
+            Self::TlsUnsupported
+            | Self::TlsErrorAnswer
+            | Self::TlsAnswer(_)
+            | Self::EarlyData
+            | Self::Handshake(_) => report
+                .detail("The connection to it cannot be protected as pgveil's configuration asks."),
+        }
+    }
+
+    /// libpq's `prefer` tries again without TLS after these.
+    fn is_without_tls_another_matter(&self) -> bool {
+        matches!(self, Self::TlsErrorAnswer | Self::Handshake(_))
+    }
+}
+
+impl Upstream {
+    /// The server that `[upstream]` names.
+    pub fn new(settings: &settings::Upstream) -> Result<Self, UpstreamError> {
+        let upstream = Self::at(&settings.address, settings.tls, settings.ca_file.as_deref())?;
+        Ok(Self {
+            connect_timeout: settings.connect_timeout,
+            ..upstream
+        })
+    }
+
+    /// The server at `address`, HOST:PORT; an IPv6 address stands in brackets.
+    pub fn at(address: &str, mode: TlsMode, ca_file: Option<&Path>) -> Result<Self, UpstreamError> {
+        let wrong = || UpstreamError::Address {
+            address: address.to_owned(),
+        };
+        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().map_err(|_| wrong())?;
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        if host.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            mode,
+            connector: tls::connector(mode, ca_file, host)?,
+            connect_timeout: CONNECT,
+        })
+    }
+
+    /// A new connection, protected as the mode says, before any startup packet; within `deadline` and
+    /// `connect_timeout`.
+    pub async fn connect(&self, deadline: Instant) -> Result<Stream, ConnectError> {
+        let deadline = deadline.min(Instant::now() + self.connect_timeout);
+        match timeout_at(deadline, self.reach()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(ConnectError::TimedOut {
+                host: self.host.clone(),
+                port: self.port,
+            }),
+        }
+    }
+
+    async fn reach(&self) -> Result<Stream, ConnectError> {
+        let Some(connector) = &self.connector else {
+            return Ok(Stream::Plain(self.dial().await?));
+        };
+        match secure(self.dial().await?, connector, self.mode).await {
+            Err(error) if self.mode == TlsMode::Prefer && error.is_without_tls_another_matter() => {
+                tracing::debug!(%error, "going on without TLS, as tls = \"prefer\" says");
+                Ok(Stream::Plain(self.dial().await?))
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn dial(&self) -> Result<TcpStream, ConnectError> {
+        let unreachable = |source| ConnectError::Unreachable {
+            host: self.host.clone(),
+            port: self.port,
+            source,
+        };
+        // tokio tries all addresses of the name in their order.
+        let tcp = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(unreachable)?;
+        stream::tune(&tcp)?;
+        Ok(tcp)
+    }
+}
+
+/// Asks for TLS and speaks it, or goes on without where `prefer` allows it.
+async fn secure<T: Io>(
+    mut io: T,
+    connector: &Connector,
+    mode: TlsMode,
+) -> Result<Stream<T>, ConnectError> {
+    if !ask_for_tls(&mut io).await? {
+        return if mode == TlsMode::Prefer {
+            Ok(Stream::Plain(io))
+        } else {
+            Err(ConnectError::TlsUnsupported)
+        };
+    }
+    let connect = connector.tls.connect(connector.name.clone(), io);
+    let tls = connect.await.map_err(ConnectError::Handshake)?;
+    Ok(Stream::Tls(Box::new(tls.into())))
+}
+
+async fn ask_for_tls<T: Io>(io: &mut T) -> Result<bool, ConnectError> {
+    let mut request = BytesMut::new();
+    ssl_request::write(&mut request);
+    io.write_all(&request).await?;
+    io.flush().await?;
+    // One byte is due. Room for more shows whether more came.
+    let mut answer = [0; 16];
+    let count = io.read(&mut answer).await?;
+    match &answer[..count] {
+        b"S" => Ok(true),
+        b"N" => Ok(false),
+        [b'S', ..] => Err(ConnectError::EarlyData),
+        [b'E', ..] => Err(ConnectError::TlsErrorAnswer),
+        [other, ..] => Err(ConnectError::TlsAnswer(*other)),
+        [] => Err(ConnectError::Io(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
