@@ -1,0 +1,89 @@
+//! Where everything is built, once, in order, and passed on; there are no globals.
+
+use std::{path::Path, sync::Arc};
+
+use pgveil_config::{Diagnostics, PolicyFile, Settings};
+use pgveil_keys::{Keys, Keystore, clock::SystemClock};
+use pgveil_providers::local::KekStore;
+
+use crate::{cli::Found, engine::Engine};
+
+/// The configuration with what it leads to: keystore, providers, keys.
+pub struct Built {
+    /// `pgveil.toml`.
+    pub settings: Arc<Settings>,
+    /// `policy.toml`.
+    pub policy: PolicyFile,
+    /// The connection to schema `pgveil`.
+    pub keystore: Arc<Keystore>,
+    /// DEKs and index keys.
+    pub keys: Arc<Keys>,
+}
+
+/// Reads the files, connects to the keystore, opens the providers.
+///
+/// # Errors
+/// What is wrong, with file and line or with a cure.
+pub async fn build(config: &Path) -> anyhow::Result<Built> {
+    let settings = Arc::new(Settings::load(config)?);
+    let policy = PolicyFile::load(&settings.policy)?;
+    let keystore = Keystore::connect(&settings)
+        .await
+        .map_err(|error| Found(format!("{error}; {}", error.cure())))?;
+    let keystore = Arc::new(keystore);
+    let keks: Arc<dyn KekStore> = Arc::clone(&keystore) as _;
+    let providers = pgveil_providers::build(&settings, &keks)
+        .await
+        .map_err(|error| Diagnostics(vec![error.diagnostic()]))?;
+    let keys = Arc::new(Keys::new(
+        Arc::clone(&keystore) as _,
+        providers,
+        &settings,
+        Arc::new(SystemClock),
+    ));
+    Ok(Built {
+        settings,
+        policy,
+        keystore,
+        keys,
+    })
+}
+
+impl Built {
+    /// The engine: policy compiled against the catalog as it is now.
+    ///
+    /// # Errors
+    /// What is wrong with policy or database.
+    pub async fn engine(&self) -> anyhow::Result<Arc<Engine>> {
+        let engine = Engine::start(
+            Arc::clone(&self.settings),
+            self.policy.clone(),
+            Arc::clone(&self.keys),
+        )
+        .await?;
+        Ok(Arc::new(engine))
+    }
+}
+
+/// [`build`], with logs set up first as the configuration says.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_logged(config: &Path) -> anyhow::Result<Built> {
+    let settings = Settings::load(config)?;
+    log_to_stderr(&settings);
+    build(config).await
+}
+
+fn log_to_stderr(settings: &Settings) {
+    use std::io::IsTerminal;
+    use tracing_subscriber::{EnvFilter, fmt};
+    // Only what speaks `tracing` is heard: a library's `log` lines may quote statements (Cargo.toml).
+    let filter = EnvFilter::try_new(&settings.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if settings.log.json {
+        builder.json().init();
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}

@@ -1,0 +1,340 @@
+//! What all sessions share: the ruleset in force, the keys, the plans made so far.
+//!
+//! It owns no socket of a client and knows no message; sessions ask it.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use pgveil_config::{PolicyFile, ScopePath, Settings};
+use pgveil_keys::{
+    Keys,
+    database::{self, Database},
+    keystore::registry,
+};
+use pgveil_policy::{
+    Plan, Refusal, Ruleset,
+    analysis::Protocol,
+    plan::{Operand, ScopePart},
+    ruleset::RegisteredColumn,
+    splice::Spliced,
+};
+use tokio::sync::Mutex;
+
+use crate::session::view::{Probe, View};
+
+/// Statements longer than this are planned anew each time: a cached plan holds its text.
+const MAX_CACHED_STATEMENT_BYTES: usize = 16 * 1024;
+/// How often the catalog is looked at for changes that went around the proxy.
+const CATALOG_POLL: Duration = Duration::from_secs(2);
+/// Use counts of DEKs are written to the keystore once a minute (and at the end).
+const POLLS_PER_FLUSH: u32 = 30;
+
+/// A plan and what follows from it alone.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The plan.
+    pub plan: Plan,
+    /// In the extended protocol, the text to send; a simple statement is spliced at each execution.
+    pub spliced: Option<Spliced>,
+    /// Per slot, its scope where the template is fixed.
+    pub scopes: Vec<Option<ScopePath>>,
+}
+
+/// A ruleset and the probe that fits it.
+#[derive(Debug)]
+pub struct Rules {
+    /// The compiled policy.
+    pub set: Arc<Ruleset>,
+    /// What a session asks the server about itself.
+    pub probe: Probe,
+}
+
+struct CachedPlan {
+    sql: Box<str>,
+    view: Arc<str>,
+    declared: Box<[u32]>,
+    protocol: Protocol,
+    version: u64,
+    prepared: Arc<Prepared>,
+}
+
+/// Shared by all sessions of the process.
+pub struct Engine {
+    rules: ArcSwap<Rules>,
+    /// DEKs and index keys.
+    pub keys: Arc<Keys>,
+    /// The configuration.
+    pub settings: Arc<Settings>,
+    policy: PolicyFile,
+    plans: DashMap<u64, CachedPlan>,
+    hasher: RandomState,
+    catalog_changed: AtomicBool,
+    catalog: Mutex<CatalogReader>,
+    version: AtomicU64,
+}
+
+/// The connection over which the catalog is read, and what was seen last.
+struct CatalogReader {
+    settings: Arc<Settings>,
+    database: Option<Database>,
+    fingerprint: u64,
+}
+
+impl CatalogReader {
+    async fn client(&mut self) -> anyhow::Result<&Database> {
+        if self
+            .database
+            .as_ref()
+            .is_none_or(|database| database.is_closed())
+        {
+            let keystore = &self.settings.keystore;
+            let url = keystore.url.read()?;
+            self.database =
+                Some(database::connect(&url, keystore.tls, keystore.ca_file.as_deref()).await?);
+        }
+        self.database
+            .as_ref()
+            .ok_or_else(|| anyhow::anyhow!("no connection"))
+    }
+
+    async fn compile(&mut self, policy: &PolicyFile, version: u64) -> anyhow::Result<Ruleset> {
+        let client = self.client().await?;
+        // The fingerprint is taken first: a change between the two reads makes the next look find a difference.
+        let fingerprint = pgveil_jobs::catalog::fingerprint(client).await?;
+        let catalog = pgveil_jobs::catalog::read(client).await?;
+        // Retired columns too: values that they sealed may have been moved.
+        let registered = registry::history(&**client).await?;
+        let registered: Vec<RegisteredColumn> =
+            registered.into_iter().map(|row| row.column).collect();
+        self.fingerprint = fingerprint;
+        let rules = Ruleset::compile(policy, Arc::new(catalog), &registered, version);
+        Ok(rules.map_err(pgveil_config::Diagnostics)?)
+    }
+}
+
+impl Engine {
+    /// Reads the catalog and compiles the policy.
+    ///
+    /// # Errors
+    /// What is wrong with the policy or the database, for a person.
+    pub async fn start(
+        settings: Arc<Settings>,
+        policy: PolicyFile,
+        keys: Arc<Keys>,
+    ) -> anyhow::Result<Self> {
+        let mut catalog = CatalogReader {
+            settings: Arc::clone(&settings),
+            database: None,
+            fingerprint: 0,
+        };
+        let set = catalog.compile(&policy, 1).await?;
+        let probe = Probe::new(&set);
+        Ok(Self {
+            rules: ArcSwap::from_pointee(Rules {
+                set: Arc::new(set),
+                probe,
+            }),
+            keys,
+            settings,
+            policy,
+            plans: DashMap::new(),
+            hasher: RandomState::new(),
+            catalog_changed: AtomicBool::new(false),
+            catalog: Mutex::new(catalog),
+            version: AtomicU64::new(1),
+        })
+    }
+
+    /// The rules in force, without asking whether the catalog has changed.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// A statement that may have changed the catalog was executed: the next protected statement waits for a
+    /// new look.
+    pub fn catalog_may_have_changed(&self) {
+        self.catalog_changed.store(true, Ordering::Release);
+    }
+
+    /// The rules in force, after a new look at the catalog if one is due.
+    ///
+    /// # Errors
+    /// `PV002` when the catalog cannot be read: nothing protected can be planned without it.
+    pub async fn current_rules(&self) -> Result<Arc<Rules>, Refusal> {
+        if self.catalog_changed.load(Ordering::Acquire) {
+            self.refresh().await.map_err(|error| {
+                tracing::error!(error = format!("{error:#}"), "the catalog could not be read again");
+                Refusal::new("PV002", "catalog-unavailable", "pgveil cannot read the database's catalog")
+                    .detail("A statement changed the catalog and it must be read again before protected columns can be used.")
+                    .hint("Look at pgveil's log; `pgveil check` says what is wrong.")
+            })?;
+        }
+        Ok(self.rules())
+    }
+
+    async fn refresh(&self) -> anyhow::Result<()> {
+        let mut catalog = self.catalog.lock().await;
+        // Cleared before reading: a change during the read sets it again.
+        self.catalog_changed.store(false, Ordering::Release);
+        let result = self.refresh_with(&mut catalog).await;
+        if result.is_err() {
+            self.catalog_changed.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    async fn refresh_with(&self, catalog: &mut CatalogReader) -> anyhow::Result<()> {
+        let seen = catalog.fingerprint;
+        if pgveil_jobs::catalog::fingerprint(catalog.client().await?).await? == seen {
+            return Ok(());
+        }
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let set = catalog.compile(&self.policy, version).await?;
+        let probe = Probe::new(&set);
+        self.rules.store(Arc::new(Rules {
+            set: Arc::new(set),
+            probe,
+        }));
+        self.plans.clear();
+        tracing::info!(
+            version,
+            "the catalog changed; the policy was compiled against it again"
+        );
+        Ok(())
+    }
+
+    /// Runs for as long as the process: looks for catalog changes and drops expired keys.
+    pub async fn tend(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(CATALOG_POLL);
+        let mut since_flush = 0;
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.keys.sweep();
+            since_flush += 1;
+            if since_flush >= POLLS_PER_FLUSH {
+                since_flush = 0;
+                self.flush_usage().await;
+            }
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the catalog could not be read"
+                );
+            }
+        }
+    }
+
+    /// Writes the DEKs' use counts to the keystore.
+    pub async fn flush_usage(&self) {
+        if let Err(error) = self.keys.flush_usage().await {
+            tracing::warn!(%error, "the use counts of data keys could not be written");
+        }
+    }
+
+    /// The plan for a statement text, from the cache or made now.
+    ///
+    /// # Errors
+    /// The refusal of the statement.
+    pub fn prepare(
+        &self,
+        rules: &Rules,
+        sql: &str,
+        view: &View,
+        protocol: Protocol,
+        declared: &[u32],
+    ) -> Result<Arc<Prepared>, Refusal> {
+        if sql.len() > self.settings.limits.max_statement_bytes {
+            return Err(statement_too_long(self.settings.limits.max_statement_bytes));
+        }
+        let version = rules.set.version;
+        let hash = self.hasher.hash_one((
+            sql,
+            &*view.key,
+            declared,
+            protocol == Protocol::Simple,
+            version,
+        ));
+        if let Some(hit) = self.plans.get(&hash)
+            && *hit.sql == *sql
+            && hit.view == view.key
+            && *hit.declared == *declared
+            && hit.protocol == protocol
+            && hit.version == version
+        {
+            return Ok(Arc::clone(&hit.prepared));
+        }
+        let plan = rules.set.analyse(sql, &view.session, protocol, declared)?;
+        let spliced = (protocol == Protocol::Extended).then(|| plan.splice(sql, &mut |_, _| {}));
+        let scopes = plan
+            .slots
+            .iter()
+            .map(|slot| fixed_scope(&slot.scope))
+            .collect();
+        let cacheable = cacheable(sql, &plan);
+        let prepared = Arc::new(Prepared {
+            plan,
+            spliced,
+            scopes,
+        });
+        if cacheable {
+            self.make_room();
+            let cached = CachedPlan {
+                sql: sql.into(),
+                view: Arc::clone(&view.key),
+                declared: declared.into(),
+                protocol,
+                version,
+                prepared: Arc::clone(&prepared),
+            };
+            self.plans.insert(hash, cached);
+        }
+        Ok(prepared)
+    }
+
+    /// Keeps the cache within `limits.statement_cache`: an arbitrary entry goes, which costs one analysis.
+    fn make_room(&self) {
+        if self.plans.len() >= self.settings.limits.statement_cache {
+            let victim = self.plans.iter().next().map(|entry| *entry.key());
+            if let Some(victim) = victim {
+                self.plans.remove(&victim);
+            }
+        }
+    }
+}
+
+fn statement_too_long(limit: usize) -> Refusal {
+    Refusal::new(
+        "54000",
+        "too-long",
+        "the statement is too long to be analysed",
+    )
+    .detail(format!(
+        "It names something protected and is longer than {limit} bytes."
+    ))
+    .hint("Use parameters or smaller batches, or raise limits.max_statement_bytes.")
+}
+
+/// Texts with literals for protected columns are not kept: the cache would hold plaintext for as long as it likes.
+fn cacheable(sql: &str, plan: &Plan) -> bool {
+    let from_literal =
+        |operand: &Operand| matches!(operand, Operand::Literal(Some(_)) | Operand::Array(_));
+    sql.len() <= MAX_CACHED_STATEMENT_BYTES
+        && !plan.slots.iter().any(|slot| from_literal(&slot.operand))
+}
+
+fn fixed_scope(parts: &[ScopePart]) -> Option<ScopePath> {
+    match parts {
+        [ScopePart::Text(text)] => ScopePath::parse(text).ok(),
+        _ => None,
+    }
+}

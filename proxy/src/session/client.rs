@@ -1,0 +1,264 @@
+//! From the client to the server: what may pass is relayed undecoded, what names something protected is
+//! analysed and rewritten, what is refused is replaced by a stand-in that keeps its place.
+//!
+//! It never writes to the client; every answer comes back through the other direction.
+
+mod extended;
+mod probe;
+mod query;
+
+use std::sync::Arc;
+
+use pgveil_policy::{Refusal, scan::Scan};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{End, Shared, ledger::Owed, view::View};
+use crate::{
+    engine::Rules,
+    frame::{FrameReader, FrameWriter, Next},
+    messages::{Query, tag::client as tag},
+    session::{SessionError, refuse::STAND_IN},
+};
+
+/// Answers owed at once; beyond it the client waits, as it would for a full socket.
+const MAX_OWED: usize = 16 * 1024;
+
+/// The reading half of the client and the writing half of the server.
+pub struct ClientSide<R, W> {
+    reader: FrameReader<R>,
+    upstream: FrameWriter<W>,
+    shared: Arc<Shared>,
+    /// The session as the last probe saw it, and the rules that the probe was made for.
+    view: Option<(Arc<View>, Arc<Rules>)>,
+    /// Messages of the extended protocol went out that no Sync has ended.
+    unsynced: bool,
+}
+
+/// What stands at the reader's cursor, without borrowing it.
+enum At {
+    Frame(u8),
+    Large(u8),
+    Nothing,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
+    /// A session that has just become ready.
+    pub fn new(reader: FrameReader<R>, upstream: FrameWriter<W>, shared: Arc<Shared>) -> Self {
+        Self {
+            reader,
+            upstream,
+            shared,
+            view: None,
+            unsynced: false,
+        }
+    }
+
+    /// Runs until the client leaves.
+    ///
+    /// # Errors
+    /// When either socket fails or the client breaks the protocol.
+    pub async fn run(&mut self) -> Result<End, SessionError> {
+        loop {
+            let at = match self.reader.next().map_err(SessionError::Client)? {
+                Next::Frame(frame) => At::Frame(frame.tag),
+                Next::Large(header) => At::Large(header.tag),
+                Next::Wait => At::Nothing,
+            };
+            match at {
+                At::Frame(tag::TERMINATE) => {
+                    self.reader.pass();
+                    return self.leave().await;
+                }
+                At::Frame(tag) => self.frame(tag).await?,
+                // A CopyData goes by in pieces; whatever else is long is assembled, to be looked at.
+                At::Large(tag::COPY_DATA) => self.reader.pass(),
+                At::Large(_) | At::Nothing => {
+                    if self.wait().await? == 0 {
+                        return self.leave().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what is due and waits for more from the client; meanwhile a result that could not be shown may
+    /// ask for the transaction to be failed.
+    async fn wait(&mut self) -> Result<usize, SessionError> {
+        loop {
+            if self.shared.ledger().fail_transaction {
+                self.owe(None);
+            }
+            self.upstream
+                .flush(&mut self.reader)
+                .await
+                .map_err(SessionError::Upstream)?;
+            while self.shared.ledger().owed.len() > MAX_OWED {
+                self.shared.drained.notified().await;
+            }
+            tokio::select! {
+                biased;
+                () = self.shared.fail.notified() => {}
+                read = self.reader.fill() => return read.map_err(SessionError::Client),
+            }
+        }
+    }
+
+    /// Hands on what is due and closes the sending half; the server answers what it was asked and closes too.
+    async fn leave(&mut self) -> Result<End, SessionError> {
+        // The server may be gone already; the session ends either way.
+        let _ = self.upstream.flush(&mut self.reader).await;
+        let _ = self.upstream.shutdown().await;
+        Ok(End::ClientLeft)
+    }
+
+    async fn frame(&mut self, tag: u8) -> Result<(), SessionError> {
+        if tag == tag::SYNC {
+            self.sync();
+            return Ok(());
+        }
+        if self.shared.ledger().skipping
+            && !matches!(tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL)
+        {
+            // The server ignores everything up to the next Sync; so it need not even see it.
+            self.reader.skip();
+            return Ok(());
+        }
+        match tag {
+            tag::QUERY => self.query().await,
+            tag::PARSE => self.parse().await,
+            tag::BIND => self.bind().await,
+            tag::DESCRIBE => self.describe().await,
+            tag::EXECUTE => self.execute(),
+            tag::CLOSE => self.close(),
+            tag::FUNCTION_CALL => {
+                self.owe(Some(Owed::FunctionCall));
+                self.unsynced = false;
+                self.reader.pass();
+                Ok(())
+            }
+            tag::COPY_DONE | tag::COPY_FAIL => {
+                let mut ledger = self.shared.ledger();
+                if !std::mem::take(&mut ledger.copy_in) {
+                    ledger.owed.push_back(Owed::CopyEnd);
+                }
+                drop(ledger);
+                self.reader.pass();
+                Ok(())
+            }
+            // Flush and CopyData are not answered; the reader lets no other type through.
+            _ => {
+                self.reader.pass();
+                Ok(())
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        let ledger = self.shared.ledger();
+        // In copy-in mode the server ignores it.
+        let answered = !ledger.copy_in;
+        drop(ledger);
+        if answered {
+            self.owe(Some(Owed::Sync));
+            let mut ledger = self.shared.ledger();
+            ledger.skipping = false;
+            if ledger.settings_touched && ledger.status == b'I' {
+                // The implicit transaction ends here, and with it what was set for it alone.
+                ledger.view_stale = true;
+            }
+            self.unsynced = false;
+        }
+        self.reader.pass();
+    }
+
+    /// Notes what the server will owe. Whatever asked for the transaction to be failed goes first.
+    fn owe(&mut self, owed: Option<Owed>) {
+        let mut ledger = self.shared.ledger();
+        if std::mem::take(&mut ledger.fail_transaction) {
+            ledger.owed.push_back(Owed::Failing);
+            let queue = self.upstream.settle(&mut self.reader);
+            Query {
+                sql: STAND_IN.as_bytes(),
+            }
+            .write(queue)
+            .expect("the stand-in is short");
+        }
+        ledger.owed.extend(owed);
+    }
+
+    /// Follows what a statement may change, at the moment it is sent for execution.
+    fn note_effects(&self, scan: Scan, ends_transaction: bool) {
+        if !(scan.settings || scan.catalog || ends_transaction) {
+            return;
+        }
+        let mut ledger = self.shared.ledger();
+        if scan.settings {
+            ledger.view_stale = true;
+            ledger.settings_touched = true;
+        }
+        if ends_transaction && ledger.settings_touched {
+            ledger.view_stale = true;
+        }
+        ledger.catalog_touched |= scan.catalog;
+        ledger.always_probe |= scan.deferred && (scan.settings || scan.catalog);
+    }
+}
+
+/// Whether a statement's first word ends a transaction; only then can what was set within it come undone.
+fn ends_transaction(sql: &[u8]) -> bool {
+    let start = sql
+        .iter()
+        .position(|b| !b.is_ascii_whitespace())
+        .unwrap_or(0);
+    let word = sql[start..]
+        .split(|b| !b.is_ascii_alphabetic())
+        .next()
+        .unwrap_or_default();
+    [&b"commit"[..], b"end", b"rollback", b"abort", b"prepare"]
+        .iter()
+        .any(|w| word.eq_ignore_ascii_case(w))
+        || memchr::memchr(b';', sql).is_some_and(|at| !sql[at + 1..].trim_ascii().is_empty())
+        || sql[start..].starts_with(b"--")
+        || sql[start..].starts_with(b"/*")
+}
+
+/// A transaction that has failed refuses everything but its end; so does the stand-in, in the server's words.
+/// Should the server answer otherwise, this is shown.
+fn state_unreadable() -> Refusal {
+    Refusal::new(
+        "PV002",
+        "session-unreadable",
+        "pgveil could not read the session's settings from the server",
+    )
+    .hint("Try again; if it stays, look at the server's log.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_statements_that_may_end_a_transaction() {
+        for sql in [
+            "COMMIT",
+            " rollback",
+            "End;",
+            "ABORT",
+            "/* c */ commit",
+            "-- c\ncommit",
+            "select 1; commit",
+            "PREPARE TRANSACTION 'x'",
+        ] {
+            assert!(ends_transaction(sql.as_bytes()), "{sql}");
+        }
+        for sql in [
+            "SELECT 1",
+            "SELECT 1;",
+            "INSERT INTO t VALUES (1)",
+            "",
+            "commitment",
+        ] {
+            assert!(!ends_transaction(sql.as_bytes()), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,602 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close.
+//!
+//! Every sealed value and search term is a server parameter, made at Bind; the text that Parse sends is stable.
+
+use std::sync::Arc;
+
+use pgveil_policy::{
+    Refusal,
+    analysis::Protocol,
+    plan::{Make, ServerParam},
+    scan::Scan,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
+
+use super::{ClientSide, ends_transaction, probe::Ground, query::located, state_unreadable};
+use crate::{
+    engine::Prepared,
+    messages::{
+        Bind, BindBuilder, Close, Describe, Execute, Parse, Target, TooLong, tag::client as tag,
+        unit,
+    },
+    session::{
+        SessionError,
+        ledger::{Closed, Owed, Portal, ProtectedStatement, Statement},
+        refuse::STAND_IN,
+        results::Described,
+        values::{Made, Maker, Parameters},
+    },
+};
+
+/// `bytea` and `bytea[]`.
+const BYTEA: u32 = 17;
+const BYTEA_ARRAY: u32 = 1001;
+/// A stand-in is parsed under this name; it never comes to exist.
+const REFUSED_NAME: &[u8] = b"pgveil refused";
+const BINARY: i16 = 1;
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
+    pub(super) async fn parse(&mut self) -> Result<(), SessionError> {
+        let Some(frame) = self.reader.current() else {
+            return Ok(());
+        };
+        let (name, scan, ends, protected) = match Parse::read(frame.body) {
+            Ok(parse) => {
+                let scan = self.shared.engine.rules().set.scan(parse.sql);
+                let protected = scan.protected.then(|| {
+                    let text =
+                        std::str::from_utf8(parse.sql).map(|sql| Zeroizing::new(sql.to_owned()));
+                    (text, parse.param_oids().collect::<Vec<u32>>())
+                });
+                (
+                    parse.name.to_vec(),
+                    scan,
+                    ends_transaction(parse.sql),
+                    protected,
+                )
+            }
+            Err(malformed) => {
+                return self.refuse_parse(
+                    &[],
+                    Refusal::new("08P01", "malformed-message", malformed.to_string()),
+                );
+            }
+        };
+        let Some((sql, declared)) = protected else {
+            let statement = Statement {
+                scan,
+                protected: None,
+                described: Described::default(),
+                ends_transaction: ends,
+            };
+            self.owe_parse(name, Some(Arc::new(statement)), None, None);
+            self.reader.pass();
+            return Ok(());
+        };
+        let Ok(sql) = sql else {
+            let refusal = Refusal::new(
+                "22021",
+                "not-utf8",
+                "invalid byte sequence for encoding \"UTF8\"",
+            )
+            .hint("Set client_encoding to UTF8.");
+            return self.refuse_parse(&name, refusal);
+        };
+        self.protected_parse(name, sql, declared, scan, ends).await
+    }
+
+    async fn protected_parse(
+        &mut self,
+        name: Vec<u8>,
+        sql: Zeroizing<String>,
+        declared: Vec<u32>,
+        scan: Scan,
+        ends: bool,
+    ) -> Result<(), SessionError> {
+        let Ground { rules, view } = match self.ground().await? {
+            Ok(ground) => ground,
+            Err(refusal) => return self.refuse_parse(&name, refusal),
+        };
+        let Some(view) = view else {
+            return self.refuse_parse(&name, state_unreadable());
+        };
+        let planned =
+            self.shared
+                .engine
+                .prepare(&rules, &sql, &view, Protocol::Extended, &declared);
+        let prepared = match planned.and_then(refused_within) {
+            Ok(prepared) => prepared,
+            Err(refusal) => return self.refuse_parse(&name, located(&sql, refusal)),
+        };
+        let text = prepared
+            .spliced
+            .as_ref()
+            .map_or(sql.as_str(), |s| s.text.as_str());
+        let oids: Vec<u32> = prepared
+            .plan
+            .server_params
+            .iter()
+            .map(|p| server_oid(&prepared, *p, &declared))
+            .collect();
+        let queue = self.upstream.settle(&mut self.reader);
+        let start = queue.len();
+        // A plan without parameters of its own keeps what the client declared.
+        let written = if prepared.plan.server_params.is_empty() {
+            Parse::write(queue, &name, text.as_bytes(), declared.iter().copied())
+        } else {
+            Parse::write(queue, &name, text.as_bytes(), oids.into_iter())
+        };
+        if let Err(too_long) = written {
+            queue.truncate(start);
+            return self.refuse_parse(&name, too_long_refusal(too_long));
+        }
+        let parsed = queue.split_off(start);
+        let statement = Statement {
+            scan,
+            protected: Some(ProtectedStatement {
+                sql,
+                declared,
+                prepared: Arc::clone(&prepared),
+                view,
+                rules,
+            }),
+            described: Described::default(),
+            ends_transaction: ends,
+        };
+        self.owe_parse(name, Some(Arc::new(statement)), None, Some(prepared));
+        self.upstream.queue().unsplit(parsed);
+        self.reader.skip();
+        Ok(())
+    }
+
+    fn owe_parse(
+        &mut self,
+        name: Vec<u8>,
+        statement: Option<Arc<Statement>>,
+        swap: Option<Box<Refusal>>,
+        map: Option<Arc<Prepared>>,
+    ) {
+        let mut ledger = self.shared.ledger();
+        let known = ledger.statements.get(&name).cloned();
+        let (previous, confirmed) = match (statement, known) {
+            // A Parse destroys the unnamed statement whether it succeeds or not.
+            (Some(statement), _) if name.is_empty() => {
+                ledger.statements.insert(Vec::new(), statement);
+                (None, None)
+            }
+            (None, _) if name.is_empty() => {
+                ledger.statements.remove(&name);
+                (None, None)
+            }
+            // The name is taken: the server decides which statement it means from here on.
+            (statement, Some(known)) => {
+                ledger.name_was_taken = true;
+                (Some(known), statement)
+            }
+            (Some(statement), None) => {
+                ledger.statements.insert(name.clone(), statement);
+                (None, None)
+            }
+            (None, None) => (None, None),
+        };
+        drop(ledger);
+        self.unsynced = true;
+        self.owe(Some(Owed::Parse {
+            name,
+            previous,
+            confirmed,
+            swap,
+            map,
+        }));
+    }
+
+    /// Waits until the server has said what became of a Parse whose name was taken, so that what follows is not
+    /// planned for the wrong statement. Nothing more is asked of the server than to say so now.
+    pub(super) async fn settle_names(&mut self) -> Result<(), SessionError> {
+        if !self.shared.ledger().is_name_unsettled() {
+            return Ok(());
+        }
+        unit::write(self.upstream.settle(&mut self.reader), tag::FLUSH);
+        self.upstream
+            .flush(&mut self.reader)
+            .await
+            .map_err(SessionError::Upstream)?;
+        while self.shared.ledger().is_name_unsettled() {
+            self.shared.drained.notified().await;
+        }
+        Ok(())
+    }
+
+    fn refuse_parse(&mut self, name: &[u8], refusal: Refusal) -> Result<(), SessionError> {
+        self.shared.count_refusal(&refusal);
+        self.owe_parse(name.to_vec(), None, Some(Box::new(refusal)), None);
+        let queue = self.upstream.settle(&mut self.reader);
+        Parse::write(queue, name, STAND_IN.as_bytes(), [].into_iter())
+            .map_err(|_| SessionError::NameTooLong)?;
+        self.reader.skip();
+        Ok(())
+    }
+
+    pub(super) async fn bind(&mut self) -> Result<(), SessionError> {
+        self.settle_names().await?;
+        let Some(frame) = self.reader.current() else {
+            return Ok(());
+        };
+        let (portal, formats, statement) = match Bind::read(frame.body) {
+            Ok(bind) => {
+                let statement = self.shared.ledger().statements.get(bind.statement).cloned();
+                (
+                    bind.portal.to_vec(),
+                    bind.result_formats.codes().collect::<Vec<i16>>(),
+                    statement,
+                )
+            }
+            // The server says what is wrong with it, unless there may be plaintext in it.
+            Err(malformed) if self.is_for_protected(frame.body) => {
+                return self.refuse_bind(
+                    Vec::new(),
+                    Refusal::new("08P01", "malformed-message", malformed.to_string()),
+                );
+            }
+            Err(_) => (Vec::new(), Vec::new(), None),
+        };
+        let Some(statement) = statement else {
+            // Not one that this session parsed: the server knows it from SQL's PREPARE, or says that it does not.
+            self.unsynced = true;
+            self.owe(Some(Owed::Bind {
+                name: portal,
+                previous: None,
+                swap: None,
+            }));
+            self.reader.pass();
+            return Ok(());
+        };
+        if statement.protected.is_none() {
+            self.owe_bind(
+                portal,
+                Portal {
+                    statement,
+                    view: None,
+                    formats,
+                    rules: Described::default(),
+                },
+            );
+            self.reader.pass();
+            return Ok(());
+        }
+        self.protected_bind(portal, statement, formats).await
+    }
+
+    /// Whether a Bind that does not parse is for a protected statement, or for one that cannot be made out.
+    fn is_for_protected(&self, body: &[u8]) -> bool {
+        let mut names = body.splitn(3, |byte| *byte == 0);
+        let ledger = self.shared.ledger();
+        match (names.next(), names.next(), names.next()) {
+            (Some(_), Some(name), Some(_)) => ledger
+                .statements
+                .get(name)
+                .is_some_and(|s| s.protected.is_some()),
+            _ => ledger.statements.values().any(|s| s.protected.is_some()),
+        }
+    }
+
+    async fn protected_bind(
+        &mut self,
+        portal: Vec<u8>,
+        statement: Arc<Statement>,
+        formats: Vec<i16>,
+    ) -> Result<(), SessionError> {
+        let Ground { rules, view } = match self.ground().await? {
+            Ok(ground) => ground,
+            Err(refusal) => return self.refuse_bind(portal, refusal),
+        };
+        let Some(view) = view else {
+            return self.refuse_bind(portal, state_unreadable());
+        };
+        let Some(protected) = &statement.protected else {
+            return Ok(());
+        };
+        if !view.resolves_like(&protected.view) {
+            return self.refuse_bind(portal, other_search_path());
+        }
+        if rules.set.version != protected.rules.set.version {
+            let again = self.shared.engine.prepare(
+                &rules,
+                &protected.sql,
+                &view,
+                Protocol::Extended,
+                &protected.declared,
+            );
+            // What the analysis says now must be what was prepared; a plan's Debug form holds no plaintext.
+            if again.is_err()
+                || again.is_ok_and(|now| format!("{now:?}") != format!("{:?}", protected.prepared))
+            {
+                return self.refuse_bind(portal, plan_changed());
+            }
+        }
+        let engine = Arc::clone(&self.shared.engine);
+        let made = {
+            let Some(frame) = self.reader.current() else {
+                return Ok(());
+            };
+            let Ok(bind) = Bind::read(frame.body) else {
+                return Ok(());
+            };
+            let params = Parameters {
+                values: bind.params().collect(),
+                formats: bind.formats.codes().collect(),
+                declared: &protected.declared,
+            };
+            let prepared = &protected.prepared;
+            let wanted = prepared
+                .plan
+                .client_params
+                .len()
+                .max(protected.declared.len());
+            if !prepared.plan.server_params.is_empty() && params.values.len() != wanted {
+                let name = String::from_utf8_lossy(bind.statement).into_owned();
+                Err(parameter_count(params.values.len(), &name, wanted))
+            } else {
+                Maker {
+                    engine: &engine,
+                    rules: &rules.set,
+                    prepared,
+                    view: &view,
+                    params,
+                }
+                .make_all()
+                .await
+            }
+        };
+        match made {
+            Ok(made) => {
+                let queue = self.upstream.settle(&mut self.reader);
+                let start = queue.len();
+                let Some(frame) = self.reader.current() else {
+                    return Ok(());
+                };
+                let Ok(bind) = Bind::read(frame.body) else {
+                    return Ok(());
+                };
+                if let Err(too_long) = write_bind(queue, &bind, &protected.prepared, &made) {
+                    queue.truncate(start);
+                    return self.refuse_bind(portal, too_long_refusal(too_long));
+                }
+                let bound = queue.split_off(start);
+                self.owe_bind(
+                    portal,
+                    Portal {
+                        statement,
+                        view: Some(view),
+                        formats,
+                        rules: Described::default(),
+                    },
+                );
+                self.upstream.queue().unsplit(bound);
+                self.reader.skip();
+                Ok(())
+            }
+            Err(refusal) => self.refuse_bind(portal, refusal),
+        }
+    }
+
+    fn owe_bind(&mut self, name: Vec<u8>, portal: Portal) {
+        let previous = self
+            .shared
+            .ledger()
+            .portals
+            .insert(name.clone(), Arc::new(portal));
+        self.unsynced = true;
+        self.owe(Some(Owed::Bind {
+            name,
+            previous,
+            swap: None,
+        }));
+    }
+
+    /// A Parse that must fail goes upstream in the place of the Bind: in a failed transaction the server then
+    /// answers as it would have answered the Bind.
+    fn refuse_bind(&mut self, portal: Vec<u8>, refusal: Refusal) -> Result<(), SessionError> {
+        self.shared.count_refusal(&refusal);
+        let previous = self.shared.ledger().portals.get(&portal).cloned();
+        self.unsynced = true;
+        self.owe(Some(Owed::Bind {
+            name: portal,
+            previous,
+            swap: Some(Box::new(refusal)),
+        }));
+        let queue = self.upstream.settle(&mut self.reader);
+        Parse::write(queue, REFUSED_NAME, STAND_IN.as_bytes(), [].into_iter())
+            .map_err(|_| SessionError::NameTooLong)?;
+        self.reader.skip();
+        Ok(())
+    }
+
+    pub(super) async fn describe(&mut self) -> Result<(), SessionError> {
+        self.settle_names().await?;
+        let Some(frame) = self.reader.current() else {
+            return Ok(());
+        };
+        // The server answers a malformed one; nothing in it is plaintext.
+        let owed = match Describe::read(frame.body).map(|d| d.target) {
+            Ok(Target::Statement(name)) => {
+                Owed::DescribeStatement(self.shared.ledger().statements.get(name).cloned())
+            }
+            Ok(Target::Portal(name)) => {
+                Owed::DescribePortal(self.shared.ledger().portals.get(name).cloned())
+            }
+            Err(_) => Owed::DescribePortal(None),
+        };
+        self.unsynced = true;
+        self.owe(Some(owed));
+        self.reader.pass();
+        Ok(())
+    }
+
+    pub(super) fn execute(&mut self) -> Result<(), SessionError> {
+        let Some(frame) = self.reader.current() else {
+            return Ok(());
+        };
+        let portal = match Execute::read(frame.body) {
+            Ok(execute) => self.shared.ledger().portals.get(execute.portal).cloned(),
+            Err(_) => None,
+        };
+        if let Some(portal) = &portal {
+            self.note_effects(portal.statement.scan, portal.statement.ends_transaction);
+        }
+        self.unsynced = true;
+        self.owe(Some(Owed::Execute { portal }));
+        self.reader.pass();
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self) -> Result<(), SessionError> {
+        let Some(frame) = self.reader.current() else {
+            return Ok(());
+        };
+        let mut ledger = self.shared.ledger();
+        let closed = match Close::read(frame.body).map(|c| c.target) {
+            Ok(Target::Statement(name)) => {
+                Closed::Statement(name.to_vec(), ledger.statements.remove(name))
+            }
+            Ok(Target::Portal(name)) => Closed::Portal(name.to_vec(), ledger.portals.remove(name)),
+            Err(_) => Closed::Portal(Vec::new(), None),
+        };
+        drop(ledger);
+        self.unsynced = true;
+        self.owe(Some(Owed::Close(closed)));
+        self.reader.pass();
+        Ok(())
+    }
+}
+
+/// Prepared statements are single; a refusal inside the plan is the refusal of the whole.
+fn refused_within(prepared: Arc<Prepared>) -> Result<Arc<Prepared>, Refusal> {
+    match prepared
+        .plan
+        .statements
+        .iter()
+        .find_map(|s| s.refused.clone())
+    {
+        Some(refusal) => Err(refusal),
+        None => Ok(prepared),
+    }
+}
+
+fn server_oid(prepared: &Prepared, param: ServerParam, declared: &[u32]) -> u32 {
+    match param {
+        ServerParam::Client(index) => declared.get(index).copied().unwrap_or(0),
+        ServerParam::Slot(slot) => match prepared.plan.slots.get(slot).map(|s| s.make) {
+            Some(Make::EqualityTerms) => BYTEA_ARRAY,
+            _ => BYTEA,
+        },
+    }
+}
+
+fn write_bind(
+    queue: &mut bytes::BytesMut,
+    bind: &Bind<'_>,
+    prepared: &Prepared,
+    made: &[Made],
+) -> Result<(), TooLong> {
+    let server = &prepared.plan.server_params;
+    let values: Vec<Option<&[u8]>> = bind.params().collect();
+    // A statement without slots has no server parameters of its own: the client's go as they are.
+    let identity: Vec<ServerParam> = (0..values.len()).map(ServerParam::Client).collect();
+    let server = if server.is_empty() { &identity } else { server };
+    let formats: Vec<i16> = server
+        .iter()
+        .map(|param| match param {
+            ServerParam::Client(index) => bind.formats.code_of(*index).unwrap_or(0),
+            ServerParam::Slot(_) => BINARY,
+        })
+        .collect();
+    let mut builder = BindBuilder::begin(queue, bind.portal, bind.statement, formats.into_iter());
+    for param in server {
+        match param {
+            ServerParam::Client(index) => builder.param(values.get(*index).copied().flatten()),
+            ServerParam::Slot(slot) => match made.get(*slot) {
+                Some(Made::Bytes(bytes)) => builder.param(Some(bytes)),
+                Some(Made::Array(elements)) => builder.param(Some(&array_binary(elements))),
+                Some(Made::Null) | None => builder.param(None),
+            },
+        }
+    }
+    builder.end(bind.result_formats.codes())
+}
+
+/// `array_send` of a one-dimensional `bytea[]`.
+fn array_binary(elements: &[Option<Vec<u8>>]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(20 + elements.len() * 20);
+    let nulls = i32::from(elements.iter().any(Option::is_none));
+    let dimensions = i32::from(!elements.is_empty());
+    for word in [dimensions, nulls, BYTEA as i32] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    if dimensions == 1 {
+        out.extend_from_slice(&(elements.len() as i32).to_be_bytes());
+        out.extend_from_slice(&1i32.to_be_bytes());
+    }
+    for element in elements {
+        match element {
+            Some(bytes) => {
+                out.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
+                out.extend_from_slice(bytes);
+            }
+            None => out.extend_from_slice(&(-1i32).to_be_bytes()),
+        }
+    }
+    out
+}
+
+fn too_long_refusal(error: TooLong) -> Refusal {
+    Refusal::new("54000", "too-long", error.to_string())
+}
+
+fn parameter_count(given: usize, name: &str, wanted: usize) -> Refusal {
+    Refusal::new(
+        "08P01",
+        "invalid-input",
+        format!(
+            "bind message supplies {given} parameters, but prepared statement \"{name}\" requires {wanted}"
+        ),
+    )
+}
+
+fn other_search_path() -> Refusal {
+    Refusal::unsupported(
+        "search-path-changed",
+        "the prepared statement was planned under another search path",
+    )
+    .detail("Its names may mean other tables now.")
+    .hint("Prepare it again.")
+}
+
+fn plan_changed() -> Refusal {
+    Refusal::unsupported(
+        "cached-plan-changed",
+        "cached plan must not change result type",
+    )
+    .detail("The catalog changed after the statement was prepared.")
+    .hint("Prepare it again.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_are_written_as_the_server_reads_them() {
+        let bytes = array_binary(&[Some(vec![1, 2]), None]);
+        assert_eq!(
+            bytes,
+            [
+                0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 17, // one dimension, nulls, bytea
+                0, 0, 0, 2, 0, 0, 0, 1, // two elements from 1
+                0, 0, 0, 2, 1, 2, 255, 255, 255, 255,
+            ]
+        );
+        assert_eq!(array_binary(&[]).len(), 12);
+    }
+}

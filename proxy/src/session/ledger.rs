@@ -1,0 +1,397 @@
+//! The ledger: which answers the server still owes, in order, and what each one means.
+//!
+//! One entry per message that the server answers. Entries are pushed when a message is sent and
+//! leave when its answer (or the error that skips it) arrives, so that what pgveil says itself
+//! keeps its place and the statement and portal maps follow the server's own word.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use pgveil_policy::{Refusal, Ruleset, scan::Scan, splice::PositionMap};
+
+use zeroize::Zeroizing;
+
+use super::{
+    results::{Described, ResultRules},
+    view::View,
+};
+use crate::engine::{Prepared, Rules};
+
+/// A statement that a Parse made.
+#[derive(Debug)]
+pub struct Statement {
+    /// What its words say it may touch.
+    pub scan: Scan,
+    /// `None`: relayed as it is.
+    pub protected: Option<ProtectedStatement>,
+    /// What Describe told about its results, so that an Execute without Describe knows its columns.
+    pub described: Described,
+    /// Whether its text ends a transaction.
+    pub ends_transaction: bool,
+}
+
+/// What a protected statement needs at each Bind.
+#[derive(Debug)]
+pub struct ProtectedStatement {
+    /// The client's text, for planning again after the catalog changed.
+    pub sql: Zeroizing<String>,
+    /// Parameter types as the client declared them.
+    pub declared: Vec<u32>,
+    /// The plan and the text that was sent.
+    pub prepared: Arc<Prepared>,
+    /// The session as it was at Parse.
+    pub view: Arc<View>,
+    /// The rules it was planned under.
+    pub rules: Arc<Rules>,
+}
+
+/// A portal that a Bind made.
+#[derive(Debug)]
+pub struct Portal {
+    /// Its statement.
+    pub statement: Arc<Statement>,
+    /// The session as it was at Bind; `None` for statements that are relayed.
+    pub view: Option<Arc<View>>,
+    /// Result formats as the client asked: none, one for all, or one each.
+    pub formats: Vec<i16>,
+    /// How to treat its rows; made by the first Describe or Execute.
+    pub rules: Described,
+}
+
+/// What the server owes for one message.
+#[derive(Debug)]
+pub enum Owed {
+    /// ParseComplete.
+    Parse {
+        /// The name parsed, and what it named before.
+        name: Vec<u8>,
+        /// What to put back if this fails.
+        previous: Option<Arc<Statement>>,
+        /// What the name means once the server confirms, if it means something else until then.
+        confirmed: Option<Arc<Statement>>,
+        /// Sent as a stand-in: the error to show instead of the server's.
+        swap: Option<Box<Refusal>>,
+        /// For positions in errors.
+        map: Option<Arc<Prepared>>,
+    },
+    /// BindComplete.
+    Bind {
+        /// The name bound.
+        name: Vec<u8>,
+        /// What to put back if this fails.
+        previous: Option<Arc<Portal>>,
+        /// As in Parse.
+        swap: Option<Box<Refusal>>,
+    },
+    /// ParameterDescription, then RowDescription or NoData.
+    DescribeStatement(Option<Arc<Statement>>),
+    /// RowDescription or NoData.
+    DescribePortal(Option<Arc<Portal>>),
+    /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute {
+        /// Whose rows.
+        portal: Option<Arc<Portal>>,
+    },
+    /// CloseComplete; what was closed is put back if this is skipped.
+    Close(Closed),
+    /// Nothing: here the client ended a COPY FROM STDIN, so what stands before was sent during the copy.
+    CopyEnd,
+    /// ReadyForQuery.
+    Sync,
+    /// Everything up to ReadyForQuery.
+    Query(Box<QueryOwed>),
+    /// FunctionCallResponse, ReadyForQuery.
+    FunctionCall,
+    /// The probe's answers, which are swallowed.
+    Probe {
+        /// With a Sync of its own, so that a ReadyForQuery follows.
+        synced: bool,
+    },
+    /// The answer to a stand-in that pgveil sent on its own account to fail the transaction; swallowed but
+    /// for the ReadyForQuery.
+    Failing,
+}
+
+/// What a Close closed.
+#[derive(Debug)]
+pub enum Closed {
+    /// A statement, by name.
+    Statement(Vec<u8>, Option<Arc<Statement>>),
+    /// A portal, by name.
+    Portal(Vec<u8>, Option<Arc<Portal>>),
+}
+
+/// What a Query owes.
+#[derive(Debug, Default)]
+pub struct QueryOwed {
+    /// The plan, if the text was analysed.
+    pub prepared: Option<Arc<Prepared>>,
+    /// For positions in errors: how the text sent relates to the client's.
+    pub map: Option<PositionMap>,
+    /// The session at the time; set if the text was analysed.
+    pub view: Option<Arc<View>>,
+    /// Index of the statement whose answer is awaited.
+    pub statement: usize,
+    /// The statement that stands in for a refused one, and the refusal to show.
+    pub swap: Option<(usize, Box<Refusal>)>,
+    /// The ruleset of the plan.
+    pub ruleset: Option<Arc<Ruleset>>,
+    /// How to treat the rows of the current result.
+    pub rules: Option<Arc<ResultRules>>,
+    /// The text was `DEALLOCATE name`.
+    pub deallocates: Option<Vec<u8>>,
+}
+
+/// The session's state that both directions share.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Owed answers, oldest first.
+    pub owed: VecDeque<Owed>,
+    /// Named statements.
+    pub statements: HashMap<Vec<u8>, Arc<Statement>>,
+    /// Portals, the unnamed one under the empty name.
+    pub portals: HashMap<Vec<u8>, Arc<Portal>>,
+    /// The last ReadyForQuery's status: `I`, `T` or `E`.
+    pub status: u8,
+    /// The server reported an error in the extended protocol and skips to the next Sync.
+    pub skipping: bool,
+    /// The server is in copy-in mode.
+    pub copy_in: bool,
+    /// The answer of the last probe, handed to the client side.
+    pub probed: Option<Probed>,
+    /// CloseCompletes of the current probe that have come: one for its portal, one for its statement.
+    probe_closes: u8,
+    /// Something in the running transaction may have changed a setting.
+    pub settings_touched: bool,
+    /// A name that was taken was parsed again.
+    pub name_was_taken: bool,
+    /// A statement was prepared or a cursor declared that may change settings whenever it runs: the session is
+    /// asked again before every protected statement.
+    pub always_probe: bool,
+    /// Something in the running transaction may have changed the catalog.
+    pub catalog_touched: bool,
+    /// The session's settings may differ from the last view.
+    pub view_stale: bool,
+    /// A result could not be shown although the server had already answered: the transaction must be failed.
+    pub fail_transaction: bool,
+}
+
+/// How a probe ended.
+#[derive(Debug)]
+pub enum Probed {
+    /// The server's answer.
+    Row(Vec<Option<Vec<u8>>>),
+    /// It was skipped or refused: the transaction has failed.
+    Failed,
+}
+
+impl Ledger {
+    /// A session that has just been authenticated: idle, nothing known.
+    pub fn new() -> Self {
+        Self {
+            status: b'I',
+            view_stale: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a name that was taken was parsed again, and the server has not said yet what became of it.
+    pub fn is_name_unsettled(&mut self) -> bool {
+        // Looked for only after it happened once: it hardly ever does.
+        self.name_was_taken = self.name_was_taken
+            && self.owed.iter().any(|owed| {
+                matches!(
+                    owed,
+                    Owed::Parse {
+                        previous: Some(_),
+                        ..
+                    }
+                )
+            });
+        self.name_was_taken
+    }
+
+    /// The server answered with an error: everything up to the next Sync is skipped and undone here.
+    /// Returns whether an own probe was among what is skipped.
+    pub fn skip_to_sync(&mut self) -> bool {
+        self.copy_in = false;
+        let end = self
+            .owed
+            .iter()
+            .position(|o| matches!(o, Owed::Sync))
+            .unwrap_or(self.owed.len());
+        let skipped: Vec<Owed> = self.owed.drain(..end).collect();
+        self.skipping = self.owed.is_empty();
+        let mut probe = false;
+        for owed in skipped.into_iter().rev() {
+            match owed {
+                Owed::Parse { name, previous, .. } => restore(&mut self.statements, name, previous),
+                Owed::Bind { name, previous, .. } => restore(&mut self.portals, name, previous),
+                Owed::Close(Closed::Statement(name, previous)) => {
+                    restore(&mut self.statements, name, previous);
+                }
+                Owed::Close(Closed::Portal(name, previous)) => {
+                    restore(&mut self.portals, name, previous);
+                }
+                Owed::Probe { .. } => probe = true,
+                _ => {}
+            }
+        }
+        if probe {
+            self.probed = Some(Probed::Failed);
+        }
+        probe
+    }
+
+    /// One of the probe's two CloseCompletes arrived; true with the second.
+    pub fn probe_closed(&mut self) -> bool {
+        self.probe_closes += 1;
+        if self.probe_closes == 2 {
+            self.probe_closes = 0;
+            return true;
+        }
+        false
+    }
+
+    /// The oldest answer that is owed.
+    pub fn front(&mut self) -> Option<&mut Owed> {
+        while matches!(self.owed.front(), Some(Owed::CopyEnd)) {
+            self.owed.pop_front();
+        }
+        self.owed.front_mut()
+    }
+
+    /// COPY FROM STDIN began within an Execute: the server ignores every Sync until the copy ends.
+    pub fn begin_copy_in(&mut self) {
+        let ended = self
+            .owed
+            .iter()
+            .position(|owed| matches!(owed, Owed::CopyEnd));
+        self.copy_in = ended.is_none();
+        if matches!(self.owed.front(), Some(Owed::Execute { .. })) {
+            let end = ended.unwrap_or(self.owed.len());
+            let mut index = 0;
+            self.owed.retain(|owed| {
+                index += 1;
+                index > end || !matches!(owed, Owed::Sync)
+            });
+        }
+    }
+
+    /// ReadyForQuery arrived.
+    pub fn ready(&mut self, status: u8) {
+        self.skipping = false;
+        self.copy_in = false;
+        let was = std::mem::replace(&mut self.status, status);
+        if status == b'I' {
+            if self.owed.is_empty() {
+                self.portals.clear();
+            }
+            if std::mem::take(&mut self.settings_touched) && was != b'I' {
+                self.view_stale = true;
+            }
+        }
+    }
+}
+
+fn restore<T>(map: &mut HashMap<Vec<u8>, Arc<T>>, name: Vec<u8>, previous: Option<Arc<T>>) {
+    match previous {
+        Some(previous) => map.insert(name, previous),
+        None => map.remove(&name),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement() -> Arc<Statement> {
+        Arc::new(Statement {
+            scan: Scan::default(),
+            protected: None,
+            described: Described::default(),
+            ends_transaction: false,
+        })
+    }
+
+    fn parse(ledger: &mut Ledger, name: &[u8]) -> Arc<Statement> {
+        let made = statement();
+        let previous = ledger.statements.insert(name.to_vec(), Arc::clone(&made));
+        ledger.owed.push_back(Owed::Parse {
+            name: name.to_vec(),
+            previous,
+            confirmed: None,
+            swap: None,
+            map: None,
+        });
+        made
+    }
+
+    #[test]
+    fn an_error_puts_back_what_the_skipped_messages_had_replaced() {
+        let mut ledger = Ledger::new();
+        let first = parse(&mut ledger, b"a");
+        ledger.owed.clear();
+        parse(&mut ledger, b"a");
+        parse(&mut ledger, b"b");
+        let closed = ledger.statements.remove(&b"a"[..]);
+        ledger
+            .owed
+            .push_back(Owed::Close(Closed::Statement(b"a".to_vec(), closed)));
+        ledger.owed.push_back(Owed::Sync);
+        assert!(!ledger.skip_to_sync());
+        assert!(Arc::ptr_eq(&ledger.statements[&b"a"[..]], &first));
+        assert!(!ledger.statements.contains_key(&b"b"[..]));
+        assert!(!ledger.skipping, "the Sync was sent already");
+        assert_eq!(ledger.owed.len(), 1);
+    }
+
+    #[test]
+    fn until_a_sync_is_sent_everything_is_skipped() {
+        let mut ledger = Ledger::new();
+        parse(&mut ledger, b"");
+        ledger.owed.push_back(Owed::Probe { synced: false });
+        assert!(ledger.skip_to_sync(), "the probe is among what is skipped");
+        assert!(ledger.skipping);
+        assert!(matches!(ledger.probed, Some(Probed::Failed)));
+    }
+
+    #[test]
+    fn copy_in_swallows_the_syncs_sent_before_its_data() {
+        let mut ledger = Ledger::new();
+        ledger.owed.push_back(Owed::Execute { portal: None });
+        ledger.owed.push_back(Owed::Sync);
+        ledger.begin_copy_in();
+        assert_eq!(ledger.owed.len(), 1);
+        assert!(ledger.copy_in);
+    }
+
+    #[test]
+    fn a_sync_behind_the_end_of_the_copy_is_answered() {
+        let mut ledger = Ledger::new();
+        ledger.owed.extend([
+            Owed::Execute { portal: None },
+            Owed::Sync,
+            Owed::CopyEnd,
+            Owed::Sync,
+        ]);
+        ledger.begin_copy_in();
+        assert!(!ledger.copy_in);
+        ledger.owed.pop_front();
+        assert!(matches!(ledger.front(), Some(Owed::Sync)));
+        assert_eq!(ledger.owed.len(), 1);
+    }
+
+    #[test]
+    fn what_was_set_within_a_transaction_is_asked_again_after_it() {
+        let mut ledger = Ledger::new();
+        ledger.view_stale = false;
+        ledger.settings_touched = true;
+        ledger.ready(b'T');
+        assert!(!ledger.view_stale);
+        ledger.ready(b'I');
+        assert!(ledger.view_stale);
+    }
+}

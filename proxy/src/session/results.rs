@@ -1,0 +1,279 @@
+//! Which fields of a result are sealed and how to show them: judged once per RowDescription, never per row.
+//!
+//! Three witnesses: the table OID and attribute number that the server reports, the analysis, and the
+//! value's own header (looked at when it is opened). Where they disagree nothing is shown (`PV003`).
+
+use std::sync::{Arc, Mutex};
+
+use bytes::BytesMut;
+use pgveil_policy::{
+    Refusal, Ruleset,
+    plan::{ColumnId, Field, Output},
+};
+
+use super::{
+    values::{Opening, format_code},
+    view::View,
+};
+use crate::messages::{Field as FieldDescription, RowDescription, RowDescriptionBuilder};
+
+const BYTEA: u32 = 17;
+
+/// Rules that are made once and then shared; `None` until then.
+pub type Described = Mutex<Option<Arc<ResultRules>>>;
+
+/// How to treat the rows of one result.
+#[derive(Debug)]
+pub struct ResultRules {
+    /// One per column; empty with `guard_all`.
+    pub columns: Vec<Rule>,
+    /// Nothing is known about the columns: every field is looked at for ciphertext.
+    pub guard_all: bool,
+    /// No column needs a look: rows are relayed undecoded.
+    pub relay: bool,
+    /// Some column is sealed.
+    pub opens: bool,
+    /// The session as it was when the rules were made, for formats and roles.
+    pub view: Option<Arc<View>>,
+    /// The ruleset of the analysis.
+    pub rules: Option<Arc<Ruleset>>,
+}
+
+/// How to treat the fields of one column.
+#[derive(Debug)]
+pub enum Rule {
+    /// Relayed.
+    Pass,
+    /// Relayed unless it is ciphertext, which is refused.
+    Guard,
+    /// Opened.
+    Open(Opening),
+}
+
+impl ResultRules {
+    /// For rows whose RowDescription was never asked for and whose statement was not analysed.
+    pub fn unknown() -> Self {
+        Self {
+            columns: Vec::new(),
+            guard_all: true,
+            relay: false,
+            opens: false,
+            view: None,
+            rules: None,
+        }
+    }
+
+    /// For a statement without rows.
+    pub fn none() -> Self {
+        Self::new(Vec::new(), None, None)
+    }
+
+    fn new(columns: Vec<Rule>, view: Option<Arc<View>>, rules: Option<Arc<Ruleset>>) -> Self {
+        let relay = columns.iter().all(|rule| matches!(rule, Rule::Pass));
+        let opens = columns.iter().any(|rule| matches!(rule, Rule::Open(_)));
+        Self {
+            columns,
+            guard_all: false,
+            relay,
+            opens,
+            view,
+            rules,
+        }
+    }
+
+    /// From the analysis alone: an Execute without Describe.
+    pub fn planned(
+        rules: &Arc<Ruleset>,
+        view: &Arc<View>,
+        fields: &[Field],
+        formats: &[i16],
+    ) -> Self {
+        let columns = fields
+            .iter()
+            .enumerate()
+            .map(|(index, field)| match field {
+                Field::Plain => Rule::Guard,
+                Field::Sealed { shown, .. } => Rule::Open(Opening {
+                    shown: *shown,
+                    format: format_code(formats, index),
+                    revealed: revealed(rules, view),
+                }),
+            })
+            .collect();
+        Self::new(columns, Some(Arc::clone(view)), Some(Arc::clone(rules)))
+    }
+}
+
+/// What a RowDescription becomes.
+pub struct Judged {
+    /// How to treat the rows.
+    pub rules: ResultRules,
+    /// Whether the frame must be replaced by what was appended to the buffer.
+    pub rewritten: bool,
+}
+
+/// Judges a RowDescription. If fields are sealed, a frame with the logical types is appended to `out`.
+///
+/// # Errors
+/// `PV003` when server and analysis disagree about what is sealed; `0A000` for a protected column in the
+/// result of a statement that the analysis did not look into.
+pub fn judge(
+    rules: &Arc<Ruleset>,
+    output: &Output,
+    view: Option<&Arc<View>>,
+    row: &RowDescription<'_>,
+    out: &mut BytesMut,
+) -> Result<Judged, Refusal> {
+    let planned = match (output, view) {
+        (Output::Fields(fields), Some(view)) => Some((fields, view)),
+        _ => None,
+    };
+    let Some((fields, view)) = planned else {
+        let columns = row
+            .fields()
+            .map(|field| unplanned(rules, &field))
+            .collect::<Result<_, _>>()?;
+        return Ok(Judged {
+            rules: ResultRules::new(columns, None, None),
+            rewritten: false,
+        });
+    };
+    if fields.len() != row.fields().count() {
+        return Err(disagreement(
+            "The server describes another number of columns than the analysis.",
+        ));
+    }
+    let mut columns = Vec::with_capacity(fields.len());
+    let mut shown = Vec::with_capacity(fields.len());
+    let reveals = revealed(rules, view);
+    for (mut described, field) in row.fields().zip(fields) {
+        let protected = rules
+            .by_attribute
+            .get(&(described.table_oid, described.attnum));
+        match field {
+            Field::Plain if protected.is_some() => {
+                return Err(disagreement(
+                    "The server reports a protected column where the analysis saw none.",
+                ));
+            }
+            Field::Plain => columns.push(guard(&described)),
+            Field::Sealed {
+                shown: logical,
+                origin,
+                ..
+            } => {
+                let foreign =
+                    described.table_oid != 0 && described.attnum > 0 && protected.is_none();
+                if described.type_oid != BYTEA || foreign {
+                    return Err(disagreement(
+                        "The server reports an unprotected column where the analysis saw a protected one.",
+                    ));
+                }
+                columns.push(Rule::Open(Opening {
+                    shown: *logical,
+                    format: described.format,
+                    revealed: reveals.clone(),
+                }));
+                if described.table_oid == 0
+                    && let Some(column) = origin.and_then(|id| rules.columns.get(&id))
+                {
+                    described.table_oid = column.table_oid;
+                    described.attnum = column.attnum;
+                }
+                described.type_oid = logical.oid();
+                described.typlen = logical.typlen();
+                described.typmod = logical.typmod();
+            }
+        }
+        shown.push(described);
+    }
+    let judged = ResultRules::new(columns, Some(Arc::clone(view)), Some(Arc::clone(rules)));
+    let rewritten = judged.opens;
+    if rewritten {
+        let mut builder = RowDescriptionBuilder::begin(out);
+        for field in &shown {
+            builder.field(field);
+        }
+        builder
+            .end()
+            .map_err(|e| Refusal::new("54000", "too-long", e.to_string()))?;
+    }
+    Ok(Judged {
+        rules: judged,
+        rewritten,
+    })
+}
+
+/// The same rules with the formats that a Bind asked for (a statement's Describe always reports text).
+pub fn with_formats(rules: &ResultRules, formats: &[i16]) -> ResultRules {
+    let columns = rules
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(index, rule)| match rule {
+            Rule::Pass => Rule::Pass,
+            Rule::Guard => Rule::Guard,
+            Rule::Open(opening) => Rule::Open(Opening {
+                shown: opening.shown,
+                format: format_code(formats, index),
+                revealed: opening.revealed.clone(),
+            }),
+        })
+        .collect();
+    ResultRules {
+        columns,
+        view: rules.view.clone(),
+        rules: rules.rules.clone(),
+        ..*rules
+    }
+}
+
+fn revealed(rules: &Ruleset, view: &View) -> Vec<ColumnId> {
+    rules
+        .columns
+        .values()
+        .filter(|c| view.reveals(c))
+        .map(|c| c.id)
+        .collect()
+}
+
+fn unplanned(rules: &Ruleset, field: &FieldDescription<'_>) -> Result<Rule, Refusal> {
+    if rules
+        .by_attribute
+        .contains_key(&(field.table_oid, field.attnum))
+    {
+        return Err(Refusal::unsupported("hidden-reference", "the result holds a protected column that the statement does not name")
+            .detail("pgveil could not see from the statement's text that it reads a protected table.")
+            .hint("Read the table by its name, not through a cursor or a function that pgveil cannot look into."));
+    }
+    Ok(guard(field))
+}
+
+/// Types that can carry ciphertext inside: `bytea` itself, and in computed columns everything of variable length.
+fn guard(field: &FieldDescription<'_>) -> Rule {
+    let computed = field.table_oid == 0 || field.attnum <= 0;
+    if field.type_oid == BYTEA || (computed && field.typlen < 0) {
+        Rule::Guard
+    } else {
+        Rule::Pass
+    }
+}
+
+/// Whether a field that should be plain holds ciphertext: an envelope, or its text form anywhere within.
+pub fn is_ciphertext(field: &[u8]) -> bool {
+    field.starts_with(b"PGV\x01")
+        || (field.len() > 20 && memchr::memmem::find(field, b"\\x50475601").is_some())
+}
+
+fn disagreement(detail: &str) -> Refusal {
+    Refusal::new("PV003", "witnesses-disagree", "pgveil and the server disagree about which columns are protected")
+        .detail(detail)
+        .hint("The catalog may just have changed: try again. If it stays, run `pgveil check` and report it.")
+}
+
+/// Ciphertext turned up where it must not be.
+pub fn stray_ciphertext() -> Refusal {
+    Refusal::new("PV003", "stray-ciphertext", "the result holds a sealed value in a column that is not protected")
+        .detail("It is not shown: the statement read a protected column in a way that pgveil could not follow.")
+        .hint("Read the protected column by name.")
+}

@@ -1,0 +1,656 @@
+//! From the server to the client: answers are matched with what is owed, descriptions show logical types,
+//! rows are opened, the errors of stand-ins become refusals. Everything else is relayed undecoded.
+//!
+//! It never writes to the server.
+
+mod errors;
+mod rows;
+
+use std::sync::Arc;
+
+use pgveil_policy::{
+    Refusal,
+    plan::{ClientParam, Make, Output, ServerParam},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    End, SessionError, Shared,
+    ledger::{Owed, Portal, Probed, Statement},
+    refuse::put_refusal,
+    results::{ResultRules, is_ciphertext, judge, stray_ciphertext, with_formats},
+    values::Scratch,
+};
+use crate::{
+    frame::{FrameReader, FrameWriter, Next},
+    messages::{
+        CommandComplete, DataRow, ErrorFields, ParameterDescription, ReadyForQuery, RowDescription,
+        TransactionStatus, tag::server as tag,
+    },
+};
+
+const BYTEA: u32 = 17;
+/// Declaring a parameter `unknown` leaves its type to the server, as 0 does.
+const UNKNOWN: u32 = 705;
+const IN_FAILED_TRANSACTION: &[u8] = b"25P02";
+
+/// The reading half of the server and the writing half of the client.
+pub struct UpstreamSide<R, W> {
+    reader: FrameReader<R>,
+    client: FrameWriter<W>,
+    shared: Arc<Shared>,
+    /// How to treat the rows that come now; `None` between results.
+    rules: Option<Arc<ResultRules>>,
+    /// An answer could not be shown: everything up to ReadyForQuery is swallowed.
+    broken: bool,
+    scratch: Scratch,
+}
+
+/// What becomes of a frame.
+enum Fate {
+    Pass,
+    Skip,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
+    /// A session that has just become ready.
+    pub fn new(reader: FrameReader<R>, client: FrameWriter<W>, shared: Arc<Shared>) -> Self {
+        Self {
+            reader,
+            client,
+            shared,
+            rules: None,
+            broken: false,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// The writer, for a last word to the client when the session ends.
+    pub fn client(&mut self) -> &mut FrameWriter<W> {
+        &mut self.client
+    }
+
+    /// Runs until the server closes.
+    ///
+    /// # Errors
+    /// When either socket fails or the server's answers do not match what it owes.
+    pub async fn run(&mut self) -> Result<End, SessionError> {
+        loop {
+            let (tag, whole) = match self.reader.next().map_err(SessionError::Server)? {
+                Next::Frame(frame) => (frame.tag, true),
+                Next::Large(header) => (header.tag, false),
+                Next::Wait => {
+                    self.client
+                        .flush(&mut self.reader)
+                        .await
+                        .map_err(SessionError::ClientGone)?;
+                    if self.reader.fill().await.map_err(SessionError::Server)? == 0 {
+                        return Ok(End::ServerClosed);
+                    }
+                    continue;
+                }
+            };
+            if !whole && !self.passes_unseen(tag) {
+                self.client
+                    .flush(&mut self.reader)
+                    .await
+                    .map_err(SessionError::ClientGone)?;
+                if self.reader.fill().await.map_err(SessionError::Server)? == 0 {
+                    return Ok(End::ServerClosed);
+                }
+                continue;
+            }
+            match self.frame(tag).await? {
+                Fate::Pass => self.reader.pass(),
+                Fate::Skip => self.reader.skip(),
+            }
+            if self.client.is_full() {
+                self.client
+                    .flush(&mut self.reader)
+                    .await
+                    .map_err(SessionError::ClientGone)?;
+            }
+        }
+    }
+
+    /// Frames that need no look and may go by in pieces, whatever their length.
+    fn passes_unseen(&self, tag: u8) -> bool {
+        match tag {
+            tag::COPY_DATA => true,
+            tag::DATA_ROW => self.broken || self.rules.as_ref().is_some_and(|rules| rules.relay),
+            _ => false,
+        }
+    }
+
+    async fn frame(&mut self, tag: u8) -> Result<Fate, SessionError> {
+        if self.broken
+            && !matches!(
+                tag,
+                tag::READY_FOR_QUERY
+                    | tag::NOTICE_RESPONSE
+                    | tag::NOTIFICATION_RESPONSE
+                    | tag::PARAMETER_STATUS
+            )
+        {
+            self.swallow(tag);
+            return Ok(Fate::Skip);
+        }
+        match tag {
+            tag::DATA_ROW => self.data_row().await,
+            tag::COMMAND_COMPLETE => Ok(self.complete()),
+            tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED => Ok(self.executed(tag)),
+            tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE => {
+                Ok(self.confirmed(tag))
+            }
+            tag::ROW_DESCRIPTION => self.row_description(),
+            tag::NO_DATA => {
+                self.described(Some(ResultRules::none()));
+                Ok(Fate::Pass)
+            }
+            tag::PARAMETER_DESCRIPTION => self.parameter_description(),
+            tag::ERROR_RESPONSE => self.error(),
+            tag::READY_FOR_QUERY => self.ready(),
+            tag::PARAMETER_STATUS => {
+                self.shared.ledger().view_stale = true;
+                Ok(Fate::Pass)
+            }
+            tag::COPY_IN_RESPONSE => {
+                self.shared.ledger().begin_copy_in();
+                Ok(Fate::Pass)
+            }
+            // A function called by its OID may hand out what it read from a protected table.
+            tag::FUNCTION_CALL_RESPONSE
+                if self
+                    .reader
+                    .current()
+                    .is_some_and(|f| f.body.get(4..).is_some_and(is_ciphertext)) =>
+            {
+                self.break_off(stray_ciphertext())
+            }
+            _ => Ok(Fate::Pass),
+        }
+    }
+
+    async fn data_row(&mut self) -> Result<Fate, SessionError> {
+        if let Some(rules) = &self.rules
+            && rules.relay
+        {
+            return Ok(Fate::Pass);
+        }
+        if self.rules.is_none() {
+            match self.rules_of_front() {
+                Some(rules) => self.rules = Some(rules),
+                None => {
+                    self.collect_probe()?;
+                    return Ok(Fate::Skip);
+                }
+            }
+        }
+        let Some(rules) = self.rules.clone() else {
+            return Ok(Fate::Pass);
+        };
+        if !rules.opens {
+            return match rows::guard(&self.reader, &rules) {
+                Ok(()) => Ok(Fate::Pass),
+                Err(refusal) => self.break_off(refusal),
+            };
+        }
+        loop {
+            let queue = self.client.settle(&mut self.reader);
+            let Some(frame) = self.reader.current() else {
+                return Ok(Fate::Pass);
+            };
+            match rows::open(
+                frame.body,
+                &rules,
+                &self.shared.engine.keys,
+                &mut self.scratch,
+                queue,
+            ) {
+                Ok(None) => return Ok(Fate::Skip),
+                Ok(Some(key)) => {
+                    if let Err(refusal) =
+                        super::values::fetch_key(&self.shared.engine.keys, key).await
+                    {
+                        return self.break_off(refusal);
+                    }
+                }
+                Err(refusal) => return self.break_off(refusal),
+            }
+        }
+    }
+
+    /// The rules for rows that come without a RowDescription of their own: what a Describe said earlier, what
+    /// the analysis says, or nothing. `None` if the rows are the probe's.
+    fn rules_of_front(&self) -> Option<Arc<ResultRules>> {
+        let mut ledger = self.shared.ledger();
+        match ledger.front() {
+            Some(Owed::Execute {
+                portal: Some(portal),
+                ..
+            }) => Some(portal_rules(portal)),
+            Some(Owed::Probe { .. }) => None,
+            Some(Owed::Query(query)) => query
+                .rules
+                .clone()
+                .or_else(|| Some(Arc::new(ResultRules::unknown()))),
+            _ => Some(Arc::new(ResultRules::unknown())),
+        }
+    }
+
+    fn collect_probe(&self) -> Result<(), SessionError> {
+        let Some(frame) = self.reader.current() else {
+            return Ok(());
+        };
+        let row = DataRow::read(frame.body).map_err(|_| SessionError::OutOfStep)?;
+        let fields = row.values().map(|v| v.map(<[u8]>::to_vec)).collect();
+        self.shared.ledger().probed = Some(Probed::Row(fields));
+        Ok(())
+    }
+
+    fn complete(&mut self) -> Fate {
+        self.rules = None;
+        let Some(frame) = self.reader.current() else {
+            return Fate::Pass;
+        };
+        let done = CommandComplete::read(frame.body)
+            .map(|c| c.tag.to_vec())
+            .unwrap_or_default();
+        let mut ledger = self.shared.ledger();
+        match done.as_slice() {
+            b"DEALLOCATE ALL" => ledger.statements.clear(),
+            b"DISCARD ALL" => {
+                ledger.statements.clear();
+                ledger.portals.clear();
+            }
+            _ => {}
+        }
+        let mut forgotten = None;
+        let fate = match ledger.front() {
+            Some(Owed::Query(query)) => {
+                query.statement += 1;
+                query.rules = None;
+                if done == b"DEALLOCATE" {
+                    forgotten = query.deallocates.take();
+                }
+                Fate::Pass
+            }
+            Some(Owed::Execute { .. }) => {
+                ledger.owed.pop_front();
+                Fate::Pass
+            }
+            // The probe's statement and portal are closed after it; the probe itself ends with those answers.
+            Some(Owed::Probe { .. }) => Fate::Skip,
+            _ => Fate::Pass,
+        };
+        if let Some(name) = forgotten {
+            ledger.statements.remove(&name);
+        }
+        drop(ledger);
+        self.shared.drained.notify_waiters();
+        fate
+    }
+
+    fn executed(&mut self, tag: u8) -> Fate {
+        self.rules = None;
+        let mut ledger = self.shared.ledger();
+        match ledger.front() {
+            Some(Owed::Query(query)) if tag == tag::EMPTY_QUERY_RESPONSE => query.statement += 1,
+            Some(Owed::Execute { .. }) => {
+                ledger.owed.pop_front();
+            }
+            _ => {}
+        }
+        Fate::Pass
+    }
+
+    fn confirmed(&mut self, tag: u8) -> Fate {
+        let mut ledger = self.shared.ledger();
+        match (ledger.front(), tag) {
+            (Some(Owed::Parse { .. }), tag::PARSE_COMPLETE) => {
+                if let Some(Owed::Parse {
+                    name,
+                    confirmed: Some(statement),
+                    ..
+                }) = ledger.owed.pop_front()
+                {
+                    ledger.statements.insert(name, statement);
+                }
+                self.shared.drained.notify_waiters();
+                Fate::Pass
+            }
+            (Some(Owed::Bind { .. }), tag::BIND_COMPLETE)
+            | (Some(Owed::Close(_)), tag::CLOSE_COMPLETE) => {
+                ledger.owed.pop_front();
+                self.shared.drained.notify_waiters();
+                Fate::Pass
+            }
+            (Some(Owed::Probe { synced }), tag) => {
+                let synced = *synced;
+                let ended = if tag == tag::CLOSE_COMPLETE {
+                    ledger.probe_closed()
+                } else {
+                    false
+                };
+                if ended && !synced {
+                    ledger.owed.pop_front();
+                    drop(ledger);
+                    self.shared.probed.notify_one();
+                }
+                Fate::Skip
+            }
+            _ => Fate::Pass,
+        }
+    }
+
+    fn row_description(&mut self) -> Result<Fate, SessionError> {
+        let queue = self.client.settle(&mut self.reader);
+        let Some(frame) = self.reader.current() else {
+            return Ok(Fate::Pass);
+        };
+        let row = RowDescription::read(frame.body).map_err(|_| SessionError::OutOfStep)?;
+        let (ruleset, output, view) = {
+            let mut ledger = self.shared.ledger();
+            let (plan, view, ruleset, statement) = match ledger.front() {
+                Some(Owed::Query(q)) => (
+                    q.prepared.clone(),
+                    q.view.clone(),
+                    q.ruleset.clone(),
+                    q.statement,
+                ),
+                Some(Owed::DescribeStatement(Some(s))) => of_statement(s),
+                Some(Owed::DescribePortal(Some(p))) => {
+                    let (plan, view, ruleset, statement) = of_statement(&p.statement);
+                    (plan, p.view.clone().or(view), ruleset, statement)
+                }
+                _ => (None, None, None, 0),
+            };
+            let ruleset = ruleset.unwrap_or_else(|| Arc::clone(&self.shared.engine.rules().set));
+            (ruleset, plan.map(|p| (p, statement)), view)
+        };
+        let unknown = Output::Unknown;
+        let output = output
+            .as_ref()
+            .and_then(|(p, at)| p.plan.statements.get(*at))
+            .map_or(&unknown, |s| &s.output);
+        match judge(&ruleset, output, view.as_ref(), &row, queue) {
+            Ok(judged) => {
+                let rewritten = judged.rewritten;
+                self.described(Some(judged.rules));
+                Ok(if rewritten { Fate::Skip } else { Fate::Pass })
+            }
+            Err(refusal) => self.break_off(refusal),
+        }
+    }
+
+    /// Keeps the rules where the rows will look for them.
+    fn described(&mut self, rules: Option<ResultRules>) {
+        let rules = rules.map(Arc::new);
+        let mut ledger = self.shared.ledger();
+        match ledger.front() {
+            Some(Owed::Query(query)) => {
+                query.rules.clone_from(&rules);
+                self.rules = rules;
+            }
+            Some(Owed::DescribeStatement(statement)) => {
+                if let Some(statement) = statement {
+                    *super::lock(&statement.described) = rules;
+                }
+                ledger.owed.pop_front();
+            }
+            Some(Owed::DescribePortal(portal)) => {
+                if let Some(portal) = portal {
+                    *super::lock(&portal.rules) = rules;
+                }
+                ledger.owed.pop_front();
+            }
+            // EXECUTE and the like describe their rows as they run.
+            _ => self.rules = rules,
+        }
+    }
+
+    fn parameter_description(&mut self) -> Result<Fate, SessionError> {
+        let statement = match self.shared.ledger().front() {
+            Some(Owed::DescribeStatement(Some(statement))) => Arc::clone(statement),
+            _ => return Ok(Fate::Pass),
+        };
+        let Some(protected) = &statement.protected else {
+            return Ok(Fate::Pass);
+        };
+        let plan = &protected.prepared.plan;
+        if plan.server_params.is_empty() {
+            return Ok(Fate::Pass);
+        }
+        let queue = self.client.settle(&mut self.reader);
+        let Some(frame) = self.reader.current() else {
+            return Ok(Fate::Pass);
+        };
+        let server = ParameterDescription::read(frame.body).map_err(|_| SessionError::OutOfStep)?;
+        let server: Vec<u32> = server.oids().collect();
+        let shown = plan.client_params.iter().enumerate().map(|(index, param)| {
+            let declared = protected
+                .declared
+                .get(index)
+                .copied()
+                .filter(|oid| ![0, UNKNOWN].contains(oid));
+            match param {
+                ClientParam::Server(at) => server.get(*at).copied().unwrap_or(0),
+                ClientParam::Logical(logical) => declared.unwrap_or_else(|| logical.oid()),
+                ClientParam::Array(logical) => declared.unwrap_or_else(|| logical.array_oid()),
+                ClientParam::Converted { from } => declared.unwrap_or_else(|| from.oid()),
+            }
+        });
+        // Slots are bytea because Parse said so; anything else means that plan and server are out of step.
+        let agrees = plan
+            .server_params
+            .iter()
+            .enumerate()
+            .all(|(at, param)| match param {
+                ServerParam::Slot(slot) if plan.slots[*slot].make != Make::EqualityTerms => {
+                    server.get(at) == Some(&BYTEA)
+                }
+                _ => true,
+            });
+        if !agrees {
+            return Err(SessionError::OutOfStep);
+        }
+        ParameterDescription::write(queue, shown).map_err(|_| SessionError::OutOfStep)?;
+        Ok(Fate::Skip)
+    }
+
+    fn error(&mut self) -> Result<Fate, SessionError> {
+        self.rules = None;
+        let queue = self.client.settle(&mut self.reader);
+        let Some(frame) = self.reader.current() else {
+            return Ok(Fate::Pass);
+        };
+        let fields = ErrorFields::read(frame.body).map_err(|_| SessionError::OutOfStep)?;
+        let fatal = fields
+            .get(b'V')
+            .or(fields.get(b'S'))
+            .is_some_and(|s| s == b"FATAL" || s == b"PANIC");
+        let mut ledger = self.shared.ledger();
+        if fatal {
+            return Ok(Fate::Pass);
+        }
+        let aborted = fields.get(b'C') == Some(IN_FAILED_TRANSACTION);
+        let fate = match ledger.front() {
+            Some(Owed::Query(query)) => match &query.swap {
+                Some((at, refusal)) if *at == query.statement && !aborted => {
+                    put_refusal(queue, refusal);
+                    Fate::Skip
+                }
+                _ => errors::mapped(queue, fields, query.map.as_ref()),
+            },
+            Some(
+                Owed::Parse {
+                    swap: Some(refusal),
+                    ..
+                }
+                | Owed::Bind {
+                    swap: Some(refusal),
+                    ..
+                },
+            ) if !aborted => {
+                put_refusal(queue, refusal);
+                Fate::Skip
+            }
+            Some(Owed::Parse {
+                map: Some(prepared),
+                ..
+            }) => errors::mapped(queue, fields, prepared.spliced.as_ref().map(|s| &s.map)),
+            Some(Owed::Probe { .. } | Owed::Failing) => Fate::Skip,
+            _ => errors::mapped(queue, fields, None),
+        };
+        match ledger.front() {
+            Some(Owed::Query(_) | Owed::FunctionCall | Owed::Failing) => {}
+            Some(Owed::Probe { synced: true }) => ledger.probed = Some(Probed::Failed),
+            _ => {
+                if ledger.skip_to_sync() {
+                    self.shared.probed.notify_one();
+                }
+                self.shared.drained.notify_waiters();
+            }
+        }
+        Ok(fate)
+    }
+
+    fn ready(&mut self) -> Result<Fate, SessionError> {
+        self.rules = None;
+        let Some(frame) = self.reader.current() else {
+            return Ok(Fate::Pass);
+        };
+        let status = ReadyForQuery::read(frame.body)
+            .map_err(|_| SessionError::OutOfStep)?
+            .status;
+        let code = match status {
+            TransactionStatus::Idle => b'I',
+            TransactionStatus::Transaction => b'T',
+            TransactionStatus::Error => b'E',
+        };
+        let mut ledger = self.shared.ledger();
+        let answered = loop {
+            match ledger.owed.pop_front() {
+                Some(
+                    owed @ (Owed::Sync
+                    | Owed::Query(_)
+                    | Owed::FunctionCall
+                    | Owed::Failing
+                    | Owed::Probe { synced: true }),
+                ) => break owed,
+                Some(_) => {}
+                None => return Err(SessionError::OutOfStep),
+            }
+        };
+        ledger.ready(code);
+        if code == b'I' && std::mem::take(&mut ledger.catalog_touched) {
+            self.shared.engine.catalog_may_have_changed();
+        }
+        let broken = std::mem::take(&mut self.broken);
+        let fate = match answered {
+            Owed::Probe { .. } => {
+                ledger.probed.get_or_insert(Probed::Failed);
+                self.shared.probed.notify_one();
+                Fate::Skip
+            }
+            _ if broken && code == b'T' => {
+                // The client was told of an error, so the transaction has to fail; its ReadyForQuery is the
+                // one that follows. What was sent ahead would run in a transaction that should have failed.
+                if !ledger.owed.is_empty() {
+                    return Err(SessionError::CannotFail);
+                }
+                ledger.fail_transaction = true;
+                self.shared.fail.notify_one();
+                Fate::Skip
+            }
+            _ => Fate::Pass,
+        };
+        drop(ledger);
+        self.shared.drained.notify_waiters();
+        Ok(fate)
+    }
+
+    /// The client gets an error now, and nothing more until ReadyForQuery.
+    fn break_off(&mut self, refusal: Refusal) -> Result<Fate, SessionError> {
+        self.shared.count_refusal(&refusal);
+        put_refusal(self.client.settle(&mut self.reader), &refusal);
+        self.broken = true;
+        self.rules = None;
+        Ok(Fate::Skip)
+    }
+
+    /// Follows the server's answers while none of them is shown.
+    fn swallow(&mut self, tag: u8) {
+        match tag {
+            tag::ERROR_RESPONSE => {
+                let mut ledger = self.shared.ledger();
+                if !matches!(ledger.front(), Some(Owed::Query(_) | Owed::FunctionCall))
+                    && ledger.skip_to_sync()
+                {
+                    self.shared.probed.notify_one();
+                }
+            }
+            tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE => {
+                let _ = self.confirmed(tag);
+            }
+            tag::COMMAND_COMPLETE => {
+                let _ = self.complete();
+            }
+            tag::PORTAL_SUSPENDED | tag::EMPTY_QUERY_RESPONSE => {
+                let _ = self.executed(tag);
+            }
+            tag::ROW_DESCRIPTION | tag::NO_DATA => self.described(None),
+            tag::COPY_IN_RESPONSE => self.shared.ledger().begin_copy_in(),
+            _ => {}
+        }
+        self.rules = None;
+    }
+}
+
+type Planned = (
+    Option<Arc<crate::engine::Prepared>>,
+    Option<Arc<super::view::View>>,
+    Option<Arc<pgveil_policy::Ruleset>>,
+    usize,
+);
+
+fn of_statement(statement: &Statement) -> Planned {
+    match &statement.protected {
+        Some(p) => (
+            Some(Arc::clone(&p.prepared)),
+            Some(Arc::clone(&p.view)),
+            Some(Arc::clone(&p.rules.set)),
+            0,
+        ),
+        None => (None, None, None, 0),
+    }
+}
+
+/// The rules for a portal's rows, made at its first row if no Describe made them.
+fn portal_rules(portal: &Portal) -> Arc<ResultRules> {
+    if let Some(rules) = super::lock(&portal.rules).as_ref() {
+        return Arc::clone(rules);
+    }
+    let described = super::lock(&portal.statement.described).clone();
+    let rules = match (&portal.statement.protected, described) {
+        (Some(protected), _) => {
+            let output = protected
+                .prepared
+                .plan
+                .statements
+                .first()
+                .map(|s| &s.output);
+            match (output, &portal.view) {
+                (Some(Output::Fields(fields)), Some(view)) => {
+                    ResultRules::planned(&protected.rules.set, view, fields, &portal.formats)
+                }
+                _ => ResultRules::unknown(),
+            }
+        }
+        (None, Some(described)) => with_formats(&described, &portal.formats),
+        (None, None) => ResultRules::unknown(),
+    };
+    let rules = Arc::new(rules);
+    *super::lock(&portal.rules) = Some(Arc::clone(&rules));
+    rules
+}

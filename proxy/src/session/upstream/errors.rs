@@ -1,0 +1,91 @@
+//! The server's errors in the client's terms: positions, search terms, plaintext that a domain refused.
+//! Errors of stand-ins are replaced elsewhere.
+
+use pgveil_policy::Refusal;
+
+use super::Fate;
+use crate::{
+    messages::{ErrorFields, Report},
+    session::refuse::{self, put_refusal},
+};
+
+/// An error of the server with its position in the client's text; plaintext that a domain refused is named as such.
+pub(super) fn mapped(
+    queue: &mut bytes::BytesMut,
+    fields: ErrorFields<'_>,
+    map: Option<&pgveil_policy::splice::PositionMap>,
+) -> Fate {
+    let text = |code| {
+        fields
+            .get(code)
+            .map(|b| String::from_utf8_lossy(b).into_owned())
+    };
+    if fields.get(b'C') == Some(b"23514") && fields.get(b's') == Some(b"pgveil") {
+        let refusal = Refusal::new(
+            "PV004",
+            "plaintext-found",
+            "plaintext was to be stored where ciphertext must be",
+        )
+        .detail(format!(
+            "The domain pgveil.{} refused it.",
+            text(b'd').unwrap_or_default()
+        ))
+        .hint("A function, trigger or rule writes the column; pgveil cannot seal what it writes.");
+        put_refusal(queue, &refusal);
+        return Fate::Skip;
+    }
+    let detail = text(b'D');
+    let without_terms = detail.as_deref().and_then(without_terms);
+    let position = map
+        .zip(text(b'P').and_then(|p| p.parse().ok()))
+        .and_then(|(map, at)| map.original_position(at));
+    if position.is_none() && without_terms.is_none() {
+        return Fate::Pass;
+    }
+    let mut report = Report::error(
+        text(b'C').unwrap_or_default(),
+        text(b'M').unwrap_or_default(),
+    );
+    report.position = position.or_else(|| text(b'P').and_then(|p| p.parse().ok()));
+    report.detail = without_terms.or(detail);
+    report.hint = text(b'H');
+    report.schema = text(b's');
+    report.table = text(b't');
+    report.column = text(b'c');
+    report.data_type = text(b'd');
+    report.constraint = text(b'n');
+    refuse::put_report(queue, &report);
+    Fate::Skip
+}
+
+/// `Key (pgveil.eq_term(email::bytea))=(\x...) already exists.` without the term: what the client knows is the column.
+fn without_terms(detail: &str) -> Option<String> {
+    let keys = detail.strip_prefix("Key (")?;
+    if !keys.contains("pgveil.eq_term(") {
+        return None;
+    }
+    let (keys, rest) = keys.split_once(")=(")?;
+    let outcome = rest
+        .rsplit_once(") ")
+        .map_or("already exists.", |(_, outcome)| outcome);
+    let columns = keys
+        .replace("pgveil.eq_term(", "")
+        .replace("::bytea", "")
+        .replace(')', "");
+    Some(format!("Key ({columns}) {outcome}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unique_violation_names_the_column_and_not_the_term() {
+        let detail = "Key (tenant_id, pgveil.eq_term(email::bytea))=(1, \\x53) already exists.";
+        assert_eq!(
+            without_terms(detail).as_deref(),
+            Some("Key (tenant_id, email) already exists.")
+        );
+        assert_eq!(without_terms("Key (id)=(1) already exists."), None);
+    }
+}

@@ -1,0 +1,626 @@
+//! Where what policy wants meets what keys do: makes the sealed values and search terms of a plan's slots,
+//! and opens the values of a result. The only file of the proxy in which plaintext and keys meet.
+
+use std::{borrow::Cow, sync::Arc};
+
+use pgveil_config::{ScopePath, SearchKey};
+use pgveil_keys::{DataKey, DekId, IndexKey, KeyError, Keys, nonce, sealed, term};
+use pgveil_policy::{
+    Refusal, Ruleset,
+    plan::{ClientParam, ColumnId, Make, Operand, ScopePart, Slot},
+    ruleset::Protected,
+    template,
+    types::{Conversion, Converted, FormatSettings, InputError, LogicalType, Value, convert, mask},
+};
+
+use super::view::View;
+use crate::engine::{Engine, Prepared};
+
+/// A Bind's parameter values as the client sent them.
+#[derive(Debug, Default)]
+pub struct Parameters<'a> {
+    /// Values in order; `None` is NULL.
+    pub values: Vec<Option<&'a [u8]>>,
+    /// Format codes: none, one for all, or one each.
+    pub formats: Vec<i16>,
+    /// Types as the client declared them in Parse; 0 or missing: not declared.
+    pub declared: &'a [u32],
+}
+
+impl Parameters<'_> {
+    /// The format of one parameter: 0 text, 1 binary.
+    pub fn format(&self, index: usize) -> i16 {
+        format_code(&self.formats, index)
+    }
+}
+
+/// The protocol's rule for format codes: none means text, one stands for all.
+pub fn format_code(codes: &[i16], index: usize) -> i16 {
+    match codes {
+        [] => 0,
+        [one] => *one,
+        many => many.get(index).copied().unwrap_or(0),
+    }
+}
+
+/// What a slot became: NULL, a `bytea`, or the elements of a `bytea[]`.
+#[derive(Debug)]
+pub enum Made {
+    /// NULL.
+    Null,
+    /// A sealed value or a term.
+    Bytes(Vec<u8>),
+    /// Terms.
+    Array(Vec<Option<Vec<u8>>>),
+}
+
+/// Makes slots for one execution of a plan.
+pub struct Maker<'a> {
+    /// Keys and settings.
+    pub engine: &'a Engine,
+    /// The ruleset the plan was made under.
+    pub rules: &'a Ruleset,
+    /// The plan.
+    pub prepared: &'a Prepared,
+    /// The session now.
+    pub view: &'a View,
+    /// The client's parameters; empty in the simple protocol.
+    pub params: Parameters<'a>,
+}
+
+impl Maker<'_> {
+    /// All slots of the plan, in order.
+    ///
+    /// # Errors
+    /// Bad input in Postgres's own words; `PV001` for a scope that cannot be resolved; `PV002` when a key
+    /// cannot be had.
+    pub async fn make_all(&self) -> Result<Vec<Made>, Refusal> {
+        let mut made = Vec::with_capacity(self.prepared.plan.slots.len());
+        for (index, slot) in self.prepared.plan.slots.iter().enumerate() {
+            made.push(self.make(index, slot).await?);
+        }
+        Ok(made)
+    }
+
+    async fn make(&self, index: usize, slot: &Slot) -> Result<Made, Refusal> {
+        let column = self
+            .rules
+            .columns
+            .get(&slot.column)
+            .ok_or_else(unknown_column)?;
+        match slot.make {
+            Make::Seal => {
+                let Some(value) =
+                    self.value(&slot.operand, column.logical, Conversion::Assignment)?
+                else {
+                    return Ok(Made::Null);
+                };
+                let Converted::Value(value) = value else {
+                    return Err(Refusal::new(
+                        "22000",
+                        "invalid-input",
+                        format!("value does not fit column {}", column.name),
+                    ));
+                };
+                let scope = self.scope(index, slot)?;
+                self.seal(column, &scope, &value).await.map(Made::Bytes)
+            }
+            Make::EqualityTerm => {
+                // A comparison does not apply the column's modifiers: `varchar(3) = 'abcd'` is false, not an error.
+                let wanted = column.logical.without_modifiers();
+                match self.value(&slot.operand, wanted, Conversion::Comparison)? {
+                    None => Ok(Made::Null),
+                    Some(value) => {
+                        let scope = self.scope(index, slot)?;
+                        self.term(column, &scope, &value).await.map(Made::Bytes)
+                    }
+                }
+            }
+            Make::EqualityTerms => {
+                let wanted = column.logical.without_modifiers();
+                let Some(elements) = self.elements(&slot.operand, wanted)? else {
+                    return Ok(Made::Null);
+                };
+                let scope = self.scope(index, slot)?;
+                let mut terms = Vec::with_capacity(elements.len());
+                for element in elements {
+                    terms.push(match element {
+                        Some(value) => Some(self.term(column, &scope, &value).await?),
+                        None => None,
+                    });
+                }
+                Ok(Made::Array(terms))
+            }
+        }
+    }
+
+    async fn seal(
+        &self,
+        column: &Protected,
+        scope: &ScopePath,
+        value: &Value,
+    ) -> Result<Vec<u8>, Refusal> {
+        let key = sealing_key(&self.engine.keys, scope).await?;
+        let equality = if column.equality {
+            Some(self.equality(column, scope, value).await?)
+        } else {
+            None
+        };
+        let mut out = Vec::new();
+        sealed::seal(
+            &key,
+            column.id,
+            equality.as_ref(),
+            &nonce::next(),
+            value.as_bytes(),
+            &mut out,
+        )
+        .map_err(|used_up| {
+            let scope = scope.to_string();
+            key_refusal(&KeyError::UsedUp {
+                id: used_up.dek,
+                scope,
+            })
+        })?;
+        Ok(out)
+    }
+
+    async fn term(
+        &self,
+        column: &Protected,
+        scope: &ScopePath,
+        value: &Converted,
+    ) -> Result<Vec<u8>, Refusal> {
+        match value {
+            Converted::Value(value) => self
+                .equality(column, scope, value)
+                .await
+                .map(|t| t.to_vec()),
+            // Random bytes match no term: the comparison is false, as it is on plaintext.
+            Converted::NeverEqual => {
+                let mut term = nonce::next().to_vec();
+                term.extend_from_slice(&nonce::next()[..4]);
+                Ok(term)
+            }
+        }
+    }
+
+    async fn equality(
+        &self,
+        column: &Protected,
+        scope: &ScopePath,
+        value: &Value,
+    ) -> Result<[u8; 16], Refusal> {
+        let platform;
+        let scope = match column.search_key {
+            SearchKey::Scope => scope,
+            SearchKey::Shared => {
+                platform = ScopePath::platform();
+                &platform
+            }
+        };
+        let key = index_key(&self.engine.keys, scope).await?;
+        Ok(term::equality(
+            &key,
+            &column.context,
+            &column.logical.canonical(value.as_bytes()),
+        ))
+    }
+
+    /// A slot's plaintext in the wanted type.
+    fn value(
+        &self,
+        operand: &Operand,
+        wanted: LogicalType,
+        why: Conversion,
+    ) -> Result<Option<Converted>, Refusal> {
+        match operand {
+            Operand::Literal(value) => Ok(value.clone().map(Converted::Value)),
+            Operand::Array(_) => Err(Refusal::new(
+                "42804",
+                "invalid-input",
+                "an array stands where a single value is wanted",
+            )),
+            Operand::Param(index) => {
+                let Some(bytes) = self.params.values.get(*index).copied().flatten() else {
+                    return Ok(None);
+                };
+                let from = self.arrives_as(*index, wanted);
+                let binary = self.params.format(*index) != 0;
+                decode(bytes, binary, from, &self.view.session.format)
+                    .and_then(|value| adapt(value, from, wanted, why, &self.view.session.format))
+                    .map(Some)
+                    .map_err(input_refusal)
+            }
+        }
+    }
+
+    fn elements(
+        &self,
+        operand: &Operand,
+        wanted: LogicalType,
+    ) -> Result<Option<Vec<Option<Converted>>>, Refusal> {
+        match operand {
+            Operand::Array(values) => Ok(Some(
+                values
+                    .iter()
+                    .map(|v| v.clone().map(Converted::Value))
+                    .collect(),
+            )),
+            Operand::Literal(_) => Ok(None),
+            Operand::Param(index) => {
+                let Some(bytes) = self.params.values.get(*index).copied().flatten() else {
+                    return Ok(None);
+                };
+                let settings = &self.view.session.format;
+                let from = match self.prepared.plan.client_params.get(*index) {
+                    Some(ClientParam::Array(logical)) => logical.without_modifiers(),
+                    _ => wanted,
+                };
+                let values = if self.params.format(*index) == 0 {
+                    from.array_input(bytes, settings)
+                } else {
+                    from.array_recv(bytes, settings)
+                };
+                values
+                    .and_then(|values| {
+                        values
+                            .into_iter()
+                            .map(|v| {
+                                v.map(|v| adapt(v, from, wanted, Conversion::Comparison, settings))
+                                    .transpose()
+                            })
+                            .collect()
+                    })
+                    .map(Some)
+                    .map_err(input_refusal)
+            }
+        }
+    }
+
+    /// The type in which a client's parameter arrives.
+    fn arrives_as(&self, index: usize, wanted: LogicalType) -> LogicalType {
+        match self.prepared.plan.client_params.get(index) {
+            Some(ClientParam::Converted { from }) => *from,
+            // The declared type speaks where the client declared one; what the client was told otherwise.
+            _ => self
+                .params
+                .declared
+                .get(index)
+                .and_then(|oid| LogicalType::from_oid(*oid, -1))
+                .filter(|declared| declared.without_modifiers() != wanted.without_modifiers())
+                .unwrap_or(wanted),
+        }
+    }
+
+    fn scope(&self, index: usize, slot: &Slot) -> Result<Cow<'_, ScopePath>, Refusal> {
+        if let Some(Some(scope)) = self.prepared.scopes.get(index) {
+            return Ok(Cow::Borrowed(scope));
+        }
+        let mut path = String::new();
+        for part in &slot.scope {
+            match part {
+                ScopePart::Text(text) => path.push_str(text),
+                ScopePart::Session(name) => {
+                    let value = self
+                        .view
+                        .settings
+                        .get(name)
+                        .ok_or_else(|| session_unset(name))?;
+                    path.push_str(&template::encode(value));
+                }
+                ScopePart::Row(operand, logical) => {
+                    let Some(Converted::Value(value)) =
+                        self.value(operand, *logical, Conversion::Assignment)?
+                    else {
+                        return Err(scope_null());
+                    };
+                    let text = logical
+                        .scope_text(&value)
+                        .filter(|text| !text.is_empty())
+                        .ok_or_else(scope_null)?;
+                    path.push_str(&template::encode(&text));
+                }
+            }
+        }
+        let scope = ScopePath::parse(&path).map_err(|error| {
+            Refusal::new(
+                "PV001",
+                "scope-not-resolved",
+                "the scope of a protected value cannot be resolved",
+            )
+            .detail(error.to_string())
+        })?;
+        Ok(Cow::Owned(scope))
+    }
+}
+
+fn decode(
+    bytes: &[u8],
+    binary: bool,
+    from: LogicalType,
+    settings: &FormatSettings,
+) -> Result<Value, InputError> {
+    if binary {
+        from.recv(bytes, settings)
+    } else {
+        from.input(bytes, settings)
+    }
+}
+
+fn adapt(
+    value: Value,
+    from: LogicalType,
+    wanted: LogicalType,
+    why: Conversion,
+    settings: &FormatSettings,
+) -> Result<Converted, InputError> {
+    if from == wanted {
+        return Ok(Converted::Value(value));
+    }
+    convert(&value, from, wanted, why, settings)
+}
+
+/// One field of a DataRow, opened.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// [`Scratch::shown`] holds the field's bytes.
+    Shown,
+    /// The role may not see it and there is no mask: NULL.
+    Null,
+    /// This key is needed and not in the cache; fetch it and try again.
+    NeedsKey(DekId),
+}
+
+/// How to open the fields of a result column.
+#[derive(Debug)]
+pub struct Opening {
+    /// The type that the client sees.
+    pub shown: LogicalType,
+    /// The format in which the server sends and the client receives: 0 text, 1 binary.
+    pub format: i16,
+    /// Columns that may be shown unmasked to this session's role.
+    pub revealed: Vec<ColumnId>,
+}
+
+/// Opens one field into `scratch`, which is reused between fields.
+///
+/// # Errors
+/// `PV003` for a value that is damaged, foreign or of another type; `PV004` for one that is no sealed value at all.
+pub fn open_field(
+    field: &[u8],
+    opening: &Opening,
+    rules: &Ruleset,
+    keys: &Keys,
+    settings: &FormatSettings,
+    scratch: &mut Scratch,
+) -> Result<Opened, Refusal> {
+    let Scratch {
+        stored,
+        plain,
+        text: out,
+    } = scratch;
+    out.clear();
+    let bytes = if opening.format == 0 {
+        stored.clear();
+        decode_bytea_text(field, stored).ok_or_else(not_sealed)?;
+        stored.as_slice()
+    } else {
+        field
+    };
+    let envelope = sealed::Envelope::parse(bytes).map_err(|_| not_sealed())?;
+    let column = rules
+        .columns
+        .get(&envelope.column)
+        .ok_or_else(unknown_column)?;
+    if column.logical.without_modifiers() != opening.shown.without_modifiers() {
+        return Err(damaged(
+            "The value was sealed as another type than the column it is in.",
+        ));
+    }
+    let revealed = opening.revealed.contains(&column.id);
+    if !revealed && column.retired {
+        return Err(no_longer_in_policy());
+    }
+    if !revealed && column.mask == pgveil_config::Mask::Null {
+        return Ok(Opened::Null);
+    }
+    let Some(key) = keys.cached_opening_key(envelope.dek) else {
+        return Ok(Opened::NeedsKey(envelope.dek));
+    };
+    plain.clear();
+    envelope
+        .open(&key, plain)
+        .map_err(|_| damaged("Its authentication tag does not match."))?;
+    if revealed {
+        if opening.format == 0 {
+            column
+                .logical
+                .output(plain, settings, out)
+                .map_err(|_| damaged("Its plaintext is no value of its type."))?;
+        } else {
+            std::mem::swap(&mut **plain, &mut **out);
+        }
+        return Ok(Opened::Shown);
+    }
+    let text = std::str::from_utf8(plain)
+        .map_err(|_| damaged("Its plaintext is no value of its type."))?;
+    match mask(text, column.mask) {
+        Some(masked) => {
+            out.extend_from_slice(masked.as_bytes());
+            Ok(Opened::Shown)
+        }
+        None => Ok(Opened::Null),
+    }
+}
+
+/// Buffers for opening, zeroized when the session ends.
+#[derive(Default)]
+pub struct Scratch {
+    stored: Vec<u8>,
+    plain: zeroize::Zeroizing<Vec<u8>>,
+    text: zeroize::Zeroizing<Vec<u8>>,
+}
+
+impl Scratch {
+    /// What [`open_field`] opened last, in the format that the client asked for.
+    pub fn shown(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+/// `bytea` output in either form: `\x...` or escape.
+fn decode_bytea_text(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    if let Some(digits) = text.strip_prefix(b"\\x") {
+        out.resize(digits.len() / 2, 0);
+        return hex::decode_to_slice(digits, out).ok();
+    }
+    let mut rest = text;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = match (byte, tail) {
+            (b'\\', [b'\\', tail @ ..]) => {
+                out.push(b'\\');
+                tail
+            }
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                tail
+            }
+            (b'\\', _) => return None,
+            (byte, tail) => {
+                out.push(byte);
+                tail
+            }
+        };
+    }
+    Some(())
+}
+
+async fn sealing_key(keys: &Keys, scope: &ScopePath) -> Result<Arc<DataKey>, Refusal> {
+    match keys.cached_sealing_key(scope) {
+        Some(key) => Ok(key),
+        None => keys.sealing_key(scope).await.map_err(|e| key_refusal(&e)),
+    }
+}
+
+async fn index_key(keys: &Keys, scope: &ScopePath) -> Result<Arc<IndexKey>, Refusal> {
+    match keys.cached_index_key(scope) {
+        Some(key) => Ok(key),
+        None => keys.index_key(scope).await.map_err(|e| key_refusal(&e)),
+    }
+}
+
+/// Puts a key into the cache so that [`open_field`] finds it.
+///
+/// # Errors
+/// `PV002` when it cannot be had, `PV003` when no such key ever existed.
+pub async fn fetch_key(keys: &Keys, dek: DekId) -> Result<(), Refusal> {
+    keys.opening_key(dek)
+        .await
+        .map(|_| ())
+        .map_err(|e| key_refusal(&e))
+}
+
+/// A key error in Postgres's terms.
+pub fn key_refusal(error: &KeyError) -> Refusal {
+    let (sqlstate, anchor) = match error {
+        KeyError::NotFound { .. } | KeyError::Damaged { .. } => ("PV003", "damaged-value"),
+        _ => ("PV002", "key-unavailable"),
+    };
+    Refusal::new(
+        sqlstate,
+        anchor,
+        "a key for protected values cannot be used",
+    )
+    .detail(error.to_string())
+    .hint(format!("Nothing was written or shown; {}.", error.cure()))
+}
+
+fn input_refusal(error: InputError) -> Refusal {
+    let mut refusal = Refusal::new(error.sqlstate, "invalid-input", error.message);
+    refusal.detail = error.detail;
+    refusal.hint = error.hint.map(Into::into);
+    refusal
+}
+
+fn session_unset(name: &str) -> Refusal {
+    Refusal::new(
+        "PV001",
+        "scope-not-resolved",
+        "the scope of a protected value cannot be resolved",
+    )
+    .detail(format!(
+        "The scope is taken from the setting pgveil.{name}, which is not set in this session."
+    ))
+    .hint(format!(
+        "SET pgveil.{name} = '...', or options=-cpgveil.{name}=... in the connection string."
+    ))
+}
+
+fn scope_null() -> Refusal {
+    Refusal::new(
+        "PV001",
+        "scope-not-resolved",
+        "the scope of a protected value cannot be resolved",
+    )
+    .detail("A column that the scope is taken from is NULL or empty in this row.")
+    .hint("Give the column a value, or change the scope template in the policy.")
+}
+
+fn no_longer_in_policy() -> Refusal {
+    Refusal::new("42501", "column-not-in-policy", "permission denied for a protected value")
+        .detail("It was sealed for a column that the policy does not name any more, so nobody is named who may see it.")
+        .hint("Name the column in the policy again.")
+}
+
+fn unknown_column() -> Refusal {
+    damaged("It names a column that this keystore does not know.")
+}
+
+fn damaged(detail: &str) -> Refusal {
+    Refusal::new(
+        "PV003",
+        "damaged-value",
+        "a stored value is damaged or was tampered with",
+    )
+    .detail(detail)
+    .hint("The value is not shown. Compare the table with a backup.")
+}
+
+fn not_sealed() -> Refusal {
+    Refusal::new(
+        "PV004",
+        "plaintext-found",
+        "a protected column holds something that is not a sealed value",
+    )
+    .detail("What stands there is not shown, and not passed on.")
+    .hint("`pgveil check` and the domain's CHECK constraint tell how it could get there.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytea_is_read_in_both_of_its_text_forms() {
+        for (text, bytes) in [
+            (&b"\\x00ff10"[..], Some(vec![0, 255, 16])),
+            (b"\\x", Some(vec![])),
+            (b"a\\\\b\\001\\377", Some(vec![b'a', b'\\', b'b', 1, 255])),
+            (b"\\x0", None),
+            (b"\\xzz", None),
+            (b"\\9", None),
+        ] {
+            let mut out = Vec::new();
+            let read = decode_bytea_text(text, &mut out).map(|()| out);
+            assert_eq!(read, bytes, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn one_format_code_stands_for_all_and_none_for_text() {
+        assert_eq!(format_code(&[], 3), 0);
+        assert_eq!(format_code(&[1], 3), 1);
+        assert_eq!(format_code(&[0, 1], 1), 1);
+    }
+}

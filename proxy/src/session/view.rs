@@ -1,0 +1,166 @@
+//! What a session looks like to the server: search path, role, settings. Asked from the server itself by
+//! an injected query (the probe), never modelled here.
+
+use std::{collections::HashMap, sync::Arc};
+
+use pgveil_policy::{Ruleset, analysis::SessionView, ruleset::Protected, types::FormatSettings};
+
+/// The name under which the probe is prepared; no client is likely to use it, and it is closed at once.
+pub const PROBE_NAME: &str = "pgveil probe";
+
+/// The session as the server reported it at one moment of the stream.
+#[derive(Debug)]
+pub struct View {
+    /// What the analysis reads.
+    pub session: SessionView,
+    /// The probe's answer as one text: equal texts, equal analysis.
+    pub key: Arc<str>,
+    /// Names of `reveal` roles that the current role is or is a member of.
+    pub roles: Vec<String>,
+    /// `pgveil.NAME` settings that templates name; absent when not set or empty.
+    pub settings: HashMap<String, String>,
+}
+
+impl View {
+    /// Whether the current role may see plaintext of this column.
+    pub fn reveals(&self, column: &Protected) -> bool {
+        column
+            .reveal
+            .as_ref()
+            .is_none_or(|roles| roles.iter().any(|r| self.roles.contains(r)))
+    }
+
+    /// Whether names resolve as they did in `other`.
+    pub fn resolves_like(&self, other: &View) -> bool {
+        self.session.schemas == other.session.schemas
+            && self.session.temporary == other.session.temporary
+    }
+}
+
+/// What the probe asks for, decided by the ruleset.
+#[derive(Debug)]
+pub struct Probe {
+    /// The query: one row of text columns, in the order that [`Probe::read`] expects.
+    pub sql: String,
+    settings: Vec<String>,
+}
+
+impl Probe {
+    /// The probe for a ruleset: its `reveal` roles and `{session.NAME}` settings.
+    pub fn new(rules: &Ruleset) -> Self {
+        let mut roles: Vec<&str> = Vec::new();
+        let mut settings: Vec<String> = Vec::new();
+        for column in rules.columns.values() {
+            roles.extend(column.reveal.iter().flatten().map(String::as_str));
+            settings.extend(column.scope.sessions().into_iter().map(str::to_owned));
+        }
+        roles.sort_unstable();
+        roles.dedup();
+        settings.sort_unstable();
+        settings.dedup();
+        Self {
+            sql: probe_sql(&roles, &settings),
+            settings,
+        }
+    }
+
+    /// Reads the probe's row. `None` if it is not what was asked for.
+    pub fn read(&self, fields: &[Option<Vec<u8>>]) -> Option<View> {
+        if fields.len() != 8 + self.settings.len() {
+            return None;
+        }
+        let text = |i: usize| {
+            fields[i]
+                .as_deref()
+                .and_then(|b| std::str::from_utf8(b).ok())
+        };
+        let scs = text(6)?;
+        let encoding = text(7)?;
+        let format = FormatSettings {
+            date_style: text(2)?.to_owned(),
+            time_zone: text(3)?.to_owned(),
+            extra_float_digits: text(4)?.parse().ok()?,
+            bytea_escape: text(5)? == "escape",
+        };
+        let lists: Vec<Vec<String>> = text(0)?
+            .split('\u{1}')
+            .map(str::to_owned)
+            .map(names)
+            .collect();
+        let [schemas, temporary] = <[Vec<String>; 2]>::try_from(lists).ok()?;
+        let roles = names(text(1)?.to_owned());
+        let settings = self
+            .settings
+            .iter()
+            .enumerate()
+            .filter_map(|(i, name)| Some((name.clone(), text(8 + i)?.to_owned())))
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        let mut key = String::new();
+        for part in [0, 2, 3, 4, 5, 6, 7] {
+            key.push_str(text(part)?);
+            key.push('\u{2}');
+        }
+        let session = SessionView {
+            schemas,
+            temporary,
+            readable_text: scs == "on" && encoding == "UTF8",
+            format,
+        };
+        Some(View {
+            session,
+            key: key.into(),
+            roles,
+            settings,
+        })
+    }
+}
+
+/// Names in one text, each followed by U+0003 (identifiers cannot hold NUL; control characters are legal but
+/// a name that holds this one merely fails to match, which refuses).
+fn names(text: String) -> Vec<String> {
+    text.split('\u{3}')
+        .filter(|n| !n.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Every name is qualified, so that no `search_path` can put another function or operator in its place.
+fn probe_sql(roles: &[&str], settings: &[String]) -> String {
+    let list = "pg_catalog.array_to_string(ARRAY(SELECT x OPERATOR(pg_catalog.||) E'\\x03' FROM";
+    let roles = roles
+        .iter()
+        .map(|r| quote(r))
+        .collect::<Vec<_>>()
+        .join(", ");
+    // Membership is followed through pg_auth_members by hand: pg_has_role() says yes to every superuser,
+    // and who runs the database is exactly who should not see plaintext.
+    let membership = format!(
+        "WITH RECURSIVE m(oid) AS (\
+           SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) CURRENT_USER \
+           UNION SELECT a.roleid FROM pg_catalog.pg_auth_members a JOIN m ON a.member OPERATOR(pg_catalog.=) m.oid) \
+         SELECT r.rolname::pg_catalog.text AS x FROM pg_catalog.pg_roles r JOIN m ON m.oid OPERATOR(pg_catalog.=) r.oid \
+         WHERE r.rolname OPERATOR(pg_catalog.=) ANY(ARRAY[{roles}]::pg_catalog.name[])"
+    );
+    let mut sql = format!(
+        "SELECT {list} pg_catalog.unnest(pg_catalog.current_schemas(true)::pg_catalog.text[]) AS x), '') \
+         OPERATOR(pg_catalog.||) E'\\x01' OPERATOR(pg_catalog.||) \
+         {list} (SELECT c.relname::pg_catalog.text AS x FROM pg_catalog.pg_class c \
+           WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+           AND c.relkind OPERATOR(pg_catalog.=) ANY(ARRAY['r','v','m','f','p']::\"char\"[]) ORDER BY 1) s), ''), \
+         {list} ({membership}) s), ''), \
+         pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('TimeZone'), \
+         pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('bytea_output'), \
+         pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')"
+    );
+    for name in settings {
+        sql.push_str(", pg_catalog.current_setting(");
+        sql.push_str(&quote(&format!("pgveil.{name}")));
+        sql.push_str(", true)");
+    }
+    sql
+}
