@@ -1,0 +1,297 @@
+//! A throw-away Postgres: made, started on a free port, and gone afterwards whatever happens. It knows nothing of pgveil.
+
+mod binaries;
+mod database;
+mod options;
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+pub use self::{
+    database::{Database, connect},
+    options::{Auth, Certificate, Options},
+};
+use crate::leash::{Leash, Leashed, User, run_as};
+
+/// How long a server may take to be ready on a busy machine.
+const START_LIMIT: Duration = Duration::from_mins(1);
+/// How often a start is tried when somebody else took the port meanwhile.
+const PORT_TRIES: usize = 8;
+/// How often readiness is asked.
+const POLL: Duration = Duration::from_millis(10);
+
+/// The password of the superuser `postgres` and of every role that [`TempPostgres::start`] makes.
+pub const PASSWORD: &str = "harness-password";
+/// Login roles of every cluster: `app` owns the databases, `pgveil` (a member of `app`) is for the keystore,
+/// the others are ordinary users.
+pub const ROLES: [&str; 5] = ["app", "pgveil", "support", "analyst", "stranger"];
+
+/// A running server. Dropping it stops it and removes its files; so does the death of this process.
+#[derive(Debug)]
+pub struct TempPostgres {
+    bin: PathBuf,
+    dir: PathBuf,
+    port: u16,
+    user: Option<User>,
+    _server: Leashed,
+}
+
+impl TempPostgres {
+    /// Makes and starts a server; returns when it accepts connections.
+    pub fn start(options: &Options) -> Result<Self> {
+        let bin = binaries::folder()?;
+        let user = binaries::server_user()?;
+        let dir = make_dir(user)?;
+        let made = Self::start_in(&dir, bin, user, options);
+        if made.is_err() {
+            let _ = fs::remove_dir_all(&dir);
+        }
+        made
+    }
+
+    /// The server that all tests of this binary share; each test takes a [`Database`] of its own.
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<Result<TempPostgres, String>> = OnceLock::new();
+        SHARED
+            .get_or_init(|| Self::start(&Options::default()).map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(|error| anyhow::anyhow!("{error}"))
+    }
+
+    /// An empty database on the shared server.
+    pub fn fresh_database() -> Result<Database<'static>> {
+        Self::shared()?.database()
+    }
+
+    /// An empty database owned by `app`.
+    pub fn database(&self) -> Result<Database<'_>> {
+        Database::create(self)
+    }
+
+    /// The TCP port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder of the server's programs.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// The server's log.
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// The folder of the unix socket.
+    pub fn socket_dir(&self) -> PathBuf {
+        self.dir.join("s")
+    }
+
+    /// Runs SQL as the superuser over the unix socket and returns what psql prints, unaligned and without headers.
+    pub fn admin(&self, database: &str, sql: &str) -> Result<String> {
+        let mut command = Command::new(self.bin.join("psql"));
+        command.args([
+            "-X",
+            "-A",
+            "-t",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+            "-c",
+            sql,
+        ]);
+        command
+            .arg("-h")
+            .arg(self.socket_dir())
+            .args(["-p", &self.port.to_string()]);
+        let output = command.output().context("run psql")?;
+        if !output.status.success() {
+            bail!(
+                "psql: {}\nin: {sql}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned())
+    }
+
+    fn start_in(dir: &Path, bin: PathBuf, user: Option<User>, options: &Options) -> Result<Self> {
+        initdb(&bin, dir, user)?;
+        if let Some(certificate) = &options.tls {
+            install_certificate(dir, user, certificate)?;
+        }
+        own(&dir.join("data/pg_hba.conf"), user, &options.hba())?;
+        for _ in 0..PORT_TRIES {
+            let port = free_port()?;
+            let socket_dir = dir.join("s");
+            own(
+                &dir.join("data/postgresql.auto.conf"),
+                user,
+                &options.conf(port, &socket_dir.to_string_lossy()),
+            )?;
+            let log = File::create(dir.join("log"))?;
+            let data = dir.join("data");
+            let server = Leash::new(
+                &bin.join("postgres"),
+                &["-D", &data.to_string_lossy()],
+                "QUIT",
+            )
+            .user(user)
+            .remove(dir)
+            .start(log)?;
+            if let Some(server) = wait_until_ready(dir, server)? {
+                let postgres = Self {
+                    bin,
+                    dir: dir.to_owned(),
+                    port,
+                    user,
+                    _server: server,
+                };
+                postgres.make_roles()?;
+                return Ok(postgres);
+            }
+        }
+        bail!("no free port in {PORT_TRIES} tries")
+    }
+
+    fn make_roles(&self) -> Result<()> {
+        let mut sql = String::new();
+        for role in ROLES {
+            sql.push_str(&format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}';"));
+        }
+        sql.push_str("GRANT app TO pgveil;");
+        self.admin("postgres", &sql).map(drop)
+    }
+
+    /// The user that the server runs as, when it is not ours.
+    pub fn user(&self) -> Option<User> {
+        self.user
+    }
+}
+
+/// A port nobody listens on at this moment. Another process may take it before we do: callers try again.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// `None`: the port was taken. Its own status file says when the server is ready.
+fn wait_until_ready(dir: &Path, server: Leashed) -> Result<Option<Leashed>> {
+    let deadline = Instant::now() + START_LIMIT;
+    while Instant::now() < deadline {
+        let status = fs::read_to_string(dir.join("data/postmaster.pid")).unwrap_or_default();
+        if status
+            .lines()
+            .nth(7)
+            .is_some_and(|line| line.trim() == "ready")
+        {
+            return Ok(Some(server));
+        }
+        if server.wait_for_end(POLL) {
+            let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+            if log.contains("could not create any TCP/IP sockets") {
+                server.leave_files();
+                return Ok(None);
+            }
+            bail!("Postgres ended while starting:\n{log}");
+        }
+    }
+    let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+    bail!("Postgres was not ready within {START_LIMIT:?}:\n{log}")
+}
+
+fn initdb(bin: &Path, dir: &Path, user: Option<User>) -> Result<()> {
+    let password_file = dir.join("pw");
+    own(&password_file, user, PASSWORD)?;
+    let mut command = Command::new(bin.join("initdb"));
+    command.args([
+        "--no-sync",
+        "--username=postgres",
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+        "--auth=trust",
+    ]);
+    command
+        .arg("--pwfile")
+        .arg(&password_file)
+        .arg("-D")
+        .arg(dir.join("data"))
+        .current_dir("/");
+    run_as(&mut command, user);
+    let output = command.output().context("run initdb")?;
+    fs::remove_file(&password_file)?;
+    if !output.status.success() {
+        bail!("initdb: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+fn install_certificate(dir: &Path, user: Option<User>, certificate: &Certificate) -> Result<()> {
+    own(
+        &dir.join("data/server.crt"),
+        user,
+        &fs::read_to_string(&certificate.cert_file)?,
+    )?;
+    own(
+        &dir.join("data/server.key"),
+        user,
+        &fs::read_to_string(&certificate.key_file)?,
+    )
+}
+
+/// A short-named directory that the server's user can reach and owns. (A socket's path may have 107 bytes.)
+fn make_dir(user: Option<User>) -> Result<PathBuf> {
+    let mut base = std::env::temp_dir();
+    if user.is_some() && !reachable_by_all(&base) {
+        base = PathBuf::from("/tmp");
+    }
+    let dir = tempfile::Builder::new()
+        .prefix("pgveil-pg-")
+        .tempdir_in(base)?
+        .keep();
+    let sockets = dir.join("s");
+    fs::create_dir(&sockets)?;
+    for path in [&dir, &sockets] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+        give(path, user)?;
+    }
+    Ok(dir)
+}
+
+fn reachable_by_all(path: &Path) -> bool {
+    path.ancestors()
+        .all(|dir| fs::metadata(dir).is_ok_and(|found| found.permissions().mode() & 0o001 != 0))
+}
+
+/// Writes a file that only the server's user can read.
+fn own(path: &Path, user: Option<User>, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    give(path, user)
+}
+
+fn give(path: &Path, user: Option<User>) -> Result<()> {
+    if let Some(user) = user {
+        std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid))?;
+    }
+    Ok(())
+}
