@@ -1,0 +1,157 @@
+//! The command line: one file per command. Exit codes: 0 done; 1 something found or refused, said on stderr;
+//! 2 wrong arguments or a failure of pgveil itself.
+
+pub mod apply;
+pub mod check;
+pub mod demo;
+pub mod explain;
+pub mod init;
+pub mod serve;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+/// Transparent encryption for PostgreSQL: a proxy on the wire protocol.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pgveil",
+    version,
+    about = "Transparent encryption for PostgreSQL: columns named in a policy hold only ciphertext, applications go on with plaintext.",
+    after_help = "Examples:
+  pgveil init conf                              write pgveil.toml, policy.toml and root.key into conf/
+  pgveil check --config conf/pgveil.toml        what is wrong, with file, line and cure
+  pgveil plan  --config conf/pgveil.toml        what `apply` would change in the database
+  pgveil apply --config conf/pgveil.toml --yes  install schema pgveil and convert the columns
+  pgveil serve --config conf/pgveil.toml        run the proxy
+  pgveil explain --config conf/pgveil.toml \"SELECT * FROM customers WHERE email = 'a@b.c'\"
+
+Exit codes:
+  0  done
+  1  something is wrong or was refused; it is said on standard error
+  2  wrong arguments, or pgveil itself failed"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a commented pgveil.toml, policy.toml and a new root.key into a directory
+    #[command(
+        after_help = "Example:\n  pgveil init conf\n\nNothing is overwritten: if one of the files exists, nothing is written."
+    )]
+    Init {
+        /// The directory; made if it does not exist
+        dir: PathBuf,
+    },
+    /// Check the configuration and the policy against the live database
+    #[command(
+        after_help = "Example:\n  pgveil check --config conf/pgveil.toml\n\nExit code 1 if anything is wrong."
+    )]
+    Check(WithConfig),
+    /// Show what `apply` would change in the database, and what will not work any more
+    #[command(after_help = "Example:\n  pgveil plan --config conf/pgveil.toml")]
+    Plan(WithConfig),
+    /// Install schema pgveil and convert the columns that the policy names
+    #[command(
+        after_help = "Example:\n  pgveil apply --config conf/pgveil.toml --yes\n\nEach table is converted in one transaction under an exclusive lock."
+    )]
+    Apply {
+        #[command(flatten)]
+        config: WithConfig,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Run the proxy
+    #[command(
+        after_help = "Example:\n  pgveil serve --config conf/pgveil.toml\n\nPrints `pgveil: listening on HOST:PORT` on standard output once it is ready.\nLogs go to standard error; [log] in the configuration sets level and format."
+    )]
+    Serve(WithConfig),
+    /// Show how a statement would be rewritten, and why
+    #[command(
+        after_help = "Examples:\n  pgveil explain --config conf/pgveil.toml \"SELECT * FROM customers WHERE email = 'a@b.c'\"\n  pgveil explain --config conf/pgveil.toml --prepared 'SELECT * FROM customers WHERE email = $1'\n\nNothing is sent to the database but catalog queries."
+    )]
+    Explain {
+        #[command(flatten)]
+        config: WithConfig,
+        /// Explain as a prepared statement (extended protocol)
+        #[arg(long)]
+        prepared: bool,
+        /// The search path under which names are looked up
+        #[arg(long, default_value = "public", value_delimiter = ',')]
+        search_path: Vec<String>,
+        /// The statement
+        sql: String,
+    },
+    /// Start a throw-away PostgreSQL and the proxy with sample data, until Ctrl-C
+    #[command(
+        after_help = "Example:\n  pgveil demo\n\nNeeds PostgreSQL's server programs on this machine (Debian: apt install postgresql); `make demo` installs them."
+    )]
+    Demo {
+        /// How many customers to make up
+        #[arg(long, default_value_t = 3000)]
+        rows: u32,
+        /// Show everything once and stop, instead of waiting for Ctrl-C
+        #[arg(long)]
+        once: bool,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  pgveil completions bash > /etc/bash_completion.d/pgveil")]
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, Args)]
+pub struct WithConfig {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "pgveil.toml")]
+    pub config: PathBuf,
+}
+
+/// Runs one command to its end.
+pub async fn run(arguments: Arguments) -> ExitCode {
+    let done = match arguments.command {
+        Command::Init { dir } => init::run(&dir),
+        Command::Check(with) => check::run(&with.config).await,
+        Command::Plan(with) => apply::plan(&with.config).await,
+        Command::Apply { config, yes } => apply::apply(&config.config, yes).await,
+        Command::Serve(with) => serve::run(&with.config).await,
+        Command::Explain {
+            config,
+            prepared,
+            search_path,
+            sql,
+        } => explain::run(&config.config, &sql, prepared, &search_path).await,
+        Command::Demo { rows, once } => demo::run(rows, once).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "pgveil",
+                &mut std::io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("pgveil: {error:#}");
+        ExitCode::from(
+            if error.is::<Found>() || error.is::<pgveil_config::Diagnostics>() {
+                1
+            } else {
+                2
+            },
+        )
+    })
+}
+
+/// Something was found wrong: exit code 1, not 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Found(pub String);

@@ -1,0 +1,60 @@
+//! `pgveil serve`: build, listen, run, drain.
+
+use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{app, server::Server};
+
+/// How long sessions that are in the middle of something may go on after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
+    forbid_core_dumps();
+    let built = app::build_logged(config).await?;
+    let engine = built.engine().await?;
+    let listener = TcpListener::bind(&built.settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", built.settings.listen))?;
+    let address = listener
+        .local_addr()
+        .context("the listening address cannot be read")?;
+    let server = Arc::new(Server::new(Arc::clone(&engine))?);
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+
+    println!("pgveil: listening on {address}");
+    std::io::stdout().flush().context("standard output")?;
+    tracing::info!(%address, upstream = %built.settings.upstream.address, "listening");
+
+    let tending = tokio::spawn(Arc::clone(&engine).tend());
+    tokio::select! {
+        () = Arc::clone(&server).accept(listener) => {}
+        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+    }
+    server.drain(DRAIN).await;
+    engine.flush_usage().await;
+    tending.abort();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A core dump would hold keys and plaintext.
+fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        eprintln!("pgveil: core dumps could not be switched off: {error}");
+    }
+}

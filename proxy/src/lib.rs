@@ -1,0 +1,22 @@
+//! The proxy: sockets, sessions, wire messages, the query pipeline; and the command line.
+//!
+//! The modules stand in the order of the life of a query (ARCHITECTURE.md).
+
+pub mod cli;
+
+pub mod app;
+pub mod server;
+pub mod workers;
+
+pub mod startup;
+pub mod stream;
+pub mod tls;
+
+pub mod cancel;
+pub mod upstream;
+
+pub mod frame;
+pub mod messages;
+
+pub mod engine;
+pub mod session;
