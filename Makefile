@@ -1,0 +1,66 @@
+# Every target does its own set-up: a Rust toolchain and this Makefile are all it asks for.
+
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+VENV   := $(TARGET)/venv
+CARGO  := cargo
+# A failed test says what differs; where in the harness it was noticed helps nobody.
+export RUST_LIB_BACKTRACE ?= 0
+ARGS   :=
+
+.DEFAULT_GOAL := help
+.PHONY: help build release test unit check fmt clippy deny demo bench bench-quick stories setup setup-bench clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+setup: ## Install what building and testing need: C compiler, PostgreSQL, Python packages
+	@tests/setup.sh build postgres venv $(VENV)
+
+setup-bench:
+	@tests/setup.sh build postgres pgbouncer
+
+demo: ## Build pgveil and show it on a throw-away Postgres, until Ctrl-C
+	@tests/setup.sh build postgres
+	$(CARGO) build --release --locked -p pgveil
+	@exec $(TARGET)/release/pgveil demo $(ARGS)
+
+build: ## Build everything for development, tests included
+	$(CARGO) build --locked --workspace --all-targets
+
+release: ## Build the binary that users run: target/release/pgveil
+	@tests/setup.sh build
+	$(CARGO) build --release --locked -p pgveil
+
+test: setup fmt clippy build ## Run everything: format, lints, unit tests, behaviour on a real Postgres
+	PGVEIL_PYTHON=$(VENV)/bin/python $(CARGO) test --locked --workspace --no-fail-fast $(ARGS)
+
+unit: ## Run only the tests that need no Postgres
+	$(CARGO) test --locked --workspace --exclude pgveil-tests --exclude pgveil-benches
+
+stories: setup build ## Run the golden stories; UPDATE_STORIES=1 rewrites what they expect
+	$(CARGO) test --locked -p pgveil-tests --test stories $(ARGS)
+
+check: fmt clippy ## Check format and lints
+
+fmt:
+	@if $(CARGO) fmt --version >/dev/null 2>&1; then echo "$(CARGO) fmt --check"; $(CARGO) fmt --all --check; \
+	else echo "skipped: rustfmt is not installed (rustup component add rustfmt)"; fi
+
+clippy:
+	@if $(CARGO) clippy --version >/dev/null 2>&1; then echo "$(CARGO) clippy"; \
+	  $(CARGO) clippy --locked --workspace --all-targets -- -D warnings; \
+	else echo "skipped: clippy is not installed (rustup component add clippy)"; fi
+
+deny: ## Check licences, sources and advisories of what we depend on, if cargo-deny is installed
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo "skipped: cargo-deny is not installed (cargo install cargo-deny)"; fi
+
+bench: setup-bench ## Measure direct, pgbouncer and pgveil side by side, in one interleaved run
+	$(CARGO) build --release --locked -p pgveil -p pgveil-benches
+	@exec $(TARGET)/release/pgveil-bench $(ARGS)
+
+bench-quick: ## The same as a smoke run: a few seconds, numbers mean nothing
+	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
+
+clean: ## Remove everything built
+	$(CARGO) clean

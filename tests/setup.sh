@@ -1,0 +1,103 @@
+#!/bin/sh
+# Installs what a target needs and is missing, from Debian's packages and PyPI. Does nothing when all is there.
+#
+#   tests/setup.sh [build] [postgres] [pgbouncer] [venv DIR]
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null 2>&1; then
+        sudo "$@"
+    else
+        return 1
+    fi
+}
+
+# Package lists are fetched only when the ones at hand do not do.
+install() {
+    say "installing $*"
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "this is not Debian: install the equivalent of these packages yourself, then run again: $*"
+        exit 1
+    fi
+    apt="env DEBIAN_FRONTEND=noninteractive apt-get -q -y"
+    # $apt is several words.
+    # shellcheck disable=SC2086
+    as_root $apt install --no-install-recommends "$@" ||
+        { as_root $apt update && as_root $apt install --no-install-recommends "$@"; } ||
+        {
+            say "could not install them; as root, run: apt-get update && apt-get install $*"
+            exit 1
+        }
+}
+
+# need_..., because `command -v` would find a function under the program's own name.
+need_build() {
+    if ! command -v cargo >/dev/null 2>&1; then
+        say "no Rust toolchain (cargo); see https://rustup.rs"
+        exit 1
+    fi
+    command -v cc >/dev/null 2>&1 || install gcc libc6-dev
+}
+
+has_postgres() {
+    for bin in "${PGVEIL_PG_BIN:-}" "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin; do
+        [ -n "$bin" ] && [ -x "$bin/initdb" ] && [ -x "$bin/postgres" ] && [ -x "$bin/psql" ] && return 0
+    done
+    command -v initdb >/dev/null 2>&1 && command -v postgres >/dev/null 2>&1
+}
+
+# What is installed here is wanted for its programs: nothing is left listening that was not before.
+not_as_a_service() {
+    if command -v systemctl >/dev/null 2>&1; then
+        as_root systemctl disable --now "$1" >/dev/null 2>&1 || true
+    fi
+}
+
+need_postgres() {
+    has_postgres || { install postgresql && not_as_a_service postgresql; }
+    has_postgres || {
+        say "PostgreSQL is still not found; name the folder of initdb and postgres in PGVEIL_PG_BIN"
+        exit 1
+    }
+}
+
+need_pgbouncer() {
+    PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null 2>&1 ||
+        { install pgbouncer && not_as_a_service pgbouncer; }
+}
+
+# A virtual environment is rebuilt when the pinned list changes.
+need_venv() {
+    dir=$1
+    wanted=$here/drivers/requirements.txt
+    cmp -s "$wanted" "$dir/installed.txt" && return 0
+    if ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
+        install python3 python3-venv
+    fi
+    say "making a Python environment in $dir"
+    rm -rf "$dir"
+    mkdir -p "$(dirname "$dir")"
+    python3 -m venv "$dir"
+    "$dir/bin/python" -m pip install --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$dir/installed.txt"
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    build | postgres | pgbouncer) "need_$1" ;;
+    venv)
+        shift
+        need_venv "$1"
+        ;;
+    *)
+        say "unknown: $1"
+        exit 2
+        ;;
+    esac
+    shift
+done

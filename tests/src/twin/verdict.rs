@@ -1,0 +1,153 @@
+//! Right, refused, or wrong: compares two answers. It asks nobody anything.
+
+use crate::wire::{Reply, describe, error_field};
+
+/// What the table of statements says of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// pgveil answers as Postgres does.
+    Same,
+    /// pgveil refuses today; answering as Postgres does would be right too.
+    Refused,
+}
+
+/// What is wrong with pgveil's answer, if anything.
+pub fn judge(sql: &str, expect: Expect, direct: &[Reply], veiled: &[Reply]) -> Option<String> {
+    let ordered = sql.to_ascii_lowercase().contains("order by");
+    let (wanted, got) = (lines(direct, ordered), lines(veiled, ordered));
+    if wanted == got {
+        return None;
+    }
+    if expect == Expect::Refused && is_refusal(veiled) {
+        return flaw(veiled).map(|flaw| format!("refused, but {flaw}\n{}", got.join("\n")));
+    }
+    let errors = veiled.iter().filter(|reply| reply.tag == b'E').map(explain);
+    let said: String = errors.collect();
+    Some(format!(
+        "directly:\n{}\nthrough pgveil:\n{}{said}",
+        wanted.join("\n"),
+        got.join("\n")
+    ))
+}
+
+/// Message, detail and hint: they say what to mend, though programs cannot rely on them.
+fn explain(error: &Reply) -> String {
+    let field = |code| error_field(error, code).unwrap_or_default();
+    format!("\n  {}\n  {}\n  {}", field(b'M'), field(b'D'), field(b'H'))
+}
+
+/// Whether the first error is one of those by which pgveil says no.
+fn is_refusal(replies: &[Reply]) -> bool {
+    let first = replies.iter().find(|reply| reply.tag == b'E');
+    let code = first
+        .and_then(|error| error_field(error, b'C'))
+        .unwrap_or_default();
+    code == "0A000" || code == "42501" || code.starts_with("PV")
+}
+
+/// What is wrong with the form of a refusal.
+fn flaw(replies: &[Reply]) -> Option<&'static str> {
+    let error = replies.iter().find(|reply| reply.tag == b'E')?;
+    if error_field(error, b'H').is_none_or(|hint| hint.is_empty()) {
+        return Some("it has no HINT");
+    }
+    if replies.iter().any(|reply| reply.tag == b'D') {
+        return Some("rows went out before it");
+    }
+    let last = replies.last().map(describe);
+    (last.as_deref() != Some("ReadyForQuery E")).then_some("the transaction is not failed")
+}
+
+/// Printable lines; of an error only what a program can rely on: severity, SQLSTATE, position. Without ORDER BY the
+/// order of rows is nobody's promise. How far a statement came before it failed shows in rows, not in `BindComplete`:
+/// Postgres finds some bad values at Execute that pgveil finds at Bind.
+fn lines(replies: &[Reply], ordered: bool) -> Vec<String> {
+    let failed = replies.iter().any(|reply| reply.tag == b'E');
+    let counts = |reply: &&Reply| !failed || matches!(reply.tag, b'D' | b'E' | b'Z');
+    let mut lines: Vec<String> = replies.iter().filter(counts).map(line).collect();
+    if !ordered {
+        sort_rows(&mut lines);
+    }
+    lines
+}
+
+fn line(reply: &Reply) -> String {
+    if reply.tag != b'E' {
+        return describe(reply);
+    }
+    let field = |code| error_field(reply, code).unwrap_or_default();
+    let code = field(b'C');
+    // Of a missing operator Postgres points at the operator, pgveil at the operand that does not fit.
+    let place = if code == "42883" {
+        String::new()
+    } else {
+        field(b'P')
+    };
+    format!("ErrorResponse {} {code} at {place:?}", field(b'V'))
+}
+
+fn sort_rows(lines: &mut [String]) {
+    let is_row = |line: &String| line.starts_with("DataRow");
+    let mut start = 0;
+    while start < lines.len() {
+        let length = lines[start..]
+            .iter()
+            .take_while(|line| is_row(line))
+            .count();
+        lines[start..start + length].sort_unstable();
+        start += length + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(tag: u8, body: &[u8]) -> Reply {
+        Reply {
+            tag,
+            body: body.to_vec(),
+        }
+    }
+
+    fn error(code: &str, hint: &str) -> Vec<Reply> {
+        let body = format!("VERROR\0C{code}\0Mno\0H{hint}\0\0");
+        vec![reply(b'E', body.as_bytes()), reply(b'Z', b"E")]
+    }
+
+    fn rows(values: &[&[u8]]) -> Vec<Reply> {
+        let row = |value: &&[u8]| {
+            reply(
+                b'D',
+                &[&[0, 1, 0, 0, 0, value.len() as u8], *value].concat(),
+            )
+        };
+        values.iter().map(row).chain([reply(b'Z', b"T")]).collect()
+    }
+
+    #[test]
+    fn rows_in_another_order_are_the_same_only_without_order_by() {
+        let (one, two) = (rows(&[b"a", b"b"]), rows(&[b"b", b"a"]));
+        assert_eq!(judge("select x", Expect::Same, &one, &two), None);
+        assert!(judge("select x order by x", Expect::Same, &one, &two).is_some());
+    }
+
+    #[test]
+    fn a_refusal_is_right_only_where_the_table_says_so_and_in_form() {
+        let direct = rows(&[b"a"]);
+        assert_eq!(
+            judge("s", Expect::Refused, &direct, &error("0A000", "do this")),
+            None
+        );
+        assert!(judge("s", Expect::Refused, &direct, &error("0A000", "")).is_some());
+        assert!(judge("s", Expect::Refused, &direct, &error("XX000", "do this")).is_some());
+        assert!(judge("s", Expect::Same, &direct, &error("0A000", "do this")).is_some());
+    }
+
+    #[test]
+    fn a_wrong_answer_is_never_right() {
+        let (direct, wrong) = (rows(&[b"a"]), rows(&[b"b"]));
+        assert!(judge("s", Expect::Same, &direct, &wrong).is_some());
+        assert!(judge("s", Expect::Refused, &direct, &wrong).is_some());
+    }
+}

@@ -1,0 +1,182 @@
+//! Keys made in a real keystore: first use, replicas that race, another root key, counts.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result, ensure};
+use pgveil_config::ScopePath;
+use pgveil_keys::{DekId, KeyError, nonce, sealed};
+use pgveil_policy::{plan::ColumnId, ruleset::TermContext};
+use pgveil_providers::local::LocalProvider;
+
+use super::Site;
+
+fn scope(text: &str) -> ScopePath {
+    ScopePath::parse(text).expect("a scope in a test")
+}
+
+#[tokio::test]
+async fn what_one_replica_seals_another_opens_after_a_restart() -> Result<()> {
+    let site = Site::new().await?;
+    let acme = scope("tenant:acme/project:crm/env:prod");
+    let mut value = Vec::new();
+    let (key, term);
+    {
+        let keys = site.replica().await?;
+        key = keys.sealing_key(&acme).await?;
+        let index = keys.index_key(&acme).await?;
+        term = pgveil_keys::term::equality(&index, &TermContext::Column(ColumnId(1)), b"ada");
+        sealed::seal(
+            &key,
+            ColumnId(1),
+            Some(&term),
+            &nonce::next(),
+            b"ada",
+            &mut value,
+        )?;
+    }
+    let keys = site.replica().await?;
+    let envelope = sealed::Envelope::parse(&value)?;
+    let mut out = Vec::new();
+    envelope.open(&*keys.opening_key(envelope.dek).await?, &mut out)?;
+    ensure!(out == b"ada");
+    let index = keys.index_key(&acme).await?;
+    ensure!(pgveil_keys::term::equality(&index, &TermContext::Column(ColumnId(1)), b"ada") == term);
+    ensure!(keys.sealing_key(&acme).await?.id() == key.id());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn replicas_that_race_for_a_new_deployment_agree() -> Result<()> {
+    let site = Site::new().await?;
+    let mut tasks = Vec::new();
+    for _ in 0..6 {
+        let keys = site.replica().await?;
+        tasks.push(tokio::spawn(async move {
+            let mut ids = Vec::new();
+            for tenant in 0..5 {
+                let scope = scope(&format!("tenant:t{tenant}"));
+                ids.push(keys.sealing_key(&scope).await?.id());
+                keys.index_key(&scope).await?;
+            }
+            Ok::<_, KeyError>(ids)
+        }));
+    }
+    let mut answers = HashSet::new();
+    for task in tasks {
+        answers.insert(task.await??);
+    }
+    ensure!(answers.len() == 1, "{answers:?}");
+    let counts = site
+        .database
+        .admin("SELECT count(*), count(DISTINCT (scope, purpose)), max(epoch) FROM pgveil.keys")?;
+    ensure!(counts == "10|10|1", "{counts}");
+    ensure!(
+        site.database
+            .admin("SELECT count(*) FROM pgveil.local_keks")?
+            == "1"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_root_key_is_refused_at_start() -> Result<()> {
+    let site = Site::new().await?;
+    site.replica()
+        .await?
+        .sealing_key(&scope("platform"))
+        .await?;
+    let root = site.folder.path().join("root.key");
+    std::fs::rename(&root, site.folder.path().join("kept"))?;
+    LocalProvider::create_root_key(&root)?;
+    let error = format!(
+        "{:#}",
+        site.replica()
+            .await
+            .err()
+            .context("the wrong root key was taken")?
+    );
+    ensure!(
+        error.contains("does not open the keystore's key encryption keys"),
+        "{error}"
+    );
+    std::fs::rename(site.folder.path().join("kept"), &root)?;
+    site.replica()
+        .await?
+        .sealing_key(&scope("platform"))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_that_the_keystore_lost_swapped_or_sealed_are_told_apart() -> Result<()> {
+    let site = Site::new().await?;
+    let keys = site.replica().await?;
+    let (a, b) = (
+        keys.sealing_key(&scope("tenant:a")).await?.id(),
+        keys.sealing_key(&scope("tenant:b")).await?.id(),
+    );
+    let opening = async |id: DekId| {
+        Ok::<_, anyhow::Error>(
+            site.replica()
+                .await?
+                .opening_key(id)
+                .await
+                .map(|key| key.id()),
+        )
+    };
+    let unknown = DekId(4711);
+    ensure!(opening(unknown).await? == Err(KeyError::NotFound { id: unknown }));
+    site.database.admin(&format!(
+        "UPDATE pgveil.keys SET wrapped = (SELECT wrapped FROM pgveil.keys WHERE id = {b}) WHERE id = {a}"
+    ))?;
+    ensure!(matches!(opening(a).await?, Err(KeyError::Damaged { .. })));
+    site.database
+        .admin("UPDATE pgveil.scopes SET state = 'sealed' WHERE path = 'tenant:b'")?;
+    ensure!(matches!(
+        opening(b).await?,
+        Err(KeyError::ScopeSealed { .. })
+    ));
+    site.database.admin(&format!(
+        "UPDATE pgveil.scopes SET state = 'open'; UPDATE pgveil.keys SET state = 'decrypt_only' WHERE id = {b}"
+    ))?;
+    ensure!(opening(b).await? == Ok(b));
+    let next = site
+        .replica()
+        .await?
+        .sealing_key(&scope("tenant:b"))
+        .await?
+        .id();
+    ensure!(
+        next != b
+            && site
+                .database
+                .admin(&format!("SELECT epoch FROM pgveil.keys WHERE id = {next}"))?
+                == "2"
+    );
+    site.database.admin(&format!(
+        "UPDATE pgveil.keys SET state = 'destroyed', wrapped = NULL WHERE id = {b}"
+    ))?;
+    ensure!(opening(b).await? == Err(KeyError::Destroyed { id: b.0 }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn uses_of_all_replicas_add_up_in_the_keystore() -> Result<()> {
+    let site = Site::new().await?;
+    let (one, two) = (site.replica().await?, site.replica().await?);
+    for keys in [&one, &two, &one] {
+        let key = keys.sealing_key(&scope("platform")).await?;
+        sealed::seal(
+            &key,
+            ColumnId(1),
+            None,
+            &nonce::next(),
+            b"x",
+            &mut Vec::new(),
+        )?;
+    }
+    one.flush_usage().await?;
+    two.flush_usage().await?;
+    ensure!(site.database.admin("SELECT uses FROM pgveil.keys")? == "3");
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! Simple queries of several statements, COPY, notices, notifications, cancel, and the end of a session.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use pgveil_tests::wire::{Message, Wire, startup, transcript};
+
+use crate::{alike, fresh_twin, sessions, twin};
+
+/// The code of a CancelRequest.
+const CANCEL: u32 = 80_877_102;
+
+#[test]
+fn several_statements_in_one_query_are_answered_one_by_one() -> Result<()> {
+    let mut sessions = sessions()?;
+    let strings = [
+        "SELECT email FROM people WHERE id = 1; SELECT v FROM open WHERE id = 1",
+        "BEGIN; INSERT INTO people VALUES (70, 'seven@example.com', 1) RETURNING email; ROLLBACK",
+        "INSERT INTO people VALUES (71, 'x', 1); SELECT 1/0; SELECT 'never'",
+        "SELECT count(*) FROM people WHERE id = 71",
+        "INSERT INTO people VALUES (72, 'x', 1); ROLLBACK; SELECT 1",
+        "BEGIN; INSERT INTO people VALUES (73, 'kept', 1); COMMIT; SELECT email FROM people WHERE id = 73; DELETE FROM people WHERE email = 'kept'",
+        ";;SELECT email FROM people WHERE id = 1;;",
+        "/* first; */ SELECT email FROM people WHERE email = 'a;b' OR id = 1; -- last; one\n",
+        "SELECT $$;$$, email FROM people WHERE id = 1; SELECT $a$;$a$",
+        "SELECT email FROM people WHERE id = 1; SELEKT",
+        "",
+        " ; ; ",
+        "SELECT email FROM people WHERE email IN ('ada@example.com', 'bob@example.com'); UPDATE people SET age = 1 WHERE false",
+    ];
+    for sql in strings {
+        alike(&mut sessions, &[Message::query(sql)], 1)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_refused_statement_of_several_stops_the_rest_and_undoes_the_first() -> Result<()> {
+    let mut wire = Wire::connect(&twin()?.proxy.target("app"))?;
+    let said = wire.query(
+        "INSERT INTO people VALUES (80, 'x', 1); SELECT upper(email) FROM people; SELECT 'never'",
+    )?;
+    ensure!(said.contains("ErrorResponse ERROR 0A000"), "{said}");
+    ensure!(
+        !said.contains("never") && said.ends_with("ReadyForQuery I"),
+        "{said}"
+    );
+    let count = wire.query("SELECT count(*) FROM people WHERE id = 80")?;
+    ensure!(count.contains("DataRow [\"0\"]"), "{count}");
+    Ok(())
+}
+
+#[test]
+fn copy_of_an_unprotected_table_passes() -> Result<()> {
+    let mut sessions = sessions()?;
+    let table = "CREATE TEMP TABLE c (id int, v text)";
+    alike(&mut sessions, &[Message::query(table)], 1)?;
+    let copy_in = [
+        Message::query("COPY c FROM STDIN"),
+        Message::copy_data(b"1\tone\n2"),
+        Message::copy_data(b"\ttwo\n3\t\\N\n"),
+        Message::copy_done(),
+    ];
+    alike(&mut sessions, &copy_in, 1)?;
+    alike(
+        &mut sessions,
+        &[Message::query(
+            "COPY c TO STDOUT; COPY c TO STDOUT (FORMAT csv, HEADER)",
+        )],
+        1,
+    )?;
+    alike(
+        &mut sessions,
+        &[Message::query(
+            "COPY (SELECT id FROM c) TO STDOUT (FORMAT binary)",
+        )],
+        1,
+    )?;
+    let failed = [
+        Message::query("COPY c FROM STDIN"),
+        Message::copy_data(b"4\tfour\n"),
+        Message::copy_fail("changed my mind"),
+    ];
+    alike(&mut sessions, &failed, 1)?;
+    let bad = [
+        Message::query("COPY c FROM STDIN"),
+        Message::copy_data(b"x\tbad\n"),
+        Message::copy_done(),
+    ];
+    alike(&mut sessions, &bad, 1)?;
+    let extended = [
+        Message::parse("", "COPY c FROM STDIN", &[]),
+        Message::bind_text(&[]),
+        Message::execute("", 0),
+        Message::copy_data(b"5\tfive\n"),
+        Message::copy_done(),
+        Message::sync(),
+        Message::query("SELECT count(*) FROM c"),
+    ];
+    alike(&mut sessions, &extended, 2).map(drop)
+}
+
+#[test]
+fn notices_and_settings_pass_when_they_are_due() -> Result<()> {
+    let mut sessions = sessions()?;
+    let strings = [
+        "DO $$ BEGIN RAISE NOTICE 'hello %', 1; END $$; SELECT 1",
+        "SET TimeZone = 'America/New_York'",
+        "SET client_encoding = 'UTF8'; SHOW client_encoding",
+        "SET DateStyle = 'ISO, DMY'",
+        "SELECT email FROM people WHERE id = 1",
+        "BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; ROLLBACK",
+        "SELECT set_config('application_name', 'named', false)",
+        "COMMIT",
+        "DROP TABLE IF EXISTS not_there",
+    ];
+    for sql in strings {
+        alike(&mut sessions, &[Message::query(sql)], 1)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_notification_reaches_an_idle_listener() -> Result<()> {
+    let twin = twin()?;
+    let mut listener = Wire::connect(&twin.proxy.target("app"))?;
+    listener.query("LISTEN news")?;
+    twin.veiled.run("NOTIFY news, 'payload'")?;
+    let said = listener.until(b'A', 1)?;
+    ensure!(
+        transcript(&said) == "NotificationResponse pid=+ news \"payload\"",
+        "{}",
+        transcript(&said)
+    );
+    Ok(())
+}
+
+#[test]
+fn a_cancel_request_cancels_this_session_only() -> Result<()> {
+    let twin = twin()?;
+    let mut sleeper = Wire::connect(&twin.proxy.target("app"))?;
+    let mut other = Wire::connect(&twin.proxy.target("app"))?;
+    sleeper.send(&[Message::query(
+        "SELECT email, pg_sleep(600) FROM people WHERE id = 1",
+    )])?;
+    other.send(&[Message::query("SELECT pg_sleep(0.5) IS NULL")])?;
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(600)%' \
+        AND state = 'active' AND pid <> pg_backend_pid()";
+    wait_until(|| Ok(twin.veiled.admin(running)? == "1"))?;
+    let mut canceller = Wire::open(twin.proxy.port())?;
+    let mut request = startup(CANCEL, &[]);
+    request.extend(sleeper.cancel_key()?);
+    let length = request.len() as u32;
+    request[..4].copy_from_slice(&length.to_be_bytes());
+    canceller.send_raw(&request)?;
+    ensure!(
+        canceller.receive_byte()?.is_none(),
+        "a cancel request is answered by closing only"
+    );
+    let cancelled = transcript(&sleeper.until_ready(1)?);
+    ensure!(cancelled.contains("57014"), "{cancelled}");
+    let unharmed = transcript(&other.until_ready(1)?);
+    ensure!(unharmed.contains("DataRow"), "{unharmed}");
+    ensure!(
+        sleeper
+            .query("SELECT email FROM people WHERE id = 1")?
+            .contains("ada@example.com")
+    );
+    Ok(())
+}
+
+#[test]
+fn a_function_call_passes() -> Result<()> {
+    let mut sessions = sessions()?;
+    let abs_of_int4 = 1397;
+    let messages = [
+        Message::function_call(abs_of_int4, &["-5"]),
+        Message::function_call(1, &[]),
+    ];
+    alike(&mut sessions, &messages, 2).map(drop)
+}
+
+#[test]
+fn the_backend_ends_with_its_client() -> Result<()> {
+    let twin = fresh_twin()?;
+    let backends = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'app' AND pid <> pg_backend_pid()";
+    let mut polite = Wire::connect(&twin.proxy.target("app"))?;
+    let rude = Wire::connect(&twin.proxy.target("app"))?;
+    polite.send(&[Message::terminate()])?;
+    ensure!(polite.until_closed()?.is_empty());
+    drop(rude);
+    wait_until(|| Ok(twin.veiled.admin(backends)? == "0"))
+}
+
+#[test]
+fn a_backend_that_is_terminated_says_so_to_the_client() -> Result<()> {
+    let twin = fresh_twin()?;
+    let mut wire = Wire::connect(&twin.proxy.target("app"))?;
+    twin.veiled.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'app'")?;
+    let said = transcript(&wire.until_closed()?);
+    ensure!(said.contains("57P01"), "{said}");
+    Ok(())
+}
+
+/// Asks again and again, for at most half a minute.
+fn wait_until(mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds()? {
+        ensure!(
+            Instant::now() < deadline,
+            "it has not come about in half a minute"
+        );
+    }
+    Ok(())
+}

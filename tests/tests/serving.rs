@@ -1,0 +1,207 @@
+//! Starting and running `pgveil serve`: root keys, rights on files, keys made once under concurrency, several proxies with
+//! one keystore, reconnecting, and an orderly end.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
+use pgveil_tests::{
+    postgres::{Database, TempPostgres},
+    proxy::Proxy,
+    site::Site,
+};
+
+const TABLE: &str = "CREATE TABLE notes (id int PRIMARY KEY, tenant text, body text)";
+const POLICY: &str =
+    r#"public.notes  scope = "tenant:{tenant}"  body: text, search = ["equality"]"#;
+
+fn site(database: &Database<'static>) -> Result<Site<'static>> {
+    database.run(TABLE)?;
+    let site = Site::new(database, POLICY)?;
+    site.apply()?;
+    Ok(site)
+}
+
+/// What it says when it refuses to start.
+fn refusal(site: &Site<'_>) -> String {
+    match site.serve() {
+        Ok(_) => "it started".to_owned(),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+fn allow(path: &Path, mode: u32) -> Result<()> {
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
+}
+
+#[test]
+fn a_root_key_that_others_can_read_is_refused() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let site = site(&database)?;
+    let key = site.etc().join("root.key");
+    for mode in [0o640, 0o604, 0o644, 0o660, 0o777] {
+        allow(&key, mode)?;
+        let said = refusal(&site);
+        ensure!(
+            said.contains("root.key") && said.contains("600"),
+            "{mode:o}: {said}"
+        );
+        let checked = site.command("check", &[])?;
+        ensure!(
+            checked.code == Some(1) && checked.stderr.contains("root.key"),
+            "{mode:o}: {}",
+            checked.stderr
+        );
+    }
+    for mode in [0o600, 0o400] {
+        allow(&key, mode)?;
+        site.serve()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn another_root_key_is_refused() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let site = site(&database)?;
+    site.serve()?
+        .psql("app", "INSERT INTO notes VALUES (1, 'acme', 'one')")?;
+    let key = site.etc().join("root.key");
+    let kept = fs::read(&key)?;
+    let other = Site::new(&database, POLICY)?;
+    fs::copy(other.etc().join("root.key"), &key)?;
+    let said = refusal(&site);
+    ensure!(said.contains("root"), "{said}");
+    ensure!(!said.contains("panicked"), "{said}");
+    fs::write(&key, &kept)?;
+    ensure!(site.serve()?.psql("app", "SELECT body FROM notes")? == "one");
+    Ok(())
+}
+
+#[test]
+fn a_root_key_that_is_none_is_refused() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let site = site(&database)?;
+    let key = site.etc().join("root.key");
+    for bytes in [&b""[..], b"short", &[b'x'; 4096]] {
+        fs::write(&key, bytes)?;
+        ensure!(refusal(&site).contains("root.key"), "{}", refusal(&site));
+    }
+    fs::remove_file(&key)?;
+    ensure!(refusal(&site).contains("root.key"), "{}", refusal(&site));
+    Ok(())
+}
+
+#[test]
+fn a_database_without_the_schema_is_refused_with_what_to_run() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    database.run(TABLE)?;
+    let site = Site::new(&database, POLICY)?;
+    let said = refusal(&site);
+    ensure!(said.contains("pgveil apply"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_made_once_however_many_ask_at_once() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let site = site(&database)?;
+    let proxies = [site.serve()?, site.serve()?];
+    let writers = (0..24).map(|id| write_one(&proxies[id as usize % 2], id));
+    try_join_all(writers).await?;
+    let keys = "SELECT count(*) FROM pgveil.keys WHERE purpose = 'data' AND state = 'active' AND scope LIKE 'tenant:%'";
+    ensure!(
+        database.admin(keys)? == "3",
+        "{}",
+        database.admin("SELECT scope, purpose, epoch, state FROM pgveil.keys")?
+    );
+    let used = "SELECT count(DISTINCT substr(body, 9, 8)) FROM notes";
+    ensure!(database.admin(used)? == "3");
+    Ok(())
+}
+
+/// Three tenants, eight writers each, all at once.
+async fn write_one(proxy: &Proxy, id: i32) -> Result<()> {
+    let client = proxy.connect("app").await?;
+    let tenant = format!("t{}", id % 3);
+    client
+        .execute(
+            "INSERT INTO notes VALUES ($1, $2, $3)",
+            &[&id, &tenant, &format!("note {id}")],
+        )
+        .await?;
+    let row = client
+        .query_one(
+            "SELECT body FROM notes WHERE tenant = $1 AND body = $2",
+            &[&tenant, &format!("note {id}")],
+        )
+        .await?;
+    ensure!(row.get::<_, String>(0) == format!("note {id}"));
+    Ok(())
+}
+
+#[test]
+fn what_one_proxy_writes_another_reads_and_finds() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let site = site(&database)?;
+    let (one, two) = (site.serve()?, site.serve()?);
+    one.psql("app", "INSERT INTO notes VALUES (1, 'acme', 'from one')")?;
+    two.psql("app", "INSERT INTO notes VALUES (2, 'acme', 'from two')")?;
+    let both = "SELECT id, body FROM notes WHERE tenant = 'acme' AND body IN ('from one', 'from two') ORDER BY id";
+    for proxy in [&one, &two] {
+        ensure!(proxy.psql("app", both)? == "1|from one\n2|from two");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_table_made_while_it_runs_is_seen() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let site = site(&database)?;
+    let proxy = site.serve()?;
+    let made = "CREATE TABLE other (id int, body text); INSERT INTO other VALUES (1, 'plain'); SELECT body FROM other";
+    ensure!(proxy.psql("app", made)?.ends_with("plain"));
+    database.run("ALTER TABLE notes ADD COLUMN extra text DEFAULT 'e'")?;
+    let inserted = "INSERT INTO notes VALUES (1, 'acme', 'b') RETURNING *";
+    ensure!(
+        proxy.psql("app", inserted)? == "1|acme|b|e\nINSERT 0 1",
+        "{}",
+        proxy.psql("app", inserted)?
+    );
+    Ok(())
+}
+
+#[test]
+fn an_orderly_end_lets_sessions_finish() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let site = site(&database)?;
+    let proxy = site.serve()?;
+    ensure!(proxy.psql("app", "SELECT 1")? == "1");
+    proxy.process().signal("TERM")?;
+    ensure!(
+        proxy
+            .process()
+            .wait_for_end(std::time::Duration::from_secs(30)),
+        "it does not end:\n{}",
+        proxy.log()
+    );
+    ensure!(!proxy.log().contains("panicked"), "{}", proxy.log());
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_gone_is_a_clear_error() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let mut site = site(&database)?;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    site.set("upstream", "address", &format!("\"{nobody}\""))?;
+    let said = match site.serve() {
+        Ok(proxy) => proxy.psql("app", "SELECT 1")?,
+        Err(error) => format!("{error:#}"),
+    };
+    ensure!(
+        said.contains("could not connect") || said.contains("does not answer"),
+        "{said}"
+    );
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! Every logical type: text and binary in and out are the server's own, under the session's settings, and bad input has the
+//! server's SQLSTATE. Each value is inserted and returned in all formats on a plain and on a protected table.
+
+#[path = "types/generate.rs"]
+mod generate;
+#[path = "types/values.rs"]
+mod values;
+
+use std::sync::OnceLock;
+
+use anyhow::{Result, anyhow, bail};
+use pgveil_tests::{
+    postgres::TempPostgres,
+    twin::{Case, Expect, Sessions, Twin, judge},
+    wire::{Bind, Message},
+};
+
+use crate::{generate::Generator, values::TYPES};
+
+/// Generated values of each type.
+const GENERATED: usize = 60;
+
+fn twin() -> Result<&'static Twin<'static>> {
+    static TWIN: OnceLock<Result<Twin<'static>, String>> = OnceLock::new();
+    let made = TWIN.get_or_init(|| {
+        let (mut schema, mut policy) = (String::new(), String::new());
+        for kind in TYPES {
+            let (table, sql) = (kind.table, kind.sql);
+            schema.push_str(&format!("CREATE TABLE {table} (v {sql});\n"));
+            policy.push_str(&format!(
+                "public.{table}  scope = \"platform\"  v: {sql}{}\n",
+                kind.search()
+            ));
+        }
+        TempPostgres::shared()
+            .and_then(|server| Twin::new(server, &schema, &policy, ""))
+            .map_err(|error| format!("{error:#}"))
+    });
+    made.as_ref().map_err(|error| anyhow!("{error}"))
+}
+
+/// Both sessions with the same settings.
+fn sessions(settings: &[&str]) -> Result<Sessions> {
+    let mut sessions = twin()?.sessions("app")?;
+    for setting in settings {
+        sessions.exchange(&[Message::query(setting)], 1)?;
+    }
+    Ok(sessions)
+}
+
+/// Stores and returns each value, as a parameter and as a literal.
+fn round_trip(sessions: &mut Sessions, table: &str, texts: &[String]) -> Result<()> {
+    let mut wrong = Vec::new();
+    let by_parameter = format!("INSERT INTO {table} VALUES ($1) RETURNING v");
+    for text in texts {
+        let case = Case::with(&by_parameter, &[Some(text.as_str())]);
+        wrong.extend(sessions.compare(&case, Expect::Same)?);
+        let literal = format!(
+            "INSERT INTO {table} VALUES ('{}') RETURNING v",
+            text.replace('\'', "''")
+        );
+        wrong.extend(sessions.compare(&Case::new(&literal), Expect::Same)?);
+    }
+    report(wrong)
+}
+
+fn report(wrong: Vec<String>) -> Result<()> {
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        bail!("{} values\n\n{}", wrong.len(), wrong.join("\n\n"))
+    }
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn known_values_go_in_and_out_in_every_format() -> Result<()> {
+    let mut sessions = sessions(&[])?;
+    for kind in TYPES {
+        round_trip(&mut sessions, kind.table, &owned(kind.good))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn generated_values_go_in_and_out_in_every_format() -> Result<()> {
+    let mut sessions = sessions(&[])?;
+    for kind in TYPES {
+        let mut generator = Generator::new(kind.table);
+        let texts: Vec<String> = (0..GENERATED)
+            .map(|_| generator.value(kind.table))
+            .collect();
+        round_trip(&mut sessions, kind.table, &texts)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bad_input_has_the_servers_sqlstate() -> Result<()> {
+    let mut sessions = sessions(&[])?;
+    for kind in TYPES {
+        round_trip(&mut sessions, kind.table, &owned(kind.bad))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn text_follows_the_time_zone_of_the_session() -> Result<()> {
+    for zone in [
+        "America/New_York",
+        "Asia/Kathmandu",
+        "UTC",
+        "<+03>-03",
+        "posixrules",
+        "Australia/Lord_Howe",
+    ] {
+        let mut sessions = sessions(&[&format!("SET TimeZone = '{zone}'")])?;
+        for kind in TYPES
+            .iter()
+            .filter(|kind| kind.table.starts_with("t_timestamp") || kind.table == "t_date")
+        {
+            round_trip(&mut sessions, kind.table, &owned(kind.good))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn text_follows_the_float_and_bytea_settings_of_the_session() -> Result<()> {
+    for setting in [
+        "SET extra_float_digits = 0",
+        "SET extra_float_digits = -5",
+        "SET extra_float_digits = 3",
+        "SET bytea_output = 'escape'",
+    ] {
+        let mut sessions = sessions(&[setting])?;
+        for kind in TYPES
+            .iter()
+            .filter(|kind| kind.table.starts_with("t_float") || kind.table == "t_bytea")
+        {
+            round_trip(&mut sessions, kind.table, &owned(kind.good))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn day_before_month_is_read_as_the_session_says() -> Result<()> {
+    for style in ["ISO, DMY", "ISO, MDY", "ISO, YMD"] {
+        let mut sessions = sessions(&[&format!("SET DateStyle = '{style}'")])?;
+        round_trip(
+            &mut sessions,
+            "t_date",
+            &owned(&[
+                "01/02/2003",
+                "31/12/2003",
+                "12-31-2003",
+                "2003-01-02",
+                "1-2-3",
+            ]),
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn another_date_style_than_iso_is_refused_or_right() -> Result<()> {
+    for style in ["German", "SQL, DMY", "Postgres"] {
+        let mut sessions = sessions(&[&format!("SET DateStyle = '{style}'")])?;
+        for table in ["t_date", "t_timestamp", "t_timestamptz"] {
+            let sql = format!("INSERT INTO {table} VALUES ('2024-02-03') RETURNING v");
+            report(
+                sessions
+                    .compare(&Case::new(&sql), Expect::Refused)?
+                    .into_iter()
+                    .collect(),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn spellings_that_hardly_anybody_uses_are_refused_or_right() -> Result<()> {
+    let mut sessions = sessions(&[])?;
+    let rare = [
+        ("t_date", "J2451187"),
+        ("t_date", "today"),
+        ("t_date", "yesterday"),
+        ("t_timestamp", "J2451187 12:00"),
+        ("t_timestamptz", "2024-02-29 12:00 America/New_York BC"),
+        ("t_timestamptz", "2024-07-01 12:00:00 EST"),
+        ("t_timestamptz", "y2001m02d04"),
+        ("t_timestamp", "now"),
+        ("t_timestamptz", "tomorrow"),
+    ];
+    let mut wrong = Vec::new();
+    for (table, text) in rare {
+        let sql = format!("INSERT INTO {table} VALUES ($1) RETURNING v");
+        // What `now` is differs between two servers asked one after the other.
+        let expect = Expect::Refused;
+        let found = sessions.compare(&Case::with(&sql, &[Some(text)]), expect)?;
+        wrong.extend(found.filter(|_| text != "now"));
+    }
+    report(wrong)
+}
+
+#[test]
+fn binary_forms_that_are_no_values_have_the_servers_sqlstate() -> Result<()> {
+    let mut sessions = sessions(&[])?;
+    let mut wrong = Vec::new();
+    for kind in TYPES {
+        for bytes in [
+            &b""[..],
+            b"\x00",
+            b"\x00\x00\x00",
+            b"\xff\xff\xff\xff\xff",
+            b"\x02",
+            b"\x80\x00\x00\x00\x00\x00\x00\x01\xff",
+        ] {
+            let sql = format!("INSERT INTO {} VALUES ($1) RETURNING v", kind.table);
+            let messages = [
+                Message::parse("", &sql, &[]),
+                Message::bind(&Bind {
+                    formats: &[1],
+                    params: &[Some(bytes)],
+                    ..Bind::default()
+                }),
+                Message::execute("", 0),
+                Message::sync(),
+            ];
+            sessions.exchange(&[Message::query("begin")], 1)?;
+            let (direct, veiled) = sessions.exchange(&messages, 1)?;
+            sessions.exchange(&[Message::query("rollback")], 1)?;
+            let found = judge(&sql, Expect::Same, &direct, &veiled);
+            wrong.extend(found.map(|found| format!("{} {bytes:?}\n{found}", kind.table)));
+        }
+    }
+    report(wrong)
+}
+
+#[test]
+fn equal_values_are_found_however_they_are_spelt() -> Result<()> {
+    let mut sessions = sessions(&[])?;
+    let mut wrong = Vec::new();
+    for kind in TYPES.iter().filter(|kind| kind.equality) {
+        for (stored, asked) in kind.equal {
+            let sql = format!(
+                "WITH s AS (INSERT INTO {0} VALUES ($1) RETURNING v) SELECT count(*) FROM s WHERE v = $2",
+                kind.table
+            );
+            let case = Case::with(&sql, &[Some(stored), Some(asked)]);
+            wrong.extend(sessions.compare(&case, Expect::Same)?);
+        }
+    }
+    report(wrong)
+}
