@@ -197,6 +197,18 @@ impl Ledger {
         }
     }
 
+    /// The server forgot a statement, or all. Those whose Parse was sent behind that live on: a Bind to one that
+    /// is not known here would be relayed as it is, plaintext and all.
+    pub fn forget_statements(&mut self, only: Option<&[u8]>) {
+        let owed = &self.owed;
+        let coming = |name: &[u8]| {
+            owed.iter()
+                .any(|owed| matches!(owed, Owed::Parse { name: parsed, .. } if parsed == name))
+        };
+        self.statements
+            .retain(|name, _| only.is_some_and(|only| only != name) || coming(name));
+    }
+
     /// Whether a name that was taken was parsed again, and the server has not said yet what became of it.
     pub fn is_name_unsettled(&mut self) -> bool {
         // Looked for only after it happened once: it hardly ever does.
@@ -366,6 +378,19 @@ mod tests {
         ledger.begin_copy_in();
         assert_eq!(ledger.owed.len(), 1);
         assert!(ledger.copy_in);
+    }
+
+    #[test]
+    fn a_statement_parsed_behind_deallocate_all_is_not_forgotten() {
+        let mut ledger = Ledger::new();
+        parse(&mut ledger, b"old");
+        ledger.owed.clear();
+        parse(&mut ledger, b"new");
+        ledger.forget_statements(Some(b"other"));
+        assert_eq!(ledger.statements.len(), 2);
+        ledger.forget_statements(None);
+        assert!(ledger.statements.contains_key(&b"new"[..]));
+        assert!(!ledger.statements.contains_key(&b"old"[..]));
     }
 
     #[test]

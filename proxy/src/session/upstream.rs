@@ -258,9 +258,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             .unwrap_or_default();
         let mut ledger = self.shared.ledger();
         match done.as_slice() {
-            b"DEALLOCATE ALL" => ledger.statements.clear(),
+            b"DEALLOCATE ALL" => ledger.forget_statements(None),
             b"DISCARD ALL" => {
-                ledger.statements.clear();
+                ledger.forget_statements(None);
                 ledger.portals.clear();
             }
             _ => {}
@@ -284,7 +284,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             _ => Fate::Pass,
         };
         if let Some(name) = forgotten {
-            ledger.statements.remove(&name);
+            ledger.forget_statements(Some(&name));
         }
         drop(ledger);
         self.shared.drained.notify_waiters();
