@@ -20,6 +20,7 @@ mod figure;
 mod from;
 mod function;
 mod group;
+mod holder;
 mod insert;
 mod kind;
 mod literal;

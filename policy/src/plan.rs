@@ -162,6 +162,45 @@ pub enum Field {
         /// Columns the value can have come from. Values name their own column; it must be of the same logical type.
         columns: Vec<ColumnId>,
     },
+    /// A value of another type that holds sealed values inside: an array, a row or a document.
+    Holder(Shape),
+}
+
+/// What a value that holds sealed values is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shape {
+    /// Nothing protected: kept byte for byte.
+    Plain,
+    /// A sealed value.
+    Sealed {
+        /// What the client sees.
+        shown: LogicalType,
+        /// Columns it can have come from.
+        columns: Vec<ColumnId>,
+    },
+    /// An array, of one or several dimensions, of these.
+    Array(Box<Shape>),
+    /// A composite value of exactly these fields.
+    Row(Vec<Shape>),
+    /// A `json` or `jsonb` document. A string in it that is a whole sealed value of one of the columns is one.
+    Json {
+        /// Columns that sealed values in it can have come from.
+        columns: Vec<ColumnId>,
+        /// Its type is `jsonb`.
+        jsonb: bool,
+        /// How its values are written.
+        rendering: Rendering,
+    },
+}
+
+/// Whose way of writing values a document follows: `to_json` and `to_jsonb` differ for numbers with exponents
+/// and for values of type `json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rendering {
+    /// As `to_json` does.
+    Json,
+    /// As `to_jsonb` does.
+    Jsonb,
 }
 
 impl Plan {

@@ -36,7 +36,10 @@ impl Analyser<'_> {
         let Kind::Sealed(sealed) = kind else {
             return match self.expr(array, cx)? {
                 Kind::Sealed(other) => Err(self.mixed(&other, array, expr)),
-                _ => Ok(()),
+                Kind::Holder(holder) => {
+                    Err(refusals::holder(&holder, COMPARISON).at(self.start_of(array)))
+                }
+                Kind::Plain(_) | Kind::Untyped => Ok(()),
             };
         };
         self.wrap_term(expr, &sealed)?;

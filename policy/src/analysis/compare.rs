@@ -99,7 +99,7 @@ impl Analyser<'_> {
         }
         let Kind::Sealed(sealed) = self.comparand(expr, cx)? else {
             for item in list {
-                if let Kind::Sealed(other) = self.expr(item, cx)? {
+                if let Kind::Sealed(other) = self.comparand(item, cx)? {
                     return Err(self.mixed(&other, item, expr));
                 }
             }
@@ -188,7 +188,7 @@ impl Analyser<'_> {
                 _ => Err(self.mixed(sealed, member, other)),
             },
             (_, Some(_)) => Ok(()),
-            (_, None) => match self.expr(other, cx)? {
+            (_, None) => match self.comparand(other, cx)? {
                 Kind::Sealed(theirs) => Err(self.mixed(&theirs, other, member)),
                 _ => Ok(()),
             },
@@ -213,7 +213,7 @@ impl Analyser<'_> {
         }
         let rows = self.query(query, Some(cx.scope), cx.ctes)?;
         if rows.open || rows.columns.len() != kinds.len() {
-            let sealed = kinds.iter().any(|kind| kind.sealed().is_some());
+            let sealed = kinds.iter().any(|kind| kind.protected().is_some());
             if rows.is_sealed() || sealed {
                 return Err(refusals::construct(
                     "a sub-select with another number of columns",
@@ -250,6 +250,9 @@ impl Analyser<'_> {
         for ((kind, column), member) in kinds.iter().zip(&rows.columns).zip(members) {
             let position = self.start_of(member);
             match (kind, &column.kind) {
+                (Kind::Holder(holder), _) | (_, Kind::Holder(holder)) => {
+                    return Err(refusals::holder(holder, COMPARISON).at(position));
+                }
                 (Kind::Sealed(ours), Kind::Sealed(theirs)) => {
                     self.check_comparable(ours, theirs)
                         .map_err(|refusal| refusal.at(position))?;

@@ -7,7 +7,7 @@ use sqlparser::ast::{Cte as CteSyntax, SetExpr, SetOperator, SetQuantifier, With
 use super::{
     Analyser,
     facts::Fact,
-    kind::{Cell, Kind, Source},
+    kind::{Cell, Kind},
     namespace::{Ctes, Scope, name_of},
     query::{Cte, Rows, combine},
     refusals,
@@ -70,7 +70,10 @@ impl Analyser<'_> {
                         "WITH RECURSIVE",
                     ));
                 }
-                _ => {}
+                Kind::Holder(holder) => {
+                    return Err(refusals::holder(holder, "WITH RECURSIVE"));
+                }
+                Kind::Sealed(_) | Kind::Untyped => {}
             }
         }
         let named = self.renamed(first.clone(), Some(&cte.alias))?;
@@ -103,15 +106,9 @@ impl Analyser<'_> {
             cell.instance = rename(cell.instance, instances);
         };
         for column in &mut rows.columns {
-            match &mut column.kind {
-                Kind::Plain(Some(found)) => cell(found, &mut rename, instances),
-                Kind::Sealed(sealed) => {
-                    for Source { instance, .. } in &mut sealed.sources {
-                        *instance = rename(*instance, instances);
-                    }
-                }
-                _ => {}
-            }
+            column
+                .kind
+                .each_instance(&mut |instance| *instance = rename(*instance, instances));
         }
         for fact in &mut rows.facts {
             match fact {

@@ -47,7 +47,7 @@ impl Analyser<'_> {
                     computed: true,
                     ..sealed
                 }),
-                other => other,
+                other @ (Kind::Plain(_) | Kind::Untyped | Kind::Holder(_)) => other,
             }),
             Expr::QualifiedWildcard(name, _) => whole_row(name, cx).map(|()| Kind::Plain(None)),
             Expr::Wildcard(_) => Err(refusals::construct("* as a value")),
@@ -147,7 +147,8 @@ impl Analyser<'_> {
             Kind::Sealed(sealed) => {
                 Err(refusals::not_supported(sealed.column(), place).at(self.start_of(expr)))
             }
-            kind => Ok(kind),
+            Kind::Holder(holder) => Err(refusals::holder(&holder, place).at(self.start_of(expr))),
+            kind @ (Kind::Plain(_) | Kind::Untyped) => Ok(kind),
         }
     }
 
@@ -160,7 +161,10 @@ impl Analyser<'_> {
             (Kind::Sealed(sealed), Place::Operator(place)) => {
                 Err(refusals::not_supported(sealed.column(), &place).at(self.start_of(expr)))
             }
-            _ => Ok(()),
+            (Kind::Holder(holder), place) => {
+                Err(refusals::holder(&holder, place.name()).at(self.start_of(expr)))
+            }
+            (Kind::Plain(_) | Kind::Untyped, _) => Ok(()),
         }
     }
 
@@ -191,7 +195,7 @@ impl Analyser<'_> {
     }
 
     fn null_test(&mut self, inner: &Expr, cx: Cx<'_>) -> Result<Kind, Refusal> {
-        let kind = self.comparand(inner, cx)?;
+        let kind = self.passed(inner, cx)?;
         if let Kind::Sealed(sealed) = kind {
             let grouped = cx
                 .grouping
@@ -210,8 +214,8 @@ impl Analyser<'_> {
         let rows = self.query(query, Some(cx.scope), cx.ctes)?;
         match rows.columns.as_slice() {
             [column] if !rows.open => Ok(match &column.kind {
-                Kind::Sealed(sealed) => Kind::Sealed(sealed.clone()),
-                _ => Kind::Plain(None),
+                kind @ (Kind::Sealed(_) | Kind::Holder(_)) => kind.clone(),
+                Kind::Plain(_) | Kind::Untyped => Kind::Plain(None),
             }),
             _ if rows.is_sealed() => Err(refusals::construct(
                 "a sub-select of several protected columns as a value",
@@ -224,10 +228,11 @@ impl Analyser<'_> {
         let Expr::Cast { expr: inner, .. } = expr else {
             return self.parts(expr, cx);
         };
-        if let Kind::Sealed(sealed) = self.expr(inner, cx)? {
-            return Err(refusals::not_supported(sealed.column(), "a cast").at(self.start_of(expr)));
+        let kind = self.expr(inner, cx)?;
+        match refusals::not_plain(&kind, "a cast") {
+            Some(refusal) => Err(refusal.at(self.start_of(expr))),
+            None => Ok(Kind::Plain(None)),
         }
-        Ok(Kind::Plain(None))
     }
 
     /// A node without a rule: everything right below it must be plain.
@@ -250,6 +255,15 @@ impl Analyser<'_> {
 enum Place {
     Order(&'static str),
     Operator(String),
+}
+
+impl Place {
+    fn name(&self) -> &str {
+        match self {
+            Self::Order(place) => place,
+            Self::Operator(place) => place,
+        }
+    }
 }
 
 fn operator_place(op: &BinaryOperator) -> Place {

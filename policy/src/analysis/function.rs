@@ -152,8 +152,12 @@ impl Analyser<'_> {
 
     /// `count(x)` looks only at NULL; `count(DISTINCT x)` counts terms.
     fn counted(&mut self, expr: &Expr, distinct: bool, cx: Cx<'_>) -> Result<(), Refusal> {
-        let Kind::Sealed(sealed) = self.comparand(expr, cx)? else {
-            return Ok(());
+        let sealed = match self.passed(expr, cx)? {
+            Kind::Sealed(sealed) => sealed,
+            Kind::Holder(holder) if distinct => {
+                return Err(refusals::holder(&holder, "count(DISTINCT)").at(self.start_of(expr)));
+            }
+            Kind::Plain(_) | Kind::Untyped | Kind::Holder(_) => return Ok(()),
         };
         if !distinct {
             return self.wrap(expr, "", "");
@@ -204,8 +208,15 @@ impl Analyser<'_> {
         place: &str,
     ) -> Result<(), Refusal> {
         for key in keys {
-            if let Kind::Sealed(sealed) = self.expr(&key.expr, cx)? {
-                return Err(refusals::no_order(sealed.column(), place).at(self.start_of(&key.expr)));
+            match self.expr(&key.expr, cx)? {
+                Kind::Sealed(sealed) => {
+                    let refusal = refusals::no_order(sealed.column(), place);
+                    return Err(refusal.at(self.start_of(&key.expr)));
+                }
+                Kind::Holder(holder) => {
+                    return Err(refusals::holder(&holder, place).at(self.start_of(&key.expr)));
+                }
+                Kind::Plain(_) | Kind::Untyped => {}
             }
             if key.with_fill.is_some() {
                 return Err(refusals::construct("WITH FILL"));

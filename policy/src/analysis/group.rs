@@ -75,6 +75,9 @@ impl Analyser<'_> {
                     sealed_keys.push((sealed, position));
                 }
                 Kind::Plain(cell) => grouping.cells.extend(cell),
+                Kind::Holder(holder) => {
+                    return Err(refusals::holder(&holder, "GROUP BY").at(position));
+                }
                 Kind::Untyped => {}
             }
         }
@@ -145,9 +148,13 @@ impl Analyser<'_> {
             .collect();
         let mut keys = Vec::new();
         for (index, output) in outputs.iter().enumerate() {
-            let Kind::Sealed(sealed) = &output.kind else {
-                keys.push((index + 1).to_string());
-                continue;
+            let sealed = match &output.kind {
+                Kind::Sealed(sealed) => sealed,
+                Kind::Holder(holder) => return Err(refusals::holder(holder, "DISTINCT")),
+                Kind::Plain(_) | Kind::Untyped => {
+                    keys.push((index + 1).to_string());
+                    continue;
+                }
             };
             check_equality(sealed, "DISTINCT")?;
             if !self.same_scope_within(sealed, &cells) {

@@ -272,7 +272,10 @@ impl<'a> Analyser<'a> {
                     let place = "a value for a column that is not protected";
                     return Err(refusals::not_supported(sealed.column(), place).at(position));
                 }
-                (_, Some(protected)) => {
+                (Kind::Holder(holder), _) => {
+                    return Err(refusals::holder(holder, "a value to store").at(position));
+                }
+                (Kind::Plain(_) | Kind::Untyped, Some(protected)) => {
                     let operand = item(index)
                         .map(|expr| self.operand(expr))
                         .transpose()?
@@ -281,7 +284,7 @@ impl<'a> Analyser<'a> {
                         operand.ok_or_else(|| refusals::not_constant(protected).at(position))?;
                     self.seal(protected, operand, &held)?;
                 }
-                _ => {}
+                (Kind::Plain(_) | Kind::Untyped, None) => {}
             }
         }
         Ok(())

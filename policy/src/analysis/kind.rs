@@ -1,8 +1,13 @@
-//! What an expression is to pgveil: plain, not yet typed, or sealed. Holds no rules.
+//! What an expression is to pgveil: plain, not yet typed, sealed, or a holder of sealed values. Holds no rules.
 
 use std::sync::Arc;
 
-use crate::{plan::ColumnId, ruleset::Protected, types::LogicalType};
+use super::holder::Holder;
+use crate::{
+    plan::{ColumnId, Field, Shape},
+    ruleset::Protected,
+    types::LogicalType,
+};
 
 /// A column of one row variable (a table in FROM, once per appearance).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,20 +86,72 @@ pub(super) enum Kind {
     Untyped,
     /// A sealed value.
     Sealed(Sealed),
+    #[allow(dead_code, reason = "its makers come with the opening side")]
+    /// An array, a row or a document with sealed values inside. Never plain: what has no rule for it refuses it.
+    Holder(Holder),
 }
 
 impl Kind {
+    #[allow(dead_code, reason = "for rules that know only sealed values")]
+    /// The sealed value itself; `None` for a holder too, so ask [`Kind::protected`] for "not plain".
     pub(super) fn sealed(&self) -> Option<&Sealed> {
         match self {
             Self::Sealed(sealed) => Some(sealed),
-            _ => None,
+            Self::Plain(_) | Self::Untyped | Self::Holder(_) => None,
+        }
+    }
+
+    /// A protected column that it is or holds, to name in messages. `None`: nothing protected is in it.
+    pub(super) fn protected(&self) -> Option<&Arc<Protected>> {
+        match self {
+            Self::Plain(_) | Self::Untyped => None,
+            Self::Sealed(sealed) => Some(sealed.column()),
+            Self::Holder(holder) => Some(holder.column()),
         }
     }
 
     pub(super) fn cell(&self) -> Option<Cell> {
         match self {
             Self::Plain(cell) => *cell,
-            _ => None,
+            Self::Untyped | Self::Sealed(_) | Self::Holder(_) => None,
+        }
+    }
+
+    /// Calls `f` with every row variable that is named inside.
+    pub(super) fn each_instance(&mut self, f: &mut dyn FnMut(&mut usize)) {
+        match self {
+            Self::Plain(Some(cell)) => f(&mut cell.instance),
+            Self::Plain(None) | Self::Untyped => {}
+            Self::Sealed(sealed) => sealed
+                .sources
+                .iter_mut()
+                .for_each(|source| f(&mut source.instance)),
+            Self::Holder(holder) => holder.each_instance(f),
+        }
+    }
+
+    /// The plan's form, as a result column.
+    pub(super) fn field(&self) -> Field {
+        match self {
+            Self::Plain(_) | Self::Untyped => Field::Plain,
+            Self::Sealed(sealed) => Field::Sealed {
+                shown: sealed.logical(),
+                origin: sealed.origin(),
+                columns: sealed.columns(),
+            },
+            Self::Holder(holder) => Field::Holder(holder.shape()),
+        }
+    }
+
+    /// The plan's form, inside a holder.
+    pub(super) fn shape(&self) -> Shape {
+        match self {
+            Self::Plain(_) | Self::Untyped => Shape::Plain,
+            Self::Sealed(sealed) => Shape::Sealed {
+                shown: sealed.logical(),
+                columns: sealed.columns(),
+            },
+            Self::Holder(holder) => holder.shape(),
         }
     }
 }

@@ -37,11 +37,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether any of its columns is sealed.
+    /// Whether any of its columns is sealed or holds sealed values.
     pub(super) fn is_sealed(&self) -> bool {
         self.columns
             .iter()
-            .any(|column| column.kind.sealed().is_some())
+            .any(|column| column.kind.protected().is_some())
     }
 
     fn position(&self, name: &str) -> Result<Option<usize>, Refusal> {
@@ -256,7 +256,7 @@ impl<'s> Scope<'s> {
         let mut guessed = false;
         for scope in self.levels() {
             if let Some(shown) = scope.names.shown(name)? {
-                if guessed && shown.kind.sealed().is_some() {
+                if guessed && shown.kind.protected().is_some() {
                     let what = format!(
                         "\"{name}\" may be a column of a function or an expression, or a protected column"
                     );

@@ -22,7 +22,9 @@ impl Analyser<'_> {
         open: bool,
         cx: Cx<'_>,
     ) -> Result<(), Refusal> {
-        let sealed = outputs.iter().any(|output| output.kind.sealed().is_some());
+        let sealed = outputs
+            .iter()
+            .any(|output| output.kind.protected().is_some());
         match &select.distinct {
             Some(Distinct::Distinct) if sealed && open => {
                 Err(refusals::construct("DISTINCT beside a function's columns"))
@@ -38,11 +40,10 @@ impl Analyser<'_> {
             Some(Distinct::On(keys)) => {
                 keys.iter()
                     .try_for_each(|key| match output_of(key, outputs) {
-                        Some(Kind::Sealed(sealed)) => {
-                            Err(refusals::not_supported(sealed.column(), "DISTINCT ON")
-                                .at(self.start_of(key)))
-                        }
-                        Some(_) => Ok(()),
+                        Some(kind) => match refusals::not_plain(kind, "DISTINCT ON") {
+                            Some(refusal) => Err(refusal.at(self.start_of(key))),
+                            None => Ok(()),
+                        },
                         None => self.plain(key, cx, "DISTINCT ON").map(|_| ()),
                     })
             }
@@ -66,7 +67,7 @@ impl Analyser<'_> {
                 let sealed = outputs
                     .iter()
                     .filter(named)
-                    .find(|output| output.kind.sealed().is_some());
+                    .find(|output| output.kind.protected().is_some());
                 let found = sealed.or_else(|| outputs.iter().find(named));
                 if found.is_some() {
                     self.account(ident);
@@ -83,7 +84,9 @@ impl Analyser<'_> {
                 let Constant::Number(number, _) = &value.value else {
                     return Ok(());
                 };
-                let sealed = outputs.iter().any(|output| output.kind.sealed().is_some());
+                let sealed = outputs
+                    .iter()
+                    .any(|output| output.kind.protected().is_some());
                 if open && sealed {
                     return Err(refusals::construct(
                         "ORDER BY a number beside a function's columns",
@@ -106,7 +109,14 @@ impl Analyser<'_> {
                 kind: Kind::Sealed(sealed),
                 ..
             }) => Err(refusals::no_order(sealed.column(), "ORDER BY").at(position)),
-            Some(_) => Ok(()),
+            Some(Column {
+                kind: Kind::Holder(holder),
+                ..
+            }) => Err(refusals::holder(holder, "ORDER BY").at(position)),
+            Some(Column {
+                kind: Kind::Plain(_) | Kind::Untyped,
+                ..
+            }) => Ok(()),
             None => self.order_keys(std::slice::from_ref(key), cx, "ORDER BY"),
         }
     }
@@ -122,7 +132,7 @@ fn output_of<'o>(key: &Expr, outputs: &'o [Output]) -> Option<&'o Kind> {
                 .find(|output| output.name.as_deref() == Some(&name));
             sealed
                 .map(|output| &output.kind)
-                .filter(|kind| kind.sealed().is_some())
+                .filter(|kind| kind.protected().is_some())
         }
         Expr::Value(value) => match &value.value {
             Constant::Number(number, _) => {

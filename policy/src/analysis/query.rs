@@ -27,11 +27,11 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Whether any column is sealed.
+    /// Whether any column is sealed or holds sealed values.
     pub(super) fn is_sealed(&self) -> bool {
         self.columns
             .iter()
-            .any(|column| column.kind.sealed().is_some())
+            .any(|column| column.kind.protected().is_some())
     }
 }
 
@@ -247,10 +247,10 @@ pub(super) fn combine(
         left.columns
             .iter()
             .chain(&right.columns)
-            .find_map(|column| column.kind.sealed())
+            .find_map(|column| column.kind.protected())
     };
     if sealed && !all {
-        let column = first_sealed().map(|sealed| sealed.column().clone());
+        let column = first_sealed().cloned();
         let name = match op {
             SetOperator::Union => "UNION",
             SetOperator::Intersect => "INTERSECT",
@@ -301,11 +301,14 @@ fn combined(left: Kind, right: Kind) -> Result<Kind, Refusal> {
             }
             Ok(Kind::Sealed(a.or(b)))
         }
+        (Kind::Holder(holder), _) | (_, Kind::Holder(holder)) => {
+            Err(refusals::holder(&holder, "UNION ALL"))
+        }
         (Kind::Sealed(sealed), _) | (_, Kind::Sealed(sealed)) => Err(different(
             &sealed.column().name,
             "something that is not protected",
         )),
-        _ => Ok(Kind::Plain(None)),
+        (Kind::Plain(_) | Kind::Untyped, Kind::Plain(_) | Kind::Untyped) => Ok(Kind::Plain(None)),
     }
 }
 

@@ -190,7 +190,7 @@ impl Analyser<'_> {
         name: Option<String>,
         cx: Cx<'_>,
     ) -> Result<Output, Refusal> {
-        let kind = self.comparand(expr, cx)?;
+        let kind = self.passed(expr, cx)?;
         let Kind::Sealed(sealed) = &kind else {
             return Ok(Output {
                 name,

@@ -13,7 +13,6 @@ use sqlparser::{
 use super::{
     Analyser, Protocol, SessionView,
     function::runs_text,
-    kind::Kind as Sort,
     namespace::Ctes,
     params::Parameters,
     protection::{Protection, Standing},
@@ -326,15 +325,8 @@ fn fields(rows: &Rows) -> Output {
     if rows.open {
         return Output::Unknown;
     }
-    let field = |column: &super::namespace::Column| match &column.kind {
-        Sort::Sealed(sealed) => Field::Sealed {
-            shown: sealed.logical(),
-            origin: sealed.origin(),
-            columns: sealed.columns(),
-        },
-        _ => Field::Plain,
-    };
-    Output::Fields(rows.columns.iter().map(field).collect())
+    let fields = rows.columns.iter().map(|column| column.kind.field());
+    Output::Fields(fields.collect())
 }
 
 fn not_parsed() -> Refusal {

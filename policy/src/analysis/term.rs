@@ -28,6 +28,16 @@ pub(super) const COMPARISON: &str = "a comparison";
 impl Analyser<'_> {
     /// What one side of a comparison is: casts that change nothing are looked through.
     pub(super) fn comparand(&mut self, expr: &Expr, cx: Cx<'_>) -> Result<Kind, Refusal> {
+        match self.passed(expr, cx)? {
+            Kind::Holder(holder) => {
+                Err(refusals::holder(&holder, COMPARISON).at(self.start_of(expr)))
+            }
+            kind @ (Kind::Plain(_) | Kind::Untyped | Kind::Sealed(_)) => Ok(kind),
+        }
+    }
+
+    /// As [`Self::comparand`], where a holder may stand too.
+    pub(super) fn passed(&mut self, expr: &Expr, cx: Cx<'_>) -> Result<Kind, Refusal> {
         let inner = uncast(expr);
         let kind = self.expr(inner, cx)?;
         if let (Kind::Sealed(sealed), false) = (&kind, std::ptr::eq(inner, expr)) {

@@ -6,6 +6,7 @@ use sqlparser::{ast::ObjectName, tokenizer::Token as Kind_};
 use super::{
     Analyser,
     from::{Condition, Side, merged},
+    kind::Kind,
     namespace::{Namespace, Shown, name_of},
     refusals,
     relation::idents_of,
@@ -59,7 +60,7 @@ impl Analyser<'_> {
             });
         }
         // A column that a rewritten USING had merged is no single column any more.
-        let is_rewritten = |shown: &Shown| shown.qualify || shown.kind.sealed().is_some();
+        let is_rewritten = |shown: &Shown| shown.qualify || shown.kind.protected().is_some();
         if !pairs
             .iter()
             .any(|pair| is_rewritten(&pair.left) || is_rewritten(&pair.right))
@@ -95,8 +96,11 @@ impl Analyser<'_> {
             let (l, r) = l
                 .zip(r)
                 .ok_or_else(|| refusals::construct("JOIN USING here").at(position))?;
-            match (pair.left.kind.sealed(), pair.right.kind.sealed()) {
-                (Some(ours), Some(theirs)) => {
+            match (&pair.left.kind, &pair.right.kind) {
+                (Kind::Holder(holder), _) | (_, Kind::Holder(holder)) => {
+                    return Err(refusals::holder(holder, "JOIN USING").at(position));
+                }
+                (Kind::Sealed(ours), Kind::Sealed(theirs)) => {
                     self.check_comparable(ours, theirs)
                         .map_err(|refusal| refusal.at(position))?;
                     self.note(format!(
@@ -105,7 +109,8 @@ impl Analyser<'_> {
                     ));
                     conditions.push(format!("{EQ_TERM}{l}) = {EQ_TERM}{r})"));
                 }
-                (Some(sealed), None) | (None, Some(sealed)) => {
+                (Kind::Sealed(sealed), Kind::Plain(_) | Kind::Untyped)
+                | (Kind::Plain(_) | Kind::Untyped, Kind::Sealed(sealed)) => {
                     let why = "the other side is not protected";
                     return Err(refusals::not_comparable(
                         sealed.column(),
@@ -114,7 +119,9 @@ impl Analyser<'_> {
                     )
                     .at(position));
                 }
-                (None, None) => conditions.push(format!("{l} = {r}")),
+                (Kind::Plain(_) | Kind::Untyped, Kind::Plain(_) | Kind::Untyped) => {
+                    conditions.push(format!("{l} = {r}"));
+                }
             }
         }
         self.facts.truncate(mark);
@@ -199,9 +206,11 @@ impl Analyser<'_> {
             let Some(theirs) = right.shown(name)? else {
                 continue;
             };
-            if let Some(sealed) = ours.kind.sealed().or(theirs.kind.sealed()) {
-                return Err(refusals::not_supported(sealed.column(), "NATURAL JOIN")
-                    .hint("Write JOIN ... USING or JOIN ... ON."));
+            let place = "NATURAL JOIN";
+            let kinds = [&ours.kind, &theirs.kind];
+            let refused = kinds.map(|kind| refusals::not_plain(kind, place));
+            if let Some(refusal) = refused.into_iter().flatten().next() {
+                return Err(refusal.hint("Write JOIN ... USING or JOIN ... ON."));
             }
             pairs.push(Pair {
                 left: ours.clone(),

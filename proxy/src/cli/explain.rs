@@ -120,13 +120,16 @@ pub fn describe(
     for statement in &plan.statements {
         if let Output::Fields(fields) = &statement.output {
             for (index, field) in fields.iter().enumerate() {
-                if let Field::Sealed { shown, .. } = field {
-                    let _ = writeln!(
-                        out,
-                        "  result column {}: opened, shown as {shown}",
-                        index + 1
-                    );
-                }
+                let number = index + 1;
+                let _ = match field {
+                    Field::Plain => Ok(()),
+                    Field::Sealed { shown, .. } => {
+                        writeln!(out, "  result column {number}: opened, shown as {shown}")
+                    }
+                    Field::Holder(_) => {
+                        writeln!(out, "  result column {number}: values inside it are opened")
+                    }
+                };
             }
         }
     }

@@ -98,6 +98,8 @@ impl ResultRules {
                     format: format_code(formats, index),
                     revealed: revealed(rules, view),
                 }),
+                // Not opened yet: shown only if no ciphertext is in it.
+                Field::Holder(_) => Rule::Guard,
             })
             .collect();
         Self::new(columns, Some(Arc::clone(view)), Some(Arc::clone(rules)))
@@ -157,6 +159,7 @@ pub fn judge(
                 ));
             }
             Field::Plain => columns.push(guard(&described)),
+            Field::Holder(_) => columns.push(Rule::Guard),
             Field::Sealed {
                 shown: logical,
                 origin,

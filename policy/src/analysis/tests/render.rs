@@ -2,7 +2,9 @@
 
 use crate::{
     Plan, Refusal, Ruleset,
-    plan::{ClientParam, Field, Make, Operand, Output, ScopePart, ServerParam, Slot},
+    plan::{
+        ClientParam, Field, Make, Operand, Output, Rendering, ScopePart, ServerParam, Shape, Slot,
+    },
     types::{FormatSettings, LogicalType, Value},
 };
 
@@ -91,6 +93,36 @@ fn field_text(rules: &Ruleset, field: &Field) -> String {
             let columns: Vec<_> = columns.iter().map(|id| column_text(rules, *id)).collect();
             assert!(columns.len() == 1 || columns.len() > 1);
             format!("{} {}", columns.join("|"), shown.sql_name())
+        }
+        Field::Holder(shape) => shape_text(rules, shape),
+    }
+}
+
+fn shape_text(rules: &Ruleset, shape: &Shape) -> String {
+    let names = |columns: &[crate::plan::ColumnId]| {
+        let names: Vec<_> = columns.iter().map(|id| column_text(rules, *id)).collect();
+        names.join("|")
+    };
+    match shape {
+        Shape::Plain => "plain".to_owned(),
+        Shape::Sealed { shown, columns } => format!("{} {}", names(columns), shown.sql_name()),
+        Shape::Array(element) => format!("[{}]", shape_text(rules, element)),
+        Shape::Row(fields) => {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|field| shape_text(rules, field))
+                .collect();
+            format!("row({})", fields.join(", "))
+        }
+        Shape::Json {
+            columns,
+            jsonb,
+            rendering,
+        } => {
+            let name = if *jsonb { "jsonb" } else { "json" };
+            let other = (*rendering == Rendering::Jsonb) != *jsonb;
+            let other = if other { " by the other" } else { "" };
+            format!("{name}({}){other}", names(columns))
         }
     }
 }

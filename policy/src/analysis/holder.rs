@@ -1,0 +1,177 @@
+//! Values that hold sealed values inside: arrays, rows and JSON documents. What may happen to them stands elsewhere.
+
+#![allow(dead_code, reason = "its makers come with the opening side")]
+
+use std::sync::Arc;
+
+use super::{
+    kind::{Kind, Sealed, Source},
+    namespace::Column,
+    refusals,
+};
+use crate::{
+    Refusal,
+    plan::{ColumnId, Rendering, Shape},
+    ruleset::Protected,
+};
+
+/// Most values, at all levels together, that one holder may be made of. Rows of rows double with every level.
+const MAX_PARTS: usize = 8192;
+/// Deepest nesting of holders in each other.
+const MAX_LEVELS: usize = 16;
+
+/// A value with at least one sealed value inside.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    inside: Inside,
+    /// Values inside, at all levels.
+    parts: usize,
+    /// How deep holders are in it, itself included.
+    levels: usize,
+}
+
+/// What a holder is made of.
+#[derive(Clone, Debug)]
+pub(super) enum Inside {
+    /// An array: what each element is, sealed or a holder.
+    Array(Box<Kind>),
+    /// A row: its fields, in order.
+    Row(Vec<Column>),
+    /// A `json` or `jsonb` document.
+    Json(Document),
+}
+
+/// A document.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    /// Where the sealed values in it come from; at least one.
+    pub(super) sources: Vec<Source>,
+    /// Its type is `jsonb`.
+    pub(super) jsonb: bool,
+    /// How the server wrote the values in it.
+    pub(super) rendering: Rendering,
+}
+
+impl Holder {
+    /// An array of what is sealed or a holder.
+    pub(super) fn array(element: Kind) -> Result<Self, Refusal> {
+        let (parts, levels) = extent(&element);
+        Self::checked(Inside::Array(Box::new(element)), parts, levels)
+    }
+
+    /// A row of several fields, of which one at least is sealed or a holder.
+    pub(super) fn row(fields: Vec<Column>) -> Result<Self, Refusal> {
+        let (mut parts, mut levels) = (0, 0);
+        for field in &fields {
+            let (more, deep) = extent(&field.kind);
+            parts += more;
+            levels = levels.max(deep);
+        }
+        Self::checked(Inside::Row(fields), parts, levels)
+    }
+
+    /// A document.
+    pub(super) fn json(document: Document) -> Result<Self, Refusal> {
+        let parts = document.sources.len();
+        Self::checked(Inside::Json(document), parts, 0)
+    }
+
+    fn checked(inside: Inside, parts: usize, levels: usize) -> Result<Self, Refusal> {
+        let holder = Self {
+            inside,
+            parts: parts + 1,
+            levels: levels + 1,
+        };
+        if holder.parts > MAX_PARTS || holder.levels > MAX_LEVELS {
+            return Err(refusals::too_nested());
+        }
+        Ok(holder)
+    }
+
+    pub(super) fn inside(&self) -> &Inside {
+        &self.inside
+    }
+
+    /// "an array", for messages.
+    pub(super) fn noun(&self) -> &'static str {
+        match self.inside {
+            Inside::Array(_) => "an array",
+            Inside::Row(_) => "a row",
+            Inside::Json(_) => "a JSON document",
+        }
+    }
+
+    /// Where the sealed values inside come from.
+    pub(super) fn sources(&self) -> Vec<Source> {
+        fn of(kind: &Kind, out: &mut Vec<Source>) {
+            match kind {
+                Kind::Plain(_) | Kind::Untyped => {}
+                Kind::Sealed(Sealed { sources, .. }) => out.extend_from_slice(sources),
+                Kind::Holder(holder) => out.extend(holder.sources()),
+            }
+        }
+        let mut out = Vec::new();
+        match &self.inside {
+            Inside::Array(element) => of(element, &mut out),
+            Inside::Row(fields) => fields.iter().for_each(|field| of(&field.kind, &mut out)),
+            Inside::Json(document) => out.extend_from_slice(&document.sources),
+        }
+        out
+    }
+
+    /// A column to name in messages.
+    pub(super) fn column(&self) -> &Arc<Protected> {
+        let found = match &self.inside {
+            Inside::Array(element) => element.protected(),
+            Inside::Row(fields) => fields.iter().find_map(|field| field.kind.protected()),
+            Inside::Json(document) => document.sources.first().map(|source| &source.column),
+        };
+        found.expect("a holder is made only of something protected")
+    }
+
+    pub(super) fn each_instance(&mut self, f: &mut dyn FnMut(&mut usize)) {
+        match &mut self.inside {
+            Inside::Array(element) => element.each_instance(f),
+            Inside::Row(fields) => fields
+                .iter_mut()
+                .for_each(|field| field.kind.each_instance(f)),
+            Inside::Json(document) => document
+                .sources
+                .iter_mut()
+                .for_each(|source| f(&mut source.instance)),
+        }
+    }
+
+    /// The plan's form.
+    pub(super) fn shape(&self) -> Shape {
+        match &self.inside {
+            Inside::Array(element) => Shape::Array(Box::new(element.shape())),
+            Inside::Row(fields) => {
+                Shape::Row(fields.iter().map(|field| field.kind.shape()).collect())
+            }
+            Inside::Json(document) => {
+                let mut columns: Vec<ColumnId> = document
+                    .sources
+                    .iter()
+                    .map(|source| source.column.id)
+                    .collect();
+                columns.sort_unstable();
+                columns.dedup();
+                Shape::Json {
+                    columns,
+                    jsonb: document.jsonb,
+                    rendering: document.rendering,
+                }
+            }
+        }
+    }
+}
+
+/// How many values a kind stands for, and how many holders are in each other in it.
+fn extent(kind: &Kind) -> (usize, usize) {
+    match kind {
+        Kind::Plain(_) | Kind::Untyped => (1, 0),
+        Kind::Sealed(sealed) => (sealed.sources.len(), 0),
+        Kind::Holder(holder) => (holder.parts, holder.levels),
+    }
+}
