@@ -8,7 +8,7 @@ export RUST_LIB_BACKTRACE ?= 0
 ARGS   :=
 
 .DEFAULT_GOAL := help
-.PHONY: help build release test unit check fmt clippy deny demo bench bench-quick stories setup setup-bench clean
+.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick stories setup setup-bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -39,6 +39,10 @@ unit: ## Run only the tests that need no Postgres
 
 stories: setup build ## Run the golden stories; UPDATE_STORIES=1 rewrites what they expect
 	$(CARGO) test --locked -p pgveil-tests --test stories $(ARGS)
+
+differential: setup build ## Draw random statements until CASES are judged: SEED=1 CASES=20000, REFUSALS=1 lists what is refused
+	PGVEIL_SEED=$(or $(SEED),1) PGVEIL_CASES=$(or $(CASES),20000) $(if $(REFUSALS),PGVEIL_REFUSALS=1) \
+	  $(CARGO) test --locked -p pgveil-tests --test generated -- --nocapture
 
 check: fmt clippy ## Check format and lints
 

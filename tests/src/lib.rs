@@ -1,5 +1,6 @@
 //! What the tests stand on: a throw-away Postgres, a proxy in front of it, stories, a raw wire client. No tests are here.
 
+pub mod generate;
 pub mod policy;
 pub mod proxy;
 pub mod python;

@@ -5,8 +5,9 @@ mod verdict;
 
 use anyhow::{Context, Result, bail};
 
-pub use self::verdict::{Expect, judge};
+pub use self::verdict::{Expect, Verdict, compare, judge};
 use crate::{
+    generate::{Form, Script},
     postgres::{Database, TempPostgres},
     proxy::Proxy,
     psql::Target,
@@ -136,12 +137,63 @@ impl Sessions {
         Ok(None)
     }
 
+    /// Runs a script on both, in a transaction that is rolled back, in every mode that can carry its form.
+    pub fn play(&mut self, script: &Script, form: Form) -> Result<Verdict> {
+        let params: Vec<_> = script.params.clone();
+        let modes: &[Mode] = match form {
+            Form::Literals => &[Mode::Simple, Mode::Extended(0, 1)],
+            Form::Params => &[
+                Mode::Extended(0, 0),
+                Mode::Extended(0, 1),
+                Mode::Extended(1, 1),
+            ],
+            Form::Wrapped => &[Mode::Simple],
+        };
+        let mut verdict = Verdict::Same;
+        for mode in modes {
+            let mut messages = Vec::new();
+            for (index, sql) in script.statements.iter().enumerate() {
+                let params = if index == 0 {
+                    params.clone()
+                } else {
+                    Vec::new()
+                };
+                match self.messages(&Case { sql, params }, *mode)? {
+                    Some(more) => messages.extend(more),
+                    None => return Ok(verdict),
+                }
+            }
+            messages.extend(script.after.iter().map(|sql| Message::query(sql)));
+            let steps = script.statements.len() + script.after.len();
+            let (direct, veiled) = self.in_transaction_of(&messages, steps)?;
+            if form == Form::Wrapped {
+                // PREPARE does not roll back.
+                self.exchange(&[Message::query("DEALLOCATE ALL")], 1)?;
+            }
+            match compare(script.ordered, &direct, &veiled) {
+                Verdict::Same => {}
+                refused @ Verdict::Refused(_) => verdict = refused,
+                Verdict::Wrong(wrong) => return Ok(Verdict::Wrong(format!("({mode:?})\n{wrong}"))),
+            }
+        }
+        Ok(verdict)
+    }
+
     /// One write and one read a side: begin, the messages, rollback.
     fn in_transaction(&mut self, messages: &[Message]) -> Result<(Vec<Reply>, Vec<Reply>)> {
+        self.in_transaction_of(messages, 1)
+    }
+
+    /// The same for messages that are answered by `steps` ReadyForQuery.
+    fn in_transaction_of(
+        &mut self,
+        messages: &[Message],
+        steps: usize,
+    ) -> Result<(Vec<Reply>, Vec<Reply>)> {
         let mut all = vec![Message::query("begin")];
         all.extend_from_slice(messages);
         all.push(Message::query("rollback"));
-        let (direct, veiled) = self.exchange(&all, 3)?;
+        let (direct, veiled) = self.exchange(&all, steps + 2)?;
         Ok((between(direct), between(veiled)))
     }
 

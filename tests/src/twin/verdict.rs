@@ -11,6 +11,49 @@ pub enum Expect {
     Refused,
 }
 
+/// How pgveil's answer to a statement stands to the direct one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The same.
+    Same,
+    /// A refusal in due form: its message and detail.
+    Refused(String),
+    /// Neither: what differs.
+    Wrong(String),
+}
+
+/// Compares the answers to a statement of which nobody said what to expect. Positions of errors are not looked at.
+pub fn compare(ordered: bool, direct: &[Reply], veiled: &[Reply]) -> Verdict {
+    let unplaced = |replies: &[Reply]| -> Vec<String> {
+        let lines = lines(replies, ordered).into_iter();
+        lines
+            .map(|line| match line.split_once(" at \"") {
+                Some((head, _)) if line.starts_with("ErrorResponse") => head.to_owned(),
+                _ => line,
+            })
+            .collect()
+    };
+    let (wanted, got) = (unplaced(direct), unplaced(veiled));
+    if wanted == got {
+        return Verdict::Same;
+    }
+    let error = veiled.iter().find(|reply| reply.tag == b'E');
+    if is_refusal(veiled) && flaw(veiled).is_none() {
+        let field = |code| {
+            error
+                .and_then(|error| error_field(error, code))
+                .unwrap_or_default()
+        };
+        return Verdict::Refused(format!("{} | {}", field(b'M'), field(b'D')));
+    }
+    let said: String = error.map(explain).unwrap_or_default();
+    Verdict::Wrong(format!(
+        "directly:\n{}\nthrough pgveil:\n{}{said}",
+        wanted.join("\n"),
+        got.join("\n")
+    ))
+}
+
 /// What is wrong with pgveil's answer, if anything.
 pub fn judge(sql: &str, expect: Expect, direct: &[Reply], veiled: &[Reply]) -> Option<String> {
     let ordered = sql.to_ascii_lowercase().contains("order by");

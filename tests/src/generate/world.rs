@@ -1,0 +1,222 @@
+//! The tables, columns, rows and values that statements are made of.
+
+/// The types that the generator knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    Int,
+    Text,
+    Varchar,
+    Numeric,
+    Date,
+    Bool,
+    Uuid,
+    Timestamptz,
+    Bpchar,
+    Jsonb,
+}
+
+pub(super) const TYPES: [Type; 10] = [
+    Type::Text,
+    Type::Int,
+    Type::Varchar,
+    Type::Numeric,
+    Type::Date,
+    Type::Bool,
+    Type::Uuid,
+    Type::Timestamptz,
+    Type::Bpchar,
+    Type::Jsonb,
+];
+
+impl Type {
+    /// The name to cast to.
+    pub(super) fn sql(self) -> &'static str {
+        match self {
+            Self::Int => "int",
+            Self::Text => "text",
+            Self::Varchar => "varchar(11)",
+            Self::Numeric => "numeric(12,2)",
+            Self::Date => "date",
+            Self::Bool => "bool",
+            Self::Uuid => "uuid",
+            Self::Timestamptz => "timestamptz",
+            Self::Bpchar => "bpchar(6)",
+            Self::Jsonb => "jsonb",
+        }
+    }
+
+    /// The same without a length, which a cast of a parameter would apply.
+    pub(super) fn bare(self) -> &'static str {
+        match self {
+            Self::Varchar => "varchar",
+            Self::Numeric => "numeric",
+            Self::Bpchar => "bpchar",
+            other => other.sql(),
+        }
+    }
+
+    /// Values, of which the tables hold most.
+    pub(super) fn values(self) -> &'static [&'static str] {
+        match self {
+            Self::Int => &["36", "41", "0", "7", "-1", "2147483647"],
+            Self::Text => &[
+                "ada@example.com",
+                "bob@example.com",
+                "",
+                "Ünïcödé's",
+                "nobody",
+                "a\\'b",
+            ],
+            Self::Varchar => &["111-11-1111", "222-22-2222", "", "a'b", "x"],
+            Self::Numeric => &["1200.50", "0.00", "-7.10", "99.99", "1200.5"],
+            Self::Date => &["1815-12-10", "1970-01-01", "infinity", "2024-02-29"],
+            Self::Bool => &["true", "false", "t"],
+            Self::Uuid => &[
+                "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+                "b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+            ],
+            Self::Timestamptz => &[
+                "2024-02-29 12:34:56.789+00",
+                "2001-09-09 01:46:40+02",
+                "infinity",
+            ],
+            Self::Bpchar => &["AB", "CD    ", "", "abcdef"],
+            Self::Jsonb => &["{\"vip\": true}", "[]", "null", "\"text\""],
+        }
+    }
+
+    /// Whether two values can be compared for equality by a search term.
+    pub(super) fn has_equality(self) -> bool {
+        self != Self::Jsonb
+    }
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) kind: Type,
+}
+
+/// A table. The first column is its key: an integer, never NULL, never protected.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    pub(super) columns: &'static [Column],
+    /// May be written.
+    pub(super) writable: bool,
+}
+
+const fn column(name: &'static str, kind: Type) -> Column {
+    Column { name, kind }
+}
+
+const CUSTOMERS: [Column; 13] = [
+    column("id", Type::Int),
+    column("region", Type::Text),
+    column("email", Type::Text),
+    column("ssn", Type::Varchar),
+    column("age", Type::Int),
+    column("balance", Type::Numeric),
+    column("born", Type::Date),
+    column("code", Type::Bpchar),
+    column("token", Type::Uuid),
+    column("active", Type::Bool),
+    column("seen", Type::Timestamptz),
+    column("notes", Type::Jsonb),
+    column("plain", Type::Text),
+];
+
+/// All tables.
+pub(super) const TABLES: [Table; 4] = [
+    Table {
+        name: "customers",
+        columns: &CUSTOMERS,
+        writable: true,
+    },
+    Table {
+        name: "orders",
+        columns: &[
+            column("id", Type::Int),
+            column("customer_id", Type::Int),
+            column("customer_email", Type::Text),
+            column("total", Type::Numeric),
+            column("item", Type::Text),
+        ],
+        writable: true,
+    },
+    Table {
+        name: "people",
+        columns: &[
+            column("id", Type::Int),
+            column("mail", Type::Text),
+            column("age", Type::Int),
+        ],
+        writable: true,
+    },
+    Table {
+        name: "notes",
+        columns: &[
+            column("id", Type::Int),
+            column("tenant_id", Type::Int),
+            column("author", Type::Text),
+            column("body", Type::Text),
+            column("shared_author", Type::Text),
+        ],
+        writable: true,
+    },
+];
+
+/// Makes the tables, on either side.
+pub const SCHEMA: &str = "
+    CREATE TABLE customers (
+        id int PRIMARY KEY, region text NOT NULL, email text UNIQUE, ssn varchar(11), age int4, balance numeric(12,2),
+        born date, code bpchar(6), token uuid, active bool, seen timestamptz, notes jsonb, plain text
+    );
+    CREATE TABLE orders (id int PRIMARY KEY, customer_id int NOT NULL, customer_email text, total numeric(12,2), item text);
+    CREATE TABLE people (id int PRIMARY KEY, mail text, age int4);
+    CREATE TABLE notes (id int PRIMARY KEY, tenant_id int NOT NULL, author text, body text, shared_author text);
+";
+
+/// What is protected.
+pub const POLICY: &str = r#"
+public.customers  scope = "platform"
+    email: text, search = ["equality"], equality_group = "emails"
+    ssn: varchar(11), search = ["equality"]
+    age: int4, search = ["equality"]
+    balance: numeric(12,2), search = ["equality"]
+    born: date, search = ["equality"]
+    code: bpchar(6), search = ["equality"]
+    token: uuid, search = ["equality"]
+    active: bool, search = ["equality"]
+    seen: timestamptz, search = ["equality"]
+    notes: jsonb
+public.orders  scope = "platform"
+    customer_email: text, search = ["equality"], equality_group = "emails"
+    total: numeric(12,2)
+public.notes  scope = "tenant:{tenant_id}"
+    author: text, search = ["equality"]
+    body: text
+    shared_author: text, search = ["equality"], search_key = "shared"
+"#;
+
+/// The rows, written the way an application would.
+pub const ROWS: &str = "
+    INSERT INTO customers (id, region, email, ssn, age, balance, born, code, token, active, seen, notes, plain) VALUES
+        (1, 'eu', 'ada@example.com', '111-11-1111', 36, 1200.50, '1815-12-10', 'AB',
+            'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', true, '2024-02-29 12:34:56.789+00', '{\"vip\": true}', 'p1'),
+        (2, 'eu', 'bob@example.com', '222-22-2222', 41, 0.00, '1970-01-01', 'CD    ',
+            'b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', false, '2001-09-09 01:46:40+02', '[]', 'p2'),
+        (3, 'us', 'eve@example.com', '111-11-1111', 36, -7.10, '1815-12-10', 'AB',
+            'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', true, '2024-02-29 13:34:56.789+01', '\"text\"', 'ada@example.com'),
+        (4, 'us', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (5, 'us', 'Ünïcödé''s', '', 0, 99.99, '2024-02-29', '', NULL, false, 'infinity', 'null', ''),
+        (6, 'apac', '', 'a''b', 2147483647, 1200.5, 'infinity', 'abcdef', NULL, NULL, '-infinity', '{}', 'p6');
+    INSERT INTO orders VALUES
+        (1, 1, 'ada@example.com', 10.00, 'pen'), (2, 1, 'ada@example.com', 20.00, 'ink'),
+        (3, 2, 'bob@example.com', 30.00, 'pen'), (4, 9, 'nobody', NULL, 'paper'), (5, 4, NULL, 5.00, NULL);
+    INSERT INTO people VALUES (1, 'ada@example.com', 36), (2, 'zoe@example.com', NULL), (3, NULL, 7);
+    INSERT INTO notes VALUES
+        (1, 10, 'ada@example.com', 'first', 'ada@example.com'), (2, 10, 'bob@example.com', 'second', 'nobody'),
+        (3, 20, 'ada@example.com', 'third', 'ada@example.com'), (4, 20, NULL, NULL, NULL);
+";
