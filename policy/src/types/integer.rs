@@ -1,12 +1,16 @@
 //! `smallint`, `integer`, `bigint`.
 
-use super::{DamagedValue, InputError, LogicalType, binary, encoding};
+use super::{DamagedValue, InputError, LogicalType, binary, encoding, radix};
 
-/// Decimal with an optional sign and white space around it, as PostgreSQL 15 reads it: the hexadecimal, octal
-/// and binary forms and the underscores of PostgreSQL 16 are refused.
-pub(super) fn input(kind: LogicalType, text: &str) -> Result<Vec<u8>, InputError> {
+/// Decimal with an optional sign and white space around it; since PostgreSQL 16 also what `radix` reads.
+pub(super) fn input(kind: LogicalType, text: &str, release: u32) -> Result<Vec<u8>, InputError> {
     let range = || InputError::text_out_of_range(&kind.sql_name(), text);
-    match parse(least(kind), text.as_bytes()) {
+    let plain = if release >= radix::SINCE {
+        radix::plain(encoding::trim(text))
+    } else {
+        text.into()
+    };
+    match parse(least(kind), plain.as_bytes()) {
         Ok(value) => encode(kind, value).ok_or_else(range),
         Err(Unread::Syntax) => Err(InputError::syntax(&kind.sql_name(), text)),
         Err(Unread::Range) => Err(range()),

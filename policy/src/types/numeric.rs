@@ -5,7 +5,7 @@ mod round;
 
 use std::borrow::Cow;
 
-use super::{DamagedValue, InputError, binary::Reader};
+use super::{DamagedValue, InputError, binary::Reader, encoding, radix};
 
 /// Signs of the send form.
 const POSITIVE: u16 = 0x0000;
@@ -250,8 +250,22 @@ fn write_digit(digit: u16, out: &mut Vec<u8>, first: bool) {
     out.extend_from_slice(&decimals[skip..]);
 }
 
-pub(super) fn input(text: &str, modifiers: Option<(u16, i16)>) -> Result<Vec<u8>, InputError> {
-    Ok(Decimal::parse(text)?.assign(modifiers)?.encode())
+pub(super) fn input(
+    text: &str,
+    modifiers: Option<(u16, i16)>,
+    release: u32,
+) -> Result<Vec<u8>, InputError> {
+    let number = if release >= radix::SINCE {
+        let read = Decimal::parse(&radix::plain(encoding::trim(text)));
+        // The error names what was written.
+        read.map_err(|error| match error.sqlstate {
+            "22P02" => InputError::syntax("numeric", text),
+            _ => error,
+        })?
+    } else {
+        Decimal::parse(text)?
+    };
+    Ok(number.assign(modifiers)?.encode())
 }
 
 pub(super) fn recv(bytes: &[u8], modifiers: Option<(u16, i16)>) -> Result<Vec<u8>, InputError> {

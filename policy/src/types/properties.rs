@@ -50,6 +50,7 @@ fn any_settings() -> impl Strategy<Value = FormatSettings> {
             time_zone: zones[zone].into(),
             extra_float_digits: digits,
             bytea_escape: escape,
+            release: if escape { 15 } else { 18 },
         },
     )
 }

@@ -14,6 +14,8 @@ pub struct FormatSettings {
     pub extra_float_digits: i32,
     /// `bytea_output` is `escape`.
     pub bytea_escape: bool,
+    /// The server's major version: input functions read more with time.
+    pub release: u32,
 }
 
 /// A fresh server's settings, in UTC.
@@ -24,6 +26,7 @@ impl Default for FormatSettings {
             time_zone: "UTC".into(),
             extra_float_digits: 1,
             bytea_escape: false,
+            release: 15,
         }
     }
 }

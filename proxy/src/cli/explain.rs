@@ -30,12 +30,7 @@ pub async fn run(
         schemas,
         temporary: Vec::new(),
         readable_text: true,
-        format: FormatSettings {
-            date_style: "ISO, MDY".to_owned(),
-            time_zone: "UTC".to_owned(),
-            extra_float_digits: 1,
-            bytea_escape: false,
-        },
+        format: FormatSettings::default(),
     };
     let scan = rules.set.scan(sql.as_bytes());
     if !scan.protected {

@@ -66,7 +66,7 @@ impl Probe {
 
     /// Reads the probe's row. `None` if it is not what was asked for.
     pub fn read(&self, fields: &[Option<Vec<u8>>]) -> Option<View> {
-        if fields.len() != 8 + self.settings.len() {
+        if fields.len() != 9 + self.settings.len() {
             return None;
         }
         let text = |i: usize| {
@@ -81,6 +81,7 @@ impl Probe {
             time_zone: text(3)?.to_owned(),
             extra_float_digits: text(4)?.parse().ok()?,
             bytea_escape: text(5)? == "escape",
+            release: text(fields.len() - 1)?.parse::<u32>().ok()? / 10_000,
         };
         let lists: Vec<Vec<String>> = text(0)?
             .split('\u{1}')
@@ -162,5 +163,6 @@ fn probe_sql(roles: &[&str], settings: &[String]) -> String {
         sql.push_str(&quote(&format!("pgveil.{name}")));
         sql.push_str(", true)");
     }
+    sql.push_str(", pg_catalog.current_setting('server_version_num')");
     sql
 }
