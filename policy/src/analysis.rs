@@ -22,6 +22,7 @@ mod function;
 mod group;
 mod holder;
 mod insert;
+mod kept;
 mod kind;
 mod literal;
 mod namespace;
@@ -48,10 +49,12 @@ use std::ops::Range;
 
 use crate::{
     Plan, Refusal, Ruleset,
-    plan::{ClientParam, Output, ServerParam, StatementPlan},
+    plan::{ClientParam, Effect, Output, ServerParam, StatementPlan},
     text::{INLINE_DEPTH, MAX_DEPTH, Tokens, depth, split},
     types::FormatSettings,
 };
+pub use kept::effects;
+
 use analyser::Analyser;
 use protection::Protection;
 use statement::{Changes, Door, Verdict};
@@ -155,26 +158,38 @@ impl Door<'_> {
         }
         let mut settled = settings::Settled::default();
         for statement in statements {
-            let verdict = settled
+            let judged = settled
                 .check(self, statement)
-                .and_then(|()| self.judge(statement));
+                .and_then(|()| self.judge_kept(statement));
             let range = self.tokens.bytes(statement);
-            let (output, refused) = match verdict {
-                Ok(Verdict::Relay) => (Output::Unknown, None),
-                Ok(Verdict::Changed(changes)) => {
-                    changed = true;
-                    (plan.add(*changes), None)
+            let mut effect = Effect::None;
+            let (mut output, refused) = match judged {
+                Ok(judged) => {
+                    effect = judged.effect;
+                    let output = match judged.verdict {
+                        Verdict::Relay => judged.relayed,
+                        Verdict::Changed(changes) => {
+                            changed = true;
+                            plan.add(*changes)
+                        }
+                    };
+                    (output, None)
                 }
                 Err(refusal) if plan.statements.is_empty() => {
                     return Err(located(refusal, range.start));
                 }
                 Err(refusal) => (Output::Unknown, Some(located(refusal, range.start))),
             };
+            if let Effect::Declare { rows, .. } = &mut effect {
+                // A cursor's rows come with FETCH.
+                *rows = std::mem::replace(&mut output, Output::None);
+            }
             let stop = refused.is_some();
             plan.statements.push(StatementPlan {
                 range,
                 output,
                 refused,
+                effect,
             });
             if stop {
                 break;

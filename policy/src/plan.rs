@@ -134,6 +134,32 @@ pub struct StatementPlan {
     pub output: Output,
     /// Refused: everything from this statement on must not reach the server.
     pub refused: Option<crate::Refusal>,
+    /// What becomes of the session's names once the server has run it.
+    pub effect: Effect,
+}
+
+/// What a statement does to what the session keeps by name: prepared statements and cursors. Names are as
+/// PostgreSQL stores them.
+#[derive(Debug, Default)]
+pub enum Effect {
+    /// Nothing.
+    #[default]
+    None,
+    /// DECLARE: this cursor has these rows.
+    Declare {
+        /// Its name.
+        name: String,
+        /// WITH HOLD: it may outlive its transaction.
+        hold: bool,
+        /// What FETCH will return.
+        rows: Output,
+    },
+    /// CLOSE of one cursor, or of all.
+    Close(Option<String>),
+    /// DEALLOCATE of one statement, or of all.
+    Deallocate(Option<String>),
+    /// DISCARD ALL.
+    DiscardAll,
 }
 
 /// What a statement returns.
@@ -145,6 +171,8 @@ pub enum Output {
     None,
     /// Exactly these columns.
     Fields(Vec<Field>),
+    /// The rows of this cursor, which the session knows.
+    Cursor(String),
 }
 
 /// One result column.

@@ -25,6 +25,9 @@ pub struct Scan {
     pub catalog: bool,
     /// Has a PREPARE or DECLARE: what `settings` and `catalog` say may happen at any later EXECUTE or FETCH.
     pub deferred: bool,
+    /// Makes, uses or drops what the session keeps by name, prepared statements and cursors (`EXECUTE`, `FETCH`,
+    /// `DEALLOCATE`, ...): what it does may depend on what an earlier statement kept.
+    pub names: bool,
 }
 
 impl Ruleset {
@@ -41,6 +44,7 @@ struct Meaning {
     protected: bool,
     settings: bool,
     catalog: bool,
+    names: bool,
     /// The word INTO, which makes a table only after SELECT.
     into: bool,
     /// May stand in the middle or at the start of a longer word.
@@ -52,6 +56,7 @@ impl Scan {
         self.protected |= meaning.protected;
         self.settings |= meaning.settings;
         self.catalog |= meaning.catalog;
+        self.names |= meaning.names;
     }
 }
 
@@ -102,12 +107,14 @@ impl Scanner {
             meaning.partial = true;
         });
         add("into", |meaning| meaning.into = true);
+        // Also in the middle of a statement: CREATE TABLE ... AS EXECUTE.
+        add("execute", |meaning| meaning.names = true);
         let hidden = Meaning {
             protected: true,
             settings: true,
             catalog: true,
             partial: true,
-            into: false,
+            ..Meaning::default()
         };
         meanings.insert(b"u&\"".to_vec(), hidden);
         let is_foreign = |names: &BTreeSet<String>| names.iter().any(|name| !name.is_ascii());

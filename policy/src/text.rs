@@ -6,6 +6,7 @@ mod limits;
 mod statements;
 mod teach;
 mod tokens;
+mod verbs;
 
 pub use statements::statements;
 
@@ -13,3 +14,4 @@ pub(crate) use limits::{INLINE_DEPTH, MAX_DEPTH, depth};
 pub(crate) use statements::split;
 pub(crate) use teach::teach;
 pub(crate) use tokens::{Tokens, fold, quote_identifier};
+pub(crate) use verbs::{Verb, verb};

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod ledger;
+pub mod names;
 pub mod refuse;
 pub mod results;
 pub mod upstream;

@@ -27,13 +27,6 @@ ERROR:  0A000: CREATE is not supported in a statement that names something prote
 LINE 1: create table copied as select * from people
         ^
 HINT:  See docs/errors.md#statement-not-supported.
--- as app: begin; declare c cursor for select email from people; rollback --
-BEGIN
-ERROR:  0A000: DECLARE is not supported in a statement that names something protected
-LINE 1: declare c cursor for select email from people;
-        ^
-HINT:  See docs/errors.md#statement-not-supported.
-ROLLBACK
 -- as app: do $$ begin insert into people values (1, 'plaintext'); end $$ --
 ERROR:  0A000: SQL inside a string names something protected
 LINE 1: do $$ begin insert into people values (1, 'plaintext'); end ...

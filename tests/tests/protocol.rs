@@ -2,6 +2,8 @@
 //! up to Sync, portals, Describe, several statements in one Query, COPY, LISTEN/NOTIFY, cancel, big rows, back-pressure,
 //! start-up in every version, malformed frames, TLS on both legs, and the ways to log in.
 
+#[path = "protocol/cursors.rs"]
+mod cursors;
 #[path = "protocol/extended.rs"]
 mod extended;
 #[path = "protocol/login.rs"]

@@ -16,7 +16,7 @@ pub(super) struct Settled {
 }
 
 /// Statements that change no setting and no definition, unless they call `set_config`.
-const SETTLED: [&str; 14] = [
+const SETTLED: [&str; 20] = [
     "select",
     "insert",
     "update",
@@ -31,6 +31,12 @@ const SETTLED: [&str; 14] = [
     "release",
     "commit",
     "end",
+    "declare",
+    "fetch",
+    "move",
+    "close",
+    "prepare",
+    "deallocate",
 ];
 
 impl Settled {

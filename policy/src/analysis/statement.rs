@@ -103,7 +103,7 @@ impl Door<'_> {
     }
 
     /// SQL inside strings: nobody looks at it on its way to the server.
-    fn check_dynamic(&self, statement: &Range<usize>) -> Result<(), Refusal> {
+    pub(super) fn check_dynamic(&self, statement: &Range<usize>) -> Result<(), Refusal> {
         let tokens = self.tokens;
         let first = statement.start;
         let makes = tokens.is_word(first, "create")
@@ -181,7 +181,7 @@ impl Door<'_> {
     }
 
     /// Parses and analyses a query or a data-changing statement.
-    fn analyse(&self, statement: &Range<usize>) -> Result<Verdict, Refusal> {
+    pub(super) fn analyse(&self, statement: &Range<usize>) -> Result<Verdict, Refusal> {
         if depth(self.tokens, statement) > MAX_DEPTH {
             return Err(Refusal::unsupported("statement-too-complex", "the statement is nested too deeply")
                 .detail("It names something protected, and pgveil analyses only so many operators inside each other.")

@@ -134,6 +134,7 @@ tables! {
     numbers_parameters: "params.txt",
     refuses_by_default: "refused.txt",
     judges_utility_statements: "utility.txt",
+    follows_what_sessions_keep: "kept.txt",
     cuts_strings_of_statements: "several.txt",
     keeps_the_list_of_others_mistakes: "peers.txt",
 }

@@ -23,6 +23,7 @@ pub(super) fn read(sql: &[u8]) -> Leading {
             leading.scan.settings = true;
             leading.scan.catalog = true;
             leading.scan.deferred = true;
+            leading.scan.names = true;
             leading.may_select_into = true;
             break;
         }
@@ -43,6 +44,7 @@ impl Leading {
     fn try_add(&mut self, mut statement: &[u8], budget: &mut Budget) -> Option<()> {
         loop {
             let (word, rest) = first_word(statement, budget)?;
+            self.scan.names |= NAMES.iter().any(|name| word.eq_ignore_ascii_case(name));
             match Verb::of(word) {
                 Verb::Explain => statement = skip_options(rest, budget)?,
                 Verb::Rows => self.may_select_into = true,
@@ -115,6 +117,19 @@ const VERBS: [(&str, Verb); 30] = [
     ("PREPARE", Verb::Deferred),
     ("DECLARE", Verb::Deferred),
     ("SELECT", Verb::Rows),
+];
+
+/// First words of statements about what the session keeps by name. COMMIT and the like only drop, and the session
+/// sees them by their answers.
+const NAMES: [&[u8]; 8] = [
+    b"PREPARE",
+    b"EXECUTE",
+    b"DEALLOCATE",
+    b"DECLARE",
+    b"FETCH",
+    b"MOVE",
+    b"CLOSE",
+    b"DISCARD",
 ];
 
 impl Verb {

@@ -29,6 +29,7 @@ fn statement(range: Range<usize>, refused: bool) -> StatementPlan {
     StatementPlan {
         range,
         output: Output::Unknown,
+        effect: crate::plan::Effect::None,
         refused: refused.then(|| Refusal::unsupported("test", "test")),
     }
 }

@@ -113,6 +113,9 @@ impl Teacher<'_> {
                 {
                     Lesson::LeaveOut(1)
                 }
+                Keyword::WHERE if tokens.are_words(index + 1, &["current", "of"]) => {
+                    Lesson::LeaveOut((self.end - index).min(4))
+                }
                 Keyword::WHERE if !first => self.conflict_predicate(index),
                 _ if before("between") && tokens.is_word(index, "symmetric") => Lesson::LeaveOut(1),
                 _ => Lesson::Keep,
@@ -234,6 +237,10 @@ mod tests {
                 "UPDATE t SET d = 1 , e = a [ 1 ]",
             ),
             ("SELECT 1 FROM ONLY t", "SELECT 1 FROM t"),
+            (
+                "UPDATE t SET a = 1 WHERE CURRENT OF c RETURNING email",
+                "UPDATE t SET a = 1 RETURNING email",
+            ),
             ("a BETWEEN SYMMETRIC 1 AND 2", "a BETWEEN 1 AND 2"),
         ] {
             assert_eq!(taught(sql), expected, "{sql}");

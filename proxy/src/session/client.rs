@@ -9,7 +9,7 @@ mod query;
 
 use std::sync::Arc;
 
-use pgveil_policy::{Refusal, scan::Scan};
+use pgveil_policy::{Refusal, plan::Effect, scan::Scan};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{End, Shared, ledger::Owed, view::View};
@@ -186,6 +186,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         ledger.owed.extend(owed);
     }
 
+    /// Whether a text is analysed: it may name something protected, or something that the session keeps and that may
+    /// hold something protected.
+    fn is_looked_at(&self, scan: Scan) -> bool {
+        scan.protected || (scan.names && self.shared.ledger().names_used)
+    }
+
     /// Follows what a statement may change, at the moment it is sent for execution.
     fn note_effects(&self, scan: Scan, ends_transaction: bool) {
         if !(scan.settings || scan.catalog || ends_transaction) {
@@ -201,6 +207,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         }
         ledger.catalog_touched |= scan.catalog;
         ledger.always_probe |= scan.deferred && (scan.settings || scan.catalog);
+    }
+}
+
+/// What the statements of a text that is relayed do to the session's names.
+fn effects_of(scan: Scan, sql: &[u8]) -> Vec<Effect> {
+    match std::str::from_utf8(sql) {
+        Ok(sql) if scan.names => pgveil_policy::analysis::effects(sql),
+        _ => Vec::new(),
     }
 }
 

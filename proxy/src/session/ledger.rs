@@ -9,11 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use pgveil_policy::{Refusal, Ruleset, scan::Scan, splice::PositionMap};
+use pgveil_policy::{Refusal, Ruleset, plan::Effect, scan::Scan, splice::PositionMap};
 
 use zeroize::Zeroizing;
 
 use super::{
+    names::Cursors,
     results::{Described, ResultRules},
     view::View,
 };
@@ -24,6 +25,8 @@ use crate::engine::{Prepared, Rules};
 pub struct Statement {
     /// What its words say it may touch.
     pub scan: Scan,
+    /// What it does to the session's names, if it was not analysed.
+    pub effects: Vec<Effect>,
     /// `None`: relayed as it is.
     pub protected: Option<ProtectedStatement>,
     /// What Describe told about its results, so that an Execute without Describe knows its columns.
@@ -88,11 +91,11 @@ pub enum Owed {
     /// ParameterDescription, then RowDescription or NoData.
     DescribeStatement(Option<Arc<Statement>>),
     /// RowDescription or NoData.
-    DescribePortal(Option<Arc<Portal>>),
+    DescribePortal(PortalNamed),
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute {
         /// Whose rows.
-        portal: Option<Arc<Portal>>,
+        portal: PortalNamed,
     },
     /// CloseComplete; what was closed is put back if this is skipped.
     Close(Closed),
@@ -112,6 +115,15 @@ pub enum Owed {
     /// The answer to a stand-in that pgveil sent on its own account to fail the transaction; swallowed but
     /// for the ReadyForQuery.
     Failing,
+}
+
+/// The portal of a Describe or Execute.
+#[derive(Debug)]
+pub enum PortalNamed {
+    /// One that a Bind of this session made.
+    Bound(Arc<Portal>),
+    /// This name: a cursor that SQL declared, or nothing.
+    Other(Vec<u8>),
 }
 
 /// What a Close closed.
@@ -140,8 +152,8 @@ pub struct QueryOwed {
     pub ruleset: Option<Arc<Ruleset>>,
     /// How to treat the rows of the current result.
     pub rules: Option<Arc<ResultRules>>,
-    /// The text was `DEALLOCATE name`.
-    pub deallocates: Option<Vec<u8>>,
+    /// What each statement does to the session's names, if the text was not analysed.
+    pub effects: Vec<Effect>,
 }
 
 /// The session's state that both directions share.
@@ -153,6 +165,10 @@ pub struct Ledger {
     pub statements: HashMap<Vec<u8>, Arc<Statement>>,
     /// Portals, the unnamed one under the empty name.
     pub portals: HashMap<Vec<u8>, Arc<Portal>>,
+    /// Cursors that SQL declared.
+    pub cursors: Cursors,
+    /// Something protected was once prepared or declared: from then on statements about names are looked at.
+    pub names_used: bool,
     /// The last ReadyForQuery's status: `I`, `T` or `E`.
     pub status: u8,
     /// The server reported an error in the extended protocol and skips to the next Sync.
@@ -297,6 +313,7 @@ impl Ledger {
         self.skipping = false;
         self.copy_in = false;
         let was = std::mem::replace(&mut self.status, status);
+        self.cursors.ready(status == b'I');
         if status == b'I' {
             if self.owed.is_empty() {
                 self.portals.clear();
@@ -322,6 +339,7 @@ mod tests {
     fn statement() -> Arc<Statement> {
         Arc::new(Statement {
             scan: Scan::default(),
+            effects: Vec::new(),
             protected: None,
             described: Described::default(),
             ends_transaction: false,
@@ -373,7 +391,9 @@ mod tests {
     #[test]
     fn copy_in_swallows_the_syncs_sent_before_its_data() {
         let mut ledger = Ledger::new();
-        ledger.owed.push_back(Owed::Execute { portal: None });
+        ledger.owed.push_back(Owed::Execute {
+            portal: PortalNamed::Other(Vec::new()),
+        });
         ledger.owed.push_back(Owed::Sync);
         ledger.begin_copy_in();
         assert_eq!(ledger.owed.len(), 1);
@@ -397,7 +417,9 @@ mod tests {
     fn a_sync_behind_the_end_of_the_copy_is_answered() {
         let mut ledger = Ledger::new();
         ledger.owed.extend([
-            Owed::Execute { portal: None },
+            Owed::Execute {
+                portal: PortalNamed::Other(Vec::new()),
+            },
             Owed::Sync,
             Owed::CopyEnd,
             Owed::Sync,

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use pgveil_policy::{
     Refusal,
-    plan::{ClientParam, Make, Output, ServerParam},
+    plan::{ClientParam, Effect, Make, Output, ServerParam},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     End, SessionError, Shared,
-    ledger::{Owed, Portal, Probed, Statement},
+    ledger::{Closed, Ledger, Owed, Portal, PortalNamed, Probed},
+    names::Planned,
     refuse::put_refusal,
     results::{ResultRules, is_ciphertext, judge, stray_ciphertext, with_formats},
     values::Scratch,
@@ -226,9 +227,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         let mut ledger = self.shared.ledger();
         match ledger.front() {
             Some(Owed::Execute {
-                portal: Some(portal),
-                ..
-            }) => Some(portal_rules(portal)),
+                portal: PortalNamed::Bound(portal),
+            }) => {
+                let portal = Arc::clone(portal);
+                Some(portal_rules(&portal, &ledger))
+            }
+            Some(Owed::Execute {
+                portal: PortalNamed::Other(name),
+            }) => {
+                let name = name.clone();
+                Some(Arc::new(cursor_rules(ledger.cursor(&name), &[])))
+            }
             Some(Owed::Probe { .. }) => None,
             Some(Owed::Query(query)) => query
                 .rules
@@ -257,35 +266,44 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             .map(|c| c.tag.to_vec())
             .unwrap_or_default();
         let mut ledger = self.shared.ledger();
+        ledger.front();
         match done.as_slice() {
             b"DEALLOCATE ALL" => ledger.forget_statements(None),
-            b"DISCARD ALL" => {
-                ledger.forget_statements(None);
-                ledger.portals.clear();
-            }
+            b"DISCARD ALL" => ledger.apply(&Effect::DiscardAll, None),
             _ => {}
         }
-        let mut forgotten = None;
-        let fate = match ledger.front() {
+        ledger.cursors.completed(&done);
+        let fate = match ledger.owed.front_mut() {
             Some(Owed::Query(query)) => {
+                let at = query.statement;
                 query.statement += 1;
                 query.rules = None;
-                if done == b"DEALLOCATE" {
-                    forgotten = query.deallocates.take();
-                }
+                let planned = query.prepared.clone().zip(query.ruleset.clone());
+                let planned = planned.map(|(prepared, ruleset)| Planned {
+                    prepared,
+                    statement: at,
+                    view: query.view.clone(),
+                    ruleset,
+                });
+                let plain =
+                    (at < query.effects.len()).then(|| std::mem::take(&mut query.effects[at]));
+                ledger.took_effect(planned, plain.as_ref());
                 Fate::Pass
             }
             Some(Owed::Execute { .. }) => {
-                ledger.owed.pop_front();
+                if let Some(Owed::Execute {
+                    portal: PortalNamed::Bound(portal),
+                }) = ledger.owed.pop_front()
+                {
+                    let plain = portal.statement.effects.first();
+                    ledger.took_effect(Planned::of_portal(&portal), plain);
+                }
                 Fate::Pass
             }
             // The probe's statement and portal are closed after it; the probe itself ends with those answers.
             Some(Owed::Probe { .. }) => Fate::Skip,
             _ => Fate::Pass,
         };
-        if let Some(name) = forgotten {
-            ledger.forget_statements(Some(&name));
-        }
         drop(ledger);
         self.shared.drained.notify_waiters();
         fate
@@ -321,7 +339,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             }
             (Some(Owed::Bind { .. }), tag::BIND_COMPLETE)
             | (Some(Owed::Close(_)), tag::CLOSE_COMPLETE) => {
-                ledger.owed.pop_front();
+                // Portals and cursors share their names.
+                if let Some(Owed::Bind { name, .. } | Owed::Close(Closed::Portal(name, _))) =
+                    ledger.owed.pop_front()
+                {
+                    ledger.cursors.close(Some(&name));
+                }
                 self.shared.drained.notify_waiters();
                 Fate::Pass
             }
@@ -349,31 +372,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             return Ok(Fate::Pass);
         };
         let row = RowDescription::read(frame.body).map_err(|_| SessionError::OutOfStep)?;
-        let (ruleset, output, view) = {
-            let mut ledger = self.shared.ledger();
-            let (plan, view, ruleset, statement) = match ledger.front() {
-                Some(Owed::Query(q)) => (
-                    q.prepared.clone(),
-                    q.view.clone(),
-                    q.ruleset.clone(),
-                    q.statement,
-                ),
-                Some(Owed::DescribeStatement(Some(s))) => of_statement(s),
-                Some(Owed::DescribePortal(Some(p))) => {
-                    let (plan, view, ruleset, statement) = of_statement(&p.statement);
-                    (plan, p.view.clone().or(view), ruleset, statement)
-                }
-                _ => (None, None, None, 0),
-            };
-            let ruleset = ruleset.unwrap_or_else(|| Arc::clone(&self.shared.engine.rules().set));
-            (ruleset, plan.map(|p| (p, statement)), view)
-        };
+        let planned = self.shared.ledger().described();
         let unknown = Output::Unknown;
-        let output = output
-            .as_ref()
-            .and_then(|(p, at)| p.plan.statements.get(*at))
-            .map_or(&unknown, |s| &s.output);
-        match judge(&ruleset, output, view.as_ref(), &row, queue) {
+        let output = planned.as_ref().map_or(&unknown, Planned::output);
+        let view = planned.as_ref().and_then(|planned| planned.view.as_ref());
+        let ruleset = planned.as_ref().map_or_else(
+            || Arc::clone(&self.shared.engine.rules().set),
+            |planned| Arc::clone(&planned.ruleset),
+        );
+        match judge(&ruleset, output, view, &row, queue) {
             Ok(judged) => {
                 let rewritten = judged.rewritten;
                 self.described(Some(judged.rules));
@@ -399,7 +406,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 ledger.owed.pop_front();
             }
             Some(Owed::DescribePortal(portal)) => {
-                if let Some(portal) = portal {
+                if let PortalNamed::Bound(portal) = portal {
                     *super::lock(&portal.rules) = rules;
                 }
                 ledger.owed.pop_front();
@@ -473,6 +480,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         if fatal {
             return Ok(Fate::Pass);
         }
+        ledger.cursors.failed();
         let aborted = fields.get(b'C') == Some(IN_FAILED_TRANSACTION);
         let fate = match ledger.front() {
             Some(Owed::Query(query)) => match &query.swap {
@@ -607,50 +615,31 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
     }
 }
 
-type Planned = (
-    Option<Arc<crate::engine::Prepared>>,
-    Option<Arc<super::view::View>>,
-    Option<Arc<pgveil_policy::Ruleset>>,
-    usize,
-);
-
-fn of_statement(statement: &Statement) -> Planned {
-    match &statement.protected {
-        Some(p) => (
-            Some(Arc::clone(&p.prepared)),
-            Some(Arc::clone(&p.view)),
-            Some(Arc::clone(&p.rules.set)),
-            0,
-        ),
-        None => (None, None, None, 0),
-    }
-}
-
 /// The rules for a portal's rows, made at its first row if no Describe made them.
-fn portal_rules(portal: &Portal) -> Arc<ResultRules> {
+fn portal_rules(portal: &Portal, ledger: &Ledger) -> Arc<ResultRules> {
     if let Some(rules) = super::lock(&portal.rules).as_ref() {
         return Arc::clone(rules);
     }
     let described = super::lock(&portal.statement.described).clone();
-    let rules = match (&portal.statement.protected, described) {
-        (Some(protected), _) => {
-            let output = protected
-                .prepared
-                .plan
-                .statements
-                .first()
-                .map(|s| &s.output);
-            match (output, &portal.view) {
-                (Some(Output::Fields(fields)), Some(view)) => {
-                    ResultRules::planned(&protected.rules.set, view, fields, &portal.formats)
-                }
-                _ => ResultRules::unknown(),
-            }
-        }
+    let rules = match (Planned::of_portal(portal), described) {
+        (Some(planned), _) => cursor_rules(Some(ledger.follow(planned)), &portal.formats),
         (None, Some(described)) => with_formats(&described, &portal.formats),
         (None, None) => ResultRules::unknown(),
     };
     let rules = Arc::new(rules);
     *super::lock(&portal.rules) = Some(Arc::clone(&rules));
     rules
+}
+
+/// The rules for rows that were never described, by the analysis alone.
+fn cursor_rules(planned: Option<Planned>, formats: &[i16]) -> ResultRules {
+    match &planned {
+        Some(planned) => match (planned.output(), &planned.view) {
+            (Output::Fields(fields), Some(view)) => {
+                ResultRules::planned(&planned.ruleset, view, fields, formats)
+            }
+            _ => ResultRules::unknown(),
+        },
+        None => ResultRules::unknown(),
+    }
 }

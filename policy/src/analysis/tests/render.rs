@@ -3,7 +3,8 @@
 use crate::{
     Plan, Refusal, Ruleset,
     plan::{
-        ClientParam, Field, Make, Operand, Output, Rendering, ScopePart, ServerParam, Shape, Slot,
+        ClientParam, Effect, Field, Make, Operand, Output, Rendering, ScopePart, ServerParam,
+        Shape, Slot,
     },
     types::{FormatSettings, LogicalType, Value},
 };
@@ -65,20 +66,43 @@ fn rendered(rules: &Ruleset, sql: &str, plan: &Plan) -> String {
         lines.push(format!("  client {}", clients.join(", ")));
     }
     for statement in &plan.statements {
-        lines.push(match (&statement.refused, &statement.output) {
-            (Some(refusal), _) => format!("  refused {}", refused(sql, refusal)),
-            (None, Output::Unknown) => "  -> ?".to_owned(),
-            (None, Output::None) => "  -> nothing".to_owned(),
-            (None, Output::Fields(fields)) => {
-                let fields: Vec<_> = fields
-                    .iter()
-                    .map(|field| field_text(rules, field))
-                    .collect();
-                format!("  -> {}", fields.join(", "))
-            }
+        lines.push(match &statement.refused {
+            Some(refusal) => format!("  refused {}", refused(sql, refusal)),
+            None => format!("  -> {}", output_text(rules, &statement.output)),
         });
+        lines.extend(effect_text(rules, &statement.effect));
     }
     lines.join("\n")
+}
+
+fn output_text(rules: &Ruleset, output: &Output) -> String {
+    match output {
+        Output::Unknown => "?".to_owned(),
+        Output::None => "nothing".to_owned(),
+        Output::Cursor(name) => format!("rows of {name}"),
+        Output::Fields(fields) => {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|field| field_text(rules, field))
+                .collect();
+            fields.join(", ")
+        }
+    }
+}
+
+fn effect_text(rules: &Ruleset, effect: &Effect) -> Option<String> {
+    let all = |name: &Option<String>| name.clone().unwrap_or_else(|| "all".to_owned());
+    match effect {
+        Effect::None => None,
+        Effect::Declare { name, hold, rows } => {
+            let held = if *hold { " with hold" } else { "" };
+            let rows = output_text(rules, rows);
+            Some(format!("  declares {name}{held}: {rows}"))
+        }
+        Effect::Close(name) => Some(format!("  closes {}", all(name))),
+        Effect::Deallocate(name) => Some(format!("  deallocates {}", all(name))),
+        Effect::DiscardAll => Some("  discards all".to_owned()),
+    }
 }
 
 fn column_text(rules: &Ruleset, id: crate::plan::ColumnId) -> String {

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use pgveil_policy::{
     Refusal,
     analysis::Protocol,
-    plan::{Make, ServerParam},
+    plan::{Effect, Make, Output, ServerParam},
     scan::Scan,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
-use super::{ClientSide, ends_transaction, probe::Ground, query::located, state_unreadable};
+use super::{
+    ClientSide, effects_of, ends_transaction, probe::Ground, query::located, state_unreadable,
+};
 use crate::{
     engine::Prepared,
     messages::{
@@ -22,7 +24,7 @@ use crate::{
     },
     session::{
         SessionError,
-        ledger::{Closed, Owed, Portal, ProtectedStatement, Statement},
+        ledger::{Closed, Owed, Portal, PortalNamed, ProtectedStatement, Statement},
         refuse::STAND_IN,
         results::Described,
         values::{Made, Maker, Parameters},
@@ -41,10 +43,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
-        let (name, scan, ends, protected) = match Parse::read(frame.body) {
+        let (name, scan, effects, ends, protected) = match Parse::read(frame.body) {
             Ok(parse) => {
                 let scan = self.shared.engine.rules().set.scan(parse.sql);
-                let protected = scan.protected.then(|| {
+                let looked_at = self.is_looked_at(scan);
+                let effects = if looked_at {
+                    Vec::new()
+                } else {
+                    effects_of(scan, parse.sql)
+                };
+                let protected = looked_at.then(|| {
                     let text =
                         std::str::from_utf8(parse.sql).map(|sql| Zeroizing::new(sql.to_owned()));
                     (text, parse.param_oids().collect::<Vec<u32>>())
@@ -52,6 +60,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 (
                     parse.name.to_vec(),
                     scan,
+                    effects,
                     ends_transaction(parse.sql),
                     protected,
                 )
@@ -66,6 +75,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let Some((sql, declared)) = protected else {
             let statement = Statement {
                 scan,
+                effects,
                 protected: None,
                 described: Described::default(),
                 ends_transaction: ends,
@@ -109,6 +119,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             Ok(prepared) => prepared,
             Err(refusal) => return self.refuse_parse(&name, located(&sql, refusal)),
         };
+        self.shared.ledger().names_used = true;
         let text = prepared
             .spliced
             .as_ref()
@@ -134,6 +145,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let parsed = queue.split_off(start);
         let statement = Statement {
             scan,
+            effects: Vec::new(),
             protected: Some(ProtectedStatement {
                 sql,
                 declared,
@@ -297,7 +309,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let Some(protected) = &statement.protected else {
             return Ok(());
         };
-        if !view.resolves_like(&protected.view) {
+        if !reads_names_only(&protected.prepared) && !view.resolves_like(&protected.view) {
             return self.refuse_bind(portal, other_search_path());
         }
         if rules.set.version != protected.rules.set.version {
@@ -423,10 +435,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             Ok(Target::Statement(name)) => {
                 Owed::DescribeStatement(self.shared.ledger().statements.get(name).cloned())
             }
-            Ok(Target::Portal(name)) => {
-                Owed::DescribePortal(self.shared.ledger().portals.get(name).cloned())
-            }
-            Err(_) => Owed::DescribePortal(None),
+            Ok(Target::Portal(name)) => Owed::DescribePortal(self.portal_named(name)),
+            Err(_) => Owed::DescribePortal(PortalNamed::Other(Vec::new())),
         };
         self.unsynced = true;
         self.owe(Some(owed));
@@ -434,15 +444,22 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         Ok(())
     }
 
+    fn portal_named(&self, name: &[u8]) -> PortalNamed {
+        match self.shared.ledger().portals.get(name) {
+            Some(portal) => PortalNamed::Bound(Arc::clone(portal)),
+            None => PortalNamed::Other(name.to_vec()),
+        }
+    }
+
     pub(super) fn execute(&mut self) -> Result<(), SessionError> {
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
         let portal = match Execute::read(frame.body) {
-            Ok(execute) => self.shared.ledger().portals.get(execute.portal).cloned(),
-            Err(_) => None,
+            Ok(execute) => self.portal_named(execute.portal),
+            Err(_) => PortalNamed::Other(Vec::new()),
         };
-        if let Some(portal) = &portal {
+        if let PortalNamed::Bound(portal) = &portal {
             self.note_effects(portal.statement.scan, portal.statement.ends_transaction);
         }
         self.unsynced = true;
@@ -469,6 +486,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         self.reader.pass();
         Ok(())
     }
+}
+
+/// Whether a statement names no relation, only what the session keeps: it means the same under every search path.
+fn reads_names_only(prepared: &Prepared) -> bool {
+    prepared.plan.statements.iter().all(|s| {
+        matches!(s.output, Output::Cursor(_))
+            || matches!(
+                s.effect,
+                Effect::Close(_) | Effect::Deallocate(_) | Effect::DiscardAll
+            )
+    })
 }
 
 /// Prepared statements are single; a refusal inside the plan is the refusal of the whole.

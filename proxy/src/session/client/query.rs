@@ -2,11 +2,17 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use pgveil_policy::{Refusal, analysis::Protocol, plan::Output, scan::Scan, splice::PositionMap};
+use pgveil_policy::{
+    Refusal,
+    analysis::Protocol,
+    plan::{Effect, Output},
+    scan::Scan,
+    splice::PositionMap,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
-use super::{ClientSide, ends_transaction, state_unreadable};
+use super::{ClientSide, effects_of, ends_transaction, state_unreadable};
 use crate::{
     engine::{Prepared, Rules},
     messages::Query,
@@ -25,17 +31,22 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             return Ok(());
         };
         let engine = Arc::clone(&self.shared.engine);
-        let (scan, ends, deallocates, sql) = match Query::read(frame.body) {
+        let (scan, ends, effects, sql) = match Query::read(frame.body) {
             Ok(query) => {
                 let scan = engine.rules().set.scan(query.sql);
-                let sql = scan
-                    .protected
+                let looked_at = self.is_looked_at(scan);
+                let effects = if looked_at {
+                    Vec::new()
+                } else {
+                    effects_of(scan, query.sql)
+                };
+                let sql = looked_at
                     .then(|| Zeroizing::new(String::from_utf8_lossy(query.sql).into_owned()));
                 let exact = sql.as_ref().is_none_or(|sql| sql.as_bytes() == query.sql);
                 (
                     scan,
                     ends_transaction(query.sql),
-                    deallocated(query.sql),
+                    effects,
                     sql.map(|sql| (sql, exact)),
                 )
             }
@@ -55,7 +66,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         match sql {
             None => {
                 self.owe(Some(Owed::Query(Box::new(QueryOwed {
-                    deallocates,
+                    effects,
                     ..QueryOwed::default()
                 }))));
                 self.reader.pass();
@@ -92,7 +103,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 .plan
                 .statements
                 .iter()
-                .all(|s| s.output == Output::Unknown)
+                .all(|s| s.output == Output::Unknown && matches!(s.effect, Effect::None))
         {
             self.owe(Some(Owed::Query(Box::default())));
             self.reader.pass();
@@ -121,6 +132,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         view: Arc<View>,
         made: &[Made],
     ) -> Result<(), SessionError> {
+        if declares(prepared) {
+            self.shared.ledger().names_used = true;
+        }
         let spliced = prepared
             .plan
             .splice(sql, &mut |slot, out| put_literal(&made[slot], out));
@@ -185,6 +199,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     }
 }
 
+/// Whether something protected is kept by name.
+fn declares(prepared: &Prepared) -> bool {
+    let mut effects = prepared.plan.statements.iter().map(|s| &s.effect);
+    effects.any(|effect| matches!(effect, Effect::Declare { rows, .. } if *rows != Output::Unknown))
+}
+
 /// Turns a byte offset into Postgres's character position, once the text is at hand.
 pub(super) fn located(sql: &str, mut refusal: Refusal) -> Refusal {
     refusal.position = refusal
@@ -214,30 +234,6 @@ fn put_literal(made: &Made, out: &mut String) {
     };
 }
 
-/// `DEALLOCATE [PREPARE] name`: the name, so that the statement is forgotten here too.
-fn deallocated(sql: &[u8]) -> Option<Vec<u8>> {
-    let sql = std::str::from_utf8(sql)
-        .ok()?
-        .trim()
-        .trim_end_matches(';')
-        .trim_end();
-    let mut words = sql.split_ascii_whitespace();
-    if !words.next()?.eq_ignore_ascii_case("deallocate") {
-        return None;
-    }
-    let mut name = words.next()?;
-    if name.eq_ignore_ascii_case("prepare") {
-        name = words.next()?;
-    }
-    if words.next().is_some() {
-        return None;
-    }
-    match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
-        Some(quoted) => Some(quoted.replace("\"\"", "\"").into_bytes()),
-        None => Some(name.to_ascii_lowercase().into_bytes()),
-    }
-}
-
 fn not_utf8() -> Refusal {
     Refusal::new(
         "22021",
@@ -253,23 +249,6 @@ fn not_utf8() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_the_name_of_a_deallocate_and_of_nothing_else() {
-        for (sql, name) in [
-            ("DEALLOCATE s1", Some("s1")),
-            (" deallocate prepare \"Odd\"\"Name\" ; ", Some("Odd\"Name")),
-            ("DEALLOCATE S1", Some("s1")),
-            ("SELECT 1", None),
-            ("DEALLOCATE a; DEALLOCATE b", None),
-        ] {
-            assert_eq!(
-                deallocated(sql.as_bytes()),
-                name.map(|n| n.as_bytes().to_vec()),
-                "{sql}"
-            );
-        }
-    }
 
     #[test]
     fn literals_are_written_with_their_type() {
