@@ -5,6 +5,7 @@
 //! to a sealed value has a rule in a file of its own; what has no rule is refused. Nothing here knows keys or sockets,
 //! and nothing is ever printed from the syntax tree: a plan is edits of the client's own text.
 
+mod access;
 mod analyser;
 mod array;
 mod compare;
@@ -20,6 +21,7 @@ mod figure;
 mod from;
 mod function;
 mod group;
+mod hold;
 mod holder;
 mod insert;
 mod kept;
@@ -41,6 +43,7 @@ mod statement;
 mod term;
 #[cfg(test)]
 mod tests;
+mod unnest;
 mod update;
 mod using;
 mod utility;

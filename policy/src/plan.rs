@@ -206,14 +206,21 @@ pub enum Shape {
         /// Columns it can have come from.
         columns: Vec<ColumnId>,
     },
-    /// An array, of one or several dimensions, of these.
-    Array(Box<Shape>),
+    /// An array, of one or several dimensions.
+    Array {
+        /// What each element is; sealed, or a holder itself.
+        element: Box<Shape>,
+        /// The array has the modifiers of its elements' type.
+        modified: bool,
+    },
     /// A composite value of exactly these fields.
     Row(Vec<Shape>),
     /// A `json` or `jsonb` document. A string in it that is a whole sealed value of one of the columns is one.
     Json {
         /// Columns that sealed values in it can have come from.
         columns: Vec<ColumnId>,
+        /// Those columns' types.
+        types: Vec<LogicalType>,
         /// Its type is `jsonb`.
         jsonb: bool,
         /// How its values are written.

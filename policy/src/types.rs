@@ -9,6 +9,7 @@ mod calendar;
 mod convert;
 mod date;
 mod datetime;
+mod document;
 mod encoding;
 mod error;
 mod float;
@@ -34,6 +35,7 @@ use std::{borrow::Cow, fmt};
 use zeroize::Zeroizing;
 
 pub use convert::{Conversion, Converted, convert};
+pub use document::json_string;
 pub use error::{DamagedValue, InputError};
 pub use mask::mask;
 pub use name::UnknownType;

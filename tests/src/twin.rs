@@ -126,7 +126,9 @@ impl Sessions {
                 Some(messages) => messages,
                 None => continue,
             };
-            let (direct, veiled) = self.in_transaction(&messages)?;
+            let (direct, veiled) = self
+                .in_transaction(&messages)
+                .with_context(|| format!("{} ({mode:?})", case.sql))?;
             if let Some(wrong) = judge(case.sql, expect, &direct, &veiled) {
                 return Ok(Some(format!(
                     "{} {:?} ({mode:?})\n{wrong}",

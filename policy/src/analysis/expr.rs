@@ -99,6 +99,9 @@ impl Analyser<'_> {
             } => self
                 .compare_array(left, right, cx)
                 .map(|()| Kind::Plain(None)),
+            Expr::Array(array) => self.array_of(array, cx),
+            Expr::Tuple(members) => self.tuple(members, cx),
+            Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain, cx),
             Expr::Cast { .. } => self.cast(expr, cx),
             Expr::Function(function) => self.function(function, cx),
             Expr::Case {
@@ -229,6 +232,9 @@ impl Analyser<'_> {
             return self.parts(expr, cx);
         };
         let kind = self.expr(inner, cx)?;
+        if let Kind::Holder(holder) = kind {
+            return self.cast_holder(expr, inner, holder);
+        }
         match refusals::not_plain(&kind, "a cast") {
             Some(refusal) => Err(refusal.at(self.start_of(expr))),
             None => Ok(Kind::Plain(None)),

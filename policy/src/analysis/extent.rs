@@ -4,7 +4,10 @@
 use std::ops::Range;
 
 use sqlparser::{
-    ast::{CastKind, Expr, FunctionArguments, ObjectNamePart, Query, SetExpr, UnaryOperator},
+    ast::{
+        CastKind, Expr, FunctionArguments, ObjectNamePart, Query, SetExpr, UnaryOperator,
+        WindowType,
+    },
     tokenizer::{Location, Token as Kind},
 };
 
@@ -105,9 +108,7 @@ impl Tokens<'_> {
                 Ok(open..self.behind_pair(open)?)
             }
             Expr::Function(function)
-                if function.over.is_none()
-                    && function.filter.is_none()
-                    && function.within_group.is_empty()
+                if function.within_group.is_empty()
                     && !matches!(function.args, FunctionArguments::None) =>
             {
                 let (
@@ -118,12 +119,31 @@ impl Tokens<'_> {
                     return Err(refusals::not_understood("An unusual function call"));
                 };
                 let open = self.token_at(last.span.start)? + 1;
-                Ok(self.token_at(first.span.start)?..self.behind_pair(open)?)
+                let mut end = self.behind_pair(open)?;
+                if function.filter.is_some() {
+                    end = self.behind_clause(end, "filter")?;
+                }
+                end = match &function.over {
+                    None => end,
+                    Some(WindowType::NamedWindow(_)) => end + 2,
+                    Some(WindowType::WindowSpec(_)) => self.behind_clause(end, "over")?,
+                };
+                Ok(self.token_at(first.span.start)?..end)
             }
             _ => Err(refusals::not_understood(
                 "An expression has no exact place in the text",
             )),
         }
+    }
+
+    /// The index behind `word (...)`.
+    fn behind_clause(&self, at: usize, word: &str) -> Result<usize, Refusal> {
+        if !self.is_word(at, word) || !matches!(self.kind(at + 1), Kind::LParen) {
+            return Err(
+                refusals::not_understood("An unusual function call").at(self.range(at).start)
+            );
+        }
+        self.behind_pair(at + 1)
     }
 
     fn bracketed(&self, inner: &Range<usize>) -> Result<Range<usize>, Refusal> {

@@ -139,6 +139,7 @@ impl Analyser<'_> {
                 partitions,
                 json_path,
                 index_hints,
+                with_ordinality,
                 ..
             } => {
                 if !with_hints.is_empty()
@@ -152,14 +153,18 @@ impl Analyser<'_> {
                 match args {
                     None => self.table(name, alias.as_ref(), ctes),
                     Some(args) if args.settings.is_none() => {
-                        self.table_function(name, &args.args, alias.as_ref(), cx)
+                        self.table_function(name, &args.args, alias.as_ref(), *with_ordinality, cx)
                     }
                     Some(_) => Err(refusals::construct("an unusual table function")),
                 }
             }
             TableFactor::Function {
-                name, args, alias, ..
-            } => self.table_function(name, args, alias.as_ref(), cx),
+                name,
+                args,
+                alias,
+                with_ordinality,
+                ..
+            } => self.table_function(name, args, alias.as_ref(), *with_ordinality, cx),
             TableFactor::Derived {
                 lateral,
                 subquery,
@@ -188,22 +193,20 @@ impl Analyser<'_> {
                 alias,
                 array_exprs,
                 with_offset,
+                with_ordinality,
                 ..
             } => {
-                for array in array_exprs {
-                    self.plain(array, cx, "unnest")?;
-                }
                 if *with_offset {
                     return Err(refusals::construct("WITH OFFSET"));
                 }
-                self.function_rows(alias.as_ref(), Some("unnest".to_owned()))
+                self.unnested(array_exprs, alias.as_ref(), *with_ordinality, cx)
             }
             _ => Err(refusals::construct("this kind of table expression")),
         }
     }
 
     /// A sub-select, CTE or aliased join as an entry.
-    fn derived(
+    pub(super) fn derived(
         &mut self,
         rows: Rows,
         alias: Option<&TableAlias>,
@@ -254,9 +257,15 @@ impl Analyser<'_> {
         name: &ObjectName,
         args: &[FunctionArg],
         alias: Option<&TableAlias>,
+        ordinality: bool,
         cx: Cx<'_>,
     ) -> Result<Namespace, Refusal> {
         let last = self.check_function(name)?;
+        if last == "unnest"
+            && let Some(arrays) = unnamed(args)
+        {
+            return self.unnested(arrays, alias, ordinality, cx);
+        }
         for arg in args {
             match arg {
                 FunctionArg::Named {
@@ -277,7 +286,7 @@ impl Analyser<'_> {
     }
 
     /// Rows of a function: plain columns, of which the server knows more than the alias says.
-    fn function_rows(
+    pub(super) fn function_rows(
         &mut self,
         alias: Option<&TableAlias>,
         name: Option<String>,
@@ -331,6 +340,16 @@ impl Analyser<'_> {
         }
         Ok(Namespace::of(entry))
     }
+}
+
+/// The arguments of a call, if all of them are expressions without names.
+fn unnamed(args: &[FunctionArg]) -> Option<Vec<&Expr>> {
+    args.iter()
+        .map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The merged column of two that USING compares: what it holds.

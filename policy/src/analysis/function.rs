@@ -10,6 +10,7 @@ use sqlparser::ast::{
 use super::{
     Analyser,
     expr::Cx,
+    hold::{array_of_query, holding},
     kind::Kind,
     namespace::name_of,
     refusals,
@@ -87,10 +88,15 @@ impl Analyser<'_> {
                 "A function with two lists of arguments",
             ));
         }
+        let holding = holding(&name);
+        let mut held = Vec::new();
         match &function.args {
             FunctionArguments::None => {}
             FunctionArguments::Subquery(query) => {
                 let rows = self.query(query, Some(cx.scope), cx.ctes)?;
+                if name == "array" && function.name.0.len() == 1 && !rows.open {
+                    return array_of_query(&rows.columns);
+                }
                 if rows.is_sealed() {
                     return Err(refusals::construct(&format!(
                         "{place} over protected columns"
@@ -99,8 +105,18 @@ impl Analyser<'_> {
             }
             FunctionArguments::List(list) => {
                 let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+                if let Some(holding) = holding {
+                    held = self.held_arguments(holding, &list.args, cx)?;
+                }
                 for arg in &list.args {
                     match (name.as_str(), arg_of(arg)) {
+                        _ if holding.is_some() => {}
+                        // It looks only at whether there is a row.
+                        (
+                            "count",
+                            FunctionArgExpr::QualifiedWildcard(_)
+                            | FunctionArgExpr::Expr(Expr::QualifiedWildcard(..)),
+                        ) if !distinct => {}
                         ("count", FunctionArgExpr::Expr(expr)) => {
                             self.counted(expr, distinct, cx)?;
                         }
@@ -120,7 +136,10 @@ impl Analyser<'_> {
         if let Some(WindowType::WindowSpec(spec)) = &function.over {
             self.window(spec, cx)?;
         }
-        Ok(Kind::Plain(None))
+        match holding {
+            Some(holding) => self.hold(holding, function, &name, held),
+            None => Ok(Kind::Plain(None)),
+        }
     }
 
     fn argument(&mut self, arg: &FunctionArgExpr, cx: Cx<'_>, place: &str) -> Result<(), Refusal> {
@@ -265,7 +284,7 @@ pub(super) fn is_value_word(ident: &Ident) -> bool {
             .any(|word| ident.value.eq_ignore_ascii_case(word))
 }
 
-fn arg_of(arg: &FunctionArg) -> &FunctionArgExpr {
+pub(super) fn arg_of(arg: &FunctionArg) -> &FunctionArgExpr {
     match arg {
         FunctionArg::Named { arg, .. }
         | FunctionArg::ExprNamed { arg, .. }

@@ -26,12 +26,19 @@ pub(super) struct Grouping {
     pub(super) cells: Vec<Cell>,
     /// Sealed columns, grouped by their terms.
     sealed: Vec<(usize, usize)>,
+    /// Select items that are no columns: the very expressions.
+    computed: Vec<*const Expr>,
 }
 
 impl Grouping {
     /// Whether some key is a term.
     pub(super) fn has_sealed_keys(&self) -> bool {
         !self.sealed.is_empty()
+    }
+
+    /// Whether this select item, which is no column, is grouped by.
+    pub(super) fn holds_item(&self, item: &Expr) -> bool {
+        self.computed.iter().any(|held| std::ptr::eq(*held, item))
     }
 
     /// Whether this column is grouped by its term.
@@ -64,7 +71,7 @@ impl Analyser<'_> {
         for key in keys {
             let position = self.start_of(key);
             match self
-                .group_key(key, projection, cx)
+                .group_key(key, projection, cx, &mut grouping)
                 .map_err(|refusal| refusal.at(position))?
             {
                 Kind::Sealed(sealed) => {
@@ -99,6 +106,7 @@ impl Analyser<'_> {
         key: &Expr,
         projection: &[SelectItem],
         cx: Cx<'_>,
+        grouping: &mut Grouping,
     ) -> Result<Kind, Refusal> {
         let meant = key_expression(key, projection, cx);
         let named_elsewhere = !std::ptr::eq(meant, key);
@@ -123,6 +131,7 @@ impl Analyser<'_> {
         }
         let Some(reference) = key_reference(key, projection, cx)? else {
             // A computed select item: analysed, and refused if need be, where it stands.
+            grouping.computed.push(meant);
             return Ok(Kind::Untyped);
         };
         if let Kind::Sealed(_) = &reference.kind {

@@ -1,7 +1,5 @@
 //! Values that hold sealed values inside: arrays, rows and JSON documents. What may happen to them stands elsewhere.
 
-#![allow(dead_code, reason = "its makers come with the opening side")]
-
 use std::sync::Arc;
 
 use super::{
@@ -13,6 +11,7 @@ use crate::{
     Refusal,
     plan::{ColumnId, Rendering, Shape},
     ruleset::Protected,
+    types::LogicalType,
 };
 
 /// Most values, at all levels together, that one holder may be made of. Rows of rows double with every level.
@@ -34,7 +33,11 @@ pub(super) struct Holder {
 #[derive(Clone, Debug)]
 pub(super) enum Inside {
     /// An array: what each element is, sealed or a holder.
-    Array(Box<Kind>),
+    Array {
+        element: Box<Kind>,
+        /// The array has the modifiers of its elements' type, as `ARRAY[...]` has and `array_agg` has not.
+        modified: bool,
+    },
     /// A row: its fields, in order.
     Row(Vec<Column>),
     /// A `json` or `jsonb` document.
@@ -54,9 +57,10 @@ pub(super) struct Document {
 
 impl Holder {
     /// An array of what is sealed or a holder.
-    pub(super) fn array(element: Kind) -> Result<Self, Refusal> {
+    pub(super) fn array(element: Kind, modified: bool) -> Result<Self, Refusal> {
         let (parts, levels) = extent(&element);
-        Self::checked(Inside::Array(Box::new(element)), parts, levels)
+        let element = Box::new(element);
+        Self::checked(Inside::Array { element, modified }, parts, levels)
     }
 
     /// A row of several fields, of which one at least is sealed or a holder.
@@ -88,6 +92,48 @@ impl Holder {
         Ok(holder)
     }
 
+    /// Either of two holders of one make; `None` if they differ.
+    pub(super) fn merged(self, other: Self) -> Option<Self> {
+        let inside = match (self.inside, other.inside) {
+            (
+                Inside::Array { element, modified },
+                Inside::Array {
+                    element: theirs,
+                    modified: also,
+                },
+            ) => Inside::Array {
+                element: Box::new(element.merged(*theirs)?),
+                modified: modified && also,
+            },
+            (Inside::Row(ours), Inside::Row(theirs)) if ours.len() == theirs.len() => {
+                let fields = ours.into_iter().zip(theirs).map(|(ours, theirs)| {
+                    Some(Column {
+                        name: ours.name,
+                        kind: ours.kind.merged(theirs.kind)?,
+                    })
+                });
+                Inside::Row(fields.collect::<Option<_>>()?)
+            }
+            (Inside::Json(ours), Inside::Json(theirs))
+                if ours.jsonb == theirs.jsonb && ours.rendering == theirs.rendering =>
+            {
+                let sources = [ours.sources, theirs.sources].concat();
+                Inside::Json(Document { sources, ..ours })
+            }
+            _ => return None,
+        };
+        let parts = self.parts + other.parts;
+        Self::checked(inside, parts, self.levels.max(other.levels) - 1).ok()
+    }
+
+    /// As an expression's value, of which only the type is known.
+    pub(super) fn without_modifiers(mut self) -> Self {
+        if let Inside::Array { modified, .. } = &mut self.inside {
+            *modified = false;
+        }
+        self
+    }
+
     pub(super) fn inside(&self) -> &Inside {
         &self.inside
     }
@@ -95,7 +141,7 @@ impl Holder {
     /// "an array", for messages.
     pub(super) fn noun(&self) -> &'static str {
         match self.inside {
-            Inside::Array(_) => "an array",
+            Inside::Array { .. } => "an array",
             Inside::Row(_) => "a row",
             Inside::Json(_) => "a JSON document",
         }
@@ -112,7 +158,7 @@ impl Holder {
         }
         let mut out = Vec::new();
         match &self.inside {
-            Inside::Array(element) => of(element, &mut out),
+            Inside::Array { element, .. } => of(element, &mut out),
             Inside::Row(fields) => fields.iter().for_each(|field| of(&field.kind, &mut out)),
             Inside::Json(document) => out.extend_from_slice(&document.sources),
         }
@@ -122,7 +168,7 @@ impl Holder {
     /// A column to name in messages.
     pub(super) fn column(&self) -> &Arc<Protected> {
         let found = match &self.inside {
-            Inside::Array(element) => element.protected(),
+            Inside::Array { element, .. } => element.protected(),
             Inside::Row(fields) => fields.iter().find_map(|field| field.kind.protected()),
             Inside::Json(document) => document.sources.first().map(|source| &source.column),
         };
@@ -131,7 +177,7 @@ impl Holder {
 
     pub(super) fn each_instance(&mut self, f: &mut dyn FnMut(&mut usize)) {
         match &mut self.inside {
-            Inside::Array(element) => element.each_instance(f),
+            Inside::Array { element, .. } => element.each_instance(f),
             Inside::Row(fields) => fields
                 .iter_mut()
                 .for_each(|field| field.kind.each_instance(f)),
@@ -145,7 +191,10 @@ impl Holder {
     /// The plan's form.
     pub(super) fn shape(&self) -> Shape {
         match &self.inside {
-            Inside::Array(element) => Shape::Array(Box::new(element.shape())),
+            Inside::Array { element, modified } => Shape::Array {
+                element: Box::new(element.shape()),
+                modified: *modified,
+            },
             Inside::Row(fields) => {
                 Shape::Row(fields.iter().map(|field| field.kind.shape()).collect())
             }
@@ -157,8 +206,16 @@ impl Holder {
                     .collect();
                 columns.sort_unstable();
                 columns.dedup();
+                let mut types: Vec<LogicalType> = Vec::new();
+                for source in &document.sources {
+                    let logical = source.column.logical.without_modifiers();
+                    if !types.contains(&logical) {
+                        types.push(logical);
+                    }
+                }
                 Shape::Json {
                     columns,
+                    types,
                     jsonb: document.jsonb,
                     rendering: document.rendering,
                 }

@@ -86,13 +86,11 @@ pub(super) enum Kind {
     Untyped,
     /// A sealed value.
     Sealed(Sealed),
-    #[allow(dead_code, reason = "its makers come with the opening side")]
     /// An array, a row or a document with sealed values inside. Never plain: what has no rule for it refuses it.
     Holder(Holder),
 }
 
 impl Kind {
-    #[allow(dead_code, reason = "for rules that know only sealed values")]
     /// The sealed value itself; `None` for a holder too, so ask [`Kind::protected`] for "not plain".
     pub(super) fn sealed(&self) -> Option<&Sealed> {
         match self {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use sqlparser::ast::Ident;
 
-use super::{kind::Kind, query::Cte, refusals};
+use super::{holder::Holder, kind::Kind, query::Cte, refusals};
 use crate::{Refusal, text::fold};
 
 /// Columns that every table has besides its own.
@@ -334,10 +334,16 @@ impl<'s> Scope<'s> {
     }
 }
 
-/// `SELECT c FROM customers c`: fine only if nothing in the row is sealed.
-fn whole_row(entry: &Entry, name: &str) -> Result<Reference, Refusal> {
-    if entry.is_sealed() {
+/// `SELECT c FROM customers c`: a row of all its columns.
+pub(super) fn whole_row(entry: &Entry, name: &str) -> Result<Reference, Refusal> {
+    if !entry.is_sealed() {
+        return Ok(Reference::plain(name));
+    }
+    if entry.open {
         return Err(refusals::whole_row(name));
     }
-    Ok(Reference::plain(name))
+    Ok(Reference {
+        kind: Kind::Holder(Holder::row(entry.columns.clone())?),
+        ..Reference::plain(name)
+    })
 }

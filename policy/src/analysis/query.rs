@@ -214,6 +214,16 @@ impl Analyser<'_> {
         if alias.at.is_some() || (rows.open && !alias.columns.is_empty() && rows.is_sealed()) {
             return Err(refusals::construct("this form of alias"));
         }
+        if rows.is_sealed()
+            && alias
+                .columns
+                .iter()
+                .any(|column| column.data_type.is_some())
+        {
+            return Err(refusals::construct(
+                "a list of column definitions over protected values",
+            ));
+        }
         for (index, column) in alias.columns.iter().enumerate() {
             self.account(&column.name);
             let name = Some(name_of(&column.name));
@@ -300,6 +310,10 @@ fn combined(left: Kind, right: Kind) -> Result<Kind, Refusal> {
                 return Err(different(&a.column().name, "a column of another type"));
             }
             Ok(Kind::Sealed(a.or(b)))
+        }
+        (Kind::Holder(ours), Kind::Holder(theirs)) => {
+            let refused = refusals::holder(&ours, "UNION ALL with one of another make");
+            ours.merged(theirs).map(Kind::Holder).ok_or(refused)
         }
         (Kind::Holder(holder), _) | (_, Kind::Holder(holder)) => {
             Err(refusals::holder(&holder, "UNION ALL"))

@@ -157,7 +157,6 @@ pub(super) fn holder(holder: &Holder, place: &str) -> Refusal {
 }
 
 /// Arrays, rows or documents inside each other beyond what pgveil keeps track of.
-#[allow(dead_code, reason = "its callers come with the opening side")]
 pub(super) fn too_nested() -> Refusal {
     Refusal::unsupported(
         "statement-too-complex",

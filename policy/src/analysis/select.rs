@@ -7,11 +7,13 @@ use sqlparser::ast::{
 
 use super::{
     Analyser,
+    access::is_whole_row,
     compare::strip,
     expr::Cx,
     figure::column_name,
     from::Condition,
     group::{ANY_VALUE, Grouping, Output, written_reference},
+    holder::Inside,
     kind::Kind,
     namespace::{Column, Ctes, Scope, name_of},
     query::Rows,
@@ -176,7 +178,16 @@ impl Analyser<'_> {
                     check_star(options)?;
                     open |= self.qualified_star(name, &mut outputs, cx)?;
                 }
-                _ => return Err(refusals::construct("this form of select list")),
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::Expr(expr),
+                    options,
+                ) => {
+                    check_star(options)?;
+                    self.row_star(expr, &mut outputs, cx)?;
+                }
+                SelectItem::ExprWithAliases { .. } => {
+                    return Err(refusals::construct("this form of select list"));
+                }
             }
         }
         Ok((outputs, open))
@@ -191,6 +202,13 @@ impl Analyser<'_> {
         cx: Cx<'_>,
     ) -> Result<Output, Refusal> {
         let kind = self.passed(expr, cx)?;
+        if cx
+            .grouping
+            .is_some_and(|grouping| grouping.holds_item(expr))
+            && let Some(refusal) = refusals::not_plain(&kind, "GROUP BY")
+        {
+            return Err(refusal.at(self.start_of(expr)));
+        }
         let Kind::Sealed(sealed) = &kind else {
             return Ok(Output {
                 name,
@@ -275,6 +293,38 @@ impl Analyser<'_> {
             });
         }
         Ok(open)
+    }
+
+    /// `(row).*`
+    fn row_star(
+        &mut self,
+        row: &Expr,
+        outputs: &mut Vec<Output>,
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let fields = match self.expr(row, cx)? {
+            Kind::Holder(holder) => match holder.inside() {
+                Inside::Row(fields) => fields.clone(),
+                Inside::Array { .. } | Inside::Json(_) => {
+                    return Err(refusals::holder(&holder, ".*").at(self.start_of(row)));
+                }
+            },
+            // Of any other row only the server knows the fields.
+            Kind::Plain(_) | Kind::Untyped | Kind::Sealed(_) => {
+                return Err(refusals::construct("this form of select list"));
+            }
+        };
+        let whole_row = is_whole_row(row, cx);
+        outputs.extend(fields.into_iter().map(|field| Output {
+            name: field.name,
+            kind: if whole_row {
+                field.kind
+            } else {
+                field.kind.computed()
+            },
+            written: None,
+        }));
+        Ok(())
     }
 
     /// `t.*`

@@ -38,6 +38,17 @@ impl Analyser<'_> {
 
     /// As [`Self::comparand`], where a holder may stand too.
     pub(super) fn passed(&mut self, expr: &Expr, cx: Cx<'_>) -> Result<Kind, Refusal> {
+        let idents = match uncast(expr) {
+            Expr::Identifier(ident) => std::slice::from_ref(ident),
+            Expr::CompoundIdentifier(idents) => idents.as_slice(),
+            _ => &[],
+        };
+        // Casts of holders have rules of their own.
+        if !idents.is_empty()
+            && matches!(cx.scope.find(idents), Ok(found) if matches!(found.kind, Kind::Holder(_)))
+        {
+            return self.expr(expr, cx);
+        }
         let inner = uncast(expr);
         let kind = self.expr(inner, cx)?;
         if let (Kind::Sealed(sealed), false) = (&kind, std::ptr::eq(inner, expr)) {

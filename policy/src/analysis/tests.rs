@@ -127,6 +127,7 @@ tables! {
     compares_by_equality_terms: "equality.txt",
     joins: "join.txt",
     groups_and_tells_apart: "group.txt",
+    looks_into_holders: "holders.txt",
     inserts: "insert.txt",
     updates_and_deletes: "update.txt",
     resolves_names: "names.txt",

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use bytes::BytesMut;
 use pgveil_policy::{
     Refusal, Ruleset,
-    plan::{ColumnId, Field, Output},
+    plan::{ColumnId, Field, Output, Shape},
+    types::LogicalType,
 };
 
 use super::{
-    values::{Opening, format_code},
+    values::{Opening, format_code, type_oid},
     view::View,
 };
 use crate::messages::{Field as FieldDescription, RowDescription, RowDescriptionBuilder};
@@ -48,6 +49,19 @@ pub enum Rule {
     Guard,
     /// Opened.
     Open(Opening),
+    /// Opened inside.
+    Inside(Inside),
+}
+
+/// How to open what is inside the fields of a result column.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    /// What the fields are made of.
+    pub shape: Arc<Shape>,
+    /// The format in which the server sends and the client receives: 0 text, 1 binary.
+    pub format: i16,
+    /// Columns that may be shown unmasked to this session's role.
+    pub revealed: Vec<ColumnId>,
 }
 
 impl ResultRules {
@@ -70,7 +84,9 @@ impl ResultRules {
 
     fn new(columns: Vec<Rule>, view: Option<Arc<View>>, rules: Option<Arc<Ruleset>>) -> Self {
         let relay = columns.iter().all(|rule| matches!(rule, Rule::Pass));
-        let opens = columns.iter().any(|rule| matches!(rule, Rule::Open(_)));
+        let opens = columns
+            .iter()
+            .any(|rule| matches!(rule, Rule::Open(_) | Rule::Inside(_)));
         Self {
             columns,
             guard_all: false,
@@ -98,8 +114,11 @@ impl ResultRules {
                     format: format_code(formats, index),
                     revealed: revealed(rules, view),
                 }),
-                // Not opened yet: shown only if no ciphertext is in it.
-                Field::Holder(_) => Rule::Guard,
+                Field::Holder(shape) => Rule::Inside(Inside {
+                    shape: Arc::new(shape.clone()),
+                    format: format_code(formats, index),
+                    revealed: revealed(rules, view),
+                }),
             })
             .collect();
         Self::new(columns, Some(Arc::clone(view)), Some(Arc::clone(rules)))
@@ -159,7 +178,20 @@ pub fn judge(
                 ));
             }
             Field::Plain => columns.push(guard(&described)),
-            Field::Holder(_) => columns.push(Rule::Guard),
+            Field::Holder(shape) => {
+                if protected.is_some() || !fits(shape, described.type_oid) {
+                    return Err(disagreement(
+                        "The server reports another type for a column that holds protected values inside.",
+                    ));
+                }
+                columns.push(Rule::Inside(Inside {
+                    shape: Arc::new(shape.clone()),
+                    format: described.format,
+                    revealed: reveals.clone(),
+                }));
+                described.type_oid = type_oid(shape).unwrap_or(described.type_oid);
+                described.typmod = typmod(shape).unwrap_or(described.typmod);
+            }
             Field::Sealed {
                 shown: logical,
                 origin,
@@ -217,9 +249,12 @@ pub fn with_formats(rules: &ResultRules, formats: &[i16]) -> ResultRules {
             Rule::Pass => Rule::Pass,
             Rule::Guard => Rule::Guard,
             Rule::Open(opening) => Rule::Open(Opening {
-                shown: opening.shown,
                 format: format_code(formats, index),
-                revealed: opening.revealed.clone(),
+                ..opening.clone()
+            }),
+            Rule::Inside(inside) => Rule::Inside(Inside {
+                format: format_code(formats, index),
+                ..inside.clone()
             }),
         })
         .collect();
@@ -228,6 +263,41 @@ pub fn with_formats(rules: &ResultRules, formats: &[i16]) -> ResultRules {
         view: rules.view.clone(),
         rules: rules.rules.clone(),
         ..*rules
+    }
+}
+
+/// Whether the server's type can be of this shape. Types that are not built in have OIDs of their own.
+fn fits(shape: &Shape, oid: u32) -> bool {
+    const FIRST_OWN: u32 = 16384;
+    const RECORD: u32 = 2249;
+    const BYTEA_ARRAY: u32 = 1001;
+    const RECORD_ARRAY: u32 = 2287;
+    match shape {
+        Shape::Plain | Shape::Sealed { .. } => false,
+        Shape::Row(_) => oid == RECORD || oid >= FIRST_OWN,
+        Shape::Json { jsonb: false, .. } => oid == LogicalType::Json.oid(),
+        Shape::Json { jsonb: true, .. } => oid == LogicalType::Jsonb.oid(),
+        Shape::Array { element, .. } => match element.as_ref() {
+            Shape::Sealed { .. } => oid == BYTEA_ARRAY || oid >= FIRST_OWN,
+            Shape::Row(_) => oid == RECORD_ARRAY || oid >= FIRST_OWN,
+            Shape::Json { jsonb: false, .. } => oid == LogicalType::Json.array_oid(),
+            Shape::Json { jsonb: true, .. } => oid == LogicalType::Jsonb.array_oid(),
+            Shape::Plain | Shape::Array { .. } => false,
+        },
+    }
+}
+
+/// The modifier that the client sees, where it is another than the server's.
+fn typmod(shape: &Shape) -> Option<i32> {
+    match shape {
+        Shape::Array {
+            element,
+            modified: true,
+        } => match element.as_ref() {
+            Shape::Sealed { shown, .. } => Some(shown.typmod()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -1,18 +1,29 @@
 //! Where what policy wants meets what keys do: makes the sealed values and search terms of a plan's slots,
 //! and opens the values of a result. The only file of the proxy in which plaintext and keys meet.
 
+mod array;
+mod codec;
+mod document;
+mod inside;
+mod opening;
+mod row;
+
 use std::{borrow::Cow, sync::Arc};
 
 use pgveil_config::{ScopePath, SearchKey};
 use pgveil_keys::{DataKey, DekId, IndexKey, KeyError, Keys, nonce, sealed, term};
 use pgveil_policy::{
     Refusal, Ruleset,
-    plan::{ClientParam, ColumnId, Make, Operand, ScopePart, Slot},
+    plan::{ClientParam, Make, Operand, ScopePart, Slot},
     ruleset::Protected,
     template,
-    types::{Conversion, Converted, FormatSettings, InputError, LogicalType, Value, convert, mask},
+    types::{Conversion, Converted, FormatSettings, InputError, LogicalType, Value, convert},
 };
 
+pub use self::{
+    inside::{open_holder, type_oid},
+    opening::{Lens, Opened, Opening, Scratch, Unsealed, open_field},
+};
 use super::view::View;
 use crate::engine::{Engine, Prepared};
 
@@ -361,141 +372,6 @@ fn adapt(
     convert(&value, from, wanted, why, settings)
 }
 
-/// One field of a DataRow, opened.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Opened {
-    /// [`Scratch::shown`] holds the field's bytes.
-    Shown,
-    /// The role may not see it and there is no mask: NULL.
-    Null,
-    /// This key is needed and not in the cache; fetch it and try again.
-    NeedsKey(DekId),
-}
-
-/// How to open the fields of a result column.
-#[derive(Debug)]
-pub struct Opening {
-    /// The type that the client sees.
-    pub shown: LogicalType,
-    /// The format in which the server sends and the client receives: 0 text, 1 binary.
-    pub format: i16,
-    /// Columns that may be shown unmasked to this session's role.
-    pub revealed: Vec<ColumnId>,
-}
-
-/// Opens one field into `scratch`, which is reused between fields.
-///
-/// # Errors
-/// `PV003` for a value that is damaged, foreign or of another type; `PV004` for one that is no sealed value at all.
-pub fn open_field(
-    field: &[u8],
-    opening: &Opening,
-    rules: &Ruleset,
-    keys: &Keys,
-    settings: &FormatSettings,
-    scratch: &mut Scratch,
-) -> Result<Opened, Refusal> {
-    let Scratch {
-        stored,
-        plain,
-        text: out,
-    } = scratch;
-    out.clear();
-    let bytes = if opening.format == 0 {
-        stored.clear();
-        decode_bytea_text(field, stored).ok_or_else(not_sealed)?;
-        stored.as_slice()
-    } else {
-        field
-    };
-    let envelope = sealed::Envelope::parse(bytes).map_err(|_| not_sealed())?;
-    let column = rules
-        .columns
-        .get(&envelope.column)
-        .ok_or_else(unknown_column)?;
-    if column.logical.without_modifiers() != opening.shown.without_modifiers() {
-        return Err(damaged(
-            "The value was sealed as another type than the column it is in.",
-        ));
-    }
-    let revealed = opening.revealed.contains(&column.id);
-    if !revealed && column.retired {
-        return Err(no_longer_in_policy());
-    }
-    if !revealed && column.mask == pgveil_config::Mask::Null {
-        return Ok(Opened::Null);
-    }
-    let Some(key) = keys.cached_opening_key(envelope.dek) else {
-        return Ok(Opened::NeedsKey(envelope.dek));
-    };
-    plain.clear();
-    envelope
-        .open(&key, plain)
-        .map_err(|_| damaged("Its authentication tag does not match."))?;
-    if revealed {
-        if opening.format == 0 {
-            column
-                .logical
-                .output(plain, settings, out)
-                .map_err(|_| damaged("Its plaintext is no value of its type."))?;
-        } else {
-            std::mem::swap(&mut **plain, &mut **out);
-        }
-        return Ok(Opened::Shown);
-    }
-    let text = std::str::from_utf8(plain)
-        .map_err(|_| damaged("Its plaintext is no value of its type."))?;
-    match mask(text, column.mask) {
-        Some(masked) => {
-            out.extend_from_slice(masked.as_bytes());
-            Ok(Opened::Shown)
-        }
-        None => Ok(Opened::Null),
-    }
-}
-
-/// Buffers for opening, zeroized when the session ends.
-#[derive(Default)]
-pub struct Scratch {
-    stored: Vec<u8>,
-    plain: zeroize::Zeroizing<Vec<u8>>,
-    text: zeroize::Zeroizing<Vec<u8>>,
-}
-
-impl Scratch {
-    /// What [`open_field`] opened last, in the format that the client asked for.
-    pub fn shown(&self) -> &[u8] {
-        &self.text
-    }
-}
-
-/// `bytea` output in either form: `\x...` or escape.
-fn decode_bytea_text(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    if let Some(digits) = text.strip_prefix(b"\\x") {
-        out.resize(digits.len() / 2, 0);
-        return hex::decode_to_slice(digits, out).ok();
-    }
-    let mut rest = text;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = match (byte, tail) {
-            (b'\\', [b'\\', tail @ ..]) => {
-                out.push(b'\\');
-                tail
-            }
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
-                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                tail
-            }
-            (b'\\', _) => return None,
-            (byte, tail) => {
-                out.push(byte);
-                tail
-            }
-        };
-    }
-    Some(())
-}
-
 async fn sealing_key(keys: &Keys, scope: &ScopePath) -> Result<Arc<DataKey>, Refusal> {
     match keys.cached_sealing_key(scope) {
         Some(key) => Ok(key),
@@ -600,22 +476,6 @@ fn not_sealed() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytea_is_read_in_both_of_its_text_forms() {
-        for (text, bytes) in [
-            (&b"\\x00ff10"[..], Some(vec![0, 255, 16])),
-            (b"\\x", Some(vec![])),
-            (b"a\\\\b\\001\\377", Some(vec![b'a', b'\\', b'b', 1, 255])),
-            (b"\\x0", None),
-            (b"\\xzz", None),
-            (b"\\9", None),
-        ] {
-            let mut out = Vec::new();
-            let read = decode_bytea_text(text, &mut out).map(|()| out);
-            assert_eq!(read, bytes, "{}", String::from_utf8_lossy(text));
-        }
-    }
 
     #[test]
     fn one_format_code_stands_for_all_and_none_for_text() {

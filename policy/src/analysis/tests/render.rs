@@ -130,7 +130,10 @@ fn shape_text(rules: &Ruleset, shape: &Shape) -> String {
     match shape {
         Shape::Plain => "plain".to_owned(),
         Shape::Sealed { shown, columns } => format!("{} {}", names(columns), shown.sql_name()),
-        Shape::Array(element) => format!("[{}]", shape_text(rules, element)),
+        Shape::Array { element, modified } => {
+            let modified = if *modified { " modified" } else { "" };
+            format!("[{}{modified}]", shape_text(rules, element))
+        }
         Shape::Row(fields) => {
             let fields: Vec<_> = fields
                 .iter()
@@ -142,6 +145,7 @@ fn shape_text(rules: &Ruleset, shape: &Shape) -> String {
             columns,
             jsonb,
             rendering,
+            ..
         } => {
             let name = if *jsonb { "jsonb" } else { "json" };
             let other = (*rendering == Rendering::Jsonb) != *jsonb;

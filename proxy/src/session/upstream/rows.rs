@@ -9,7 +9,7 @@ use crate::{
     messages::DataRow,
     session::{
         results::{ResultRules, Rule, is_ciphertext, stray_ciphertext},
-        values::{Opened, Scratch, open_field},
+        values::{Lens, Opened, Scratch, open_field, open_holder},
     },
 };
 
@@ -52,8 +52,27 @@ pub(super) fn open(
                 return Err(stray_ciphertext());
             }
             Rule::Guard => put_value(out, value),
-            Rule::Open(opening) => {
-                match open_field(value, opening, ruleset, keys, &view.session.format, scratch) {
+            Rule::Open(_) | Rule::Inside(_) => {
+                let lens = |revealed| Lens {
+                    rules: ruleset,
+                    keys,
+                    settings: &view.session.format,
+                    revealed,
+                };
+                let opened = match rule {
+                    Rule::Open(opening) => {
+                        open_field(value, opening, &lens(&opening.revealed), scratch)
+                    }
+                    Rule::Inside(inside) => open_holder(
+                        value,
+                        &inside.shape,
+                        inside.format,
+                        &lens(&inside.revealed),
+                        scratch,
+                    ),
+                    Rule::Pass | Rule::Guard => Err(stray_ciphertext()),
+                };
+                match opened {
                     Ok(Opened::Shown) => put_value(out, scratch.shown()),
                     Ok(Opened::Null) => out.put_i32(-1),
                     Ok(Opened::NeedsKey(key)) => {

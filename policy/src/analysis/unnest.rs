@@ -1,0 +1,104 @@
+//! `unnest` in FROM: elements of arrays become the columns of rows.
+
+use sqlparser::ast::{Expr, TableAlias};
+
+use super::{
+    Analyser,
+    expr::Cx,
+    holder::Inside,
+    kind::Kind,
+    namespace::{Column, Namespace, name_of},
+    operand::Cast,
+    query::Rows,
+    refusals,
+};
+use crate::Refusal;
+
+const UNNEST: &str = "unnest";
+
+impl Analyser<'_> {
+    /// `unnest(a, b) WITH ORDINALITY AS t(x, y, n)`
+    pub(super) fn unnested<'e>(
+        &mut self,
+        arrays: impl IntoIterator<Item = &'e Expr>,
+        alias: Option<&TableAlias>,
+        ordinality: bool,
+        cx: Cx<'_>,
+    ) -> Result<Namespace, Refusal> {
+        let mut kinds = Vec::new();
+        for array in arrays {
+            kinds.push((self.held(array, cx)?, array));
+        }
+        if kinds.iter().all(|(kind, _)| kind.protected().is_none()) {
+            return self.function_rows(alias, Some(UNNEST.to_owned()));
+        }
+        let several = kinds.len() > 1;
+        let mut columns = Vec::new();
+        for (kind, array) in kinds {
+            let named = match alias {
+                Some(alias) if !several => name_of(&alias.name),
+                _ => UNNEST.to_owned(),
+            };
+            let column = |kind| Column {
+                name: Some(named.clone()),
+                kind,
+            };
+            match &kind {
+                Kind::Holder(holder) => match holder.inside() {
+                    Inside::Array { element, .. } => match element.as_ref() {
+                        Kind::Holder(row) if matches!(row.inside(), Inside::Row(_)) => {
+                            let Inside::Row(fields) = row.inside() else {
+                                continue;
+                            };
+                            let field = |field: &Column| Column {
+                                name: field.name.clone(),
+                                kind: plain_value(field.kind.clone()),
+                            };
+                            columns.extend(fields.iter().map(field));
+                        }
+                        element => columns.push(column(element.clone().computed())),
+                    },
+                    Inside::Row(_) | Inside::Json(_) => {
+                        return Err(refusals::holder(holder, UNNEST).at(self.start_of(array)));
+                    }
+                },
+                Kind::Sealed(sealed) => {
+                    return Err(
+                        refusals::not_supported(sealed.column(), UNNEST).at(self.start_of(array))
+                    );
+                }
+                // How many columns another array makes is known only if its elements are no rows.
+                Kind::Plain(_) | Kind::Untyped => match self.operand(array)? {
+                    Some(operand) if matches!(operand.cast, Cast::Array(_)) => {
+                        columns.push(column(Kind::Plain(None)));
+                    }
+                    _ => {
+                        return Err(refusals::construct(
+                            "unnest of arrays with and without protected values",
+                        )
+                        .at(self.start_of(array)));
+                    }
+                },
+            }
+        }
+        if ordinality {
+            columns.push(Column {
+                name: Some("ordinality".to_owned()),
+                kind: Kind::Plain(None),
+            });
+        }
+        let rows = Rows {
+            columns,
+            ..Rows::default()
+        };
+        self.derived(rows, alias, Some(UNNEST.to_owned()))
+    }
+}
+
+/// A field of a value: it may hold what a column held, but it is none.
+fn plain_value(kind: Kind) -> Kind {
+    match kind {
+        Kind::Plain(_) => Kind::Plain(None),
+        other @ (Kind::Untyped | Kind::Sealed(_) | Kind::Holder(_)) => other.computed(),
+    }
+}

@@ -1,0 +1,186 @@
+//! Opens what is inside arrays, rows and documents, in text and in binary, along the shape that the analysis found.
+
+use pgveil_policy::{
+    Refusal,
+    plan::{Rendering, Shape},
+    types::{LogicalType, json_string},
+};
+
+use super::{
+    Lens, Opened, Scratch, Unsealed, array,
+    codec::{Each, Malformed, Step, Stop},
+    damaged, document, not_sealed,
+    opening::decode_bytea_text,
+    row,
+};
+use crate::session::results::{is_ciphertext, stray_ciphertext};
+
+/// Longest array, row or document that is opened. It stands in memory as a whole, sealed and opened.
+const MAX_HOLDER_BYTES: usize = 256 << 20;
+
+/// Opens a field of this shape into `scratch`.
+///
+/// # Errors
+/// `54000` for one that is too long; `PV003` where it is not what the analysis expects; as [`super::open_field`].
+pub fn open_holder(
+    field: &[u8],
+    shape: &Shape,
+    format: i16,
+    lens: &Lens<'_>,
+    scratch: &mut Scratch,
+) -> Result<Opened, Refusal> {
+    if field.len() > MAX_HOLDER_BYTES {
+        return Err(too_long(field.len()));
+    }
+    let Scratch {
+        stored,
+        plain,
+        text: out,
+    } = scratch;
+    out.clear();
+    let mut inside = Inside {
+        lens,
+        binary: format != 0,
+        stored,
+        plain,
+    };
+    match inside.value(shape, field, out) {
+        Ok(true) => Ok(Opened::Shown),
+        Ok(false) => Ok(Opened::Null),
+        Err(Stop::NeedsKey(key)) => Ok(Opened::NeedsKey(key)),
+        Err(Stop::Refused(refusal)) => Err(*refusal),
+    }
+}
+
+/// Opens the values of one field.
+struct Inside<'i> {
+    lens: &'i Lens<'i>,
+    binary: bool,
+    stored: &'i mut Vec<u8>,
+    plain: &'i mut Vec<u8>,
+}
+
+impl Inside<'_> {
+    /// Appends the opened form of a value; `false`: it is shown as NULL. Shapes are only so deep (`analysis::holder`).
+    fn value(&mut self, shape: &Shape, value: &[u8], out: &mut Vec<u8>) -> Result<bool, Stop> {
+        match shape {
+            Shape::Plain if is_ciphertext(value) => return Err(stray_ciphertext().into()),
+            Shape::Plain => out.extend_from_slice(value),
+            Shape::Sealed { shown, .. } => return self.sealed(*shown, value, out),
+            Shape::Array { element, .. } => {
+                let binary = self.binary;
+                let each: &mut Each<'_> =
+                    &mut |inner: &[u8], out: &mut Vec<u8>| self.value(element, inner, out);
+                if binary {
+                    array::binary(value, type_oid(element), out, each)?;
+                } else {
+                    array::text(value, out, each)?;
+                }
+            }
+            Shape::Row(fields) => {
+                let binary = self.binary;
+                let each: &mut row::EachField<'_> =
+                    &mut |shape: &Shape, inner: &[u8], out: &mut Vec<u8>| {
+                        self.value(shape, inner, out)
+                    };
+                if binary {
+                    row::binary(value, fields, &type_oid, out, each)?;
+                } else {
+                    row::text(value, fields, out, each)?;
+                }
+            }
+            Shape::Json {
+                jsonb,
+                rendering,
+                types,
+                ..
+            } => self.document(value, *jsonb, *rendering, types, out)?,
+        }
+        Ok(true)
+    }
+
+    fn sealed(
+        &mut self,
+        shown: LogicalType,
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Stop> {
+        let envelope = if self.binary {
+            value
+        } else {
+            self.stored.clear();
+            decode_bytea_text(value, self.stored).ok_or_else(not_sealed)?;
+            self.stored.as_slice()
+        };
+        match self.lens.unseal(envelope, &[shown], self.plain)? {
+            Unsealed::Plain(_) if self.binary => out.extend_from_slice(self.plain),
+            Unsealed::Plain(column) => column
+                .logical
+                .output(self.plain, self.lens.settings, out)
+                .map_err(|_| no_value())?,
+            Unsealed::Masked(text) => out.extend_from_slice(text.as_bytes()),
+            Unsealed::Null => return Ok(false),
+            Unsealed::NeedsKey(key) => return Err(Stop::NeedsKey(key)),
+        }
+        Ok(true)
+    }
+
+    fn document(
+        &mut self,
+        value: &[u8],
+        jsonb: bool,
+        rendering: Rendering,
+        types: &[LogicalType],
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let document = if jsonb && self.binary {
+            let document = value.strip_prefix(b"\x01").ok_or(Malformed("document"))?;
+            out.push(1);
+            document
+        } else {
+            value
+        };
+        document::text(document, out, &mut |text, out| {
+            self.stored.clear();
+            decode_bytea_text(text, self.stored).ok_or_else(stray_ciphertext)?;
+            match self.lens.unseal(self.stored, types, self.plain)? {
+                Unsealed::Plain(column) => column
+                    .logical
+                    .json(self.plain, rendering, self.lens.settings, out)
+                    .map_err(|_| no_value())?,
+                Unsealed::Masked(text) => json_string(text.as_bytes(), out),
+                Unsealed::Null => return Ok(false),
+                Unsealed::NeedsKey(key) => return Err(Stop::NeedsKey(key)),
+            }
+            Ok(true)
+        })
+    }
+}
+
+/// The type that the client sees of a value inside, where it is another than the server's.
+pub fn type_oid(shape: &Shape) -> Option<u32> {
+    match shape {
+        Shape::Sealed { shown, .. } => Some(shown.oid()),
+        Shape::Array { element, .. } => match element.as_ref() {
+            Shape::Sealed { shown, .. } => Some(shown.array_oid()),
+            Shape::Plain | Shape::Array { .. } | Shape::Row(_) | Shape::Json { .. } => None,
+        },
+        Shape::Plain | Shape::Row(_) | Shape::Json { .. } => None,
+    }
+}
+
+fn no_value() -> Refusal {
+    damaged("Its plaintext is no value of its type.")
+}
+
+fn too_long(length: usize) -> Refusal {
+    Refusal::new(
+        "54000",
+        "too-long",
+        "an array, a row or a document with protected values inside is too long to be opened",
+    )
+    .detail(format!(
+        "It has {length} bytes; pgveil opens at most {MAX_HOLDER_BYTES}."
+    ))
+    .hint("Put fewer rows into one value.")
+}
