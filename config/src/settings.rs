@@ -1,5 +1,6 @@
 //! `pgveil.toml` as a whole: its top keys, its sections in order, and what must agree between them.
 
+mod auth;
 mod cache;
 mod client_tls;
 mod defaults;
@@ -28,6 +29,7 @@ use crate::{
 };
 
 pub use self::{
+    auth::{Auth, AuthMode, Certificates, ChannelBinding},
     cache::Cache,
     client_tls::ClientTls,
     defaults::Defaults,
@@ -48,6 +50,10 @@ pub struct Settings {
     pub policy: PathBuf,
     /// `[client_tls]`: absent means that SSLRequest is answered `N`.
     pub client_tls: Option<ClientTls>,
+    /// `[auth]`.
+    pub auth: Auth,
+    /// `replication`: whether replication connections are relayed.
+    pub relays_replication: bool,
     /// `[upstream]`.
     pub upstream: Upstream,
     /// `[keystore]`.
@@ -89,6 +95,13 @@ pub(crate) static TOP: Section = Section {
             meaning: "The policy file: which columns are protected.",
         },
         Key {
+            name: "replication",
+            kind: Kind::OneOf(&REPLICATION),
+            need: Need::Default("\"relay\""),
+            support: Support::Since("0.1"),
+            meaning: "What becomes of replication connections (`pg_basebackup`, `pg_receivewal`, standbys, logical decoding). They carry what the disks hold, so protected columns go by as ciphertext.",
+        },
+        Key {
             name: "compliance",
             kind: Kind::OneOf(&COMPLIANCE),
             need: Need::Optional("\"baseline\""),
@@ -99,6 +112,7 @@ pub(crate) static TOP: Section = Section {
     variants: &[],
     sections: &[
         &client_tls::SECTION,
+        &auth::SECTION,
         &upstream::SECTION,
         &keystore::SECTION,
         &provider::SECTION,
@@ -111,6 +125,19 @@ pub(crate) static TOP: Section = Section {
         &limits::SECTION,
     ],
 };
+
+static REPLICATION: [Word; 2] = [
+    Word {
+        word: "relay",
+        support: Support::Since("0.1"),
+        meaning: "relayed; SQL on them that names something protected is refused",
+    },
+    Word {
+        word: "refuse",
+        support: Support::Since("0.1"),
+        meaning: "refused",
+    },
+];
 
 // The key itself is not supported yet, so its words need not say so again.
 static COMPLIANCE: [Word; 4] = [
@@ -157,6 +184,8 @@ impl Settings {
             .named("client_tls")
             .next()
             .map(|found| client_tls::read(reader, found));
+        let auth = reader.one(&auth::SECTION, &top, &nothing);
+        let auth = auth::read(reader, &auth, client_tls.as_ref());
         let upstream = reader.one(&upstream::SECTION, &top, &nothing);
         let upstream = upstream::read(reader, &upstream);
         let keystore = reader.one(&keystore::SECTION, &top, &nothing);
@@ -171,6 +200,8 @@ impl Settings {
             listen: top.text("listen").unwrap_or_default(),
             policy: top.file("policy").unwrap_or_default(),
             client_tls,
+            auth,
+            relays_replication: top.text("replication").as_deref() != Some("refuse"),
             upstream,
             keystore,
             providers,

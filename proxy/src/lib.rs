@@ -8,6 +8,8 @@ pub mod app;
 pub mod server;
 pub mod workers;
 
+pub mod gate;
+pub mod scram;
 pub mod startup;
 pub mod stream;
 pub mod tls;

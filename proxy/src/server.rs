@@ -14,6 +14,7 @@ use crate::{
     cancel,
     engine::Engine,
     frame::{FrameReader, FrameWriter, Sender},
+    gate::Gate,
     messages::Report,
     session::{self, Streams},
     startup::{self, Client, Entrance, Opening},
@@ -32,8 +33,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     engine: Arc<Engine>,
     entrance: Entrance,
+    gate: Gate,
     upstream: Upstream,
     workers: Workers,
+    /// Connections, sessions or not yet.
+    openings: Semaphore,
     slots: Semaphore,
     max_connections: u32,
     draining: watch::Sender<bool>,
@@ -49,6 +53,8 @@ impl Server {
         let max_connections = u32::try_from(settings.limits.max_connections).unwrap_or(u32::MAX);
         Ok(Self {
             entrance: entrance(&settings)?,
+            gate: Gate::new(&settings)?,
+            openings: Semaphore::new(max_connections.saturating_mul(2) as usize),
             upstream: Upstream::new(&settings.upstream).context("[upstream]")?,
             workers: Workers::start().context("threads for sessions")?,
             slots: Semaphore::new(max_connections as usize),
@@ -97,6 +103,11 @@ impl Server {
         if let Err(error) = stream::tune(&tcp) {
             tracing::debug!(%error, "socket options");
         }
+        // As PostgreSQL, twice as many may be on their way in as may be in; who comes then is not waited for.
+        let Ok(opening_slot) = self.openings.try_acquire() else {
+            tracing::info!("a connection was closed: too many are open");
+            return;
+        };
         let opening =
             startup::open(tcp, &self.entrance, peer, Instant::now() + STARTUP_LIMIT).await;
         match opening {
@@ -111,6 +122,7 @@ impl Server {
             Ok(Opening::Nothing) => {}
             Err(error) => tracing::info!(%error, "a client did not come in"),
         }
+        drop(opening_slot);
     }
 
     async fn session(&self, client: Client) {
@@ -125,6 +137,14 @@ impl Server {
             return;
         };
         let replication = client.startup.replication() != startup::Replication::No;
+        if replication && !self.engine.settings.relays_replication {
+            let report = Report::fatal("0A000", "pgveil does not relay replication connections")
+                .detail("replication = \"refuse\" is set in pgveil.toml.")
+                .hint("Connect to the server itself.");
+            tracing::info!(reason = "replication-refused", "refused");
+            client.stream.refuse(&report).await;
+            return;
+        }
         let database = client.startup.database().to_vec();
         let deadline = Instant::now() + STARTUP_LIMIT;
         let upstream = match self.upstream.connect(deadline).await {
@@ -135,7 +155,7 @@ impl Server {
                 return;
             }
         };
-        let established = match login(client, upstream, deadline).await {
+        let established = match login(client, upstream, &self.gate, deadline).await {
             Ok(established) => established,
             Err(error) => {
                 tracing::info!(%error, "login ended");
@@ -192,8 +212,12 @@ fn entrance(settings: &Settings) -> anyhow::Result<Entrance> {
     let Some(client_tls) = &settings.client_tls else {
         return Ok(Entrance::default());
     };
-    let acceptor =
-        tls::acceptor(&client_tls.cert_file, &client_tls.key_file).context("[client_tls]")?;
+    let acceptor = tls::acceptor(
+        &client_tls.cert_file,
+        &client_tls.key_file,
+        client_tls.client_ca_file.as_deref(),
+    )
+    .context("[client_tls]")?;
     Ok(Entrance {
         tls: Some(acceptor),
         tls_required: client_tls.required,

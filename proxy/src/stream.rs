@@ -44,6 +44,19 @@ impl<T> Stream<T> {
         matches!(self, Self::Tls(_))
     }
 
+    /// The certificate that the peer showed, DER.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls
+                .get_ref()
+                .1
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .map(AsRef::as_ref),
+        }
+    }
+
     /// The application protocol that the handshake agreed on.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {

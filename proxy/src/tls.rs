@@ -1,5 +1,6 @@
 //! TLS settings of both legs: rustls with ring, from PEM files. No handshake is begun here.
 
+pub mod certificate;
 mod verify;
 
 use std::{
@@ -12,6 +13,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
+    server::{VerifierBuilderError, WebPkiClientVerifier},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -48,25 +50,60 @@ pub enum TlsError {
         /// The name.
         host: String,
     },
+    /// Certificates that no client's can lead to.
+    #[error("{} cannot be used as an authority for clients: {source}", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: VerifierBuilderError,
+    },
     /// rustls refuses the certificate or the key.
     #[error("the certificate or its key cannot be used: {0}")]
     Refused(#[from] rustls::Error),
 }
 
-/// The side that clients see: certificate chain and key from PEM files, ALPN `postgresql` offered.
-pub fn acceptor(cert_file: &Path, key_file: &Path) -> Result<TlsAcceptor, TlsError> {
+/// The side that clients see: certificate chain and key from PEM files, ALPN `postgresql` offered. With a
+/// `client_ca_file`, clients are asked for a certificate, which they need not have.
+pub fn acceptor(
+    cert_file: &Path,
+    key_file: &Path,
+    client_ca_file: Option<&Path>,
+) -> Result<TlsAcceptor, TlsError> {
+    let (chain, key) = identity(cert_file, key_file)?;
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder = match client_ca_file {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let roots = Arc::new(store(&certificates(path)?));
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                .allow_unauthenticated()
+                .build()
+                .map_err(|source| TlsError::Authority {
+                    path: path.into(),
+                    source,
+                })?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// A certificate chain and its key.
+fn identity(
+    cert_file: &Path,
+    key_file: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let chain = certificates(cert_file)?;
     let key = PrivateKeyDer::from_pem_file(key_file).map_err(|source| TlsError::Pem {
         what: "a private key",
         path: key_file.into(),
         source,
     })?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok((chain, key))
 }
 
 /// The side that the server sees.
@@ -87,10 +124,12 @@ impl std::fmt::Debug for Connector {
 /// How to speak TLS to `host` under libpq's `mode`; `None` for `disable`.
 ///
 /// As libpq, `require` with a `ca_file` verifies the chain, and `prefer` verifies nothing. `verify-full`
-/// takes a name from the certificate's subjectAltName only, never from its CN.
+/// takes a name from the certificate's subjectAltName only, never from its CN. `own`: certificate and key to show to
+/// a server that asks for one.
 pub fn connector(
     mode: TlsMode,
     ca_file: Option<&Path>,
+    own: Option<(&Path, &Path)>,
     host: &str,
 ) -> Result<Option<Connector>, TlsError> {
     let trust = match mode {
@@ -105,11 +144,17 @@ pub fn connector(
     })?;
     let provider = provider();
     let check = ServerCheck::new(trust, provider.signature_verification_algorithms);
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(check))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(check));
+    let mut config = match own {
+        None => config.with_no_client_auth(),
+        Some((cert_file, key_file)) => {
+            let (chain, key) = identity(cert_file, key_file)?;
+            config.with_client_auth_cert(chain, key)?
+        }
+    };
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Some(Connector {
         tls: TlsConnector::from(Arc::new(config)),
@@ -169,8 +214,8 @@ mod tests {
     /// Whether a client of `mode` that trusts `roots` completes a handshake with a server called `server.test`.
     async fn connects(authority: &Authority, mode: TlsMode, ca: Option<&Path>, host: &str) -> bool {
         let (near, far) = tokio::io::duplex(4096);
-        let acceptor = acceptor(&authority.cert_file(), &authority.key_file()).unwrap();
-        let connector = connector(mode, ca, host).unwrap().unwrap();
+        let acceptor = acceptor(&authority.cert_file(), &authority.key_file(), None).unwrap();
+        let connector = connector(mode, ca, None, host).unwrap().unwrap();
         let (server, client) = tokio::join!(
             acceptor.accept(far),
             connector.tls.connect(connector.name, near)
@@ -236,29 +281,30 @@ mod tests {
         let missing = Path::new("/nonexistent/server.crt");
         let text = |result: Result<TlsAcceptor, TlsError>| result.err().unwrap().to_string();
         assert!(
-            text(acceptor(missing, &ours.key_file()))
+            text(acceptor(missing, &ours.key_file(), None))
                 .starts_with("cannot read certificates from /nonexistent")
         );
         assert!(
-            text(acceptor(&ours.key_file(), &ours.key_file())).ends_with("holds no certificate")
+            text(acceptor(&ours.key_file(), &ours.key_file(), None))
+                .ends_with("holds no certificate")
         );
         assert!(
-            text(acceptor(&ours.cert_file(), &ours.cert_file()))
+            text(acceptor(&ours.cert_file(), &ours.cert_file(), None))
                 .starts_with("cannot read a private key from")
         );
         let other = Authority::new("server.test");
         assert!(matches!(
-            acceptor(&ours.cert_file(), &other.key_file()),
+            acceptor(&ours.cert_file(), &other.key_file(), None),
             Err(TlsError::Refused(_))
         ));
         assert!(
-            connector(TlsMode::Disable, Some(missing), "host")
+            connector(TlsMode::Disable, Some(missing), None, "host")
                 .unwrap()
                 .is_none()
         );
-        assert!(connector(TlsMode::VerifyCa, Some(missing), "host").is_err());
+        assert!(connector(TlsMode::VerifyCa, Some(missing), None, "host").is_err());
         assert!(matches!(
-            connector(TlsMode::Require, None, "no name"),
+            connector(TlsMode::Require, None, None, "no name"),
             Err(TlsError::HostName { .. })
         ));
     }

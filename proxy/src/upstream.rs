@@ -1,6 +1,7 @@
 //! The server behind the proxy: reaching it under libpq's `sslmode`, and the login relayed to it.
 //! One connection for each client's; there is no pool.
 
+mod bridge;
 mod dialogue;
 mod login;
 mod parameters;
@@ -35,6 +36,8 @@ pub struct Upstream {
     port: u16,
     mode: TlsMode,
     connector: Option<Connector>,
+    /// TLS from the first byte.
+    direct: bool,
     connect_timeout: Duration,
 }
 
@@ -86,6 +89,9 @@ pub enum ConnectError {
     /// (CVE-2021-23222).
     #[error("received unencrypted data after SSL response")]
     EarlyData,
+    /// Direct TLS with somebody who does not speak of PostgreSQL.
+    #[error("direct SSL connection was established without ALPN protocol negotiation extension")]
+    AlpnMissing,
     /// The handshake failed, or the certificate is not to be trusted.
     #[error("SSL error: {0}")]
     Handshake(io::Error),
@@ -106,6 +112,7 @@ impl ConnectError {
             | Self::TlsErrorAnswer
             | Self::TlsAnswer(_)
             | Self::EarlyData
+            | Self::AlpnMissing
             | Self::Handshake(_) => report
                 .detail("The connection to it cannot be protected as pgveil's configuration asks."),
         }
@@ -120,8 +127,16 @@ impl ConnectError {
 impl Upstream {
     /// The server that `[upstream]` names.
     pub fn new(settings: &settings::Upstream) -> Result<Self, UpstreamError> {
-        let upstream = Self::at(&settings.address, settings.tls, settings.ca_file.as_deref())?;
+        let upstream = Self::at(&settings.address, TlsMode::Disable, None)?;
+        let own = settings
+            .cert_file
+            .as_deref()
+            .zip(settings.key_file.as_deref());
+        let ca_file = settings.ca_file.as_deref();
         Ok(Self {
+            connector: tls::connector(settings.tls, ca_file, own, &upstream.host)?,
+            mode: settings.tls,
+            direct: settings.direct_tls,
             connect_timeout: settings.connect_timeout,
             ..upstream
         })
@@ -145,7 +160,8 @@ impl Upstream {
             host: host.to_owned(),
             port,
             mode,
-            connector: tls::connector(mode, ca_file, host)?,
+            connector: tls::connector(mode, ca_file, None, host)?,
+            direct: false,
             connect_timeout: CONNECT,
         })
     }
@@ -167,6 +183,9 @@ impl Upstream {
         let Some(connector) = &self.connector else {
             return Ok(Stream::Plain(self.dial().await?));
         };
+        if self.direct {
+            return directly(self.dial().await?, connector).await;
+        }
         match secure(self.dial().await?, connector, self.mode).await {
             Err(error) if self.mode == TlsMode::Prefer && error.is_without_tls_another_matter() => {
                 tracing::debug!(%error, "going on without TLS, as tls = \"prefer\" says");
@@ -207,6 +226,18 @@ async fn secure<T: Io>(
     let connect = connector.tls.connect(connector.name.clone(), io);
     let tls = connect.await.map_err(ConnectError::Handshake)?;
     Ok(Stream::Tls(Box::new(tls.into())))
+}
+
+/// Speaks TLS without asking. A server that is not PostgreSQL 17 does not understand it, or does not agree on ALPN.
+async fn directly<T: Io>(io: T, connector: &Connector) -> Result<Stream<T>, ConnectError> {
+    let connect = connector.tls.connect(connector.name.clone(), io);
+    let tls = connect.await.map_err(ConnectError::Handshake)?;
+    let stream = Stream::Tls(Box::new(tls.into()));
+    if stream.alpn() == Some(tls::ALPN) {
+        Ok(stream)
+    } else {
+        Err(ConnectError::AlpnMissing)
+    }
 }
 
 async fn ask_for_tls<T: Io>(io: &mut T) -> Result<bool, ConnectError> {

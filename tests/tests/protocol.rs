@@ -2,6 +2,8 @@
 //! up to Sync, portals, Describe, several statements in one Query, COPY, LISTEN/NOTIFY, cancel, big rows, back-pressure,
 //! start-up in every version, malformed frames, TLS on both legs, and the ways to log in.
 
+#[path = "protocol/authentication.rs"]
+mod authentication;
 #[path = "protocol/cursors.rs"]
 mod cursors;
 #[path = "protocol/extended.rs"]
@@ -10,6 +12,8 @@ mod extended;
 mod login;
 #[path = "protocol/malformed.rs"]
 mod malformed;
+#[path = "protocol/papers.rs"]
+mod papers;
 #[path = "protocol/session.rs"]
 mod session;
 #[path = "protocol/size.rs"]

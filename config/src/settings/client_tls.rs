@@ -17,6 +17,8 @@ pub struct ClientTls {
     pub key_file: PathBuf,
     /// Refuse clients that do not ask for TLS.
     pub required: bool,
+    /// Whose client certificates are trusted; absent: none is asked for.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 pub(super) static SECTION: Section = Section {
@@ -47,6 +49,13 @@ pub(super) static SECTION: Section = Section {
             support: Support::Since("0.1"),
             meaning: "Whether clients that do not ask for TLS are refused. Off by default, as in Postgres, so that the certificate can be rolled out before it is enforced.",
         },
+        Key {
+            name: "client_ca_file",
+            kind: Kind::File,
+            need: Need::Optional("\"client-ca.crt\""),
+            support: Support::Since("0.1"),
+            meaning: "The roots that certificates of clients must come from, PEM. Clients are then asked for one; what it is good for says `certificates` in `[auth]`. A client that sends one from elsewhere is refused.",
+        },
     ],
     variants: &[],
     sections: &[],
@@ -58,5 +67,6 @@ pub(super) fn read(reader: &mut Reader<'_>, found: &Found<'_, '_>) -> ClientTls 
         cert_file: fields.file("cert_file").unwrap_or_default(),
         key_file: fields.file("key_file").unwrap_or_default(),
         required: fields.switch("required"),
+        client_ca_file: fields.file("client_ca_file"),
     }
 }

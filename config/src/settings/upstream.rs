@@ -10,6 +10,8 @@ use crate::{
     reader::Reader,
 };
 
+use super::auth::{self, ChannelBinding};
+
 /// Where Postgres is.
 #[derive(Clone, Debug)]
 pub struct Upstream {
@@ -19,6 +21,14 @@ pub struct Upstream {
     pub tls: TlsMode,
     /// PEM bundle of trusted roots; absent: the system's.
     pub ca_file: Option<PathBuf>,
+    /// Whether the connection begins with the TLS handshake (PostgreSQL 17).
+    pub direct_tls: bool,
+    /// pgveil's own certificate, for servers that ask for one.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+    /// Channel binding between pgveil and Postgres, where pgveil logs in itself.
+    pub channel_binding: ChannelBinding,
     /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
     /// Where `[upstream]` stands.
@@ -87,6 +97,19 @@ pub(super) static TLS_MODES: [Word; 5] = [
     },
 ];
 
+static NEGOTIATIONS: [Word; 2] = [
+    Word {
+        word: "postgres",
+        support: Support::Since("0.1"),
+        meaning: "the server is asked for TLS first",
+    },
+    Word {
+        word: "direct",
+        support: Support::Since("0.1"),
+        meaning: "the connection begins with the handshake, which saves a round trip; PostgreSQL 17 or later, and `tls` of at least `require`",
+    },
+];
+
 pub(super) static SECTION: Section = Section {
     name: "upstream",
     header: "[upstream]",
@@ -116,6 +139,34 @@ pub(super) static SECTION: Section = Section {
             meaning: "The roots that `verify-ca` and `verify-full` trust, PEM. Without it, the system's.",
         },
         Key {
+            name: "tls_negotiation",
+            kind: Kind::OneOf(&NEGOTIATIONS),
+            need: Need::Default("\"postgres\""),
+            support: Support::Since("0.1"),
+            meaning: "How TLS begins, in the terms of libpq's `sslnegotiation`.",
+        },
+        Key {
+            name: "cert_file",
+            kind: Kind::File,
+            need: Need::Optional("\"pgveil.crt\""),
+            support: Support::Since("0.1"),
+            meaning: "pgveil's own certificate chain, PEM, for a server that asks for one (`clientcert`, or `cert` in pg_hba.conf). It is the same for all roles: a map in pg_ident.conf says which it may log in as.",
+        },
+        Key {
+            name: "key_file",
+            kind: Kind::File,
+            need: Need::Optional("\"pgveil.key\""),
+            support: Support::Since("0.1"),
+            meaning: "The private key of `cert_file`, PEM.",
+        },
+        Key {
+            name: "channel_binding",
+            kind: Kind::OneOf(&auth::BINDINGS),
+            need: Need::Default("\"prefer\""),
+            support: Support::Since("0.1"),
+            meaning: "SCRAM-SHA-256-PLUS between pgveil and Postgres, under `mode = \"terminate\"` in `[auth]`; as libpq's `channel_binding`.",
+        },
+        Key {
             name: "connect_timeout",
             kind: Kind::Time {
                 min: Duration::from_millis(100),
@@ -133,7 +184,40 @@ pub(super) static SECTION: Section = Section {
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Upstream {
     let tls = tls(fields).unwrap_or(TlsMode::Prefer);
     refuse_idle_ca_file(reader, fields, tls);
+    let direct_tls = fields.text("tls_negotiation").as_deref() == Some("direct");
+    if direct_tls && matches!(tls, TlsMode::Disable | TlsMode::Prefer) {
+        reader.report(
+            fields.value_at("tls_negotiation"),
+            "`tls_negotiation = \"direct\"` in [upstream] leaves no choice whether TLS is spoken",
+            "write `tls = \"verify-full\"`, or at least `tls = \"require\"`",
+        );
+    }
+    let pair = [fields.file("cert_file"), fields.file("key_file")];
+    if pair.iter().flatten().count() == 1 {
+        let (has, lacks) = if pair[0].is_some() {
+            ("cert_file", "key_file")
+        } else {
+            ("key_file", "cert_file")
+        };
+        reader.report(
+            fields.value_at(has),
+            format!("`{has}` in [upstream] is of no use without `{lacks}`"),
+            format!("add `{lacks}`"),
+        );
+    }
+    let channel_binding = auth::channel_binding(fields);
+    if channel_binding == ChannelBinding::Require && tls == TlsMode::Disable {
+        reader.report(
+            fields.value_at("channel_binding"),
+            "`channel_binding = \"require\"` in [upstream] has no TLS to bind to",
+            "write `tls = \"verify-full\"`, or at least `tls = \"require\"`",
+        );
+    }
     Upstream {
+        direct_tls,
+        cert_file: fields.file("cert_file"),
+        key_file: fields.file("key_file"),
+        channel_binding,
         address: fields.text("address").unwrap_or_default(),
         tls,
         ca_file: fields.file("ca_file"),

@@ -1,6 +1,6 @@
 //! The server behind the keystore's URL: version, encoding, and settings under which statements cannot be read safely.
 
-use pgveil_config::{Diagnostic, Settings, TlsMode};
+use pgveil_config::{Diagnostic, Settings, TlsMode, settings::AuthMode};
 use tokio_postgres::Client;
 
 use super::CheckReport;
@@ -48,12 +48,13 @@ pub(super) async fn check(
 /// SCRAM binds a login to the TLS connection under it. With TLS on both legs there are two, and the login that the
 /// proxy relays can be bound to neither.
 fn channel_binding(settings: &Settings, report: &mut CheckReport) {
-    if settings.client_tls.is_none() || settings.upstream.tls == TlsMode::Disable {
+    let ends_here = settings.auth.mode == AuthMode::Terminate;
+    if ends_here || settings.client_tls.is_none() || settings.upstream.tls == TlsMode::Disable {
         return;
     }
     report.warn(Diagnostic {
         at: settings.upstream.at.clone(),
         message: "TLS on both legs: SCRAM logins cannot be bound to their channel".to_owned(),
-        cure: "clients need channel_binding=disable until a later version of pgveil ends SCRAM on each leg".to_owned(),
+        cure: "write mode = \"terminate\" in [auth]; otherwise clients that support channel binding need channel_binding=disable".to_owned(),
     });
 }

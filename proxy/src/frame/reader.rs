@@ -25,8 +25,11 @@
 use std::{fmt, io::ErrorKind};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use zeroize::Zeroize;
 
-use super::{Frame, FrameError, Header, KEEP_BUFFER_BYTES, READ_BUFFER_BYTES, Sender};
+use super::{
+    Frame, FrameError, HEADER_BYTES, Header, KEEP_BUFFER_BYTES, READ_BUFFER_BYTES, Sender,
+};
 
 /// What stands at the cursor.
 #[derive(Debug)]
@@ -150,6 +153,14 @@ impl<R> FrameReader<R> {
         };
         self.rest = Rest::Skip(header.total_len());
         self.settle_rest();
+    }
+
+    /// Overwrites the body of the frame that `next` showed: a password is not to stay in memory.
+    pub fn wipe(&mut self) {
+        let Some(header) = self.current else { return };
+        let end = (self.cursor + header.total_len()).min(self.buffer.len());
+        let start = (self.cursor + HEADER_BYTES).min(end);
+        self.buffer[start..end].zeroize();
     }
 
     /// Whole frames and at most one piece of a frame that were passed and are not yet written.

@@ -80,8 +80,17 @@ impl<'a> Authentication<'a> {
         });
     }
 
+    /// Appends `AuthenticationSASLContinue`. SCRAM's messages are short.
+    pub fn write_sasl_continue(out: &mut BytesMut, message: &[u8]) {
+        Self::write(out, 11, message);
+    }
+
+    /// Appends `AuthenticationSASLFinal`.
+    pub fn write_sasl_final(out: &mut BytesMut, message: &[u8]) {
+        Self::write(out, 12, message);
+    }
+
     /// Appends an `Authentication` of `code` with `rest` behind it.
-    #[cfg(test)]
     pub(crate) fn write(out: &mut BytesMut, code: u32, rest: &[u8]) {
         short(out, AUTHENTICATION, |frame| {
             frame.u32(code);

@@ -1,7 +1,9 @@
 //! `SASLInitialResponse`: the mechanism that a client chose, and its first message. Of that, only the
 //! channel binding flag is read (RFC 5802, section 7: gs2-cbind-flag).
 
-use super::{Malformed, body::Body};
+use bytes::BytesMut;
+
+use super::{Malformed, body::Body, builder::short, tag::client::PASSWORD};
 
 /// What a client says of channel binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,22 +50,29 @@ impl<'a> SaslInitialResponse<'a> {
         })
     }
 
+    /// Appends a frame.
+    pub fn write(out: &mut BytesMut, mechanism: &[u8], response: &[u8]) {
+        short(out, PASSWORD, |frame| {
+            frame.string(mechanism);
+            frame.value(Some(response));
+        });
+    }
+
     /// What its first message says, if it is there.
     pub fn channel_binding(&self) -> Option<ChannelBinding> {
         self.response.and_then(ChannelBinding::of)
     }
 }
 
+/// Appends `SASLResponse`.
+pub fn write_response(out: &mut BytesMut, message: &[u8]) {
+    short(out, PASSWORD, |frame| frame.bytes(message));
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-
     use super::*;
-    use crate::messages::{
-        builder::short,
-        tag::client::PASSWORD,
-        testing::{body_of, exactly},
-    };
+    use crate::messages::testing::{body_of, exactly};
 
     fn write(out: &mut BytesMut, response: Option<&[u8]>) {
         short(out, PASSWORD, |frame| {

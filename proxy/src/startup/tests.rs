@@ -20,7 +20,7 @@ fn later() -> Instant {
 
 fn with_tls(required: bool) -> Entrance {
     let authority = Authority::new("server.test");
-    let tls = tls::acceptor(&authority.cert_file(), &authority.key_file()).unwrap();
+    let tls = tls::acceptor(&authority.cert_file(), &authority.key_file(), None).unwrap();
     Entrance {
         tls: Some(tls),
         tls_required: required,
@@ -182,7 +182,7 @@ async fn over_tls(
     alpn: bool,
 ) -> Result<Opening<DuplexStream>, StartupError> {
     let (near, mut far) = tokio::io::duplex(64 * 1024);
-    let connector = tls::connector(TlsMode::Require, None, "server.test")
+    let connector = tls::connector(TlsMode::Require, None, None, "server.test")
         .unwrap()
         .unwrap();
     let client = async {

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use super::parameters::{Parameters, TooManyParameters};
 use crate::{
     frame::{Frame, FrameError},
+    gate::SecretsError,
     messages::{
         Authentication, BackendKeyData, ErrorFields, Malformed, NegotiateProtocolVersion,
         ParameterStatus, ReadyForQuery, Report,
@@ -17,6 +18,7 @@ use crate::{
         sasl::{ChannelBinding, SaslInitialResponse},
         tag::server,
     },
+    scram::ScramError,
 };
 
 /// Mechanisms whose exchange is bound to the TLS connection end with this.
@@ -66,6 +68,42 @@ pub enum LoginError {
     /// The server reports too much.
     #[error(transparent)]
     Parameters(#[from] TooManyParameters),
+    /// The client's side of SCRAM.
+    #[error("{0}")]
+    Scram(ScramError),
+    /// The server's side of SCRAM.
+    #[error("the server's part of SCRAM: {0}")]
+    ServerScram(ScramError),
+    /// The server does not know the verifier that it asked by.
+    #[error("the server did not prove that it knows the role's verifier")]
+    ServerUnproven,
+    /// `channel_binding = "require"` in [upstream].
+    #[error("the server does not offer channel binding")]
+    ServerUnbound,
+    /// `channel_binding = "require"` in [auth].
+    #[error("a login without channel binding was refused")]
+    ClientUnbound,
+    /// A wrong password, where the server has no say.
+    #[error("password authentication failed for user \"{role}\"")]
+    Password {
+        /// The role.
+        role: String,
+    },
+    /// `certificates = "require"`.
+    #[error("connection requires a valid client certificate")]
+    NoCertificate,
+    /// A certificate of somebody else.
+    #[error("certificate authentication failed for user \"{role}\"")]
+    Certificate {
+        /// The role.
+        role: String,
+    },
+    /// The server wants a proof, and pgveil has none for a role that came by certificate.
+    #[error("there is no password for a role that logged in by certificate")]
+    NoCredential,
+    /// What is known of the roles cannot be read.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
 }
 
 impl LoginError {
@@ -89,14 +127,42 @@ impl LoginError {
             Self::OnlyBinding => Some(
                 Report::fatal("28000", "pgveil cannot relay SCRAM authentication with channel binding")
                     .detail("The server offers no other mechanism, and a channel binding holds for one TLS connection only: the client's ends at pgveil.")
-                    .hint("Let the server offer SCRAM-SHA-256 too."),
+                    .hint("Set mode = \"terminate\" in [auth], or let the server offer SCRAM-SHA-256 too."),
             ),
             Self::BindingLost => Some(
                 Report::fatal("28000", "pgveil cannot relay SCRAM authentication when TLS protects both its connections")
                     .detail("The client supports channel binding and was not offered it, since it would bind to the TLS connection that ends at pgveil. The server offers it, and so would take this for an attack.")
-                    .hint("Add channel_binding=disable to the client's connection string. Or set tls = \"disable\" in [upstream] where the network between pgveil and the server is trusted."),
+                    .hint("Set mode = \"terminate\" in [auth]. Or add channel_binding=disable to the client's connection string."),
             ),
             Self::Parameters(error) => Some(error.report()),
+            Self::Scram(error) => Some(scram_report(error)),
+            Self::ServerScram(_) | Self::ServerUnproven => Some(
+                Report::fatal("28000", "the server behind pgveil did not prove who it is")
+                    .detail("Its side of SCRAM does not fit the role's verifier.")
+                    .hint("See that [upstream] address leads to the right server."),
+            ),
+            Self::ServerUnbound => Some(
+                Report::fatal("28000", "the server behind pgveil does not offer channel binding")
+                    .detail("pgveil's configuration requires it.")
+                    .hint("Let pg_hba.conf ask pgveil's address for scram-sha-256 over TLS."),
+            ),
+            Self::ClientUnbound => Some(
+                Report::fatal("28000", "pgveil requires channel binding")
+                    .hint("Connect with sslmode=require or stronger, by a driver that supports SCRAM-SHA-256-PLUS."),
+            ),
+            Self::Password { .. } => Some(Report::fatal("28P01", self.to_string())),
+            Self::NoCertificate | Self::Certificate { .. } => {
+                Some(Report::fatal("28000", self.to_string()))
+            }
+            Self::NoCredential => Some(
+                Report::fatal("28000", "pgveil cannot log in to the server as this role")
+                    .detail("The client's certificate was accepted, but the server asks for a password.")
+                    .hint("Give pgveil a certificate that the server maps to the role, or the role's password in userlist_file."),
+            ),
+            Self::Secrets(_) => Some(
+                Report::fatal("57P03", "pgveil cannot look up how this role logs in")
+                    .hint("Look at pgveil's log."),
+            ),
         }
     }
 
@@ -105,8 +171,27 @@ impl LoginError {
         match self {
             Self::Method(_) => Some("authentication-not-relayed"),
             Self::OnlyBinding | Self::BindingLost => Some("channel-binding-not-relayed"),
+            Self::ClientUnbound | Self::ServerUnbound => Some("channel-binding-required"),
+            Self::NoCredential => Some("no-upstream-credential"),
+            Self::Secrets(_) => Some("verifiers-unavailable"),
+            Self::ServerScram(_) | Self::ServerUnproven => Some("server-unproven"),
             _ => None,
         }
+    }
+}
+
+/// As PostgreSQL reports what is wrong with a client's messages.
+fn scram_report(error: &ScramError) -> Report {
+    let report = |sqlstate| Report::fatal(sqlstate, error.to_string());
+    match error {
+        ScramError::Malformed { detail } => report("08P01").detail(*detail),
+        ScramError::Unsupported(_) => report("08P01"),
+        ScramError::Nonce => report("08P01").detail("Nonce does not match."),
+        ScramError::Downgrade => report("28000").detail(
+            "The client supports SCRAM channel binding but thinks the server does not.  However, this server does support channel binding.",
+        ),
+        ScramError::Binding => report("28000"),
+        ScramError::Wrong => report("28P01"),
     }
 }
 

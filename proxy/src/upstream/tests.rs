@@ -14,7 +14,9 @@ fn later() -> Instant {
 /// What `secure` makes of a server that answers SSLRequest with `answer`.
 async fn answered(answer: &'static [u8], mode: TlsMode) -> Result<bool, ConnectError> {
     let (near, mut far) = tokio::io::duplex(1024);
-    let connector = tls::connector(mode, None, "server.test").unwrap().unwrap();
+    let connector = tls::connector(mode, None, None, "server.test")
+        .unwrap()
+        .unwrap();
     let server = async {
         let mut request = [0; 8];
         far.read_exact(&mut request).await.unwrap();
@@ -104,7 +106,7 @@ async fn speaks_tls_with_the_server_it_trusts() {
         let (mut tcp, _) = listener.accept().await.unwrap();
         tcp.read_exact(&mut [0; 8]).await.unwrap();
         tcp.write_all(b"S").await.unwrap();
-        let acceptor = tls::acceptor(&authority.cert_file(), &authority.key_file()).unwrap();
+        let acceptor = tls::acceptor(&authority.cert_file(), &authority.key_file(), None).unwrap();
         acceptor.accept(tcp).await.unwrap()
     };
     let (client, _server) = tokio::join!(upstream.connect(later()), server);

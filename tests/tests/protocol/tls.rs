@@ -1,72 +1,19 @@
 //! TLS on either leg and on both.
 
-use std::{fs, path::PathBuf};
-
+use crate::{
+    POLICY, TABLES,
+    papers::{Papers, offer_tls_to_clients, quoted},
+};
 use anyhow::{Result, ensure};
 use pgveil_tests::{
-    postgres::{Auth, Certificate, Options, TempPostgres},
+    postgres::{Auth, Options, TempPostgres},
     site::Site,
     wire::{PROTOCOL_3_0, Wire, startup},
 };
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-
-use crate::{POLICY, TABLES};
-
-/// A certificate authority and one certificate for 127.0.0.1, in files.
-struct Papers {
-    _dir: tempfile::TempDir,
-    ca_file: PathBuf,
-    certificate: Certificate,
-}
-
-fn papers() -> Result<Papers> {
-    let dir = tempfile::tempdir()?;
-    let ca_key = KeyPair::generate()?;
-    let mut ca = CertificateParams::new(Vec::new())?;
-    // Names that differ, or a verifier takes the certificate for one that signed itself.
-    ca.distinguished_name
-        .push(DnType::CommonName, "the authority");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_certificate = ca.self_signed(&ca_key)?;
-    let key = KeyPair::generate()?;
-    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let leaf = CertificateParams::new(names)?.signed_by(&key, &Issuer::new(ca, ca_key))?;
-    let write = |name: &str, text: String| -> Result<PathBuf> {
-        let path = dir.path().join(name);
-        fs::write(&path, text)?;
-        Ok(path)
-    };
-    let certificate = Certificate {
-        cert_file: write("server.crt", leaf.pem())?,
-        key_file: write("server.key", key.serialize_pem())?,
-    };
-    Ok(Papers {
-        ca_file: write("ca.crt", ca_certificate.pem())?,
-        certificate,
-        _dir: dir,
-    })
-}
-
-fn quoted(path: &std::path::Path) -> String {
-    format!("\"{}\"", path.display())
-}
-
-fn offer_tls_to_clients(site: &mut Site<'_>, papers: &Papers) -> Result<()> {
-    site.set(
-        "client_tls",
-        "cert_file",
-        &quoted(&papers.certificate.cert_file),
-    )?;
-    site.set(
-        "client_tls",
-        "key_file",
-        &quoted(&papers.certificate.key_file),
-    )
-}
 
 #[test]
 fn clients_are_offered_tls_and_can_verify_it() -> Result<()> {
-    let papers = papers()?;
+    let papers = Papers::new()?;
     let database = TempPostgres::fresh_database()?;
     database.run(TABLES)?;
     let mut site = Site::new(&database, POLICY)?;
@@ -91,7 +38,7 @@ fn clients_are_offered_tls_and_can_verify_it() -> Result<()> {
 
 #[test]
 fn clients_without_tls_are_turned_away_when_it_is_required() -> Result<()> {
-    let papers = papers()?;
+    let papers = Papers::new()?;
     let database = TempPostgres::fresh_database()?;
     let mut site = Site::new(&database, "")?;
     offer_tls_to_clients(&mut site, &papers)?;
@@ -118,7 +65,7 @@ fn clients_without_tls_are_turned_away_when_it_is_required() -> Result<()> {
 
 #[test]
 fn bytes_that_come_before_the_handshake_are_refused() -> Result<()> {
-    let papers = papers()?;
+    let papers = Papers::new()?;
     let database = TempPostgres::fresh_database()?;
     let mut site = Site::new(&database, "")?;
     offer_tls_to_clients(&mut site, &papers)?;
@@ -139,7 +86,7 @@ fn bytes_that_come_before_the_handshake_are_refused() -> Result<()> {
 
 #[test]
 fn the_leg_to_postgres_is_verified_as_told() -> Result<()> {
-    let (papers, other) = (papers()?, papers()?);
+    let (papers, other) = (Papers::new()?, Papers::new()?);
     let server = TempPostgres::start(&Options::default().tls(papers.certificate.clone()))?;
     let database = server.database()?;
     database.run(TABLES)?;
@@ -175,7 +122,7 @@ fn the_leg_to_postgres_is_verified_as_told() -> Result<()> {
 
 #[test]
 fn scram_works_with_tls_on_either_leg() -> Result<()> {
-    let papers = papers()?;
+    let papers = Papers::new()?;
     let server = TempPostgres::start(
         &Options::default()
             .auth(Auth::Scram)
@@ -203,7 +150,7 @@ fn scram_works_with_tls_on_either_leg() -> Result<()> {
 
 #[test]
 fn scram_with_tls_on_both_legs_works_or_says_clearly_that_it_cannot() -> Result<()> {
-    let papers = papers()?;
+    let papers = Papers::new()?;
     let server = TempPostgres::start(
         &Options::default()
             .auth(Auth::Scram)

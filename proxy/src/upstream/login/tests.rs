@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, DuplexStream};
 
 use super::*;
 use crate::{
+    gate::Gate,
     messages::{
         Authentication, BackendKeyData, ErrorFields, NegotiateProtocolVersion, ParameterStatus,
         ReadyForQuery, Report, TransactionStatus,
@@ -112,7 +113,8 @@ async fn run(
         let Opening::Session(client) = opening else {
             panic!("{opening:?}")
         };
-        let mut outcome = login(client, Stream::Plain(near_server), deadline).await;
+        let gate = Gate::relaying();
+        let mut outcome = login(client, Stream::Plain(near_server), &gate, deadline).await;
         if let Ok(established) = &mut outcome {
             // So that the client sees an end behind what it received.
             established.client.shutdown().await.unwrap();
@@ -356,7 +358,13 @@ async fn time_runs_out() {
     let Ok(Opening::Session(client)) = open(client, &Entrance::default(), None, later).await else {
         panic!()
     };
-    let outcome = login(client, Stream::Plain(near), Instant::now()).await;
+    let outcome = login(
+        client,
+        Stream::Plain(near),
+        &Gate::relaying(),
+        Instant::now(),
+    )
+    .await;
     assert!(matches!(outcome, Err(LoginError::TimedOut)));
     let mut rest = Vec::new();
     far_client.read_to_end(&mut rest).await.unwrap();
