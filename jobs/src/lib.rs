@@ -10,6 +10,7 @@ mod connect;
 mod error;
 mod findings;
 pub mod plan;
+pub mod register;
 mod sql;
 
 pub(crate) use connect::connect;

@@ -13,6 +13,7 @@ mod condition;
 mod conflict;
 mod constant;
 mod cte;
+mod ddl;
 mod edits;
 mod expr;
 mod extent;
@@ -166,22 +167,22 @@ impl Door<'_> {
                 .and_then(|()| self.judge_kept(statement));
             let range = self.tokens.bytes(statement);
             let mut effect = Effect::None;
-            let (mut output, refused) = match judged {
+            let (mut output, tag, refused) = match judged {
                 Ok(judged) => {
                     effect = judged.effect;
-                    let output = match judged.verdict {
-                        Verdict::Relay => judged.relayed,
+                    match judged.verdict {
+                        Verdict::Relay => (judged.relayed, None, None),
                         Verdict::Changed(changes) => {
                             changed = true;
-                            plan.add(*changes)
+                            let tag = changes.tag;
+                            (plan.add(*changes), tag, None)
                         }
-                    };
-                    (output, None)
+                    }
                 }
                 Err(refusal) if plan.statements.is_empty() => {
                     return Err(located(refusal, range.start));
                 }
-                Err(refusal) => (Output::Unknown, Some(located(refusal, range.start))),
+                Err(refusal) => (Output::Unknown, None, Some(located(refusal, range.start))),
             };
             if let Effect::Declare { rows, .. } = &mut effect {
                 // A cursor's rows come with FETCH.
@@ -191,6 +192,7 @@ impl Door<'_> {
             plan.statements.push(StatementPlan {
                 range,
                 output,
+                tag,
                 refused,
                 effect,
             });

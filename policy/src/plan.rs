@@ -132,6 +132,8 @@ pub struct StatementPlan {
     pub range: Range<usize>,
     /// What it returns.
     pub output: Output,
+    /// The command tag to show instead of the server's: the text sent is another command.
+    pub tag: Option<&'static str>,
     /// Refused: everything from this statement on must not reach the server.
     pub refused: Option<crate::Refusal>,
     /// What becomes of the session's names once the server has run it.

@@ -4,12 +4,14 @@
 
 mod column;
 mod compile;
+mod declared;
 mod dependents;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod group;
 mod history;
 mod nearest;
+mod renames;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ use crate::{
     types::LogicalType,
 };
 
+pub use declared::Declared;
 pub use dependents::Dependents;
 
 /// One row of `pgveil.columns`: what a column id has meant since it was made. Never reused.
@@ -55,6 +58,8 @@ pub struct RegisteredColumn {
     pub equality_group: Option<String>,
     /// The scope template, verbatim, under which its terms were made; `None` where that was not recorded.
     pub scope: Option<String>,
+    /// Where it was when it was registered, by which a renamed column is found: table OID and attribute number.
+    pub place: (u32, i16),
 }
 
 /// A protected column.
@@ -151,6 +156,8 @@ pub struct Ruleset {
     pub by_attribute: HashMap<(u32, i16), Arc<Protected>>,
     /// Columns that `pgveil apply` has to convert first, by table.
     pub pending: Vec<PendingColumn>,
+    /// All columns that the policy names, existing ones and others.
+    pub declared: Vec<Declared>,
     /// What reads protected or pending relations without naming them in the statement.
     pub dependents: Dependents,
     /// By table OID, in the order of attribute numbers.
@@ -175,7 +182,11 @@ impl Ruleset {
     }
 
     fn assemble(compiled: compile::Compiled, catalog: Arc<Catalog>, version: u64) -> Self {
-        let compile::Compiled { columns, pending } = compiled;
+        let compile::Compiled {
+            columns,
+            pending,
+            declared,
+        } = compiled;
         let mut tables: HashMap<u32, Vec<Arc<Protected>>> = HashMap::new();
         for column in columns.iter().filter(|column| !column.retired) {
             let of_table = tables.entry(column.table_oid).or_default();
@@ -187,7 +198,14 @@ impl Ruleset {
         let mut roots: BTreeSet<u32> = tables.keys().copied().collect();
         roots.extend(pending.iter().map(|column| column.table_oid));
         let dependents = Dependents::find(&catalog, &roots, &BTreeSet::new());
-        let names = dependents.names(&catalog, &roots);
+        let mut names = dependents.names(&catalog, &roots);
+        // So that they are not made with plaintext columns.
+        names.extend(
+            declared
+                .iter()
+                .filter(|column| !column.exists)
+                .map(|column| column.table.clone()),
+        );
         let scanner = Scanner::new(&names, &catalog);
         let by_attribute = columns
             .iter()
@@ -203,6 +221,7 @@ impl Ruleset {
                 .collect(),
             by_attribute,
             pending,
+            declared,
             dependents,
             tables,
             names,
@@ -302,6 +321,25 @@ impl Ruleset {
             .detail("Its type is a domain of schema pgveil: it can only hold sealed values.")
             .hint("Name the column in policy.toml and run `pgveil apply`, or drop it."),
         })
+    }
+
+    /// The columns that the policy names in a table, whether they exist or not.
+    pub fn declared_in(&self, schema: &str, table: &str) -> Vec<&Declared> {
+        let columns = self.declared.iter();
+        columns
+            .filter(|column| column.schema == schema && column.table == table)
+            .collect()
+    }
+
+    /// Whether the policy names a column of this table that does not exist.
+    pub fn is_to_come(&self, schema: &str, table: &str) -> bool {
+        self.absent()
+            .any(|column| column.schema == schema && column.table == table)
+    }
+
+    /// Columns that the policy names and that do not exist: they get their types when they are made through pgveil.
+    pub fn absent(&self) -> impl Iterator<Item = &Declared> {
+        self.declared.iter().filter(|column| !column.exists)
     }
 
     /// The bare names that make a statement protected: protected and pending tables, and their dependents.

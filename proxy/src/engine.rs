@@ -78,6 +78,7 @@ pub struct Engine {
     plans: DashMap<u64, CachedPlan>,
     hasher: RandomState,
     catalog_changed: AtomicBool,
+    names_changed: AtomicBool,
     catalog: Mutex<CatalogReader>,
     version: AtomicU64,
 }
@@ -116,8 +117,21 @@ impl CatalogReader {
         let registered: Vec<RegisteredColumn> =
             registered.into_iter().map(|row| row.column).collect();
         self.fingerprint = fingerprint;
-        let rules = Ruleset::compile(policy, Arc::new(catalog), &registered, version);
-        Ok(rules.map_err(pgveil_config::Diagnostics)?)
+        let catalog = Arc::new(catalog);
+        let compile = |registered: &[RegisteredColumn]| {
+            Ruleset::compile(policy, Arc::clone(&catalog), registered, version)
+                .map_err(pgveil_config::Diagnostics)
+        };
+        let rules = compile(&registered)?;
+        let client = self.client().await?;
+        pgveil_jobs::register::follow(client, &rules, &registered).await?;
+        if !pgveil_jobs::register::made_through_the_proxy(client, &rules).await? {
+            return Ok(rules);
+        }
+        let registered = registry::history(&**client).await?;
+        let registered: Vec<RegisteredColumn> =
+            registered.into_iter().map(|row| row.column).collect();
+        Ok(compile(&registered)?)
     }
 }
 
@@ -137,6 +151,12 @@ impl Engine {
             fingerprint: 0,
         };
         let set = catalog.compile(&policy, 1).await?;
+        for column in set.absent() {
+            tracing::warn!(
+                column = column.display_name(),
+                "the policy names a column that does not exist; it is protected once it is made through pgveil"
+            );
+        }
         let probe = Probe::new(&set);
         Ok(Self {
             rules: ArcSwap::from_pointee(Rules {
@@ -149,6 +169,7 @@ impl Engine {
             plans: DashMap::new(),
             hasher: RandomState::new(),
             catalog_changed: AtomicBool::new(false),
+            names_changed: AtomicBool::new(false),
             catalog: Mutex::new(catalog),
             version: AtomicU64::new(1),
         })
@@ -160,9 +181,23 @@ impl Engine {
     }
 
     /// A statement that may have changed the catalog was executed: the next protected statement waits for a
-    /// new look.
-    pub fn catalog_may_have_changed(&self) {
+    /// new look; with `names`, every statement does, because it is not known which ones are protected.
+    pub fn catalog_may_have_changed(&self, names: bool) {
         self.catalog_changed.store(true, Ordering::Release);
+        self.names_changed.fetch_or(names, Ordering::Release);
+    }
+
+    /// Looks at the catalog again if what is protected may have got other names. Should that fail, the statement that
+    /// uses them will say so.
+    pub async fn know_names(&self) {
+        if self.names_changed.load(Ordering::Acquire)
+            && let Err(error) = self.refresh().await
+        {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the catalog could not be read again"
+            );
+        }
     }
 
     /// The rules in force, after a new look at the catalog if one is due.
@@ -185,9 +220,10 @@ impl Engine {
         let mut catalog = self.catalog.lock().await;
         // Cleared before reading: a change during the read sets it again.
         self.catalog_changed.store(false, Ordering::Release);
+        let names = self.names_changed.swap(false, Ordering::AcqRel);
         let result = self.refresh_with(&mut catalog).await;
         if result.is_err() {
-            self.catalog_changed.store(true, Ordering::Release);
+            self.catalog_may_have_changed(names);
         }
         result
     }

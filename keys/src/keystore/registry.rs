@@ -97,6 +97,25 @@ pub async fn register(
     column_id(&row)
 }
 
+/// Gives a registration the names and the place that its column has now.
+pub async fn moved(
+    client: &impl GenericClient,
+    id: ColumnId,
+    names: (&str, &str, &str),
+    place: (u32, i16),
+) -> Result<(), KeystoreError> {
+    let id = i32::try_from(id.0).map_err(|_| damaged())?;
+    let (schema, table, column) = names;
+    client
+        .execute(
+            "UPDATE pgveil.columns SET schema_name = $2, table_name = $3, column_name = $4, table_oid = $5, attnum = $6 \
+             WHERE id = $1 AND retired_at IS NULL",
+            &[&id, &schema, &table, &column, &place.0, &place.1],
+        )
+        .await?;
+    Ok(())
+}
+
 /// Marks a column as no longer protected. Its id stays known, because values sealed for it may still be around.
 /// Answers whether it was protected until now.
 pub async fn retire(client: &impl GenericClient, column: ColumnId) -> Result<bool, KeystoreError> {
@@ -121,6 +140,7 @@ fn parse(row: &Row) -> Result<Registration, KeystoreError> {
         shared_key: row.try_get(6)?,
         equality_group: row.try_get(7)?,
         scope: row.try_get(11)?,
+        place: (row.try_get(8)?, row.try_get(9)?),
     };
     Ok(Registration {
         column,

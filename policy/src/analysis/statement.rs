@@ -51,6 +51,8 @@ pub(super) struct Changes {
     pub(super) parameters: Parameters,
     pub(super) output: Output,
     pub(super) notes: Vec<String>,
+    /// The command tag to show instead of the server's.
+    pub(super) tag: Option<&'static str>,
 }
 
 impl Door<'_> {
@@ -81,10 +83,13 @@ impl Door<'_> {
 
     fn may_be_protected(&self, at: usize, name: &str) -> bool {
         let get = |schema: &str| self.rules.relation(schema, name);
+        let to_come = |schema: &str| self.rules.is_to_come(schema, name);
         let qualified = at >= 2 && matches!(self.tokens.kind(at - 1), Kind::Period);
         let relation = match self.tokens.name(at.saturating_sub(2)).filter(|_| qualified) {
+            Some(schema) if to_come(&schema) => return true,
             Some(schema) => get(&schema),
             None if self.view.temporary.iter().any(|hidden| hidden == name) => None,
+            None if self.view.schemas.iter().any(|schema| to_come(schema)) => return true,
             None => self.view.schemas.iter().find_map(|schema| get(schema)),
         };
         relation.is_some_and(|relation| self.protection.standing(relation) != Standing::Plain)
@@ -234,6 +239,7 @@ impl Door<'_> {
             parameters,
             output,
             notes: analyser.notes,
+            tag: None,
         })))
     }
 

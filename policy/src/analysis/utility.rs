@@ -3,10 +3,8 @@
 
 use std::ops::Range;
 
-use sqlparser::tokenizer::Token as Kind;
-
 use super::{
-    refusals,
+    ddl, refusals,
     statement::{Changes, Door, Verdict},
 };
 use crate::{Refusal, plan::Output};
@@ -48,10 +46,10 @@ pub(super) fn judge(door: &Door<'_>, statement: &Range<usize>) -> Result<Verdict
     if is_one_of(&NAME_ONLY) {
         return Ok(Verdict::Relay);
     }
-    let allowed = is_one_of(&WHOLE_TABLE)
-        || tokens.is_word(first, "drop")
-        || plain_index(door, statement)
-        || plain_alter(door, statement);
+    if let Some(verdict) = ddl::judge(door, statement)? {
+        return Ok(verdict);
+    }
+    let allowed = is_one_of(&WHOLE_TABLE) || tokens.is_word(first, "drop");
     if allowed && !(tokens.is_word(first, "truncate") && door.writes_run_functions(statement)) {
         let note = format!(
             "{} passes unchanged: it handles no values.",
@@ -63,61 +61,11 @@ pub(super) fn judge(door: &Door<'_>, statement: &Range<usize>) -> Result<Verdict
             parameters: Default::default(),
             output: Output::None,
             notes: vec![note],
+            tag: None,
         })));
     }
     let what = tokens
         .name(first)
         .map_or_else(|| "this".to_owned(), |word| word.to_uppercase());
     Err(refusals::construct(&what).at(tokens.range(first).start))
-}
-
-fn names_column(door: &Door<'_>, range: Range<usize>) -> bool {
-    range.into_iter().any(|at| {
-        door.tokens
-            .name(at)
-            .is_some_and(|name| door.protection.names_column(&name))
-    })
-}
-
-/// CREATE [UNIQUE] INDEX that names no protected column.
-fn plain_index(door: &Door<'_>, statement: &Range<usize>) -> bool {
-    let tokens = door.tokens;
-    let first = statement.start;
-    let index = tokens.are_words(first, &["create", "index"])
-        || tokens.are_words(first, &["create", "unique", "index"]);
-    index && !names_column(door, statement.clone())
-}
-
-/// ALTER TABLE that only adds or drops columns and constraints, and names no protected column.
-fn plain_alter(door: &Door<'_>, statement: &Range<usize>) -> bool {
-    let tokens = door.tokens;
-    let mut at = statement.start;
-    if !tokens.are_words(at, &["alter", "table"]) || names_column(door, statement.clone()) {
-        return false;
-    }
-    at += 2;
-    if tokens.are_words(at, &["if", "exists"]) {
-        at += 2;
-    }
-    if tokens.is_word(at, "only") {
-        at += 1;
-    }
-    // The table's name.
-    while matches!(tokens.kind(at + 1), Kind::Period) {
-        at += 2;
-    }
-    at += 1;
-    let mut starts = vec![at];
-    let mut depth = 0usize;
-    for index in at..statement.end {
-        match tokens.kind(index) {
-            Kind::LParen => depth += 1,
-            Kind::RParen => depth = depth.saturating_sub(1),
-            Kind::Comma if depth == 0 => starts.push(index + 1),
-            _ => {}
-        }
-    }
-    starts
-        .into_iter()
-        .all(|start| tokens.is_word(start, "add") || tokens.is_word(start, "drop"))
 }

@@ -2,7 +2,10 @@
 
 use pgveil_config::{ColumnRule, Mask, SearchKey, TableRule};
 
-use super::{Pending, PendingColumn, compile::Findings, nearest::did_you_mean, words::Words};
+use super::{
+    Pending, PendingColumn, compile::Findings, nearest::did_you_mean, renames::Renames,
+    words::Words,
+};
 use crate::{
     catalog::{Column, Relation},
     template::ScopeTemplate,
@@ -61,42 +64,72 @@ impl<'a> Resolved<'a> {
     }
 }
 
-/// Looks up the column and its type, and checks what is asked of it. `None` when nothing more can be said, a bad
-/// scope template included.
+/// Looks the column up, by its present or its former name. A name that looks like a mistake is a finding; any other that
+/// is not there is a column to come.
+pub(super) fn find<'a>(
+    table: &TableRule,
+    rule: &ColumnRule,
+    relation: Option<&'a Relation>,
+    renames: &Renames,
+    findings: &mut Findings,
+) -> Option<(&'a Relation, &'a Column)> {
+    let relation = relation?;
+    let found = relation
+        .column(&rule.name)
+        .or_else(|| renames.column(relation, &table.schema, &table.name, &rule.name));
+    if let Some(column) = found {
+        return Some((relation, column));
+    }
+    let others = relation.columns.iter().map(|column| column.name.as_str());
+    let others = others.filter(|name| !table.columns.iter().any(|rule| rule.name == *name));
+    let near = did_you_mean(&rule.name, others);
+    if !near.is_empty() {
+        findings.add(
+            &rule.at,
+            format!("{}.{} has no column {}{near}", relation.schema, relation.name, rule.name),
+            "correct the name (it is spelt as the catalog spells it, case included), or create the column first",
+        );
+    }
+    None
+}
+
+/// What can be said of an entry without its column.
+pub(super) fn check_rule(
+    table: &TableRule,
+    rule: &ColumnRule,
+    logical: LogicalType,
+    scope: Option<&ScopeTemplate>,
+    findings: &mut Findings,
+) {
+    let name = format!("{}.{}", table.schema, table.name);
+    check_search(&name, rule, logical, scope, findings);
+    check_mask(&name, rule, logical, findings);
+}
+
+/// Checks the column that an entry names.
 pub(super) fn resolve<'a>(
     table: &'a TableRule,
     rule: &'a ColumnRule,
     relation: &'a Relation,
-    scope: Option<&ScopeTemplate>,
+    column: &'a Column,
+    logical: LogicalType,
+    scope: &ScopeTemplate,
     findings: &mut Findings,
-) -> Option<Resolved<'a>> {
+) -> Resolved<'a> {
     let table_name = format!("{}.{}", relation.schema, relation.name);
-    let Some(column) = relation.column(&rule.name) else {
-        let near = did_you_mean(&rule.name, relation.columns.iter().map(|c| c.name.as_str()));
-        findings.add(
-            &rule.at,
-            format!("{table_name} has no column {}{near}", rule.name),
-            "correct the name (it is spelt as the catalog spells it, case included), or create the column first",
-        );
-        return None;
-    };
-    let logical = logical_type(rule, findings);
     check_default(relation, column, rule, findings);
-    let logical = logical?;
     check_type(&table_name, column, rule, logical, findings);
-    check_search(&table_name, rule, logical, scope, findings);
-    check_mask(&table_name, rule, logical, findings);
-    Some(Resolved {
+    Resolved {
         rule,
         relation,
         column,
         logical,
-        scope: scope?.clone(),
+        scope: scope.clone(),
         scope_text: &table.scope,
-    })
+    }
 }
 
-fn logical_type(rule: &ColumnRule, findings: &mut Findings) -> Option<LogicalType> {
+pub(super) fn logical_type(rule: &ColumnRule, findings: &mut Findings) -> Option<LogicalType> {
     match LogicalType::parse(&rule.logical_type) {
         Ok(logical) => Some(logical),
         Err(unknown) => {

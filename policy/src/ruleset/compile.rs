@@ -8,9 +8,12 @@ use std::{
 use pgveil_config::{Diagnostic, PolicyFile, Position};
 
 use super::{
-    Pending, PendingColumn, Protected, RegisteredColumn, TermContext,
+    Declared, Pending, PendingColumn, Protected, RegisteredColumn, TermContext,
     column::{self, Resolved},
-    group, history, table, unique,
+    group, history,
+    renames::Renames,
+    table::{self, Found},
+    unique,
 };
 use crate::catalog::Catalog;
 
@@ -18,6 +21,7 @@ use crate::catalog::Catalog;
 pub(super) struct Compiled {
     pub(super) columns: Vec<Arc<Protected>>,
     pub(super) pending: Vec<PendingColumn>,
+    pub(super) declared: Vec<Declared>,
 }
 
 /// Everything found wrong so far.
@@ -67,12 +71,15 @@ pub(super) fn compile(
     registered: &[RegisteredColumn],
 ) -> Result<Compiled, Vec<Diagnostic>> {
     let mut findings = Findings::default();
-    let resolved = resolve(policy, catalog, &mut findings);
+    let (renames, registered) = Renames::follow(catalog, registered);
+    let registered = &registered;
+    let (resolved, declared) = resolve(policy, catalog, &renames, &mut findings);
     group::check(&resolved, &mut findings);
     let current = history::current(registered);
     let mut compiled = Compiled {
         columns: Vec::new(),
         pending: Vec::new(),
+        declared,
     };
     for column in &resolved {
         let past = current.get(&column.key()).copied();
@@ -91,10 +98,11 @@ pub(super) fn compile(
             .pending
             .extend(state.map(|state| column.pending(state)));
     }
-    history::check_omitted(policy, catalog, &current, &mut findings);
+    let named: HashSet<history::Key<'_>> = resolved.iter().map(Resolved::key).collect();
+    history::check_omitted(policy, &named, catalog, &current, &mut findings);
     compiled
         .pending
-        .extend(unmanaged(policy, catalog, &current));
+        .extend(unmanaged(&named, policy, catalog, &current));
     add_retired(&mut compiled, &resolved, registered);
     if findings.0.is_empty() {
         Ok(compiled)
@@ -107,9 +115,10 @@ pub(super) fn compile(
 fn resolve<'a>(
     policy: &'a PolicyFile,
     catalog: &'a Catalog,
+    renames: &Renames,
     findings: &mut Findings,
-) -> Vec<Resolved<'a>> {
-    let mut resolved = Vec::new();
+) -> (Vec<Resolved<'a>>, Vec<Declared>) {
+    let (mut resolved, mut declared) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
     for rule in &policy.tables {
         if !seen.insert((&rule.schema, &rule.name)) {
@@ -120,21 +129,30 @@ fn resolve<'a>(
             );
             continue;
         }
-        let Some(relation) = table::check(rule, catalog, findings) else {
-            continue;
+        let relation = match table::check(rule, catalog, renames, findings) {
+            Found::Relation(relation) => Some(relation),
+            Found::Absent => None,
+            Found::Bad => continue,
         };
         let scope = table::scope(rule, relation, findings);
-        let of_table = rule
-            .columns
-            .iter()
-            .filter_map(|column| column::resolve(rule, column, relation, scope.as_ref(), findings));
-        let of_table: Vec<Resolved<'a>> = of_table.collect();
-        for column in &of_table {
-            unique::check(column, findings);
+        for column in &rule.columns {
+            let found = column::find(rule, column, relation, renames, findings);
+            let Some(logical) = column::logical_type(column, findings) else {
+                continue;
+            };
+            column::check_rule(rule, column, logical, scope.as_ref(), findings);
+            if let Some(scope) = &scope {
+                declared.push(Declared::new(rule, column, logical, scope, found.is_some()));
+            }
+            let (Some((relation, found)), Some(scope)) = (found, &scope) else {
+                continue;
+            };
+            let column = column::resolve(rule, column, relation, found, logical, scope, findings);
+            unique::check(&column, findings);
+            resolved.push(column);
         }
-        resolved.extend(of_table);
     }
-    resolved
+    (resolved, declared)
 }
 
 fn protected(column: &Resolved<'_>, past: &RegisteredColumn, retired: bool) -> Protected {
@@ -159,11 +177,13 @@ fn protected(column: &Resolved<'_>, past: &RegisteredColumn, retired: bool) -> P
 
 /// Columns under a domain of pgveil that neither the policy nor the registry knows.
 fn unmanaged(
+    resolved: &HashSet<history::Key<'_>>,
     policy: &PolicyFile,
     catalog: &Catalog,
     current: &HashMap<(&str, &str, &str), &RegisteredColumn>,
 ) -> Vec<PendingColumn> {
-    let named: HashSet<(&str, &str, &str)> = policy.tables.iter().flat_map(names_of).collect();
+    let mut named: HashSet<(&str, &str, &str)> = policy.tables.iter().flat_map(names_of).collect();
+    named.extend(resolved);
     let tables = catalog
         .relations
         .iter()

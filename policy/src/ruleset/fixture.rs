@@ -117,6 +117,7 @@ pub(crate) fn registered(policy: &PolicyFile) -> Vec<RegisteredColumn> {
         shared_key: column.search_key == SearchKey::Shared,
         equality_group: column.equality_group.clone(),
         scope: Some(table.scope.clone()),
+        place: (0, 0),
     };
     columns.enumerate().map(register).collect()
 }

@@ -1,6 +1,6 @@
 //! What stored values were sealed as, against what the policy says now. Nothing can be un-protected by omission.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pgveil_config::{Mask, PolicyFile, SearchKey};
 
@@ -110,6 +110,7 @@ pub(super) fn check(column: &Resolved<'_>, past: &RegisteredColumn, findings: &m
 /// Registered columns that still stand under a domain of pgveil although the policy does not name them.
 pub(super) fn check_omitted(
     policy: &PolicyFile,
+    resolved: &HashSet<Key<'_>>,
     catalog: &Catalog,
     current: &HashMap<Key<'_>, &RegisteredColumn>,
     findings: &mut Findings,
@@ -118,7 +119,7 @@ pub(super) fn check_omitted(
     let mut omitted: Vec<&RegisteredColumn> = current
         .values()
         .copied()
-        .filter(|past| !named.contains(&key(past)))
+        .filter(|past| !named.contains(&key(past)) && !resolved.contains(&key(past)))
         .filter(|past| {
             let relation = catalog.relation(&past.schema, &past.table);
             let column = relation.and_then(|relation| relation.column(&past.column));

@@ -2,7 +2,7 @@
 
 use pgveil_config::TableRule;
 
-use super::{compile::Findings, nearest::did_you_mean};
+use super::{compile::Findings, nearest::did_you_mean, renames::Renames};
 use crate::{
     catalog::{Catalog, Column, Relation},
     template::ScopeTemplate,
@@ -14,12 +14,23 @@ const SYSTEM_SCHEMAS: [&str; 3] = ["pg_catalog", "information_schema", "pgveil"]
 /// Types whose text form depends on no setting: bool, int8, int2, int4, text, varchar, uuid.
 const SCOPE_TYPES: [u32; 7] = [16, 20, 21, 23, 25, 1043, 2950];
 
+/// What an entry's name means.
+pub(super) enum Found<'a> {
+    /// A table whose columns can be protected.
+    Relation(&'a Relation),
+    /// A table that does not exist yet: it gets its types when it is created through pgveil.
+    Absent,
+    /// Nothing usable, and there is a finding.
+    Bad,
+}
+
 /// The ordinary table that an entry names, if its columns can be protected.
 pub(super) fn check<'a>(
     rule: &TableRule,
     catalog: &'a Catalog,
+    renames: &Renames,
     findings: &mut Findings,
-) -> Option<&'a Relation> {
+) -> Found<'a> {
     let name = format!("{}.{}", rule.schema, rule.name);
     if let Some(other) = rule
         .database
@@ -34,53 +45,46 @@ pub(super) fn check<'a>(
             ),
             "remove the entry, or its `database`",
         );
-        return None;
+        return Found::Bad;
     }
-    let relation = find(rule, catalog, &name, findings)?;
+    let found = catalog
+        .relation(&rule.schema, &rule.name)
+        .or_else(|| renames.relation(catalog, &rule.schema, &rule.name));
+    let Some(relation) = found else {
+        return absent(rule, catalog, &name, findings);
+    };
     if let Some((what, cure)) = unsupported(relation, catalog) {
         findings.add(&rule.at, format!("{name} {what}"), cure);
-        return None;
+        return Found::Bad;
     }
-    Some(relation)
+    Found::Relation(relation)
 }
 
-fn find<'a>(
+/// A name that is not in the catalog: a mistake if a table of a similar name has the entry's columns.
+fn absent<'a>(
     rule: &TableRule,
-    catalog: &'a Catalog,
+    catalog: &Catalog,
     name: &str,
     findings: &mut Findings,
-) -> Option<&'a Relation> {
-    let found = catalog.relation(&rule.schema, &rule.name);
-    if found.is_some() {
-        return found;
-    }
-    let users = || {
-        let relations = catalog.relations.iter();
-        relations.filter(|relation| !SYSTEM_SCHEMAS.contains(&relation.schema.as_str()))
-    };
-    let database = &catalog.database;
-    if users().all(|relation| relation.schema != rule.schema) {
-        let near = did_you_mean(
-            &rule.schema,
-            users().map(|relation| relation.schema.as_str()),
-        );
-        findings.add(
-            &rule.at,
-            format!("database {database} has no table in a schema {}{near}", rule.schema),
-            "correct the name (it is spelt as the catalog spells it, case included), or create the table first",
-        );
-        return None;
-    }
-    let names: Vec<String> = users()
+) -> Found<'a> {
+    let likely = catalog.relations.iter().filter(|relation| {
+        let has = |column: &str| relation.column(column).is_some();
+        !SYSTEM_SCHEMAS.contains(&relation.schema.as_str())
+            && rule.columns.iter().all(|column| has(&column.name))
+    });
+    let likely: Vec<String> = likely
         .map(|relation| format!("{}.{}", relation.schema, relation.name))
         .collect();
-    let near = did_you_mean(name, names.iter().map(String::as_str));
+    let near = did_you_mean(name, likely.iter().map(String::as_str));
+    if near.is_empty() {
+        return Found::Absent;
+    }
     findings.add(
         &rule.at,
-        format!("database {database} has no table {name}{near}"),
+        format!("database {} has no table {name}{near}", catalog.database),
         "correct the name (it is spelt as the catalog spells it, case included), or create the table first",
     );
-    None
+    Found::Bad
 }
 
 /// What about a relation rules out protected columns, and the cure.
@@ -129,7 +133,7 @@ fn unsupported(relation: &Relation, catalog: &Catalog) -> Option<(&'static str, 
 /// The entry's scope template, if all that it names can be read from a row.
 pub(super) fn scope(
     rule: &TableRule,
-    relation: &Relation,
+    relation: Option<&Relation>,
     findings: &mut Findings,
 ) -> Option<ScopeTemplate> {
     let template = match ScopeTemplate::parse(&rule.scope) {
@@ -145,7 +149,8 @@ pub(super) fn scope(
     };
     let mut is_good = true;
     for name in template.columns() {
-        if let Some((what, cure)) = bad_scope_column(rule, relation, name) {
+        let bad = relation.and_then(|relation| bad_scope_column(rule, relation, name));
+        if let Some((what, cure)) = bad {
             findings.add(&rule.scope_at, what, cure);
             is_good = false;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Pending, RegisteredColumn, Ruleset, TermContext,
+    Declared, Pending, RegisteredColumn, Ruleset, TermContext,
     fixture::{policy, registered, ruleset},
 };
 use crate::{catalog::fixture::catalog, plan::ColumnId};
@@ -72,9 +72,9 @@ fn suggests_the_nearest_name() {
     finds(
         PEOPLE,
         policy,
-        "no table in a schema pubic; did you mean `public`?",
+        "database app has no table pubic.people; did you mean `public.people`?",
     );
-    let policy = "table public.people scope platform\n emial text\n email text\n ssn varchar(11)";
+    let policy = "table public.people scope platform\n emial text\n ssn varchar(11)";
     finds(
         PEOPLE,
         policy,
@@ -96,10 +96,52 @@ fn suggests_the_nearest_name() {
 
 #[test]
 fn reports_everything_at_once_in_the_order_of_the_file() {
-    let policy = "table public.people scope platform\n note json equality\n nobody text\ntable a.b scope platform\n x text";
-    let found = findings("public.people(note json)", policy);
+    let policy = "table public.people scope platform\n note json equality\n nota text\ntable a.b scope nobody\n x text";
+    let found = findings("public.people(note json, not_a text)", policy);
     let lines: Vec<&str> = found.iter().filter_map(|f| f.split(':').next()).collect();
     assert_eq!(lines, ["2", "3", "4"], "{found:#?}");
+}
+
+#[test]
+fn waits_for_tables_and_columns_to_come() {
+    let policy = policy(
+        "table public.people scope platform\n email text\n iban text\ntable public.later scope platform\n mail text",
+    );
+    let rules = Ruleset::compile(
+        &policy,
+        Arc::new(catalog("public.people(email pgveil.text)")),
+        &registered(&policy)[..1],
+        1,
+    )
+    .unwrap();
+    let absent: Vec<String> = rules.absent().map(Declared::display_name).collect();
+    assert_eq!(absent, ["public.people.iban", "public.later.mail"]);
+    assert!(rules.names().any(|name| name == "later"));
+    assert_eq!(rules.declared_in("public", "people").len(), 2);
+}
+
+#[test]
+fn follows_a_renamed_column_or_table() {
+    let policy = policy("table public.people scope platform\n email text");
+    let mut past = registered(&policy);
+    let compile = |text: &str, past: &[RegisteredColumn]| {
+        Ruleset::compile(&policy, Arc::new(catalog(text)), past, 1).unwrap()
+    };
+    let before = compile("public.people(id int4, email pgveil.text)", &past);
+    let email = before.column(past[0].id).unwrap();
+    past[0].place = (email.table_oid, email.attnum);
+    for (now, table, name) in [
+        ("public.people(id int4, mail pgveil.text)", "people", "mail"),
+        ("public.folk(id int4, email pgveil.text)", "folk", "email"),
+    ] {
+        let after = compile(now, &past);
+        let column = after.column(past[0].id).unwrap();
+        assert_eq!((column.table.as_str(), column.name.as_str()), (table, name));
+        assert!(!column.retired && after.pending.is_empty(), "{now}");
+    }
+    // Neither name has stayed: the place may be another database's.
+    let after = compile("public.folk(id int4, mail pgveil.text)", &past);
+    assert!(after.column(past[0].id).unwrap().retired);
 }
 
 #[test]

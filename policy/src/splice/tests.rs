@@ -27,6 +27,7 @@ fn slot() -> Slot {
 
 fn statement(range: Range<usize>, refused: bool) -> StatementPlan {
     StatementPlan {
+        tag: None,
         range,
         output: Output::Unknown,
         effect: crate::plan::Effect::None,

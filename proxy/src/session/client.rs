@@ -206,6 +206,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             ledger.view_stale = true;
         }
         ledger.catalog_touched |= scan.catalog;
+        ledger.rules_touched |= scan.catalog && scan.protected;
         ledger.always_probe |= scan.deferred && (scan.settings || scan.catalog);
     }
 }

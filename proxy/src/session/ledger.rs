@@ -188,6 +188,8 @@ pub struct Ledger {
     pub always_probe: bool,
     /// Something in the running transaction may have changed the catalog.
     pub catalog_touched: bool,
+    /// It was something that names protected tables: what is protected, and under which names, may be different now.
+    pub rules_touched: bool,
     /// The session's settings may differ from the last view.
     pub view_stale: bool,
     /// A result could not be shown although the server had already answered: the transaction must be failed.

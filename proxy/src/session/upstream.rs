@@ -273,6 +273,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             _ => {}
         }
         ledger.cursors.completed(&done);
+        let shown = shown_tag(ledger.owed.front_mut());
         let fate = match ledger.owed.front_mut() {
             Some(Owed::Query(query)) => {
                 let at = query.statement;
@@ -306,6 +307,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         };
         drop(ledger);
         self.shared.drained.notify_waiters();
+        if let Some(tag) = shown {
+            let queue = self.client.settle(&mut self.reader);
+            CommandComplete {
+                tag: tag.as_bytes(),
+            }
+            .write(queue);
+            return Fate::Skip;
+        }
         fate
     }
 
@@ -482,13 +491,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         }
         ledger.cursors.failed();
         let aborted = fields.get(b'C') == Some(IN_FAILED_TRANSACTION);
+        let replaced = shown_tag(ledger.front()).is_some();
         let fate = match ledger.front() {
             Some(Owed::Query(query)) => match &query.swap {
                 Some((at, refusal)) if *at == query.statement && !aborted => {
                     put_refusal(queue, refusal);
                     Fate::Skip
                 }
-                _ => errors::mapped(queue, fields, query.map.as_ref()),
+                _ => errors::mapped(queue, fields, query.map.as_ref(), replaced),
             },
             Some(
                 Owed::Parse {
@@ -506,9 +516,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             Some(Owed::Parse {
                 map: Some(prepared),
                 ..
-            }) => errors::mapped(queue, fields, prepared.spliced.as_ref().map(|s| &s.map)),
+            }) => errors::mapped(
+                queue,
+                fields,
+                prepared.spliced.as_ref().map(|s| &s.map),
+                replaced,
+            ),
             Some(Owed::Probe { .. } | Owed::Failing) => Fate::Skip,
-            _ => errors::mapped(queue, fields, None),
+            _ => errors::mapped(queue, fields, None, replaced),
         };
         match ledger.front() {
             Some(Owed::Query(_) | Owed::FunctionCall | Owed::Failing) => {}
@@ -552,7 +567,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         };
         ledger.ready(code);
         if code == b'I' && std::mem::take(&mut ledger.catalog_touched) {
-            self.shared.engine.catalog_may_have_changed();
+            let names = std::mem::take(&mut ledger.rules_touched);
+            self.shared.engine.catalog_may_have_changed(names);
         }
         let broken = std::mem::take(&mut self.broken);
         let fate = match answered {
@@ -613,6 +629,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         }
         self.rules = None;
     }
+}
+
+/// The command tag to show instead of the server's, which ran another command in its place.
+fn shown_tag(owed: Option<&mut Owed>) -> Option<&'static str> {
+    let (plan, statement) = match owed? {
+        Owed::Query(query) => (query.prepared.as_ref()?, query.statement),
+        Owed::Execute {
+            portal: PortalNamed::Bound(portal),
+        } => (&portal.statement.protected.as_ref()?.prepared, 0),
+        _ => return None,
+    };
+    plan.plan.statements.get(statement)?.tag
 }
 
 /// The rules for a portal's rows, made at its first row if no Describe made them.

@@ -34,6 +34,7 @@ table public.customers scope platform
   active bool equality
   notes jsonb
   secret text
+  iban text equality
 table public.leads scope platform
   email text equality group=emails
   phone text equality
@@ -52,6 +53,10 @@ table public.Odd scope platform
   E-Mail text equality
 table public.half scope platform
   email text equality
+table public.invoices scope tenant:{tenant_id}
+  iban text equality
+  number varchar(20) equality shared
+  memo text
 ";
 
 /// The rules and the view of an ordinary session. Compiled once.

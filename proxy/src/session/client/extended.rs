@@ -40,6 +40,7 @@ const BINARY: i16 = 1;
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     pub(super) async fn parse(&mut self) -> Result<(), SessionError> {
+        self.shared.engine.know_names().await;
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };

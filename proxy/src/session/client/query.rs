@@ -27,6 +27,7 @@ use crate::{
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     pub(super) async fn query(&mut self) -> Result<(), SessionError> {
+        self.shared.engine.know_names().await;
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };

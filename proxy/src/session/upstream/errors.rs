@@ -10,10 +10,12 @@ use crate::{
 };
 
 /// An error of the server with its position in the client's text; plaintext that a domain refused is named as such.
+/// `replaced`: the client's command was run by another one, whose context means nothing to the client.
 pub(super) fn mapped(
     queue: &mut bytes::BytesMut,
     fields: ErrorFields<'_>,
     map: Option<&pgveil_policy::splice::PositionMap>,
+    replaced: bool,
 ) -> Fate {
     let text = |code| {
         fields
@@ -39,14 +41,15 @@ pub(super) fn mapped(
     let position = map
         .zip(text(b'P').and_then(|p| p.parse().ok()))
         .and_then(|(map, at)| map.original_position(at));
-    if position.is_none() && without_terms.is_none() {
+    if position.is_none() && without_terms.is_none() && !replaced {
         return Fate::Pass;
     }
     let mut report = Report::error(
         text(b'C').unwrap_or_default(),
         text(b'M').unwrap_or_default(),
     );
-    report.position = position.or_else(|| text(b'P').and_then(|p| p.parse().ok()));
+    let given = || text(b'P').and_then(|p| p.parse().ok());
+    report.position = position.or_else(|| given().filter(|_| !replaced));
     report.detail = without_terms.or(detail);
     report.hint = text(b'H');
     report.schema = text(b's');
