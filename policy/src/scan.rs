@@ -2,6 +2,7 @@
 //! each statement. It judges by words alone, parses nothing, and errs towards `true`.
 
 mod effects;
+mod hidden;
 mod leading;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,8 @@ use crate::{Ruleset, catalog::Catalog};
 /// What the text can touch, judged by words alone; errs towards `true`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scan {
-    /// Names something protected (a table, a view or function that depends on one), or hides what it names (`U&"`).
+    /// Names something protected (a table, a view or function that depends on one), or may do so in an identifier with Unicode
+    /// escapes (`U&"`).
     pub protected: bool,
     /// May change a session setting, role or temporary relation that the analysis reads (`SET`, `RESET`,
     /// `set_config`, `ROLLBACK`, `CREATE TEMP TABLE`, a function that does such things, ...). COMMIT and END are not
@@ -32,7 +34,7 @@ pub struct Scan {
 
 impl Ruleset {
     /// Judges a statement text, of one or more statements, in any encoding that PostgreSQL allows a client.
-    /// Linear in its length, without allocation.
+    /// Linear in its length; only identifiers with Unicode escapes are copied.
     pub fn scan(&self, sql: &[u8]) -> Scan {
         self.scanner().scan(sql)
     }
@@ -49,7 +51,20 @@ struct Meaning {
     into: bool,
     /// May stand in the middle or at the start of a longer word.
     partial: bool,
+    /// Begins an identifier with Unicode escapes, which means what its name means.
+    hidden: bool,
 }
+
+/// What a text can touch that cannot be told.
+const ANYTHING: Meaning = Meaning {
+    protected: true,
+    settings: true,
+    catalog: true,
+    names: true,
+    into: false,
+    partial: true,
+    hidden: false,
+};
 
 impl Scan {
     fn add(&mut self, meaning: Meaning) {
@@ -110,13 +125,11 @@ impl Scanner {
         // Also in the middle of a statement: CREATE TABLE ... AS EXECUTE.
         add("execute", |meaning| meaning.names = true);
         let hidden = Meaning {
-            protected: true,
-            settings: true,
-            catalog: true,
             partial: true,
+            hidden: true,
             ..Meaning::default()
         };
-        meanings.insert(b"u&\"".to_vec(), hidden);
+        meanings.insert(hidden::BEGIN.to_vec(), hidden);
         let is_foreign = |names: &BTreeSet<String>| names.iter().any(|name| !name.is_ascii());
         let foreign = Meaning {
             protected: is_foreign(protected),
@@ -147,12 +160,31 @@ impl Scanner {
                 continue;
             }
             scan.add(meaning);
+            if meaning.hidden {
+                self.unhide(sql, found.end(), &mut scan);
+            }
             if meaning.into && leading.may_select_into && !leading::is_insert(sql, found.start()) {
                 scan.settings = true;
                 scan.catalog = true;
             }
         }
         scan
+    }
+
+    /// Adds what an identifier with Unicode escapes means, whose body begins at `at`.
+    fn unhide(&self, sql: &[u8], at: usize, scan: &mut Scan) {
+        let Some(names) = hidden::names(sql, at) else {
+            scan.add(ANYTHING);
+            return;
+        };
+        for name in names {
+            if !name.is_ascii() {
+                scan.add(self.foreign);
+            }
+            for found in self.words.find_overlapping_iter(&name) {
+                scan.add(self.meanings[found.pattern().as_usize()]);
+            }
+        }
     }
 }
 

@@ -49,7 +49,8 @@ fn finds_protected_names_in_every_spelling() {
         "select * from vip",
         "select * from \"Odd \"\"name\"",
         "select * from U&\"p\\0065ople\"",
-        "select * from u&\"x\"",
+        "select * from u&\"p!0065ople\"/**/UESCAPE '!'",
+        "select 'it''s', $$'$$, u&\"peopl\\0065\"",
         "select * from a23456789012345678901234567890123456789012345678901234567890123",
         "select * from a234567890123456789012345678901234567890123456789012345678901234xyz",
     ] {
@@ -65,6 +66,8 @@ fn finds_protected_names_in_every_spelling() {
         "select * from peopleé",
         "select 1, 'x' from free where a = U&'x'",
         "select odd, name from free",
+        "select U&'d\\0061t' AS U&\"d\\0061t\\+000061\"",
+        "select 'tricky' AS U&\"\\\" UESCAPE '!'",
     ] {
         assert!(!rules.scan(sql.as_bytes()).protected, "{sql}");
     }
