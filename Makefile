@@ -12,7 +12,7 @@ MATRIX   := --test apply --test differential --test keystore --test leak --test 
             --test stories --test types
 
 .DEFAULT_GOAL := help
-.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick matrix stories setup setup-bench clean
+.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick matrix stories regress setup setup-bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -56,6 +56,10 @@ stories: setup build ## Run the golden stories; UPDATE_STORIES=1 rewrites what t
 differential: setup build ## Draw random statements until CASES are judged: SEED=1 CASES=20000, REFUSALS=1 lists what is refused
 	PGVEIL_SEED=$(or $(SEED),1) PGVEIL_CASES=$(or $(CASES),20000) $(if $(REFUSALS),PGVEIL_REFUSALS=1) \
 	  $(CARGO) test --locked -p pgveil-tests --test generated -- --nocapture
+
+regress: setup ## Run PostgreSQL's own regression files directly and through pgveil: REGRESS=<its src/test/regress>
+	$(CARGO) build --locked -p pgveil
+	tests/regress/regress.py --pgveil $(TARGET)/debug/pgveil $(ARGS) $(REGRESS)
 
 check: fmt clippy ## Check format and lints
 
