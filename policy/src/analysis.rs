@@ -15,6 +15,7 @@ mod constant;
 mod cte;
 mod ddl;
 mod edits;
+mod elements;
 mod expr;
 mod extent;
 mod facts;

@@ -73,6 +73,26 @@ pub enum Make {
     EqualityTerm,
     /// An array of equality terms, from an array operand (`= ANY($1)`): `bytea[]`.
     EqualityTerms,
+    /// An array of sealed values, from an array operand (`SELECT unnest($1)`): `bytea[]`.
+    SealElements,
+}
+
+impl Make {
+    /// Whether it makes what is stored, rather than what is compared.
+    pub fn stores(self) -> bool {
+        match self {
+            Self::Seal | Self::SealElements => true,
+            Self::EqualityTerm | Self::EqualityTerms => false,
+        }
+    }
+
+    /// Whether it makes a `bytea[]`.
+    pub fn is_array(self) -> bool {
+        match self {
+            Self::EqualityTerms | Self::SealElements => true,
+            Self::Seal | Self::EqualityTerm => false,
+        }
+    }
 }
 
 /// Where a plaintext comes from.
@@ -94,6 +114,8 @@ pub enum ScopePart {
     Text(String),
     /// A value of the row: literal or parameter, of the given type; its text form is the part.
     Row(Operand, LogicalType),
+    /// For the n-th element of the slot's array: the n-th element of this one, of the given element type.
+    Element(Operand, LogicalType),
     /// `{session.NAME}`: the Postgres setting `pgveil.NAME`.
     Session(String),
 }

@@ -2,6 +2,8 @@
 //! where the table says so. Covers reading, equality in all its spellings, NULL, DISTINCT and GROUP BY, joins, set
 //! operations, ORDER BY, writing, RETURNING, ON CONFLICT, and every format of parameters and results.
 
+#[path = "differential/bulk.rs"]
+mod bulk;
 #[path = "differential/holding.rs"]
 mod holding;
 #[path = "differential/reading.rs"]

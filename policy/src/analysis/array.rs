@@ -115,7 +115,7 @@ impl Analyser<'_> {
     }
 
     /// Turns an array operand into an array of equality terms.
-    fn terms(&mut self, sealed: &Sealed, operand: Operand) -> Result<(), Refusal> {
+    pub(super) fn terms(&mut self, sealed: &Sealed, operand: Operand) -> Result<(), Refusal> {
         let at = self.tokens.range(operand.extent.start).start;
         let column = sealed.column().clone();
         let bare = column.logical.without_modifiers();

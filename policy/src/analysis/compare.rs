@@ -212,6 +212,12 @@ impl Analyser<'_> {
             kinds.push(kind);
         }
         let rows = self.query(query, Some(cx.scope), cx.ctes)?;
+        if let ([member], [Kind::Sealed(sealed)]) = (members.as_slice(), kinds.as_slice())
+            && let Some(array) = self.elements_of(query, 0)?
+        {
+            self.wrap_term(member, sealed)?;
+            return self.terms(sealed, array);
+        }
         if rows.open || rows.columns.len() != kinds.len() {
             let sealed = kinds.iter().any(|kind| kind.protected().is_some());
             if rows.is_sealed() || sealed {

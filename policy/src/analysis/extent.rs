@@ -232,7 +232,7 @@ impl Tokens<'_> {
     }
 
     /// The first keyword of a query, and how many brackets of its own stand before it.
-    fn lead(&self, query: &Query) -> Result<(usize, usize), Refusal> {
+    pub(super) fn lead(&self, query: &Query) -> Result<(usize, usize), Refusal> {
         if let Some(with) = &query.with {
             return Ok((self.token_at(with.with_token.0.span.start)?, 0));
         }

@@ -343,7 +343,7 @@ impl Analyser<'_> {
 }
 
 /// The arguments of a call, if all of them are expressions without names.
-fn unnamed(args: &[FunctionArg]) -> Option<Vec<&Expr>> {
+pub(super) fn unnamed(args: &[FunctionArg]) -> Option<Vec<&Expr>> {
     args.iter()
         .map(|arg| match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),

@@ -253,7 +253,18 @@ impl<'a> Analyser<'a> {
                 parts.insert(column.name.clone(), part);
             }
         }
+        let mut elements: HashMap<String, Part> = HashMap::new();
+        for (index, column) in target.columns.iter().enumerate() {
+            if self.protected(target.relation, column.attnum).is_none()
+                && let Some(logical) = LogicalType::from_oid(column.base_type_oid, column.typmod)
+                && let Ok(Some(array)) = self.elements_of(source, index)
+                && let Some(part) = self.element_part(&array, logical)
+            {
+                elements.insert(column.name.clone(), part);
+            }
+        }
         let held = |name: &str| parts.get(name).cloned();
+        let held_elements = |name: &str| held(name).or_else(|| elements.get(name).cloned());
         for (index, output) in rows.columns.iter().enumerate() {
             let column = target.columns.get(index);
             let protected =
@@ -280,9 +291,15 @@ impl<'a> Analyser<'a> {
                         .map(|expr| self.operand(expr))
                         .transpose()?
                         .flatten();
-                    let operand =
-                        operand.ok_or_else(|| refusals::not_constant(protected).at(position))?;
-                    self.seal(protected, operand, &held)?;
+                    match (operand, self.elements_of(source, index)?) {
+                        (Some(operand), _) => self.seal(protected, operand, &held)?,
+                        (None, Some(array)) => {
+                            self.seal_elements(protected, array, &held_elements)?;
+                        }
+                        (None, None) => {
+                            return Err(refusals::not_constant(protected).at(position));
+                        }
+                    }
                 }
                 (Kind::Plain(_) | Kind::Untyped, None) => {}
             }

@@ -57,7 +57,7 @@ impl Analyser<'_> {
                 let message = format!("there is no parameter ${}", param + 1);
                 return Err(Refusal::new("42P02", "parameter-not-usable", message).at(position));
             }
-            let array = make == Make::EqualityTerms;
+            let array = matches!(make, Make::EqualityTerms | Make::SealElements);
             let given = if array {
                 self.array_parameter_type(param, &operand.cast)
             } else {
@@ -65,7 +65,7 @@ impl Analyser<'_> {
             };
             let given = given.map_err(|refusal| refusal.at(position))?;
             if let Some(given) = given {
-                let why = if make == Make::Seal {
+                let why = if make.stores() {
                     Conversion::Assignment
                 } else {
                     Conversion::Comparison
@@ -93,7 +93,7 @@ impl Analyser<'_> {
     }
 
     /// The element type that an array parameter has by its declaration or cast.
-    fn array_parameter_type(
+    pub(super) fn array_parameter_type(
         &self,
         param: usize,
         cast: &Cast,
@@ -188,7 +188,7 @@ impl Analyser<'_> {
             if role.arrives() != arrives && !role.arrives().comparable_with(arrives) {
                 return Err(unusable(param, "it is used for columns of different types"));
             }
-            let both_stored = role.make == Make::Seal && first.make == Make::Seal;
+            let both_stored = role.make.stores() && first.make.stores();
             if both_stored && role.arrives() != arrives {
                 let message = format!("inconsistent types deduced for parameter ${}", param + 1);
                 let detail = format!(
@@ -202,7 +202,7 @@ impl Analyser<'_> {
         let bare = first.column.without_modifiers();
         let stored_as_is = roles
             .iter()
-            .all(|role| role.column == first.column && role.make == Make::Seal);
+            .all(|role| role.column == first.column && role.make.stores());
         let compared_as_is = roles.iter().all(|role| role.column == bare);
         let client = match first.array {
             true => ClientParam::Array(arrives),
@@ -247,6 +247,14 @@ impl Analyser<'_> {
         let arriving: HashMap<usize, &Role> =
             roles.iter().rev().map(|role| (role.param, role)).collect();
         for part in self.slots.iter_mut().flat_map(|slot| &mut slot.scope) {
+            if let ScopePart::Element(plan::Operand::Param(param), _) = part
+                && arriving.contains_key(param)
+            {
+                return Err(unusable(
+                    *param,
+                    "it is used both for a protected column and for a scope column",
+                ));
+            }
             if let ScopePart::Row(plan::Operand::Param(param), logical) = part
                 && let Some(role) = arriving.get(param)
             {
@@ -268,7 +276,7 @@ impl Role {
     fn arrives(&self) -> LogicalType {
         let compared = match self.column.without_modifiers() {
             // PostgreSQL has no `=` for varchar; it compares as text.
-            LogicalType::Varchar(_) if self.make != Make::Seal => LogicalType::Text,
+            LogicalType::Varchar(_) if !self.make.stores() => LogicalType::Text,
             bare => bare,
         };
         self.given.unwrap_or(compared)

@@ -7,7 +7,13 @@ use super::{
     kind::{Cell, Sealed, Source},
     refusals,
 };
-use crate::{Refusal, plan::ScopePart, ruleset::Protected, template::TemplatePart};
+use crate::{
+    Refusal,
+    plan::{Operand, ScopePart},
+    ruleset::Protected,
+    template::TemplatePart,
+    types::LogicalType,
+};
 use pgveil_config::SearchKey;
 
 /// The scope whose index key all `search_key = "shared"` columns use.
@@ -20,6 +26,8 @@ pub(super) enum Part {
     Session(String),
     /// A literal or parameter.
     Constant(Constant),
+    /// The element, in the same place, of this array parameter (from 0) of this element type.
+    Element(usize, LogicalType),
     /// Whatever this column of the row holds.
     Cell(Cell),
 }
@@ -31,6 +39,9 @@ impl Part {
             Self::Text(text) => Some(ScopePart::Text(text.clone())),
             Self::Session(name) => Some(ScopePart::Session(name.clone())),
             Self::Constant(constant) => Some(constant.part()),
+            Self::Element(number, logical) => {
+                Some(ScopePart::Element(Operand::Param(*number), *logical))
+            }
             Self::Cell(_) => None,
         }
     }

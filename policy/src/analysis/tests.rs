@@ -128,6 +128,7 @@ tables! {
     joins: "join.txt",
     groups_and_tells_apart: "group.txt",
     looks_into_holders: "holders.txt",
+    seals_elements: "elements.txt",
     inserts: "insert.txt",
     updates_and_deletes: "update.txt",
     resolves_names: "names.txt",

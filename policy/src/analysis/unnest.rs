@@ -8,7 +8,6 @@ use super::{
     holder::Inside,
     kind::Kind,
     namespace::{Column, Namespace, name_of},
-    operand::Cast,
     query::Rows,
     refusals,
 };
@@ -29,7 +28,12 @@ impl Analyser<'_> {
         for array in arrays {
             kinds.push((self.held(array, cx)?, array));
         }
-        if kinds.iter().all(|(kind, _)| kind.protected().is_none()) {
+        let plain = kinds.iter().all(|(kind, _)| kind.protected().is_none());
+        let mut known = true;
+        for (_, array) in &kinds {
+            known &= self.array_operand(array)?.is_some();
+        }
+        if plain && !known {
             return self.function_rows(alias, Some(UNNEST.to_owned()));
         }
         let several = kinds.len() > 1;
@@ -68,11 +72,9 @@ impl Analyser<'_> {
                     );
                 }
                 // How many columns another array makes is known only if its elements are no rows.
-                Kind::Plain(_) | Kind::Untyped => match self.operand(array)? {
-                    Some(operand) if matches!(operand.cast, Cast::Array(_)) => {
-                        columns.push(column(Kind::Plain(None)));
-                    }
-                    _ => {
+                Kind::Plain(_) | Kind::Untyped => match self.array_operand(array)? {
+                    Some(_) => columns.push(column(Kind::Plain(None))),
+                    None => {
                         return Err(refusals::construct(
                             "unnest of arrays with and without protected values",
                         )

@@ -86,6 +86,7 @@ pub fn describe(
             Make::Seal => "sealed",
             Make::EqualityTerm => "equality term",
             Make::EqualityTerms => "equality terms",
+            Make::SealElements => "sealed elements",
         };
         let _ = write!(out, "<{what} for {column}>");
     });

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use pgveil_policy::{
     Refusal,
-    plan::{ClientParam, Effect, Make, Output, ServerParam},
+    plan::{ClientParam, Effect, Output, ServerParam},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -462,7 +462,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             .iter()
             .enumerate()
             .all(|(at, param)| match param {
-                ServerParam::Slot(slot) if plan.slots[*slot].make != Make::EqualityTerms => {
+                ServerParam::Slot(slot) if !plan.slots[*slot].make.is_array() => {
                     server.get(at) == Some(&BYTEA)
                 }
                 _ => true,

@@ -107,11 +107,7 @@ impl Maker<'_> {
                     return Ok(Made::Null);
                 };
                 let Converted::Value(value) = value else {
-                    return Err(Refusal::new(
-                        "22000",
-                        "invalid-input",
-                        format!("value does not fit column {}", column.name),
-                    ));
+                    return Err(does_not_fit(column));
                 };
                 let scope = self.scope(index, slot)?;
                 self.seal(column, &scope, &value).await.map(Made::Bytes)
@@ -129,7 +125,8 @@ impl Maker<'_> {
             }
             Make::EqualityTerms => {
                 let wanted = column.logical.without_modifiers();
-                let Some(elements) = self.elements(&slot.operand, wanted)? else {
+                let elements = self.elements(&slot.operand, wanted, Conversion::Comparison)?;
+                let Some(elements) = elements else {
                     return Ok(Made::Null);
                 };
                 let scope = self.scope(index, slot)?;
@@ -142,7 +139,44 @@ impl Maker<'_> {
                 }
                 Ok(Made::Array(terms))
             }
+            Make::SealElements => self.seal_elements(index, slot, column).await,
         }
+    }
+
+    /// Each element with the keys of its own row.
+    async fn seal_elements(
+        &self,
+        index: usize,
+        slot: &Slot,
+        column: &Protected,
+    ) -> Result<Made, Refusal> {
+        let why = Conversion::Assignment;
+        let Some(elements) = self.elements(&slot.operand, column.logical, why)? else {
+            return Ok(Made::Null);
+        };
+        let mut beside = Vec::new();
+        for part in &slot.scope {
+            if let ScopePart::Element(operand, logical) = part {
+                beside.push(self.elements(operand, *logical, why)?.unwrap_or_default());
+            }
+        }
+        let mut sealed = Vec::with_capacity(elements.len());
+        for (at, element) in elements.iter().enumerate() {
+            sealed.push(match element {
+                None => None,
+                Some(Converted::NeverEqual) => return Err(does_not_fit(column)),
+                Some(Converted::Value(value)) => {
+                    // The server pads the shorter array with NULL.
+                    let row: Vec<Option<&Converted>> = beside
+                        .iter()
+                        .map(|array| array.get(at).and_then(Option::as_ref))
+                        .collect();
+                    let scope = self.scope_of(index, slot, &row)?;
+                    Some(self.seal(column, &scope, value).await?)
+                }
+            });
+        }
+        Ok(Made::Array(sealed))
     }
 
     async fn seal(
@@ -250,6 +284,7 @@ impl Maker<'_> {
         &self,
         operand: &Operand,
         wanted: LogicalType,
+        why: Conversion,
     ) -> Result<Option<Vec<Option<Converted>>>, Refusal> {
         match operand {
             Operand::Array(values) => Ok(Some(
@@ -277,10 +312,7 @@ impl Maker<'_> {
                     .and_then(|values| {
                         values
                             .into_iter()
-                            .map(|v| {
-                                v.map(|v| adapt(v, from, wanted, Conversion::Comparison, settings))
-                                    .transpose()
-                            })
+                            .map(|v| v.map(|v| adapt(v, from, wanted, why, settings)).transpose())
                             .collect()
                     })
                     .map(Some)
@@ -305,6 +337,17 @@ impl Maker<'_> {
     }
 
     fn scope(&self, index: usize, slot: &Slot) -> Result<Cow<'_, ScopePath>, Refusal> {
+        self.scope_of(index, slot, &[])
+    }
+
+    /// A slot's scope, for the row that has these elements of the arrays beside the slot's own.
+    fn scope_of(
+        &self,
+        index: usize,
+        slot: &Slot,
+        row: &[Option<&Converted>],
+    ) -> Result<Cow<'_, ScopePath>, Refusal> {
+        let mut row = row.iter();
         if let Some(Some(scope)) = self.prepared.scopes.get(index) {
             return Ok(Cow::Borrowed(scope));
         }
@@ -326,11 +369,13 @@ impl Maker<'_> {
                     else {
                         return Err(scope_null());
                     };
-                    let text = logical
-                        .scope_text(&value)
-                        .filter(|text| !text.is_empty())
-                        .ok_or_else(scope_null)?;
-                    path.push_str(&template::encode(&text));
+                    path.push_str(&scope_text(*logical, &value)?);
+                }
+                ScopePart::Element(_, logical) => {
+                    let Some(Some(Converted::Value(value))) = row.next() else {
+                        return Err(scope_null());
+                    };
+                    path.push_str(&scope_text(*logical, value)?);
                 }
             }
         }
@@ -431,6 +476,22 @@ fn session_unset(name: &str) -> Refusal {
     .hint(format!(
         "SET pgveil.{name} = '...', or options=-cpgveil.{name}=... in the connection string."
     ))
+}
+
+fn scope_text(logical: LogicalType, value: &Value) -> Result<String, Refusal> {
+    let text = logical
+        .scope_text(value)
+        .filter(|text| !text.is_empty())
+        .ok_or_else(scope_null)?;
+    Ok(template::encode(&text))
+}
+
+fn does_not_fit(column: &Protected) -> Refusal {
+    Refusal::new(
+        "22000",
+        "invalid-input",
+        format!("value does not fit column {}", column.name),
+    )
 }
 
 fn scope_null() -> Refusal {

@@ -169,6 +169,7 @@ fn slot_text(rules: &Ruleset, slot: &Slot) -> String {
         Make::Seal => "seal",
         Make::EqualityTerm => "term",
         Make::EqualityTerms => "terms",
+        Make::SealElements => "seal each",
     };
     let column = &rules.columns[&slot.column];
     let scope: Vec<_> = slot.scope.iter().map(part_text).collect();
@@ -183,6 +184,9 @@ fn slot_text(rules: &Ruleset, slot: &Slot) -> String {
 fn part_text(part: &ScopePart) -> String {
     match part {
         ScopePart::Text(text) => text.clone(),
+        ScopePart::Element(operand, logical) => {
+            format!("{{each {}}}", operand_text(operand, *logical))
+        }
         ScopePart::Session(name) => format!("{{session.{name}}}"),
         ScopePart::Row(operand, logical) => format!("{{{}}}", operand_text(operand, *logical)),
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pgveil_policy::{
     Refusal,
     analysis::Protocol,
-    plan::{Effect, Make, Output, ServerParam},
+    plan::{Effect, Output, ServerParam},
     scan::Scan,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -517,7 +517,7 @@ fn server_oid(prepared: &Prepared, param: ServerParam, declared: &[u32]) -> u32 
     match param {
         ServerParam::Client(index) => declared.get(index).copied().unwrap_or(0),
         ServerParam::Slot(slot) => match prepared.plan.slots.get(slot).map(|s| s.make) {
-            Some(Make::EqualityTerms) => BYTEA_ARRAY,
+            Some(make) if make.is_array() => BYTEA_ARRAY,
             _ => BYTEA,
         },
     }

@@ -1,0 +1,346 @@
+//! Literal and parameter arrays that `unnest` takes apart: their elements are sealed one by one on the way into a
+//! protected column, or become search terms. An array is replaced as a whole, so its elements must be used nowhere else.
+
+use std::ops::Range;
+
+use sqlparser::{
+    ast::{
+        Distinct, Expr, Function, FunctionArguments, GroupByExpr, Query, Select, SelectItem,
+        SetExpr, TableAlias, TableFactor,
+    },
+    tokenizer::Token as Kind,
+};
+
+use super::{
+    Analyser,
+    compare::strip,
+    from::unnamed,
+    function::last_name,
+    namespace::name_of,
+    operand::{Cast, Operand, What, check_types},
+    refusals,
+    scope::{Part, written_scope},
+};
+use crate::{
+    Refusal,
+    plan::{self, Make, Replacement},
+    ruleset::Protected,
+    types::{Conversion, Converted, LogicalType, convert},
+};
+
+/// A FROM of one `unnest` and nothing else.
+struct Unnested<'q> {
+    arrays: Vec<&'q Expr>,
+    /// Its name, where it has one besides its column's.
+    table: Option<String>,
+    /// The names of its columns, as far as the statement gives them.
+    columns: Vec<String>,
+}
+
+impl Analyser<'_> {
+    /// The array of which a query yields the elements as this column, if that is all it does with it.
+    pub(super) fn elements_of(
+        &self,
+        query: &Query,
+        column: usize,
+    ) -> Result<Option<Operand>, Refusal> {
+        let (SetExpr::Select(select), None, None) =
+            (query.body.as_ref(), &query.with, &query.order_by)
+        else {
+            return Ok(None);
+        };
+        if !is_simple(select) {
+            return Ok(None);
+        }
+        let range = self.source_range(query)?;
+        let item =
+            match select.projection.as_slice() {
+                [SelectItem::Wildcard(_)] => None,
+                items => match items.get(column) {
+                    Some(
+                        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. },
+                    ) if items.iter().all(is_expression) => Some(strip(expr)),
+                    _ => return Ok(None),
+                },
+            };
+        if let Some(Expr::Function(function)) = item {
+            return match unnest_argument(function) {
+                Some(array) if select.from.is_empty() => self.array_operand(array),
+                _ => Ok(None),
+            };
+        }
+        let Some(from) = unnest_in(select) else {
+            return Ok(None);
+        };
+        let index = match item {
+            None => Some(column),
+            Some(Expr::Identifier(ident)) => from.position(&name_of(ident)),
+            Some(Expr::CompoundIdentifier(idents)) => match idents.as_slice() {
+                [table, column] if from.table.as_deref() == Some(&*name_of(table)) => {
+                    from.position(&name_of(column))
+                }
+                _ => None,
+            },
+            Some(_) => None,
+        };
+        let Some(array) = index.and_then(|index| Some((index, *from.arrays.get(index)?))) else {
+            return Ok(None);
+        };
+        if !self.used_once(&from, array.0, item.is_some(), range) {
+            return Ok(None);
+        }
+        self.array_operand(array.1)
+    }
+
+    /// A literal or parameter that is an array of a logical type.
+    pub(super) fn array_operand(&self, array: &Expr) -> Result<Option<Operand>, Refusal> {
+        let operand = self.operand(array)?;
+        Ok(operand.filter(|operand| self.element_type(operand).is_some()))
+    }
+
+    /// The type of the elements of an array operand.
+    pub(super) fn element_type(&self, operand: &Operand) -> Option<LogicalType> {
+        match (&operand.what, &operand.cast) {
+            (What::Param(param, _), cast) => self.array_parameter_type(*param, cast).ok()?,
+            (What::Null, Cast::Array(element)) => Some(*element),
+            (What::Literal(literal), Cast::Array(element)) if literal.logical.is_none() => {
+                (*element == element.without_modifiers()).then_some(*element)
+            }
+            (What::Null | What::Literal(_), _) => None,
+        }
+    }
+
+    /// Whether the names of a column, and of its table, stand only where they are defined and in the select list.
+    fn used_once(
+        &self,
+        from: &Unnested<'_>,
+        index: usize,
+        listed: bool,
+        range: Range<usize>,
+    ) -> bool {
+        let named = |name: &str| {
+            range
+                .clone()
+                .filter(|at| self.tokens.name(*at).is_some_and(|found| *found == *name))
+                .collect::<Vec<_>>()
+        };
+        let qualifies = |at: usize| {
+            matches!(self.tokens.kind(at + 1), Kind::Period)
+                && !matches!(self.tokens.kind(at + 2), Kind::Mul)
+        };
+        let once = match from.columns.get(index) {
+            // `unnest` itself is the name of a column without one; the call is a word more.
+            Some(name) if name == "unnest" => named(name).len() == 1 + usize::from(listed),
+            Some(name) => named(name).len() == 1 + usize::from(listed),
+            None => !listed,
+        };
+        let table = match &from.table {
+            Some(name) => {
+                let places = named(name);
+                let definitions = places.iter().filter(|at| !qualifies(**at)).count();
+                definitions == 1
+            }
+            None => true,
+        };
+        // Without names for its columns, an alias that is no column stands for the row.
+        let stars = range
+            .clone()
+            .filter(|at| matches!(self.tokens.kind(*at), Kind::Mul))
+            .count();
+        once && table && stars == usize::from(!listed)
+    }
+
+    /// The tokens of the query that an INSERT takes its rows from, or of a sub-select.
+    fn source_range(&self, query: &Query) -> Result<Range<usize>, Refusal> {
+        let (start, _) = self.tokens.lead(query)?;
+        let mut end = start;
+        while end < self.tokens.len() {
+            match self.tokens.kind(end) {
+                Kind::LParen => {
+                    end = self.tokens.behind_pair(end)?;
+                    continue;
+                }
+                Kind::RParen | Kind::SemiColon | Kind::EOF => break,
+                _ if self.tokens.is_word(end, "returning") => break,
+                _ if self.tokens.is_word(end, "on") && self.tokens.is_word(end + 1, "conflict") => {
+                    break;
+                }
+                _ => end += 1,
+            }
+        }
+        Ok(start..end)
+    }
+
+    /// Seals the elements of an array for a protected column.
+    pub(super) fn seal_elements(
+        &mut self,
+        column: &Protected,
+        operand: Operand,
+        held: &dyn Fn(&str) -> Option<Part>,
+    ) -> Result<(), Refusal> {
+        let at = self.tokens.range(operand.extent.start).start;
+        let what = match &operand.what {
+            What::Null => {
+                self.replace_operand(&operand, Replacement::Text("NULL::bytea[]".to_owned()));
+                return Ok(());
+            }
+            What::Param(number, _) => plan::Operand::Param(*number),
+            What::Literal(_) => {
+                let elements = self.literal_elements(&operand, column);
+                plan::Operand::Array(elements.map_err(|refusal| refusal.at(at))?)
+            }
+        };
+        let scope = written_scope(column, held).map_err(|refusal| refusal.at(at))?;
+        self.note(format!(
+            "The elements of an array are sealed for {} one by one before they are sent.",
+            refusals::name_of(column)
+        ));
+        self.slot(Make::SealElements, what, column, scope, &operand)
+    }
+
+    fn literal_elements(
+        &self,
+        operand: &Operand,
+        column: &Protected,
+    ) -> Result<Vec<Option<crate::types::Value>>, Refusal> {
+        let (What::Literal(literal), Some(element)) = (&operand.what, self.element_type(operand))
+        else {
+            return Err(refusals::not_constant(column));
+        };
+        let position = self.tokens.range(operand.extent.start).start;
+        let format = &self.view.format;
+        check_types(element, column, Conversion::Assignment)?;
+        let values = element
+            .array_input(literal.text.as_bytes(), format)
+            .map_err(|error| refusals::input(error, position))?;
+        let stored = |value: crate::types::Value| match convert(
+            &value,
+            element,
+            column.logical,
+            Conversion::Assignment,
+            format,
+        ) {
+            Ok(Converted::Value(value)) => Ok(value),
+            Ok(Converted::NeverEqual) => Err(refusals::not_constant(column)),
+            Err(error) => Err(refusals::input(error, position)),
+        };
+        values
+            .into_iter()
+            .map(|value| value.map(stored).transpose())
+            .collect()
+    }
+
+    /// The part of a scope that the elements of an array make, if they are of the scope column's own type.
+    pub(super) fn element_part(&self, operand: &Operand, column: LogicalType) -> Option<Part> {
+        use LogicalType::{Bool, Int2, Int4, Int8, Text, Uuid};
+        let element = self.element_type(operand)?;
+        let same = super::constant::family(element) == super::constant::family(column);
+        if !same || !matches!(column, Text | Int2 | Int4 | Int8 | Uuid | Bool) {
+            return None;
+        }
+        match &operand.what {
+            What::Param(number, _) => Some(Part::Element(*number, element)),
+            What::Null | What::Literal(_) => None,
+        }
+    }
+}
+
+impl Unnested<'_> {
+    fn position(&self, name: &str) -> Option<usize> {
+        let mut found = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, own)| *own == name);
+        match (found.next(), found.next()) {
+            (Some((index, _)), None) => Some(index),
+            _ => None,
+        }
+    }
+}
+
+/// `unnest(array)` as a select item.
+fn unnest_argument(function: &Function) -> Option<&Expr> {
+    let plain = function.over.is_none()
+        && function.filter.is_none()
+        && function.within_group.is_empty()
+        && function.name.0.len() == 1
+        && last_name(&function.name)? == "unnest";
+    match &function.args {
+        FunctionArguments::List(list) if plain && list.clauses.is_empty() => {
+            match unnamed(&list.args)?.as_slice() {
+                [array] => Some(array),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn unnest_in(select: &Select) -> Option<Unnested<'_>> {
+    let [table] = select.from.as_slice() else {
+        return None;
+    };
+    if !table.joins.is_empty() {
+        return None;
+    }
+    let (arrays, alias): (Vec<&Expr>, &Option<TableAlias>) = match &table.relation {
+        TableFactor::UNNEST {
+            array_exprs,
+            alias,
+            with_offset: false,
+            ..
+        } => (array_exprs.iter().collect(), alias),
+        TableFactor::Table {
+            name,
+            args: Some(args),
+            alias,
+            ..
+        } if name.0.len() == 1 && last_name(name)? == "unnest" => (unnamed(&args.args)?, alias),
+        TableFactor::Function {
+            name, args, alias, ..
+        } if name.0.len() == 1 && last_name(name)? == "unnest" => (unnamed(args)?, alias),
+        _ => return None,
+    };
+    let (table, columns) = match alias {
+        Some(alias) if alias.columns.is_empty() && arrays.len() == 1 => {
+            (None, vec![name_of(&alias.name)])
+        }
+        Some(alias) => (
+            Some(name_of(&alias.name)),
+            alias
+                .columns
+                .iter()
+                .map(|column| name_of(&column.name))
+                .collect(),
+        ),
+        None if arrays.len() == 1 => (None, vec!["unnest".to_owned()]),
+        None => (None, Vec::new()),
+    };
+    // A table and a column of one name could be told apart only by place.
+    let apart = table.as_ref().is_none_or(|table| !columns.contains(table));
+    apart.then_some(Unnested {
+        arrays,
+        table,
+        columns,
+    })
+}
+
+/// Rows go through it as they are.
+fn is_simple(select: &Select) -> bool {
+    let groups = match &select.group_by {
+        GroupByExpr::All(_) => true,
+        GroupByExpr::Expressions(keys, modifiers) => !keys.is_empty() || !modifiers.is_empty(),
+    };
+    !groups
+        && !matches!(select.distinct, Some(Distinct::Distinct | Distinct::On(_)))
+        && select.having.is_none()
+        && select.named_window.is_empty()
+}
+
+fn is_expression(item: &SelectItem) -> bool {
+    matches!(
+        item,
+        SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }
+    )
+}

@@ -1,0 +1,150 @@
+//! Bulk statements: arrays as parameters and literals, taken apart by `unnest`, that are stored and compared.
+
+use anyhow::Result;
+
+use crate::{refused, same, same_with};
+
+const MAILS: &str = "{a@example.com,NULL,\"b \\\"c\\\" d\",\"\"}";
+
+#[test]
+fn arrays_are_stored_element_by_element() -> Result<()> {
+    same_with(&[
+        (
+            "INSERT INTO orders (id, customer_id, customer_email) SELECT * FROM unnest($1::int[], $2::int[], $3::text[]) RETURNING id, customer_email, total",
+            &[Some("{101,102,103,104}"), Some("{1,2,3,4}"), Some(MAILS)],
+        ),
+        (
+            "INSERT INTO orders (id, customer_id, customer_email) SELECT t.id, 7, t.mail FROM unnest($1::int[], $2::text[]) AS t(id, mail) RETURNING *",
+            &[Some("{101,102,103,104}"), Some(MAILS)],
+        ),
+        (
+            "INSERT INTO orders (id, customer_id, customer_email, total) SELECT unnest($1::int[]), 1, unnest($2::text[]), unnest($3::numeric[]) RETURNING id, customer_email, total",
+            &[
+                Some("{101,102,103}"),
+                Some("{x,y}"),
+                Some("{1.5,2.005,NULL}"),
+            ],
+        ),
+        (
+            "INSERT INTO customers (id, region, ssn, age, balance, born, code, token, active, seen, notes) SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::int8[], $5::numeric[], $6::date[], $7::bpchar[], $8::uuid[], $9::bool[], $10::timestamptz[], $11::jsonb[]) RETURNING *",
+            &[
+                Some("{101,102}"),
+                Some("{eu,us}"),
+                Some("{111,222}"),
+                Some("{5,NULL}"),
+                Some("{1,2.345}"),
+                Some("{2020-01-01,infinity}"),
+                Some("{a,bcd}"),
+                Some("{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11,NULL}"),
+                Some("{t,f}"),
+                Some("{2020-01-01 00:00:00+00,NULL}"),
+                Some("{\"{\\\"a\\\": 1}\",null}"),
+            ],
+        ),
+        (
+            "INSERT INTO orders (id, customer_id, customer_email) SELECT n, 1, mail FROM unnest($1::text[]) WITH ORDINALITY AS u(mail, n) WHERE n > 1 RETURNING id, customer_email",
+            &[Some("{a,b,c}")],
+        ),
+        (
+            "INSERT INTO orders (id, customer_id, customer_email) SELECT 101, 1, mail FROM unnest($1::text[]) AS mail RETURNING id, customer_email",
+            &[None],
+        ),
+        (
+            "INSERT INTO orders (id, customer_id, customer_email) SELECT * FROM unnest($1::int[], $2::int[], $3::text[]) RETURNING id",
+            &[Some("{}"), Some("{}"), Some("{}")],
+        ),
+        (
+            "INSERT INTO customers (id, region, email) SELECT i, 'eu', e FROM unnest($1::int[], $2::text[]) AS u(i, e) ON CONFLICT (email) DO UPDATE SET region = 'again' RETURNING id, region, email",
+            &[Some("{201,202}"), Some("{ada@example.com,new@example.com}")],
+        ),
+        (
+            "INSERT INTO customers (id, region, email) SELECT i, 'eu', e FROM unnest($1::int[], $2::text[]) AS u(i, e) RETURNING id",
+            &[Some("{201,202}"), Some("{ada@example.com,new@example.com}")],
+        ),
+        (
+            "INSERT INTO customers (id, region, ssn) SELECT i, 'eu', s FROM unnest($1::int[], $2::text[]) AS u(i, s) RETURNING id",
+            &[Some("{201,202}"), Some("{ok,much too long for it}")],
+        ),
+        (
+            "INSERT INTO tenants_notes (id, tenant_id, author, body) SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::text[]) RETURNING *",
+            &[
+                Some("{11,12,13}"),
+                Some("{10,20,10}"),
+                Some("{x,y,z}"),
+                Some("{b1,NULL,b3}"),
+            ],
+        ),
+        (
+            "INSERT INTO tenants_notes (id, tenant_id, author) SELECT i, $3, a FROM unnest($1::int[], $2::text[]) AS u(i, a) RETURNING *",
+            &[Some("{11,12}"), Some("{x,y}"), Some("10")],
+        ),
+        (
+            "WITH added AS (INSERT INTO tenants_notes (id, tenant_id, author) SELECT * FROM unnest($1::int[], $2::int[], $3::text[]) RETURNING *) SELECT id, author FROM added WHERE tenant_id = 20 AND author = $4",
+            &[
+                Some("{11,12,13}"),
+                Some("{10,20,20}"),
+                Some("{x,y,x}"),
+                Some("x"),
+            ],
+        ),
+    ])?;
+    same(&[
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT 101, 1, unnest('{a}'::text[]) RETURNING customer_email",
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT * FROM unnest('{101,102}'::int[], '{1,2}'::int[], '{a,NULL}'::text[]) RETURNING id, customer_email",
+    ])
+}
+
+#[test]
+fn elements_are_compared_by_their_terms() -> Result<()> {
+    same_with(&[
+        (
+            "SELECT id FROM customers WHERE email IN (SELECT unnest($1::text[])) ORDER BY id",
+            &[Some("{ada@example.com,nobody,NULL,\"\"}")],
+        ),
+        (
+            "SELECT id FROM customers WHERE email = ANY (SELECT x FROM unnest($1::text[]) AS x) ORDER BY id",
+            &[Some("{ada@example.com,bob@example.com}")],
+        ),
+        (
+            "SELECT id FROM customers WHERE email NOT IN (SELECT * FROM unnest($1::text[])) ORDER BY id",
+            &[Some("{ada@example.com}")],
+        ),
+        (
+            "SELECT id FROM customers WHERE email NOT IN (SELECT unnest($1::text[])) ORDER BY id",
+            &[Some("{ada@example.com,NULL}")],
+        ),
+        (
+            "SELECT id FROM tenants_notes WHERE tenant_id = $1 AND author IN (SELECT unnest($2::text[])) ORDER BY id",
+            &[Some("10"), Some("{ada,bob}")],
+        ),
+        (
+            "SELECT id FROM customers WHERE email = ANY (ARRAY[$1, $2]) ORDER BY id",
+            &[Some("ada@example.com"), Some("eve@example.com")],
+        ),
+        (
+            "DELETE FROM customers WHERE email IN (SELECT unnest($1::text[])) RETURNING id",
+            &[Some("{ada@example.com}")],
+        ),
+    ])?;
+    same(&[
+        "SELECT id FROM customers WHERE email IN (SELECT unnest('{ada@example.com}'::text[])) ORDER BY id",
+    ])
+}
+
+#[test]
+fn arrays_that_are_used_otherwise_too() -> Result<()> {
+    refused(&[
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT 101, 1, m FROM unnest('{a}'::text[]) AS m WHERE m <> 'x'",
+        "INSERT INTO orders (id, customer_id, item, customer_email) SELECT 101, 1, m, m FROM unnest('{a}'::text[]) AS m",
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT 101, 1, m FROM unnest('{b,a}'::text[]) AS m ORDER BY m",
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT 101, 1, m FROM unnest('{b,a}'::text[]) AS m ORDER BY 3",
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT DISTINCT 101, 1, m FROM unnest('{a,a}'::text[]) AS m",
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT 101, 1, lower(m) FROM unnest('{a}'::text[]) AS m",
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT max(i), 1, m FROM unnest('{101}'::int[], '{a}'::text[]) AS u(i, m) GROUP BY m",
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT i, 1, m FROM unnest('{101}'::int[], '{a}'::text[]) AS u(i, m) WHERE u IS NOT NULL",
+        "INSERT INTO tenants_notes (id, author) SELECT i, m FROM unnest('{101}'::int[], '{a}'::text[]) AS u(i, m)",
+        "SELECT id FROM customers WHERE email IN (SELECT x FROM unnest('{a}'::text[]) AS x WHERE x > 'a')",
+        "SELECT id FROM tenants_notes WHERE author IN (SELECT unnest('{ada}'::text[]))",
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT id, customer_id, customer_email FROM json_populate_recordset(NULL::orders, '[{\"id\": 101, \"customer_id\": 1, \"customer_email\": \"a\"}]')",
+    ])
+}
