@@ -51,6 +51,24 @@ impl Writer<'_> {
         Some(self.choices.of(&found).clone())
     }
 
+    /// The same, mostly one that can be compared with columns of a class.
+    fn reachable_like(&mut self, kind: Type, class: Option<u8>) -> Option<Visible> {
+        if self.choices.percent(10) {
+            return self.reachable(kind);
+        }
+        let alike: Vec<Visible> = self
+            .scopes
+            .iter()
+            .flatten()
+            .filter(|column| column.kind == kind && column.class == class)
+            .cloned()
+            .collect();
+        if alike.is_empty() {
+            return None;
+        }
+        Some(self.choices.of(&alike).clone())
+    }
+
     /// A type of which the innermost query has a column.
     pub(super) fn some_type(&mut self) -> Type {
         let kinds: Vec<Type> = self
@@ -369,9 +387,17 @@ impl Writer<'_> {
                 self.column_or_constant(kind);
             }
             2 => {
-                self.column_or_constant(kind);
+                let first = self.reachable(kind);
+                let class = first.as_ref().and_then(|column| column.class);
+                match first {
+                    Some(column) => self.push(&column.name),
+                    None => self.typed_constant(kind),
+                }
                 self.push(operator);
-                self.column_or_constant(kind);
+                match self.reachable_like(kind, class) {
+                    Some(column) => self.push(&column.name),
+                    None => self.constant(kind),
+                }
             }
             _ => {
                 self.feature("comparison of expressions");

@@ -148,6 +148,7 @@ impl Writer<'_> {
             name: format!("{alias}.{}", item.name),
             kind: item.kind,
             key: false,
+            class: None,
         });
         let columns: Vec<_> = columns.collect();
         self.scope().extend(columns);
@@ -186,6 +187,16 @@ impl Writer<'_> {
             .flat_map(|left| joined.iter().map(move |right| (left, right)))
             .filter(|(left, right)| left.kind == right.kind && left.kind.has_equality())
             .collect();
+        let alike: Vec<_> = pairs
+            .iter()
+            .copied()
+            .filter(|(left, right)| left.class == right.class)
+            .collect();
+        let pairs = if alike.is_empty() || self.choices.percent(10) {
+            pairs
+        } else {
+            alike
+        };
         if pairs.is_empty() || (kind < 3 && self.choices.percent(15)) {
             self.depth += 1;
             self.condition();

@@ -63,6 +63,8 @@ pub(super) struct Visible {
     pub(super) kind: Type,
     /// A key of its table: never NULL, unique there.
     pub(super) key: bool,
+    /// As the column's; `None` for what a query computes.
+    pub(super) class: Option<u8>,
 }
 
 /// Writes one statement.
@@ -121,6 +123,7 @@ impl<'c> Writer<'c> {
                 name: format!("{alias}.{}", column.name),
                 kind: column.kind,
                 key: index == 0,
+                class: Some(column.class),
             })
             .collect()
     }

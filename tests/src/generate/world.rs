@@ -96,6 +96,8 @@ impl Type {
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) kind: Type,
+    /// Columns of one class can be compared: 0 are the plain ones.
+    pub(super) class: u8,
 }
 
 /// A table. The first column is its key: an integer, never NULL, never protected.
@@ -108,22 +110,30 @@ pub(super) struct Table {
 }
 
 const fn column(name: &'static str, kind: Type) -> Column {
-    Column { name, kind }
+    Column {
+        name,
+        kind,
+        class: 0,
+    }
+}
+
+const fn sealed(name: &'static str, kind: Type, class: u8) -> Column {
+    Column { name, kind, class }
 }
 
 const CUSTOMERS: [Column; 13] = [
     column("id", Type::Int),
     column("region", Type::Text),
-    column("email", Type::Text),
-    column("ssn", Type::Varchar),
-    column("age", Type::Int),
-    column("balance", Type::Numeric),
-    column("born", Type::Date),
-    column("code", Type::Bpchar),
-    column("token", Type::Uuid),
-    column("active", Type::Bool),
-    column("seen", Type::Timestamptz),
-    column("notes", Type::Jsonb),
+    sealed("email", Type::Text, 1),
+    sealed("ssn", Type::Varchar, 2),
+    sealed("age", Type::Int, 3),
+    sealed("balance", Type::Numeric, 4),
+    sealed("born", Type::Date, 5),
+    sealed("code", Type::Bpchar, 6),
+    sealed("token", Type::Uuid, 7),
+    sealed("active", Type::Bool, 8),
+    sealed("seen", Type::Timestamptz, 9),
+    sealed("notes", Type::Jsonb, 10),
     column("plain", Type::Text),
 ];
 
@@ -139,8 +149,8 @@ pub(super) const TABLES: [Table; 4] = [
         columns: &[
             column("id", Type::Int),
             column("customer_id", Type::Int),
-            column("customer_email", Type::Text),
-            column("total", Type::Numeric),
+            sealed("customer_email", Type::Text, 1),
+            sealed("total", Type::Numeric, 11),
             column("item", Type::Text),
         ],
         writable: true,
@@ -159,9 +169,9 @@ pub(super) const TABLES: [Table; 4] = [
         columns: &[
             column("id", Type::Int),
             column("tenant_id", Type::Int),
-            column("author", Type::Text),
-            column("body", Type::Text),
-            column("shared_author", Type::Text),
+            sealed("author", Type::Text, 12),
+            sealed("body", Type::Text, 13),
+            sealed("shared_author", Type::Text, 14),
         ],
         writable: true,
     },
