@@ -2,6 +2,7 @@
 //! `tests/*.txt`; `UPDATE_CASES=1 cargo test -p pgveil-policy analysis` writes what the analysis says now.
 
 mod hostile;
+mod limits;
 mod render;
 mod world;
 
