@@ -7,7 +7,7 @@ use std::{
     hash::BuildHasher,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -33,6 +33,9 @@ use crate::session::view::{Probe, View};
 
 /// Statements longer than this are planned anew each time: a cached plan holds its text.
 const MAX_CACHED_STATEMENT_BYTES: usize = 16 * 1024;
+/// What a cached plan takes besides its text, roughly, and what each of its parts does.
+const PLAN_BYTES: usize = 1024;
+const PLAN_PART_BYTES: usize = 256;
 /// How often the catalog is looked at for changes that went around the proxy.
 const CATALOG_POLL: Duration = Duration::from_secs(2);
 /// Use counts of DEKs are written to the keystore once a minute (and at the end).
@@ -65,6 +68,18 @@ struct CachedPlan {
     protocol: Protocol,
     version: u64,
     prepared: Arc<Prepared>,
+    bytes: usize,
+}
+
+impl CachedPlan {
+    /// Roughly what it takes of memory: the text twice and what the plan says about it.
+    fn measured(mut self) -> Self {
+        let plan = &self.prepared.plan;
+        let parts = plan.slots.len() + plan.server_params.len() + plan.client_params.len();
+        let texts = 3 * self.sql.len() + self.view.len();
+        self.bytes = PLAN_BYTES + texts + PLAN_PART_BYTES * (parts + plan.statements.len());
+        self
+    }
 }
 
 /// Shared by all sessions of the process.
@@ -76,6 +91,7 @@ pub struct Engine {
     pub settings: Arc<Settings>,
     policy: PolicyFile,
     plans: DashMap<u64, CachedPlan>,
+    plan_bytes: AtomicUsize,
     hasher: RandomState,
     catalog_changed: AtomicBool,
     names_changed: AtomicBool,
@@ -167,6 +183,7 @@ impl Engine {
             settings,
             policy,
             plans: DashMap::new(),
+            plan_bytes: AtomicUsize::new(0),
             hasher: RandomState::new(),
             catalog_changed: AtomicBool::new(false),
             names_changed: AtomicBool::new(false),
@@ -240,7 +257,7 @@ impl Engine {
             set: Arc::new(set),
             probe,
         }));
-        self.plans.clear();
+        self.forget_plans();
         tracing::info!(
             version,
             "the catalog changed; the policy was compiled against it again"
@@ -331,20 +348,41 @@ impl Engine {
                 protocol,
                 version,
                 prepared: Arc::clone(&prepared),
+                bytes: 0,
             };
-            self.plans.insert(hash, cached);
+            self.keep(hash, cached.measured());
         }
         Ok(prepared)
     }
 
-    /// Keeps the cache within `limits.statement_cache`: an arbitrary entry goes, which costs one analysis.
-    fn make_room(&self) {
-        if self.plans.len() >= self.settings.limits.statement_cache {
-            let victim = self.plans.iter().next().map(|entry| *entry.key());
-            if let Some(victim) = victim {
-                self.plans.remove(&victim);
-            }
+    fn keep(&self, hash: u64, plan: CachedPlan) {
+        self.plan_bytes.fetch_add(plan.bytes, Ordering::Relaxed);
+        if let Some(old) = self.plans.insert(hash, plan) {
+            self.plan_bytes.fetch_sub(old.bytes, Ordering::Relaxed);
         }
+    }
+
+    /// Keeps the cache within `limits.statement_cache` and `statement_cache_bytes`: arbitrary entries go, each of
+    /// which costs one analysis.
+    fn make_room(&self) {
+        let limits = &self.settings.limits;
+        while self.plans.len() >= limits.statement_cache
+            || self.plan_bytes.load(Ordering::Relaxed) > limits.statement_cache_bytes
+        {
+            // Its guard must be gone before the entry can be removed.
+            let victim = self.plans.iter().next().map(|entry| *entry.key());
+            let Some((_, plan)) = victim.and_then(|victim| self.plans.remove(&victim)) else {
+                return;
+            };
+            self.plan_bytes.fetch_sub(plan.bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn forget_plans(&self) {
+        self.plans.retain(|_, plan| {
+            self.plan_bytes.fetch_sub(plan.bytes, Ordering::Relaxed);
+            false
+        });
     }
 }
 

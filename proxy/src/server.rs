@@ -162,12 +162,13 @@ impl Server {
                 return;
             }
         };
-        // A walsender ships what the disks hold: ciphertext. Its protocol is not SQL's, so it is relayed.
         let rules = self.engine.rules();
-        let protects = !replication
-            && rules.set.names().next().is_some()
-            && database == rules.set.catalog.database.as_bytes();
-        let ended = if protects {
+        let protects = rules.set.names().next().is_some()
+            && (database == rules.set.catalog.database.as_bytes() || replication);
+        let ended = if protects && replication {
+            let drain = self.draining.subscribe();
+            session::walsender::run(streams(established), &self.engine, drain).await
+        } else if protects {
             session::run(
                 streams(established),
                 Arc::clone(&self.engine),

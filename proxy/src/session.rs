@@ -8,6 +8,7 @@ pub mod results;
 pub mod upstream;
 pub mod values;
 pub mod view;
+pub mod walsender;
 
 use std::{
     io,

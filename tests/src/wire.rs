@@ -141,6 +141,19 @@ impl Wire {
         bytes
     }
 
+    /// Reads until the peer closes or resets the connection; an error if it does neither in time.
+    pub fn ends(&mut self) -> Result<()> {
+        let mut sink = [0; 8192];
+        loop {
+            match self.stream.read(&mut sink) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if is_time_out(&error) => return Err(error.into()),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
     /// Receives messages until the peer closes.
     pub fn until_closed(&mut self) -> Result<Vec<Reply>> {
         let bytes = self.rest();
@@ -181,6 +194,11 @@ impl Wire {
         let key = self.greeting.iter().find(|reply| reply.tag == b'K');
         Ok(&key.context("no BackendKeyData")?.body)
     }
+}
+
+fn is_time_out(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    matches!(error.kind(), TimedOut | WouldBlock)
 }
 
 /// Prints messages, a line each.

@@ -8,12 +8,16 @@ mod authentication;
 mod cursors;
 #[path = "protocol/extended.rs"]
 mod extended;
+#[path = "protocol/hostile.rs"]
+mod hostile;
 #[path = "protocol/login.rs"]
 mod login;
 #[path = "protocol/malformed.rs"]
 mod malformed;
 #[path = "protocol/papers.rs"]
 mod papers;
+#[path = "protocol/replication.rs"]
+mod replication;
 #[path = "protocol/session.rs"]
 mod session;
 #[path = "protocol/size.rs"]

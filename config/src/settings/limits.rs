@@ -12,6 +12,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Cached statement plans, in the whole process.
     pub statement_cache: usize,
+    /// Bytes that they may take, roughly.
+    pub statement_cache_bytes: usize,
     /// The longest statement that names something protected, in bytes of its text; a longer one is refused.
     pub max_statement_bytes: usize,
 }
@@ -46,6 +48,17 @@ pub(super) static SECTION: Section = Section {
             meaning: "Statement plans kept, in the whole process. A statement that is not among them is analysed again.",
         },
         Key {
+            name: "statement_cache_bytes",
+            kind: Kind::Count {
+                min: 65_536,
+                max: 0xFF_FFFF_FFFF,
+                why: "that is 1 TiB",
+            },
+            need: Need::Default("67_108_864"),
+            support: Support::Since("0.1"),
+            meaning: "Memory that these plans may take together, roughly, in bytes.",
+        },
+        Key {
             name: "max_statement_bytes",
             kind: Kind::Count {
                 min: 1024,
@@ -65,6 +78,7 @@ pub(super) fn read(fields: &Fields<'_, '_>) -> Limits {
     Limits {
         max_connections: fields.count("max_connections"),
         statement_cache: fields.count("statement_cache"),
+        statement_cache_bytes: fields.count("statement_cache_bytes"),
         max_statement_bytes: fields.count("max_statement_bytes"),
     }
 }

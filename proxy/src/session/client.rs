@@ -4,6 +4,7 @@
 //! It never writes to the client; every answer comes back through the other direction.
 
 mod extended;
+mod function;
 mod probe;
 mod query;
 
@@ -130,12 +131,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             tag::DESCRIBE => self.describe().await,
             tag::EXECUTE => self.execute(),
             tag::CLOSE => self.close(),
-            tag::FUNCTION_CALL => {
-                self.owe(Some(Owed::FunctionCall));
-                self.unsynced = false;
-                self.reader.pass();
-                Ok(())
-            }
+            tag::FUNCTION_CALL => self.function_call().await,
             tag::COPY_DONE | tag::COPY_FAIL => {
                 let mut ledger = self.shared.ledger();
                 if !std::mem::take(&mut ledger.copy_in) {

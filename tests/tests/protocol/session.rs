@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use pgveil_tests::wire::{Message, Wire, startup, transcript};
 
 use crate::{alike, fresh_twin, sessions, twin};
@@ -178,6 +178,33 @@ fn a_function_call_passes() -> Result<()> {
         Message::function_call(1, &[]),
     ];
     alike(&mut sessions, &messages, 2).map(drop)
+}
+
+#[test]
+fn a_function_call_that_has_to_do_with_protected_tables_is_refused() -> Result<()> {
+    let twin = fresh_twin()?;
+    let proxied = &twin.proxy.target("app");
+    let mut wire = Wire::connect(proxied)?;
+    // query_to_xml() takes SQL; the server would write it to its log.
+    let sql = "INSERT INTO people VALUES (99, 'canary', 1)";
+    let said = wire.exchange(&[Message::function_call(2923, &[sql, "t", "f", ""])], 1)?;
+    ensure!(said.contains("0A000"), "{said}");
+    let oid = "SELECT 'writer(text)'::regprocedure::oid";
+    wire.query("CREATE FUNCTION writer(text) RETURNS void LANGUAGE sql AS $$ INSERT INTO open VALUES (50, $1) $$")?;
+    let said = wire.query(oid)?;
+    let number = said
+        .split('"')
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .context("an oid")?;
+    let called = wire.exchange(&[Message::function_call(number, &["x"])], 1)?;
+    ensure!(!called.contains("ErrorResponse"), "{called}");
+    // Around the proxy; DDL through it has the catalog looked at again.
+    twin.veiled.run("CREATE OR REPLACE FUNCTION writer(text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO people VALUES (50, $1); END $$")?;
+    wire.query("CREATE TABLE another ()")?;
+    let called = wire.exchange(&[Message::function_call(number, &["x"])], 1)?;
+    ensure!(called.contains("0A000"), "{called}");
+    Ok(())
 }
 
 #[test]

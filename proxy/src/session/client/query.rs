@@ -180,7 +180,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     }
 
     /// The whole string is replaced by a stand-in, whose error becomes this refusal.
-    fn refuse_query(&mut self, refusal: Refusal) -> Result<(), SessionError> {
+    pub(super) fn refuse_query(&mut self, refusal: Refusal) -> Result<(), SessionError> {
         self.shared.count_refusal(&refusal);
         let owed = QueryOwed {
             swap: Some((0, Box::new(refusal))),
