@@ -8,6 +8,7 @@
 mod access;
 mod analyser;
 mod array;
+mod branch;
 mod compare;
 mod condition;
 mod conflict;
@@ -33,6 +34,7 @@ mod namespace;
 mod operand;
 mod order;
 mod params;
+mod passing;
 mod protection;
 mod query;
 mod refusals;
@@ -45,6 +47,7 @@ mod statement;
 mod term;
 #[cfg(test)]
 mod tests;
+mod truth;
 mod unnest;
 mod update;
 mod using;

@@ -30,7 +30,7 @@ pub struct Plan {
 }
 
 /// Replace `range` of the client's text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Edit {
     /// Bytes to replace; empty for an insertion.
     pub range: Range<usize>,
@@ -39,7 +39,7 @@ pub struct Edit {
 }
 
 /// What an edit puts in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Replacement {
     /// Fixed text.
     Text(String),
@@ -68,6 +68,8 @@ pub struct Slot {
 pub enum Make {
     /// A sealed value: `bytea`. A parameter is converted to the column's type by assignment.
     Seal,
+    /// A sealed value that is not stored but passed on (`COALESCE(email, $1)`): converted to the column's type without modifiers.
+    SealBare,
     /// An equality term: `bytea` of 16 bytes. A parameter is converted to the column's type without modifiers by
     /// comparison; where no value can equal it, the term is the empty `bytea`, which equals none.
     EqualityTerm,
@@ -81,7 +83,7 @@ impl Make {
     /// Whether it makes what is stored, rather than what is compared.
     pub fn stores(self) -> bool {
         match self {
-            Self::Seal | Self::SealElements => true,
+            Self::Seal | Self::SealBare | Self::SealElements => true,
             Self::EqualityTerm | Self::EqualityTerms => false,
         }
     }
@@ -90,7 +92,7 @@ impl Make {
     pub fn is_array(self) -> bool {
         match self {
             Self::EqualityTerms | Self::SealElements => true,
-            Self::Seal | Self::EqualityTerm => false,
+            Self::Seal | Self::SealBare | Self::EqualityTerm => false,
         }
     }
 }
@@ -211,7 +213,8 @@ pub enum Field {
         /// The one column that Postgres would report the field for, even where the rewritten statement hides it
         /// from the server (a GROUP BY column becomes an aggregate).
         origin: Option<ColumnId>,
-        /// Columns the value can have come from. Values name their own column; it must be of the same logical type.
+        /// Columns the value can have come from. Values name their own column; it must be of the logical type of one
+        /// of these. Where that is not the shown type, the value is cast when it is shown (`types::cast`).
         columns: Vec<ColumnId>,
     },
     /// A value of another type that holds sealed values inside: an array, a row or a document.

@@ -34,7 +34,7 @@ use std::{borrow::Cow, fmt};
 
 use zeroize::Zeroizing;
 
-pub use convert::{Conversion, Converted, convert};
+pub use convert::{Conversion, Converted, can_cast, cast, convert};
 pub use document::json_string;
 pub use error::{DamagedValue, InputError};
 pub use mask::mask;

@@ -4,6 +4,8 @@
 
 #[path = "differential/bulk.rs"]
 mod bulk;
+#[path = "differential/expressions.rs"]
+mod expressions;
 #[path = "differential/holding.rs"]
 mod holding;
 #[path = "differential/reading.rs"]

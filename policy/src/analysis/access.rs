@@ -194,13 +194,15 @@ impl Analyser<'_> {
     }
 
     /// Takes a cast away around its operand.
-    fn drop_cast(&mut self, expr: &Expr, inner: &Expr) -> Result<(), Refusal> {
+    pub(super) fn drop_cast(&mut self, expr: &Expr, inner: &Expr) -> Result<(), Refusal> {
         let (outer, inner) = (self.tokens.extent(expr)?, self.tokens.extent(inner)?);
         let starts = |at: usize| self.tokens.range(at).start;
         let ends = |at: usize| self.tokens.range(at - 1).end;
         let lead = starts(outer.start)..starts(inner.start);
         let trail = ends(inner.end)..ends(outer.end);
-        self.edits.lead(lead, "");
+        if !lead.is_empty() {
+            self.edits.lead(lead, "");
+        }
         self.edits.trail(trail, "");
         Ok(())
     }

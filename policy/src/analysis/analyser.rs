@@ -42,6 +42,8 @@ pub(super) struct Analyser<'a> {
     /// What parameters are used for besides plain uses.
     pub(super) roles: Vec<Role>,
     pub(super) facts: Vec<Fact>,
+    /// So many of them hold for all rows of the SELECT under analysis, not only where some condition is true.
+    pub(super) row_facts: usize,
     pub(super) notes: Vec<String>,
     /// By row variable: its table.
     pub(super) instances: Vec<&'a Relation>,
@@ -73,6 +75,7 @@ impl<'a> Analyser<'a> {
             slots: Vec::new(),
             roles: Vec::new(),
             facts: Vec::new(),
+            row_facts: 0,
             notes: Vec::new(),
             instances: Vec::new(),
             entries: 0,

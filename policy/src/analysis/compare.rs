@@ -5,13 +5,14 @@ use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Quer
 
 use super::{
     Analyser,
+    branch::Branches,
     expr::Cx,
     facts::Fact,
     kind::{Kind, Sealed},
     operand::Operand,
     query::Rows,
     refusals,
-    term::{COMPARISON, EQ_TERM, check_equality},
+    term::{COMPARISON, EQ_TERM, check_equality, is_text},
 };
 use crate::{Refusal, types::Conversion};
 
@@ -30,6 +31,11 @@ impl Analyser<'_> {
             (Some(operand), None) => self.compare_with_operand(right, operand, cx),
             (None, Some(operand)) => self.compare_with_operand(left, operand, cx),
             (None, None) => {
+                for (one, other) in [(left, right), (right, left)] {
+                    if let Some(leaves) = self.only_operands(one)? {
+                        return self.compare_choice(one, &leaves, other, cx);
+                    }
+                }
                 let a = self.comparand(left, cx)?;
                 let b = self.comparand(right, cx)?;
                 match (&a, &b) {
@@ -45,6 +51,37 @@ impl Analyser<'_> {
                 }
             }
         }
+    }
+
+    /// `email = COALESCE($1, 'x')`: every literal and parameter becomes a term.
+    fn compare_choice(
+        &mut self,
+        choice: &Expr,
+        leaves: &[&Expr],
+        expr: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let kind = self.comparand(expr, cx)?;
+        self.branches(choice, cx, &mut Branches::default())?;
+        let Kind::Sealed(sealed) = kind else {
+            return Ok(());
+        };
+        self.wrap_term(expr, &sealed)?;
+        let mut typed = is_text(sealed.logical());
+        let mut operands = Vec::new();
+        for leaf in leaves {
+            if let Some(operand) = self.operand(leaf)? {
+                typed |= self.operand_type(&operand)?.is_some();
+                operands.push(operand);
+            }
+        }
+        if !typed {
+            // By themselves they are text.
+            return Err(self.mixed(&sealed, expr, choice));
+        }
+        operands
+            .into_iter()
+            .try_for_each(|operand| self.term(&sealed, operand))
     }
 
     fn compare_rows(
@@ -91,7 +128,7 @@ impl Analyser<'_> {
     pub(super) fn compare_list(
         &mut self,
         expr: &Expr,
-        list: &[Expr],
+        list: &[&Expr],
         cx: Cx<'_>,
     ) -> Result<(), Refusal> {
         if let Some(members) = row_of(expr) {
@@ -126,7 +163,7 @@ impl Analyser<'_> {
     fn compare_row_list(
         &mut self,
         members: &[&Expr],
-        list: &[Expr],
+        list: &[&Expr],
         cx: Cx<'_>,
     ) -> Result<(), Refusal> {
         let mut kinds = Vec::new();

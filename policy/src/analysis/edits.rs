@@ -56,11 +56,66 @@ impl Edits {
         self.push(Rank::Replace, range, with);
     }
 
+    /// Puts a slot behind what ends at `at`.
+    pub(super) fn close_slot(&mut self, at: usize, slot: usize) {
+        self.push(Rank::Close, at..at, Replacement::Slot(slot));
+    }
+
+    /// What some part of the text has become so far: its own text and the edits within.
+    pub(super) fn copy(&self, sql: &str, range: &Range<usize>) -> Vec<Replacement> {
+        let mut copied = Vec::new();
+        let mut at = range.start;
+        for (rank, edit) in self.ordered() {
+            let within = edit.range.start >= range.start && edit.range.end <= range.end;
+            // What closes at the start or opens at the end belongs to the neighbours.
+            let before = edit.range == (range.start..range.start) && rank == Rank::Close;
+            let behind = edit.range == (range.end..range.end) && rank != Rank::Close;
+            if !within || before || behind {
+                continue;
+            }
+            copied.push(Replacement::Text(sql[at..edit.range.start].to_owned()));
+            copied.push(match &edit.with {
+                Replacement::Text(text) => Replacement::Text(text.clone()),
+                Replacement::Slot(slot) => Replacement::Slot(*slot),
+                Replacement::Param(param) => Replacement::Param(*param),
+            });
+            at = edit.range.end;
+        }
+        copied.push(Replacement::Text(sql[at..range.end].to_owned()));
+        copied
+    }
+
+    /// Puts a copy of some text behind what ends at `at`.
+    pub(super) fn close_with(&mut self, at: usize, copy: Vec<Replacement>) {
+        for with in copy {
+            self.push(Rank::Close, at..at, with);
+        }
+    }
+
+    /// In the order of the text. Of what opens at one place the last one asked for is the outermost: an expression is
+    /// analysed before what is around it.
+    fn ordered(&self) -> Vec<(Rank, &Edit)> {
+        let mut ordered: Vec<_> = self.0.iter().enumerate().collect();
+        ordered.sort_by_key(|(number, (rank, edit))| {
+            let asked = isize::try_from(*number).unwrap_or(isize::MAX);
+            let order = if *rank == Rank::Open { -asked } else { asked };
+            (edit.range.start, *rank, order)
+        });
+        ordered
+            .into_iter()
+            .map(|(_, (rank, edit))| (*rank, edit))
+            .collect()
+    }
+
     /// Ascending, insertions at one place joined. `None` if two overlap.
-    pub(super) fn finish(mut self) -> Option<Vec<Edit>> {
-        self.0.sort_by_key(|(rank, edit)| (edit.range.start, *rank));
+    pub(super) fn finish(self) -> Option<Vec<Edit>> {
         let mut done: Vec<Edit> = Vec::with_capacity(self.0.len());
-        for (_, edit) in self.0 {
+        let ordered: Vec<Edit> = self
+            .ordered()
+            .into_iter()
+            .map(|(_, edit)| edit.clone())
+            .collect();
+        for edit in ordered {
             if let (Replacement::Text(text), true) = (&edit.with, edit.range.is_empty()) {
                 if text.is_empty() {
                     continue;
@@ -99,11 +154,32 @@ mod tests {
         edits.close(5, ")");
         edits.replace(5..6, Replacement::Slot(0));
         edits.close(3, "]");
+        edits.open(3, "g(");
         let done = edits.finish().unwrap();
         assert_eq!(done.len(), 3);
-        assert!(matches!(&done[0].with, Replacement::Text(text) if text == "]f(a."));
+        assert!(matches!(&done[0].with, Replacement::Text(text) if text == "]g(f(a."));
         assert!(matches!(&done[1].with, Replacement::Text(text) if text == ")"));
         assert!(matches!(&done[2].with, Replacement::Slot(0)));
+    }
+
+    #[test]
+    fn copies_a_part_with_its_edits() {
+        let mut edits = Edits::default();
+        edits.open(2, "f(");
+        edits.replace(4..5, Replacement::Slot(7));
+        edits.close(5, ")");
+        edits.close(2, "!");
+        edits.open(5, "!");
+        let copy = edits.copy("0 234 6", &(2..5));
+        let text: Vec<_> = copy
+            .iter()
+            .map(|with| match with {
+                Replacement::Text(text) => text.clone(),
+                Replacement::Slot(slot) => format!("<{slot}>"),
+                Replacement::Param(param) => format!("${param}"),
+            })
+            .collect();
+        assert_eq!(text.concat(), "f(23<7>)");
     }
 
     #[test]

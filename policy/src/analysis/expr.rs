@@ -3,15 +3,17 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{BinaryOperator, Expr, Query, UnaryOperator, Visit, Visitor};
+use sqlparser::ast::{BinaryOperator, CastKind, Expr, Query, UnaryOperator, Visit, Visitor};
 
 use super::{
     Analyser,
+    branch::is_grouped,
     function::{is_value_word, whole_row},
     group::Grouping,
     kind::{Kind, Sealed},
     namespace::{Ctes, Scope},
     refusals,
+    term::uncast,
 };
 use crate::Refusal;
 
@@ -81,7 +83,7 @@ impl Analyser<'_> {
                 self.compare(left, right, cx).map(|()| Kind::Plain(None))
             }
             Expr::InList { expr, list, .. } => self
-                .compare_list(expr, list, cx)
+                .compare_list(expr, &list.iter().collect::<Vec<_>>(), cx)
                 .map(|()| Kind::Plain(None)),
             Expr::InSubquery { expr, subquery, .. } => self
                 .compare_query(expr, subquery, cx)
@@ -102,23 +104,17 @@ impl Analyser<'_> {
             Expr::Array(array) => self.array_of(array, cx),
             Expr::Tuple(members) => self.tuple(members, cx),
             Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain, cx),
+            Expr::IsTrue(inner)
+            | Expr::IsNotTrue(inner)
+            | Expr::IsFalse(inner)
+            | Expr::IsNotFalse(inner)
+            | Expr::IsUnknown(inner)
+            | Expr::IsNotUnknown(inner) => self
+                .truth(inner, cx, "a test of truth")
+                .map(|_| Kind::Plain(None)),
             Expr::Cast { .. } => self.cast(expr, cx),
-            Expr::Function(function) => self.function(function, cx),
-            Expr::Case {
-                operand,
-                conditions,
-                else_result,
-                ..
-            } => {
-                for part in operand.iter().chain(else_result) {
-                    self.plain(part, cx, "CASE")?;
-                }
-                for branch in conditions {
-                    self.plain(&branch.condition, cx, "CASE")?;
-                    self.plain(&branch.result, cx, "CASE")?;
-                }
-                Ok(Kind::Plain(None))
-            }
+            Expr::Function(function) => self.function(expr, function, cx),
+            Expr::Case { .. } => self.chosen(expr, cx),
             Expr::BinaryOp { left, op, right } => {
                 let place = operator_place(op);
                 self.ordered(left, cx, place.clone())?;
@@ -129,7 +125,7 @@ impl Analyser<'_> {
                 expr, low, high, ..
             } => {
                 for part in [expr, low, high] {
-                    self.ordered(part, cx, Place::Order("BETWEEN"))?;
+                    self.ordered(part, cx, Place::Order("BETWEEN".to_owned()))?;
                 }
                 Ok(Kind::Plain(None))
             }
@@ -156,10 +152,10 @@ impl Analyser<'_> {
     }
 
     /// An operand of an operator that needs an order or the value itself.
-    fn ordered(&mut self, expr: &Expr, cx: Cx<'_>, place: Place) -> Result<(), Refusal> {
+    pub(super) fn ordered(&mut self, expr: &Expr, cx: Cx<'_>, place: Place) -> Result<(), Refusal> {
         match (self.expr(expr, cx)?, place) {
             (Kind::Sealed(sealed), Place::Order(place)) => {
-                Err(refusals::no_order(sealed.column(), place).at(self.start_of(expr)))
+                Err(refusals::no_order(sealed.column(), &place).at(self.start_of(expr)))
             }
             (Kind::Sealed(sealed), Place::Operator(place)) => {
                 Err(refusals::not_supported(sealed.column(), &place).at(self.start_of(expr)))
@@ -193,17 +189,14 @@ impl Analyser<'_> {
                 self.boolean(right, cx)
             }
             Expr::Nested(inner) => self.boolean(inner, cx),
-            _ => self.plain(expr, cx, "a condition by itself"),
+            _ => self.truth(expr, cx, "a condition by itself"),
         }
     }
 
     fn null_test(&mut self, inner: &Expr, cx: Cx<'_>) -> Result<Kind, Refusal> {
-        let kind = self.passed(inner, cx)?;
+        let kind = self.comparand_under_any_cast(inner, cx)?;
         if let Kind::Sealed(sealed) = kind {
-            let grouped = cx
-                .grouping
-                .is_some_and(|grouping| grouping.has_sealed_keys());
-            if grouped && sealed.sources.iter().all(|source| source.column.equality) {
+            if is_grouped(uncast(inner), cx)? {
                 // The group's key is the term, which is NULL exactly when the value is.
                 self.wrap_term(inner, &sealed)?;
             } else {
@@ -228,9 +221,15 @@ impl Analyser<'_> {
     }
 
     fn cast(&mut self, expr: &Expr, cx: Cx<'_>) -> Result<Kind, Refusal> {
-        let Expr::Cast { expr: inner, .. } = expr else {
+        let Expr::Cast {
+            kind, expr: inner, ..
+        } = expr
+        else {
             return self.parts(expr, cx);
         };
+        if matches!(kind, CastKind::DoubleColon | CastKind::Cast) && self.operand(expr)?.is_none() {
+            return self.value(expr, cx);
+        }
         let kind = self.expr(inner, cx)?;
         if let Kind::Holder(holder) = kind {
             return self.cast_holder(expr, inner, holder);
@@ -258,8 +257,8 @@ impl Analyser<'_> {
 
 /// What an operator asks of its operands.
 #[derive(Clone, Debug)]
-enum Place {
-    Order(&'static str),
+pub(super) enum Place {
+    Order(String),
     Operator(String),
 }
 
@@ -275,7 +274,7 @@ impl Place {
 fn operator_place(op: &BinaryOperator) -> Place {
     match op {
         BinaryOperator::Lt | BinaryOperator::LtEq | BinaryOperator::Gt | BinaryOperator::GtEq => {
-            Place::Order("an order comparison")
+            Place::Order("an order comparison".to_owned())
         }
         other => Place::Operator(format!("an expression with {other}")),
     }

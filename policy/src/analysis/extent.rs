@@ -4,10 +4,7 @@
 use std::ops::Range;
 
 use sqlparser::{
-    ast::{
-        CastKind, Expr, FunctionArguments, ObjectNamePart, Query, SetExpr, UnaryOperator,
-        WindowType,
-    },
+    ast::{CastKind, Expr, FunctionArguments, ObjectNamePart, Query, SetExpr, UnaryOperator},
     tokenizer::{Location, Token as Kind},
 };
 
@@ -107,10 +104,15 @@ impl Tokens<'_> {
                 let open = self.subquery_bracket(query)?;
                 Ok(open..self.behind_pair(open)?)
             }
-            Expr::Function(function)
-                if function.within_group.is_empty()
-                    && !matches!(function.args, FunctionArguments::None) =>
-            {
+            Expr::Case {
+                case_token,
+                end_token,
+                ..
+            } => {
+                Ok(self.token_at(case_token.0.span.start)?
+                    ..self.token_at(end_token.0.span.start)? + 1)
+            }
+            Expr::Function(function) if !matches!(function.args, FunctionArguments::None) => {
                 let (
                     Some(ObjectNamePart::Identifier(first)),
                     Some(ObjectNamePart::Identifier(last)),
@@ -119,16 +121,7 @@ impl Tokens<'_> {
                     return Err(refusals::not_understood("An unusual function call"));
                 };
                 let open = self.token_at(last.span.start)? + 1;
-                let mut end = self.behind_pair(open)?;
-                if function.filter.is_some() {
-                    end = self.behind_clause(end, "filter")?;
-                }
-                end = match &function.over {
-                    None => end,
-                    Some(WindowType::NamedWindow(_)) => end + 2,
-                    Some(WindowType::WindowSpec(_)) => self.behind_clause(end, "over")?,
-                };
-                Ok(self.token_at(first.span.start)?..end)
+                Ok(self.token_at(first.span.start)?..self.behind_call(open)?)
             }
             _ => Err(refusals::not_understood(
                 "An expression has no exact place in the text",
@@ -136,14 +129,27 @@ impl Tokens<'_> {
         }
     }
 
-    /// The index behind `word (...)`.
-    fn behind_clause(&self, at: usize, word: &str) -> Result<usize, Refusal> {
-        if !self.is_word(at, word) || !matches!(self.kind(at + 1), Kind::LParen) {
-            return Err(
-                refusals::not_understood("An unusual function call").at(self.range(at).start)
-            );
+    /// The index behind a call, given the bracket of its arguments: with its FILTER and OVER.
+    fn behind_call(&self, open: usize) -> Result<usize, Refusal> {
+        let mut end = self.behind_pair(open)?;
+        loop {
+            end = if self.are_words(end, &["within", "group"]) {
+                self.behind_pair(end + 2)?
+            } else if self.are_words(end, &["respect", "nulls"])
+                || self.are_words(end, &["ignore", "nulls"])
+            {
+                end + 2
+            } else if self.is_word(end, "filter") && matches!(self.kind(end + 1), Kind::LParen) {
+                self.behind_pair(end + 1)?
+            } else if self.is_word(end, "over") {
+                return match self.kind(end + 1) {
+                    Kind::LParen => self.behind_pair(end + 1),
+                    _ => Ok(end + 2),
+                };
+            } else {
+                return Ok(end);
+            };
         }
-        self.behind_pair(at + 1)
     }
 
     fn bracketed(&self, inner: &Range<usize>) -> Result<Range<usize>, Refusal> {

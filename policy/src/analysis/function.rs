@@ -9,10 +9,13 @@ use sqlparser::ast::{
 
 use super::{
     Analyser,
-    expr::Cx,
+    branch::coalesced,
+    expr::{Cx, Place},
+    group::Grouping,
     hold::{array_of_query, holding},
-    kind::Kind,
+    kind::{Cell, Kind, Sealed},
     namespace::name_of,
+    passing::passes,
     refusals,
     term::{EQ_TERM, check_equality},
 };
@@ -45,6 +48,37 @@ pub(super) fn runs_text(name: &str) -> bool {
         || name.starts_with("dblink")
         || name.starts_with("crosstab")
         || name == "connectby"
+}
+
+/// Aggregates of PostgreSQL's own that take any expression.
+fn is_aggregate(name: &str, function: &Function) -> bool {
+    const NAMES: [&str; 17] = [
+        "array_agg",
+        "avg",
+        "bit_and",
+        "bit_or",
+        "bool_and",
+        "bool_or",
+        "count",
+        "every",
+        "json_agg",
+        "json_object_agg",
+        "jsonb_agg",
+        "jsonb_object_agg",
+        "max",
+        "min",
+        "string_agg",
+        "sum",
+        "any_value",
+    ];
+    function.over.is_none() && NAMES.contains(&name)
+}
+
+/// Whether it is `nullif(...)`.
+pub(super) fn is_nullif(function: &Function) -> bool {
+    function.name.0.len() == 1
+        && function.over.is_none()
+        && last_name(&function.name).is_some_and(|name| name == "nullif")
 }
 
 /// The last part of a name.
@@ -80,9 +114,21 @@ impl Analyser<'_> {
     }
 
     /// A function call.
-    pub(super) fn function(&mut self, function: &Function, cx: Cx<'_>) -> Result<Kind, Refusal> {
+    pub(super) fn function(
+        &mut self,
+        expr: &Expr,
+        function: &Function,
+        cx: Cx<'_>,
+    ) -> Result<Kind, Refusal> {
+        if coalesced(function).is_some() {
+            return self.chosen(expr, cx);
+        }
+        if is_nullif(function) {
+            return self.nullif(expr, function, cx);
+        }
         let name = self.check_function(&function.name)?;
         let place = format!("function {name}");
+        let mut kind = Kind::Plain(None);
         if !matches!(function.parameters, FunctionArguments::None) {
             return Err(refusals::not_understood(
                 "A function with two lists of arguments",
@@ -103,7 +149,14 @@ impl Analyser<'_> {
                     )));
                 }
             }
+            FunctionArguments::List(_) if passes(&name, function) => {
+                // Inside an aggregate the group's columns are those of each row.
+                let grouping = cx.grouping.filter(|_| function.over.is_some());
+                kind = self.passed_argument(&name, function, Cx { grouping, ..cx })?;
+            }
             FunctionArguments::List(list) => {
+                let grouping = cx.grouping.filter(|_| !is_aggregate(&name, function));
+                let inner = Cx { grouping, ..cx };
                 let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
                 if let Some(holding) = holding {
                     held = self.held_arguments(holding, &list.args, cx)?;
@@ -118,14 +171,20 @@ impl Analyser<'_> {
                             | FunctionArgExpr::Expr(Expr::QualifiedWildcard(..)),
                         ) if !distinct => {}
                         ("count", FunctionArgExpr::Expr(expr)) => {
-                            self.counted(expr, distinct, cx)?;
+                            self.counted(expr, distinct, inner, cx.grouping)?;
                         }
-                        (_, arg) => self.argument(arg, cx, &place)?,
+                        ("bool_and" | "bool_or" | "every", FunctionArgExpr::Expr(expr)) => {
+                            self.truth(expr, inner, &place)?;
+                        }
+                        ("greatest" | "least" | "min" | "max", FunctionArgExpr::Expr(expr)) => {
+                            self.ordered(expr, inner, Place::Order(place.clone()))?;
+                        }
+                        (_, arg) => self.argument(arg, inner, &place)?,
                     }
-                    self.argument_name(arg, cx, &place)?;
+                    self.argument_name(arg, inner, &place)?;
                 }
                 for clause in &list.clauses {
-                    self.clause(clause, cx, &place)?;
+                    self.clause(clause, inner, &place)?;
                 }
             }
         }
@@ -138,7 +197,7 @@ impl Analyser<'_> {
         }
         match holding {
             Some(holding) => self.hold(holding, function, &name, held),
-            None => Ok(Kind::Plain(None)),
+            None => Ok(kind),
         }
     }
 
@@ -170,20 +229,28 @@ impl Analyser<'_> {
     }
 
     /// `count(x)` looks only at NULL; `count(DISTINCT x)` counts terms.
-    fn counted(&mut self, expr: &Expr, distinct: bool, cx: Cx<'_>) -> Result<(), Refusal> {
+    fn counted(
+        &mut self,
+        expr: &Expr,
+        distinct: bool,
+        cx: Cx<'_>,
+        grouping: Option<&Grouping>,
+    ) -> Result<(), Refusal> {
+        if !distinct {
+            return match self.comparand_under_any_cast(expr, cx)? {
+                Kind::Sealed(_) => self.wrap(expr, "", ""),
+                Kind::Plain(_) | Kind::Untyped | Kind::Holder(_) => Ok(()),
+            };
+        }
         let sealed = match self.passed(expr, cx)? {
             Kind::Sealed(sealed) => sealed,
-            Kind::Holder(holder) if distinct => {
+            Kind::Holder(holder) => {
                 return Err(refusals::holder(&holder, "count(DISTINCT)").at(self.start_of(expr)));
             }
-            Kind::Plain(_) | Kind::Untyped | Kind::Holder(_) => return Ok(()),
+            Kind::Plain(_) | Kind::Untyped => return Ok(()),
         };
-        if !distinct {
-            return self.wrap(expr, "", "");
-        }
         let position = self.start_of(expr);
-        let keys = cx
-            .grouping
+        let keys = grouping
             .map(|grouping| grouping.cells.as_slice())
             .unwrap_or_default();
         check_equality(&sealed, "count(DISTINCT)").map_err(|refusal| refusal.at(position))?;
@@ -244,11 +311,40 @@ impl Analyser<'_> {
         Ok(())
     }
 
+    /// PARTITION BY tells rows apart by terms.
+    fn partitions(&mut self, keys: &[Expr], cx: Cx<'_>) -> Result<(), Refusal> {
+        let mut cells = Vec::new();
+        let mut sealed_keys = Vec::new();
+        for key in keys {
+            match self.comparand(key, cx)? {
+                Kind::Sealed(sealed) => sealed_keys.push((key, sealed)),
+                kind @ (Kind::Plain(_) | Kind::Untyped | Kind::Holder(_)) => {
+                    cells.extend(kind.cell());
+                }
+            }
+        }
+        // A window sees all rows of the SELECT.
+        let here = self.facts.split_off(self.row_facts.min(self.facts.len()));
+        let parted = sealed_keys
+            .into_iter()
+            .try_for_each(|(key, sealed)| self.part(key, &sealed, &cells));
+        self.facts.extend(here);
+        parted
+    }
+
+    fn part(&mut self, key: &Expr, sealed: &Sealed, cells: &[Cell]) -> Result<(), Refusal> {
+        let position = self.start_of(key);
+        check_equality(sealed, "PARTITION BY").map_err(|refusal| refusal.at(position))?;
+        if !self.same_scope_within(sealed, cells) {
+            let refusal = refusals::scope_not_pinned(sealed.column(), "PARTITION BY");
+            return Err(refusal.at(position));
+        }
+        self.wrap_term(key, sealed)
+    }
+
     /// `OVER (...)` and `WINDOW w AS (...)`.
     pub(super) fn window(&mut self, spec: &WindowSpec, cx: Cx<'_>) -> Result<(), Refusal> {
-        for key in &spec.partition_by {
-            self.plain(key, cx, "PARTITION BY")?;
-        }
+        self.partitions(&spec.partition_by, cx)?;
         self.order_keys(&spec.order_by, cx, "ORDER BY of a window")?;
         if let Some(frame) = &spec.window_frame {
             use sqlparser::ast::WindowFrameBound::{Following, Preceding};

@@ -31,11 +31,6 @@ pub(super) struct Grouping {
 }
 
 impl Grouping {
-    /// Whether some key is a term.
-    pub(super) fn has_sealed_keys(&self) -> bool {
-        !self.sealed.is_empty()
-    }
-
     /// Whether this select item, which is no column, is grouped by.
     pub(super) fn holds_item(&self, item: &Expr) -> bool {
         self.computed.iter().any(|held| std::ptr::eq(*held, item))

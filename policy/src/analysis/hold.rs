@@ -15,7 +15,7 @@ use super::{
     namespace::Column,
     operand::{Cast, What},
     refusals,
-    term::uncast,
+    term::is_text,
 };
 use crate::{
     Refusal,
@@ -48,8 +48,6 @@ pub(super) enum Holding {
     Remove,
     /// Arrays and elements of one type make an array.
     Join,
-    /// `coalesce`: one of several holders of one make.
-    Either,
 }
 
 /// Which arguments of a function become keys of an object: they must be plain.
@@ -95,7 +93,6 @@ pub(super) fn holding(name: &str) -> Option<Holding> {
         | "cardinality" => Holding::Dimensions,
         "array_remove" => Holding::Remove,
         "array_append" | "array_prepend" | "array_cat" => Holding::Join,
-        "coalesce" => Holding::Either,
         _ => return None,
     })
 }
@@ -118,27 +115,7 @@ impl Analyser<'_> {
     /// A value that goes into a holder, or a holder itself: sealed columns pass as they are; in a group, one of its
     /// values does.
     pub(super) fn held(&mut self, expr: &Expr, cx: Cx<'_>) -> Result<Kind, Refusal> {
-        let kind = self.passed(expr, cx)?;
-        let Kind::Sealed(sealed) = &kind else {
-            return Ok(kind);
-        };
-        let inner = uncast(expr);
-        let idents = match inner {
-            Expr::Identifier(ident) => std::slice::from_ref(ident),
-            Expr::CompoundIdentifier(idents) => idents.as_slice(),
-            _ => return Ok(kind),
-        };
-        self.check_passed_cast(expr, sealed)?;
-        let reference = cx.scope.find(idents)?;
-        if cx
-            .grouping
-            .is_some_and(|grouping| grouping.holds(&reference))
-        {
-            self.wrap(expr, super::group::ANY_VALUE, ")")?;
-        } else if !std::ptr::eq(inner, strip(expr)) {
-            self.wrap(expr, "", "")?;
-        }
-        Ok(kind)
+        self.value(expr, cx)
     }
 
     /// The arguments of a function that may hold. `t.*` is a whole row; in `ROW(t.*)` it is all its fields.
@@ -264,7 +241,6 @@ impl Analyser<'_> {
                     &place,
                 )
             }),
-            Holding::Either => self.either(function, args, &place),
             Holding::Dimensions | Holding::Remove => Err(refuse(
                 kinds()
                     .find(|kind| kind.protected().is_some())
@@ -275,20 +251,16 @@ impl Analyser<'_> {
     }
 
     /// `coalesce(json_agg(x), '[]')`: plain documents may stand beside such that hold, empty arrays beside arrays.
-    fn either(
+    pub(super) fn either(
         &mut self,
-        function: &Function,
-        args: Vec<Column>,
+        choices: Vec<(&Expr, Kind)>,
         place: &str,
     ) -> Result<Kind, Refusal> {
-        let FunctionArguments::List(list) = &function.args else {
-            return Err(refusals::construct(place));
-        };
         let mut merged: Option<Kind> = None;
         let mut others = Vec::new();
-        for (arg, expr) in args.into_iter().zip(&list.args) {
-            let refused = refusals::not_plain(&arg.kind, place);
-            match arg.kind {
+        for (expr, kind) in choices {
+            let refused = refusals::not_plain(&kind, place).map(|r| r.at(self.start_of(expr)));
+            match kind {
                 Kind::Holder(holder) => {
                     let kind = Kind::Holder(holder.without_modifiers());
                     let next = match merged {
@@ -303,7 +275,7 @@ impl Analyser<'_> {
                 Kind::Sealed(_) => {
                     return Err(refused.unwrap_or_else(|| refusals::construct(place)));
                 }
-                Kind::Plain(_) | Kind::Untyped => others.push(arg_of(expr)),
+                Kind::Plain(_) | Kind::Untyped => others.push(expr),
             }
         }
         let Some(Kind::Holder(holder)) = merged else {
@@ -318,16 +290,8 @@ impl Analyser<'_> {
     }
 
     /// NULL, or `'{}'` for an array.
-    fn empty_array(
-        &mut self,
-        arg: &FunctionArgExpr,
-        holder: &Holder,
-        place: &str,
-    ) -> Result<(), Refusal> {
+    fn empty_array(&mut self, expr: &Expr, holder: &Holder, place: &str) -> Result<(), Refusal> {
         let refuse = || refusals::holder(holder, &format!("{place} together with other values"));
-        let FunctionArgExpr::Expr(expr) = arg else {
-            return Err(refuse());
-        };
         if is_null(expr) {
             return Ok(());
         }
@@ -354,15 +318,22 @@ impl Analyser<'_> {
     }
 
     /// What a window holds comes from other rows too: nothing is known of their scopes.
-    fn of_window(&mut self, function: &Function, mut made: Kind) -> Kind {
+    fn of_window(&mut self, function: &Function, made: Kind) -> Kind {
         if function.over.is_some() {
-            let instances = &mut self.instances;
-            made.each_instance(&mut |instance| {
-                let relation = instances[*instance];
-                instances.push(relation);
-                *instance = instances.len() - 1;
-            });
+            self.of_other_rows(made)
+        } else {
+            made
         }
+    }
+
+    /// The same from rows of which nothing is known.
+    pub(super) fn of_other_rows(&mut self, mut made: Kind) -> Kind {
+        let instances = &mut self.instances;
+        made.each_instance(&mut |instance| {
+            let relation = instances[*instance];
+            instances.push(relation);
+            *instance = instances.len() - 1;
+        });
         made
     }
 
@@ -425,9 +396,10 @@ impl Kind {
     /// Either of two values of one type; `None` if they cannot stand for each other.
     pub(super) fn merged(self, other: Self) -> Option<Self> {
         match (self, other) {
-            (Self::Sealed(a), Self::Sealed(b)) => {
-                (a.logical() == b.logical()).then(|| Self::Sealed(a.or(b)))
+            (Self::Sealed(a), Self::Sealed(b)) if a.logical() == b.logical() => {
+                a.or(b).map(Self::Sealed)
             }
+            (Self::Sealed(_), Self::Sealed(_)) => None,
             (Self::Holder(a), Self::Holder(b)) => a.merged(b).map(Self::Holder),
             (Self::Plain(_) | Self::Untyped, Self::Plain(_) | Self::Untyped) => {
                 Some(Self::Plain(None))
@@ -540,6 +512,7 @@ fn document<'k>(kinds: impl Iterator<Item = &'k Kind>, jsonb: bool) -> Result<Ki
     let mut sources = Vec::new();
     let mut rendered = Vec::new();
     for kind in kinds {
+        check_shown(kind)?;
         collect(kind, &mut sources, &mut rendered);
     }
     let rendering = if jsonb {
@@ -553,6 +526,19 @@ fn document<'k>(kinds: impl Iterator<Item = &'k Kind>, jsonb: bool) -> Result<Ki
         rendering,
     })
     .map(Kind::Holder)
+}
+
+/// A document shows values in their own type: a number that is cast to text would be no string in it.
+fn check_shown(kind: &Kind) -> Result<(), Refusal> {
+    match kind {
+        Kind::Sealed(sealed)
+            if sealed.converted || !(sealed.is_as_stored() || is_text(sealed.shown)) =>
+        {
+            let place = "a JSON document under a cast to another type";
+            Err(refusals::not_supported(sealed.column(), place))
+        }
+        Kind::Sealed(_) | Kind::Plain(_) | Kind::Untyped | Kind::Holder(_) => Ok(()),
+    }
 }
 
 /// What is inside a kind, and how it is written if it goes into a `json` document.

@@ -67,6 +67,7 @@ impl Holder {
     pub(super) fn row(fields: Vec<Column>) -> Result<Self, Refusal> {
         let (mut parts, mut levels) = (0, 0);
         for field in &fields {
+            check_casts(&field.kind)?;
             let (more, deep) = extent(&field.kind);
             parts += more;
             levels = levels.max(deep);
@@ -184,7 +185,7 @@ impl Holder {
             Inside::Json(document) => document
                 .sources
                 .iter_mut()
-                .for_each(|source| f(&mut source.instance)),
+                .for_each(|source| source.each_instance(f)),
         }
     }
 
@@ -221,6 +222,17 @@ impl Holder {
                 }
             }
         }
+    }
+}
+
+/// Values inside are shown in their own type: what is cast has no place there.
+fn check_casts(kind: &Kind) -> Result<(), Refusal> {
+    match kind {
+        Kind::Sealed(sealed) if !sealed.is_as_stored() => {
+            let place = "an array or a row under a cast to another type";
+            Err(refusals::not_supported(sealed.column(), place))
+        }
+        Kind::Sealed(_) | Kind::Plain(_) | Kind::Untyped | Kind::Holder(_) => Ok(()),
     }
 }
 

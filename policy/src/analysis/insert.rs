@@ -199,10 +199,7 @@ impl<'a> Analyser<'a> {
             }
             let operand = self.operand(cell)?;
             match (self.protected(target.relation, column.attnum), operand) {
-                (Some(protected), Some(operand)) => sealed.push((protected, operand)),
-                (Some(protected), None) => {
-                    return Err(refusals::not_constant(protected).at(self.start_of(cell)));
-                }
+                (Some(protected), _) => sealed.push((protected, cell)),
                 (None, Some(operand)) => {
                     if let Some(constant) = self.assigned(column, &operand) {
                         constants.insert(column.name.clone(), constant);
@@ -213,10 +210,9 @@ impl<'a> Analyser<'a> {
                 }
             }
         }
-        for (protected, operand) in sealed {
-            self.seal(protected, operand, &|name| {
-                constants.get(name).cloned().map(Part::Constant)
-            })?;
+        for (protected, cell) in sealed {
+            let held = |name: &str| constants.get(name).cloned().map(Part::Constant);
+            self.written(cell, protected, &held, cx)?;
         }
         Ok(constants)
     }

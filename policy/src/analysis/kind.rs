@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::holder::Holder;
+use super::{holder::Holder, scope::Part};
 use crate::{
     plan::{ColumnId, Field, Shape},
     ruleset::Protected,
@@ -23,25 +23,75 @@ pub(super) struct Cell {
 pub(super) struct Source {
     /// The column it was sealed for.
     pub(super) column: Arc<Protected>,
-    /// The row variable it is read from, which says its scope.
-    pub(super) instance: usize,
+    /// What says its scope.
+    pub(super) place: Place,
+}
+
+impl Source {
+    /// Calls `f` with every row variable that is named inside.
+    pub(super) fn each_instance(&mut self, f: &mut dyn FnMut(&mut usize)) {
+        match &mut self.place {
+            Place::Row(instance) => f(instance),
+            Place::Made(parts) => {
+                for part in parts.iter_mut().flatten() {
+                    match part {
+                        Part::Cell(cell) => f(&mut cell.instance),
+                        Part::Text(_)
+                        | Part::Session(_)
+                        | Part::Constant(_)
+                        | Part::Element(..) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What says the scope of a sealed value.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// The row variable it is read from.
+    Row(usize),
+    /// A literal or parameter that is sealed on the way, with the keys of this scope. `None`: with keys that need not
+    /// be the column's, so that it may be shown, but not compared or stored.
+    Made(Option<Vec<Part>>),
 }
 
 /// A sealed value.
 #[derive(Clone, Debug)]
 pub(super) struct Sealed {
-    /// At least one; several after UNION ALL.
+    /// At least one; several after UNION ALL or CASE.
     pub(super) sources: Vec<Source>,
-    /// The value of a scalar sub-query: PostgreSQL reports no column for it.
+    /// The value of an expression: PostgreSQL reports no column for it.
     pub(super) computed: bool,
+    /// What PostgreSQL would say its type is.
+    pub(super) shown: LogicalType,
+    /// Where it is shown, a cast changes it: nothing else can be done with it.
+    pub(super) converted: bool,
 }
 
 impl Sealed {
     pub(super) fn new(column: Arc<Protected>, instance: usize) -> Self {
         Self {
-            sources: vec![Source { column, instance }],
+            shown: column.logical,
+            sources: vec![Source {
+                column,
+                place: Place::Row(instance),
+            }],
             computed: false,
+            converted: false,
         }
+    }
+
+    /// The same value as what an expression yields: of the bare type, and no column any more. `None` if a cast lies on
+    /// it that needs the modifiers.
+    pub(super) fn of_expression(self) -> Option<Self> {
+        let bare = self.shown.without_modifiers();
+        (!self.converted || self.shown == bare).then_some(Self {
+            computed: true,
+            shown: bare,
+            ..self
+        })
     }
 
     /// The column to name in messages.
@@ -49,7 +99,14 @@ impl Sealed {
         &self.sources[0].column
     }
 
-    /// What applications see; the same for all sources.
+    /// Whether it is shown in the type in which every value of it was sealed.
+    pub(super) fn is_as_stored(&self) -> bool {
+        let shown = self.shown.without_modifiers();
+        let mut sources = self.sources.iter();
+        !self.converted && sources.all(|source| source.column.logical.without_modifiers() == shown)
+    }
+
+    /// The type of the first column.
     pub(super) fn logical(&self) -> LogicalType {
         self.column().logical
     }
@@ -70,10 +127,44 @@ impl Sealed {
         columns
     }
 
-    /// The same value from either side of a UNION ALL.
-    pub(super) fn or(mut self, other: Self) -> Self {
+    /// One of two values: of either side of a UNION ALL, or of two branches of CASE. `None` if their types have
+    /// nothing in common that could be shown.
+    pub(super) fn or(mut self, other: Self) -> Option<Self> {
+        let both_cast = self.converted && other.converted && self.shown == other.shown;
+        if !both_cast {
+            self.shown = common_type(self.shown, other.shown)?;
+            if self.converted || other.converted {
+                return None;
+            }
+        }
+        self.computed = true;
         self.sources.extend(other.sources);
-        self
+        Some(self)
+    }
+}
+
+/// The type that PostgreSQL chooses for two of one expression (UNION, CASE), as far as every value of both can be
+/// shown in it exactly. Of two that are cast to each other it is the first.
+pub(super) fn common_type(a: LogicalType, b: LogicalType) -> Option<LogicalType> {
+    use LogicalType::*;
+    if a == b {
+        return Some(a);
+    }
+    let (a, b) = (a.without_modifiers(), b.without_modifiers());
+    let rank = |logical| match logical {
+        Int2 => Some(1),
+        Int4 => Some(2),
+        Int8 => Some(3),
+        Numeric(_) => Some(4),
+        _ => None,
+    };
+    match (a, b) {
+        _ if a == b => Some(a),
+        (Text, Varchar(_)) | (Varchar(_), Text) => Some(a),
+        _ => {
+            let (x, y) = (rank(a)?, rank(b)?);
+            Some(if x > y { a } else { b })
+        }
     }
 }
 
@@ -123,7 +214,7 @@ impl Kind {
             Self::Sealed(sealed) => sealed
                 .sources
                 .iter_mut()
-                .for_each(|source| f(&mut source.instance)),
+                .for_each(|source| source.each_instance(f)),
             Self::Holder(holder) => holder.each_instance(f),
         }
     }
@@ -133,7 +224,7 @@ impl Kind {
         match self {
             Self::Plain(_) | Self::Untyped => Field::Plain,
             Self::Sealed(sealed) => Field::Sealed {
-                shown: sealed.logical(),
+                shown: sealed.shown,
                 origin: sealed.origin(),
                 columns: sealed.columns(),
             },
@@ -146,7 +237,7 @@ impl Kind {
         match self {
             Self::Plain(_) | Self::Untyped => Shape::Plain,
             Self::Sealed(sealed) => Shape::Sealed {
-                shown: sealed.logical(),
+                shown: sealed.shown,
                 columns: sealed.columns(),
             },
             Self::Holder(holder) => holder.shape(),

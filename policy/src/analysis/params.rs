@@ -76,7 +76,10 @@ impl Analyser<'_> {
                 param,
                 token,
                 slot,
-                column: column.logical,
+                column: match make {
+                    Make::SealBare => column.logical.without_modifiers(),
+                    _ => column.logical,
+                },
                 given,
                 array,
                 make,

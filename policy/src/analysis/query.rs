@@ -306,10 +306,10 @@ pub(super) fn combine(
 fn combined(left: Kind, right: Kind) -> Result<Kind, Refusal> {
     match (left, right) {
         (Kind::Sealed(a), Kind::Sealed(b)) => {
-            if a.logical() != b.logical() {
-                return Err(different(&a.column().name, "a column of another type"));
-            }
-            Ok(Kind::Sealed(a.or(b)))
+            let name = a.column().name.clone();
+            let both = a.or(b);
+            both.map(Kind::Sealed)
+                .ok_or_else(|| different(&name, "a column of another type"))
         }
         (Kind::Holder(ours), Kind::Holder(theirs)) => {
             let refused = refusals::holder(&ours, "UNION ALL with one of another make");

@@ -4,7 +4,7 @@
 use super::{
     Analyser,
     facts::{Answer, Constant, ask},
-    kind::{Cell, Sealed, Source},
+    kind::{Cell, Place, Sealed, Source},
     refusals,
 };
 use crate::{
@@ -80,7 +80,10 @@ impl Analyser<'_> {
 
     /// The scope of the values of a source.
     pub(super) fn value_scope(&self, source: &Source) -> Option<Vec<Part>> {
-        self.scope_of_row(&source.column, source.instance)
+        match &source.place {
+            Place::Row(instance) => self.scope_of_row(&source.column, *instance),
+            Place::Made(parts) => parts.clone(),
+        }
     }
 
     /// The scope of the terms of a source.
@@ -98,6 +101,14 @@ impl Analyser<'_> {
         scopes
             .all(|scope| scope.as_ref() == Some(&first))
             .then_some(first)
+    }
+
+    /// The one scope of all the values of a sealed value, if it is known before the statement runs.
+    pub(super) fn values_scope(&self, sealed: &Sealed) -> Option<Vec<Part>> {
+        let mut scopes = sealed.sources.iter().map(|source| self.value_scope(source));
+        let first = scopes.next()??;
+        let same = scopes.all(|scope| scope.as_ref() == Some(&first));
+        (same && planned(&first).is_some()).then_some(first)
     }
 
     /// The scope of a term to compare with, known before the statement runs.
@@ -134,8 +145,14 @@ impl Analyser<'_> {
         for source in &sealed.sources {
             let other = format!("column \"{}\"", source.column.name);
             let refuse = |why: &str| Err(moved(target, &other, why));
-            if source.column.logical != target.logical {
+            let made = matches!(source.place, Place::Made(_));
+            if sealed.converted || source.column.logical != target.logical {
                 return refuse("the logical types differ");
+            }
+            if made && target.logical != target.logical.without_modifiers() {
+                return refuse(
+                    "a literal or parameter beside it was not made for the length or precision",
+                );
             }
             if target.equality && !source.column.equality {
                 return refuse("its source has no equality terms");

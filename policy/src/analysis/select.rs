@@ -8,11 +8,13 @@ use sqlparser::ast::{
 use super::{
     Analyser,
     access::is_whole_row,
+    branch::is_grouped,
     compare::strip,
     expr::Cx,
     figure::column_name,
     from::Condition,
-    group::{ANY_VALUE, Grouping, Output, written_reference},
+    function::is_nullif,
+    group::{Grouping, Output, written_reference},
     holder::Inside,
     kind::Kind,
     namespace::{Column, Ctes, Scope, name_of},
@@ -51,6 +53,7 @@ impl Analyser<'_> {
         if let Some(condition) = &select.selection {
             self.boolean(condition, cx)?;
         }
+        let outer = std::mem::replace(&mut self.row_facts, self.facts.len());
         let grouping = self.grouping(&select.group_by, &select.projection, cx)?;
         let cx = Cx {
             grouping: grouping.as_ref(),
@@ -84,6 +87,7 @@ impl Analyser<'_> {
                 self.order_key(key, &columns, open, cx)?;
             }
         }
+        self.row_facts = outer;
         let facts = self.facts.split_off(mark);
         Ok(Rows {
             columns,
@@ -193,7 +197,7 @@ impl Analyser<'_> {
         Ok((outputs, open))
     }
 
-    /// One item. A sealed column is passed on; in a group, one of its values is.
+    /// One item. A sealed value is passed on; in a group, one of its values is.
     fn item(
         &mut self,
         expr: &Expr,
@@ -201,55 +205,44 @@ impl Analyser<'_> {
         name: Option<String>,
         cx: Cx<'_>,
     ) -> Result<Output, Refusal> {
-        let kind = self.passed(expr, cx)?;
+        let kind = self.value(expr, cx)?;
         if cx
             .grouping
             .is_some_and(|grouping| grouping.holds_item(expr))
-            && let Some(refusal) = refusals::not_plain(&kind, "GROUP BY")
+            && let Some(refusal) = refusals::not_plain(&kind, "GROUP BY over an expression")
         {
             return Err(refusal.at(self.start_of(expr)));
         }
-        let Kind::Sealed(sealed) = &kind else {
+        if kind.sealed().is_none() {
             return Ok(Output {
                 name,
                 kind,
                 written: None,
             });
-        };
-        let inner = uncast(expr);
-        let idents = match inner {
-            Expr::Identifier(ident) => std::slice::from_ref(ident),
-            Expr::CompoundIdentifier(idents) => idents.as_slice(),
-            _ => {
-                return Ok(Output {
-                    name,
-                    kind,
-                    written: None,
-                });
-            }
-        };
-        let reference = cx.scope.find(idents)?;
-        self.check_passed_cast(expr, sealed)?;
-        let grouped = cx
-            .grouping
-            .is_some_and(|grouping| grouping.holds(&reference));
-        if grouped {
-            self.wrap(expr, ANY_VALUE, ")")?;
-            if alias.is_none() {
-                let end = self.tokens.extent(expr)?.end;
-                let at = self.tokens.range(end - 1).end;
-                self.edits
-                    .close(at, format!(" AS {}", quote_identifier(&reference.name)));
-            }
-        } else if !std::ptr::eq(inner, strip(expr)) {
-            self.wrap(expr, "", "")?;
         }
-        let name = if alias.is_some() {
-            name
-        } else {
-            Some(reference.name.clone())
+        let position = self.start_of(expr);
+        let column = match uncast(expr) {
+            inner @ Expr::Identifier(ident) => Some((inner, std::slice::from_ref(ident))),
+            inner @ Expr::CompoundIdentifier(idents) => Some((inner, idents.as_slice())),
+            _ => None,
         };
-        let written = written_reference(&reference);
+        let (written, renamed) = match column {
+            Some((inner, idents)) => {
+                let reference = cx.scope.find(idents)?;
+                (written_reference(&reference), is_grouped(inner, cx)?)
+            }
+            None => (None, is_respelt(strip(expr))),
+        };
+        if renamed && alias.is_none() {
+            let name = name.as_deref().ok_or_else(|| {
+                refusals::not_understood("The name of a column of the result is not known")
+                    .at(position)
+            })?;
+            let end = self.tokens.extent(expr)?.end;
+            let at = self.tokens.range(end - 1).end;
+            self.edits
+                .close(at, format!(" AS {}", quote_identifier(name)));
+        }
         Ok(Output {
             name,
             kind,
@@ -360,6 +353,15 @@ impl Analyser<'_> {
             });
         }
         Ok(entry.open)
+    }
+}
+
+/// Whether the server could give the item another name: it sees it without a cast, or as another expression.
+fn is_respelt(expr: &Expr) -> bool {
+    match expr {
+        Expr::Case { .. } | Expr::Cast { .. } => true,
+        Expr::Function(function) => is_nullif(function),
+        _ => false,
     }
 }
 

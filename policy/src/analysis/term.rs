@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Refusal,
     plan::{self, Make, Replacement},
-    types::{Conversion, LogicalType},
+    types::{Conversion, LogicalType, can_cast},
 };
 
 /// The function that yields a sealed value's equality term.
@@ -57,6 +57,26 @@ impl Analyser<'_> {
         Ok(kind)
     }
 
+    /// The same where only NULL matters, which no cast changes.
+    pub(super) fn comparand_under_any_cast(
+        &mut self,
+        expr: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<Kind, Refusal> {
+        let inner = uncast(expr);
+        if std::ptr::eq(inner, expr) {
+            return self.expr(expr, cx);
+        }
+        let kind = self.expr(inner, cx)?;
+        if let Kind::Sealed(sealed) = &kind {
+            self.check_casts(expr, sealed, &|cast| {
+                can_cast(sealed.logical(), cast)
+                    || cast.without_modifiers() == sealed.logical().without_modifiers()
+            })?;
+        }
+        Ok(kind)
+    }
+
     /// A cast of a compared column is fine where it means the same value: to its own type, or among `text` and `varchar`.
     fn check_cast(&self, expr: &Expr, sealed: &Sealed) -> Result<(), Refusal> {
         let logical = sealed.logical();
@@ -68,9 +88,17 @@ impl Analyser<'_> {
         })
     }
 
-    /// A cast of a column that is passed on is fine only to its very type.
-    pub(super) fn check_passed_cast(&self, expr: &Expr, sealed: &Sealed) -> Result<(), Refusal> {
-        self.check_casts(expr, sealed, &|cast| cast == sealed.logical())
+    /// The type that a cast names.
+    pub(super) fn cast_target(&self, cast: &Expr, inner: &Expr) -> Result<Cast, Refusal> {
+        let inner = self.tokens.extent(inner)?;
+        let range = match cast {
+            Expr::Cast {
+                kind: CastKind::DoubleColon,
+                ..
+            } => self.tokens.cast_type(&inner)?,
+            _ => inner.end + 1..self.tokens.extent(cast)?.end - 1,
+        };
+        Ok(self.named_type(range))
     }
 
     fn check_casts(
@@ -83,15 +111,8 @@ impl Analyser<'_> {
         loop {
             at = match at {
                 Expr::Nested(next) => next,
-                Expr::Cast {
-                    kind, expr: next, ..
-                } => {
-                    let inner = self.tokens.extent(next)?;
-                    let range = match kind {
-                        CastKind::DoubleColon => self.tokens.cast_type(&inner)?,
-                        _ => inner.end + 1..self.tokens.extent(at)?.end - 1,
-                    };
-                    if !matches!(self.named_type(range), Cast::To(cast) if fits(cast)) {
+                Expr::Cast { expr: next, .. } => {
+                    if !matches!(self.cast_target(at, next)?, Cast::To(cast) if fits(cast)) {
                         return Err(refusals::not_supported(
                             sealed.column(),
                             "a cast to another type",
@@ -213,7 +234,8 @@ impl Analyser<'_> {
     }
 }
 
-fn is_text(logical: LogicalType) -> bool {
+/// Whether `text` and this type compare alike.
+pub(super) fn is_text(logical: LogicalType) -> bool {
     matches!(logical, LogicalType::Text | LogicalType::Varchar(_))
 }
 
@@ -236,6 +258,12 @@ pub(super) fn uncast(expr: &Expr) -> &Expr {
 
 /// Whether a sealed value has equality terms.
 pub(super) fn check_equality(sealed: &Sealed, place: &str) -> Result<(), Refusal> {
+    if sealed.converted {
+        return Err(refusals::not_supported(
+            sealed.column(),
+            &format!("{place} under a cast to another type"),
+        ));
+    }
     match sealed.sources.iter().find(|source| !source.column.equality) {
         Some(source) => Err(refusals::no_equality(&source.column, place)),
         None => Ok(()),

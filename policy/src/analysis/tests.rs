@@ -126,6 +126,7 @@ macro_rules! tables {
 tables! {
     passes_on_what_is_selected: "select.txt",
     compares_by_equality_terms: "equality.txt",
+    passes_expressions_on: "expression.txt",
     joins: "join.txt",
     groups_and_tells_apart: "group.txt",
     looks_into_holders: "holders.txt",

@@ -14,14 +14,12 @@ use super::{
     condition::cell_of,
     constant::family,
     expr::Cx,
-    kind::Kind,
     namespace::{Ctes, Namespace, Scope, name_of},
     operand::is_default,
     query::Rows,
     refusals,
     relation::idents_of,
     scope::Part,
-    term::uncast,
 };
 use crate::{
     Refusal,
@@ -199,21 +197,10 @@ impl<'a> Analyser<'a> {
                 .map(|name| (name.to_owned(), held(self, name)))
                 .collect();
             let held = |name: &str| parts.get(name).cloned().flatten();
-            if let Some(operand) = self.operand(value)? {
-                self.seal(protected, operand, &held)?;
-                continue;
+            if !moves && self.operand(value)?.is_none() {
+                return Err(refusals::not_constant(protected).at(position));
             }
-            match self.comparand(value, cx)? {
-                Kind::Sealed(sealed) if moves => {
-                    self.check_passed_cast(value, &sealed)?;
-                    self.check_move(&sealed, protected, &held)
-                        .map_err(|refusal| refusal.at(position))?;
-                    if !std::ptr::eq(uncast(value), value) {
-                        self.wrap(value, "", "")?;
-                    }
-                }
-                _ => return Err(refusals::not_constant(protected).at(position)),
-            }
+            self.written(value, protected, &held, cx)?;
         }
         Ok(())
     }

@@ -2,8 +2,11 @@
 //! `pg_cast`'s; a pair that it does not have is refused as the server refuses it.
 
 mod compare;
+mod explicit;
 mod numbers;
 mod times;
+
+pub use explicit::{can_cast, cast};
 
 use super::{
     FormatSettings, InputError,

@@ -14,6 +14,19 @@ pub(super) fn assign(kind: LogicalType, text: &str) -> Result<Vec<u8>, InputErro
     }
 }
 
+/// Text as an explicit cast to the type makes it: cut at the limit.
+pub(super) fn cut(kind: LogicalType, text: &str) -> Vec<u8> {
+    let upto = |limit: u32| {
+        let end = text.char_indices().nth(limit as usize);
+        end.map_or(text, |(end, _)| &text[..end])
+    };
+    match kind {
+        LogicalType::Varchar(Some(limit)) => upto(limit).as_bytes().to_vec(),
+        LogicalType::Bpchar(Some(limit)) => padded(upto(limit), limit),
+        _ => text.as_bytes().to_vec(),
+    }
+}
+
 /// At most `limit` characters of it.
 fn limited(kind: LogicalType, text: &str, limit: u32) -> Result<&str, InputError> {
     let limit = limit as usize;

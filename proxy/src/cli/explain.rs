@@ -83,7 +83,7 @@ pub fn describe(
             .get(&plan.slots[slot].column)
             .map_or("?", |c| c.name.as_str());
         let what = match plan.slots[slot].make {
-            Make::Seal => "sealed",
+            Make::Seal | Make::SealBare => "sealed",
             Make::EqualityTerm => "equality term",
             Make::EqualityTerms => "equality terms",
             Make::SealElements => "sealed elements",

@@ -109,8 +109,9 @@ impl ResultRules {
             .enumerate()
             .map(|(index, field)| match field {
                 Field::Plain => Rule::Guard,
-                Field::Sealed { shown, .. } => Rule::Open(Opening {
+                Field::Sealed { shown, columns, .. } => Rule::Open(Opening {
                     shown: *shown,
+                    stored: stored(rules, columns),
                     format: format_code(formats, index),
                     revealed: revealed(rules, view),
                 }),
@@ -195,7 +196,7 @@ pub fn judge(
             Field::Sealed {
                 shown: logical,
                 origin,
-                ..
+                columns: sources,
             } => {
                 let foreign =
                     described.table_oid != 0 && described.attnum > 0 && protected.is_none();
@@ -206,14 +207,18 @@ pub fn judge(
                 }
                 columns.push(Rule::Open(Opening {
                     shown: *logical,
+                    stored: stored(rules, sources),
                     format: described.format,
                     revealed: reveals.clone(),
                 }));
-                if described.table_oid == 0
-                    && let Some(column) = origin.and_then(|id| rules.columns.get(&id))
-                {
-                    described.table_oid = column.table_oid;
-                    described.attnum = column.attnum;
+                match origin.and_then(|id| rules.columns.get(&id)) {
+                    Some(column) if described.table_oid == 0 => {
+                        described.table_oid = column.table_oid;
+                        described.attnum = column.attnum;
+                    }
+                    Some(_) => {}
+                    // A cast that the server did not see.
+                    None => (described.table_oid, described.attnum) = (0, 0),
                 }
                 described.type_oid = logical.oid();
                 described.typlen = logical.typlen();
@@ -308,6 +313,12 @@ fn revealed(rules: &Ruleset, view: &View) -> Vec<ColumnId> {
         .filter(|c| view.reveals(c))
         .map(|c| c.id)
         .collect()
+}
+
+/// The types of some columns' values, without modifiers.
+fn stored(rules: &Ruleset, columns: &[ColumnId]) -> Vec<LogicalType> {
+    let columns = columns.iter().filter_map(|id| rules.columns.get(id));
+    columns.map(|c| c.logical.without_modifiers()).collect()
 }
 
 fn unplanned(rules: &Ruleset, field: &FieldDescription<'_>) -> Result<Rule, Refusal> {

@@ -100,10 +100,12 @@ impl Maker<'_> {
             .get(&slot.column)
             .ok_or_else(unknown_column)?;
         match slot.make {
-            Make::Seal => {
-                let Some(value) =
-                    self.value(&slot.operand, column.logical, Conversion::Assignment)?
-                else {
+            Make::Seal | Make::SealBare => {
+                let wanted = match slot.make {
+                    Make::SealBare => column.logical.without_modifiers(),
+                    _ => column.logical,
+                };
+                let Some(value) = self.value(&slot.operand, wanted, Conversion::Assignment)? else {
                     return Ok(Made::Null);
                 };
                 let Converted::Value(value) = value else {

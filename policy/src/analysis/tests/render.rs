@@ -167,6 +167,7 @@ fn client_text(param: ClientParam) -> String {
 fn slot_text(rules: &Ruleset, slot: &Slot) -> String {
     let make = match slot.make {
         Make::Seal => "seal",
+        Make::SealBare => "pass",
         Make::EqualityTerm => "term",
         Make::EqualityTerms => "terms",
         Make::SealElements => "seal each",

@@ -5,10 +5,10 @@ use pgveil_policy::{
     Refusal, Ruleset,
     plan::ColumnId,
     ruleset::Protected,
-    types::{FormatSettings, LogicalType, mask},
+    types::{FormatSettings, LogicalType, Value, cast, mask},
 };
 
-use super::{damaged, no_longer_in_policy, not_sealed, unknown_column};
+use super::{damaged, input_refusal, no_longer_in_policy, not_sealed, unknown_column};
 
 /// One field of a DataRow, opened.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Opened {
 pub struct Opening {
     /// The type that the client sees.
     pub shown: LogicalType,
+    /// The types, without modifiers, in which values can be sealed.
+    pub stored: Vec<LogicalType>,
     /// The format in which the server sends and the client receives: 0 text, 1 binary.
     pub format: i16,
     /// Columns that may be shown unmasked to this session's role.
@@ -129,12 +131,23 @@ pub fn open_field(
     } else {
         field
     };
-    match lens.unseal(bytes, &[opening.shown], plain)? {
-        Unsealed::Plain(_) if opening.format != 0 => std::mem::swap(&mut **plain, &mut **out),
-        Unsealed::Plain(column) => column
-            .logical
-            .output(plain, lens.settings, out)
-            .map_err(|_| damaged("Its plaintext is no value of its type."))?,
+    match lens.unseal(bytes, &opening.stored, plain)? {
+        Unsealed::Plain(column) => {
+            let (shown, own) = (opening.shown, column.logical);
+            // Modifiers cut values only in casts; those of the column's own are obeyed already.
+            if shown != own && shown != own.without_modifiers() {
+                let value = Value::from_send_form(std::mem::take(&mut **plain));
+                let casted = cast(&value, own, shown, lens.settings).map_err(input_refusal)?;
+                plain.extend_from_slice(casted.as_bytes());
+            }
+            if opening.format == 0 {
+                shown
+                    .output(plain, lens.settings, out)
+                    .map_err(|_| damaged("Its plaintext is no value of its type."))?;
+            } else {
+                std::mem::swap(&mut **plain, &mut **out);
+            }
+        }
         Unsealed::Masked(masked) => out.extend_from_slice(masked.as_bytes()),
         Unsealed::Null => return Ok(Opened::Null),
         Unsealed::NeedsKey(key) => return Ok(Opened::NeedsKey(key)),
