@@ -8,7 +8,7 @@ export RUST_LIB_BACKTRACE ?= 0
 ARGS   :=
 # What `make matrix` runs, and against which servers besides Debian's; RELEASES=18 for one.
 RELEASES := 14 16 17 18
-MATRIX   := --test apply --test differential --test keystore --test leak --test protocol --test serving \
+MATRIX   := --test apply --test copy --test differential --test keystore --test leak --test protocol --test serving \
             --test stories --test types
 
 .DEFAULT_GOAL := help

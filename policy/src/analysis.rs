@@ -13,6 +13,7 @@ mod compare;
 mod condition;
 mod conflict;
 mod constant;
+mod copy;
 mod cte;
 mod ddl;
 mod edits;
@@ -53,7 +54,7 @@ mod update;
 mod using;
 mod utility;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
     Plan, Refusal, Ruleset,
@@ -171,6 +172,7 @@ impl Door<'_> {
                 .and_then(|()| self.judge_kept(statement));
             let range = self.tokens.bytes(statement);
             let mut effect = Effect::None;
+            let mut copy = None;
             let (mut output, tag, refused) = match judged {
                 Ok(judged) => {
                     effect = judged.effect;
@@ -180,6 +182,11 @@ impl Door<'_> {
                             changed = true;
                             let tag = changes.tag;
                             (plan.add(*changes), tag, None)
+                        }
+                        Verdict::Copied(changes, copied) => {
+                            changed = true;
+                            copy = Some(Arc::new(copied));
+                            (plan.add(*changes), None, None)
                         }
                     }
                 }
@@ -198,6 +205,7 @@ impl Door<'_> {
                 output,
                 tag,
                 refused,
+                copy,
                 effect,
             });
             if stop {

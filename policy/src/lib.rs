@@ -4,6 +4,7 @@
 
 pub mod analysis;
 pub mod catalog;
+pub mod copy;
 pub mod plan;
 pub mod refusal;
 pub mod ruleset;

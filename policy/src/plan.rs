@@ -3,9 +3,12 @@
 //! A plan holds no key and no sealed value; it is made once per statement text, session view and
 //! ruleset version, and executed many times. Literals it carries are zeroized when it goes.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
-use crate::types::{LogicalType, Value};
+use crate::{
+    copy::CopyPlan,
+    types::{LogicalType, Value},
+};
 
 /// The row of `pgveil.columns` a value was sealed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,6 +163,8 @@ pub struct StatementPlan {
     pub tag: Option<&'static str>,
     /// Refused: everything from this statement on must not reach the server.
     pub refused: Option<crate::Refusal>,
+    /// COPY from or to the client, with protected columns in its rows.
+    pub copy: Option<Arc<CopyPlan>>,
     /// What becomes of the session's names once the server has run it.
     pub effect: Effect,
 }

@@ -17,6 +17,7 @@ pub mod tls;
 pub mod cancel;
 pub mod upstream;
 
+pub mod copy;
 pub mod frame;
 pub mod messages;
 

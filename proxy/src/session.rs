@@ -1,6 +1,7 @@
 //! A session: one client connection, one upstream connection, two directions that share a ledger.
 
 pub mod client;
+pub mod copy;
 pub mod ledger;
 pub mod names;
 pub mod refuse;

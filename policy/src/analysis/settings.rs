@@ -16,7 +16,8 @@ pub(super) struct Settled {
 }
 
 /// Statements that change no setting and no definition, unless they call `set_config`.
-const SETTLED: [&str; 20] = [
+const SETTLED: [&str; 21] = [
+    "copy",
     "select",
     "insert",
     "update",

@@ -11,7 +11,7 @@ use sqlparser::{
 };
 
 use super::{
-    Analyser, Protocol, SessionView,
+    Analyser, Protocol, SessionView, copy,
     function::runs_text,
     namespace::Ctes,
     params::Parameters,
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     Refusal,
+    copy::CopyPlan,
     plan::{Edit, Field, Output, Slot},
     ruleset::Ruleset,
     text::{MAX_DEPTH, Tokens, depth, teach},
@@ -42,6 +43,8 @@ pub(super) enum Verdict {
     Relay,
     /// These changes.
     Changed(Box<Changes>),
+    /// COPY from or to the client: these changes, and what becomes of its rows.
+    Copied(Box<Changes>, CopyPlan),
 }
 
 /// The changes of a statement.
@@ -151,6 +154,7 @@ impl Door<'_> {
             | Keyword::UPDATE
             | Keyword::DELETE => self.analyse(statement),
             Keyword::EXPLAIN if !explained => self.explain(statement),
+            Keyword::COPY if !explained => copy::judge(self, statement),
             _ if explained => {
                 Err(refusals::construct("EXPLAIN of this").at(tokens.range(first).start))
             }
@@ -178,6 +182,7 @@ impl Door<'_> {
         }
         match self.judge_named(&(at..statement.end), true)? {
             Verdict::Relay => Ok(Verdict::Relay),
+            Verdict::Copied(..) => Err(refusals::construct("EXPLAIN of this")),
             Verdict::Changed(changes) => Ok(Verdict::Changed(Box::new(Changes {
                 output: Output::Fields(vec![Field::Plain]),
                 ..*changes
@@ -244,7 +249,7 @@ impl Door<'_> {
     }
 
     /// The parser's message may quote literals; only its place is kept.
-    fn unparsed(&self, error: &ParserError, statement: &Range<usize>) -> Refusal {
+    pub(super) fn unparsed(&self, error: &ParserError, statement: &Range<usize>) -> Refusal {
         let place = match error {
             ParserError::ParserError(message) => place_in(message),
             _ => None,
@@ -335,7 +340,7 @@ fn fields(rows: &Rows) -> Output {
     Output::Fields(fields.collect())
 }
 
-fn not_parsed() -> Refusal {
+pub(super) fn not_parsed() -> Refusal {
     Refusal::unsupported(
         "statement-not-parsed",
         "a statement that names something protected could not be parsed",

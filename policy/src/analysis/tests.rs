@@ -140,6 +140,7 @@ tables! {
     judges_utility_statements: "utility.txt",
     follows_what_sessions_keep: "kept.txt",
     holds_definitions_to_the_policy: "ddl.txt",
+    copies: "copy.txt",
     cuts_strings_of_statements: "several.txt",
     keeps_the_list_of_others_mistakes: "peers.txt",
 }

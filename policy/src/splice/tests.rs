@@ -32,6 +32,7 @@ fn statement(range: Range<usize>, refused: bool) -> StatementPlan {
         output: Output::Unknown,
         effect: crate::plan::Effect::None,
         refused: refused.then(|| Refusal::unsupported("test", "test")),
+        copy: None,
     }
 }
 

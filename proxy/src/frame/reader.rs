@@ -49,6 +49,8 @@ enum Rest {
     None,
     Pass(usize),
     Skip(usize),
+    /// The caller takes it in pieces.
+    Open(usize),
 }
 
 /// Cuts frames out of `io`. See the module for how it is used.
@@ -163,6 +165,43 @@ impl<R> FrameReader<R> {
         self.buffer[start..end].zeroize();
     }
 
+    /// Drops the header of the frame that `next` showed; its body is taken in pieces: `piece` and `take`, and `fill`
+    /// when there is none, until the frame is no longer open.
+    pub fn open(&mut self) {
+        let Some(header) = self.current.take() else {
+            return;
+        };
+        self.remove(HEADER_BYTES);
+        self.rest = Rest::Open(header.body_len);
+        self.settle_rest();
+    }
+
+    /// Whether something of an open frame is still to be taken.
+    pub fn is_open(&self) -> bool {
+        matches!(self.rest, Rest::Open(_))
+    }
+
+    /// What has come of the open frame and was not taken.
+    pub fn piece(&self) -> &[u8] {
+        match self.rest {
+            Rest::Open(wanted) => {
+                let come = &self.buffer[self.cursor..];
+                &come[..wanted.min(come.len())]
+            }
+            _ => &[],
+        }
+    }
+
+    /// Drops the first `count` bytes of the piece.
+    pub fn take(&mut self, count: usize) {
+        let count = count.min(self.piece().len());
+        if let Rest::Open(wanted) = self.rest {
+            self.remove(count);
+            self.rest = Rest::Open(wanted - count);
+            self.settle_rest();
+        }
+    }
+
     /// Whole frames and at most one piece of a frame that were passed and are not yet written.
     pub fn run(&self) -> &[u8] {
         &self.buffer[self.start..self.cursor]
@@ -183,6 +222,7 @@ impl<R> FrameReader<R> {
         let arrived = self.buffer.len() - self.cursor;
         match self.rest {
             Rest::None => return true,
+            Rest::Open(_) => {}
             Rest::Pass(wanted) => {
                 let taken = wanted.min(arrived);
                 self.cursor += taken;
@@ -194,7 +234,7 @@ impl<R> FrameReader<R> {
                 self.rest = Rest::Skip(wanted - taken);
             }
         }
-        if matches!(self.rest, Rest::Pass(0) | Rest::Skip(0)) {
+        if matches!(self.rest, Rest::Pass(0) | Rest::Skip(0) | Rest::Open(0)) {
             self.rest = Rest::None;
         }
         self.rest == Rest::None

@@ -91,6 +91,8 @@ pub struct Report {
     pub data_type: Option<String>,
     /// `n`.
     pub constraint: Option<String>,
+    /// `W`.
+    pub context: Option<String>,
 }
 
 impl Report {
@@ -112,6 +114,7 @@ impl Report {
             column: None,
             data_type: None,
             constraint: None,
+            context: None,
         }
     }
 
@@ -180,6 +183,7 @@ impl Report {
             (b'c', &self.column),
             (b'd', &self.data_type),
             (b'n', &self.constraint),
+            (b'W', &self.context),
         ] {
             fields.extend(value.as_deref().map(|value| (code, text(value))));
         }

@@ -3,6 +3,7 @@
 //!
 //! It never writes to the client; every answer comes back through the other direction.
 
+mod copy;
 mod extended;
 mod function;
 mod probe;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use pgveil_policy::{Refusal, plan::Effect, scan::Scan};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{End, Shared, ledger::Owed, view::View};
+use super::{End, Shared, copy::incoming::Incoming, ledger::Owed, view::View};
 use crate::{
     engine::Rules,
     frame::{FrameReader, FrameWriter, Next},
@@ -33,6 +34,8 @@ pub struct ClientSide<R, W> {
     view: Option<(Arc<View>, Arc<Rules>)>,
     /// Messages of the extended protocol went out that no Sync has ended.
     unsynced: bool,
+    /// The rows of a COPY FROM STDIN with protected columns.
+    copying: Option<Box<Incoming>>,
 }
 
 /// What stands at the reader's cursor, without borrowing it.
@@ -51,6 +54,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             shared,
             view: None,
             unsynced: false,
+            copying: None,
         }
     }
 
@@ -72,7 +76,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 }
                 At::Frame(tag) => self.frame(tag).await?,
                 // A CopyData goes by in pieces; whatever else is long is assembled, to be looked at.
-                At::Large(tag::COPY_DATA) => self.reader.pass(),
+                At::Large(tag::COPY_DATA) => self.copy_large().await?,
                 At::Large(_) | At::Nothing => {
                     if self.wait().await? == 0 {
                         return self.leave().await;
@@ -89,6 +93,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             if self.shared.ledger().fail_transaction {
                 self.owe(None);
             }
+            self.break_copy_in();
             self.upstream
                 .flush(&mut self.reader)
                 .await
@@ -132,16 +137,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             tag::EXECUTE => self.execute(),
             tag::CLOSE => self.close(),
             tag::FUNCTION_CALL => self.function_call().await,
-            tag::COPY_DONE | tag::COPY_FAIL => {
-                let mut ledger = self.shared.ledger();
-                if !std::mem::take(&mut ledger.copy_in) {
-                    ledger.owed.push_back(Owed::CopyEnd);
-                }
-                drop(ledger);
-                self.reader.pass();
-                Ok(())
-            }
-            // Flush and CopyData are not answered; the reader lets no other type through.
+            tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => self.copy_frame(tag).await,
+            // Flush is not answered; the reader lets no other type through.
             _ => {
                 self.reader.pass();
                 Ok(())

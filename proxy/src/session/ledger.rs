@@ -9,11 +9,18 @@ use std::{
     sync::Arc,
 };
 
-use pgveil_policy::{Refusal, Ruleset, plan::Effect, scan::Scan, splice::PositionMap};
+use pgveil_policy::{
+    Plan, Refusal, Ruleset,
+    copy::CopyRows,
+    plan::{Effect, Output},
+    scan::Scan,
+    splice::PositionMap,
+};
 
 use zeroize::Zeroizing;
 
 use super::{
+    copy::CopyJob,
     names::Cursors,
     results::{Described, ResultRules},
     view::View,
@@ -154,6 +161,8 @@ pub struct QueryOwed {
     pub rules: Option<Arc<ResultRules>>,
     /// What each statement does to the session's names, if the text was not analysed.
     pub effects: Vec<Effect>,
+    /// The server has reported an error: the rest of the text is not run.
+    pub failed: bool,
 }
 
 /// The session's state that both directions share.
@@ -175,6 +184,12 @@ pub struct Ledger {
     pub skipping: bool,
     /// The server is in copy-in mode.
     pub copy_in: bool,
+    /// The COPY FROM STDIN that is going on, if protected columns are in its rows; until the server has answered it.
+    pub copying: Option<Arc<CopyJob>>,
+    /// The client must not be asked for data: the COPY that has just begun is to fail.
+    pub fail_copy: bool,
+    /// The client's data for the COPY that is answered next has ended.
+    copy_ended: bool,
     /// The answer of the last probe, handed to the client side.
     pub probed: Option<Probed>,
     /// CloseCompletes of the current probe that have come: one for its portal, one for its statement.
@@ -246,7 +261,7 @@ impl Ledger {
     /// The server answered with an error: everything up to the next Sync is skipped and undone here.
     /// Returns whether an own probe was among what is skipped.
     pub fn skip_to_sync(&mut self) -> bool {
-        self.copy_in = false;
+        self.end_copy();
         let end = self
             .owed
             .iter()
@@ -294,12 +309,15 @@ impl Ledger {
     }
 
     /// COPY FROM STDIN began within an Execute: the server ignores every Sync until the copy ends.
-    pub fn begin_copy_in(&mut self) {
+    /// `job`: protected columns are in its rows.
+    pub fn begin_copy_in(&mut self, job: Option<Arc<CopyJob>>) {
         let ended = self
             .owed
             .iter()
             .position(|owed| matches!(owed, Owed::CopyEnd));
         self.copy_in = ended.is_none();
+        self.copy_ended = ended.is_some();
+        self.copying = job;
         if matches!(self.owed.front(), Some(Owed::Execute { .. })) {
             let end = ended.unwrap_or(self.owed.len());
             let mut index = 0;
@@ -310,10 +328,49 @@ impl Ledger {
         }
     }
 
+    /// The server is done with a COPY, one way or the other.
+    pub fn end_copy(&mut self) {
+        self.copy_in = false;
+        self.copy_ended = false;
+        self.fail_copy = false;
+        self.copying = None;
+    }
+
+    /// The client has sent all data of the COPY that is going on, or the reason why there will be no more.
+    pub fn client_ended_copy(&mut self) {
+        self.copy_in = false;
+        self.copy_ended = true;
+    }
+
+    /// Whether data that comes while the server is not in copy-in mode may yet be wanted.
+    pub fn coming_copy(&mut self) -> Coming {
+        let ended = self.copy_ended;
+        let mut coming = Coming::None;
+        // Makes room for the front.
+        self.front();
+        for (place, owed) in self.owed.iter().enumerate() {
+            let ended = ended && place == 0;
+            let next = match owed {
+                Owed::Query(query) => query.coming_copy(ended),
+                Owed::Execute { .. } if ended => Coming::None,
+                Owed::Execute { portal } => match portal {
+                    PortalNamed::Bound(portal) => match &portal.statement.protected {
+                        Some(protected) => of_plan(&protected.prepared.plan, 0),
+                        None => Coming::Unknown,
+                    },
+                    PortalNamed::Other(_) => Coming::Unknown,
+                },
+                _ => Coming::None,
+            };
+            coming = coming.max(next);
+        }
+        coming
+    }
+
     /// ReadyForQuery arrived.
     pub fn ready(&mut self, status: u8) {
         self.skipping = false;
-        self.copy_in = false;
+        self.end_copy();
         let was = std::mem::replace(&mut self.status, status);
         self.cursors.ready(status == b'I');
         if status == b'I' {
@@ -325,6 +382,44 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Whether a COPY FROM STDIN is about to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Coming {
+    /// None can: the server would ignore its data.
+    None,
+    /// Perhaps one without protected columns.
+    Unknown,
+    /// One with protected columns, unless the server refuses it.
+    Protected,
+}
+
+impl QueryOwed {
+    /// `ended`: the data of the current statement has been sent.
+    fn coming_copy(&self, ended: bool) -> Coming {
+        if self.failed {
+            return Coming::None;
+        }
+        match &self.prepared {
+            Some(prepared) => of_plan(&prepared.plan, self.statement + usize::from(ended)),
+            None if self.swap.is_some() => Coming::None,
+            None => Coming::Unknown,
+        }
+    }
+}
+
+/// What the statements from `first` on may begin.
+fn of_plan(plan: &Plan, first: usize) -> Coming {
+    let rest = plan.statements.iter().skip(first);
+    let coming = rest.map(|statement| match &statement.copy {
+        _ if statement.refused.is_some() => Coming::None,
+        Some(copy) if matches!(copy.rows, CopyRows::Out(_)) => Coming::None,
+        Some(_) => Coming::Protected,
+        None if statement.output == Output::Unknown => Coming::Unknown,
+        None => Coming::None,
+    });
+    coming.max().unwrap_or(Coming::None)
 }
 
 fn restore<T>(map: &mut HashMap<Vec<u8>, Arc<T>>, name: Vec<u8>, previous: Option<Arc<T>>) {
@@ -397,7 +492,7 @@ mod tests {
             portal: PortalNamed::Other(Vec::new()),
         });
         ledger.owed.push_back(Owed::Sync);
-        ledger.begin_copy_in();
+        ledger.begin_copy_in(None);
         assert_eq!(ledger.owed.len(), 1);
         assert!(ledger.copy_in);
     }
@@ -426,7 +521,7 @@ mod tests {
             Owed::CopyEnd,
             Owed::Sync,
         ]);
-        ledger.begin_copy_in();
+        ledger.begin_copy_in(None);
         assert!(!ledger.copy_in);
         ledger.owed.pop_front();
         assert!(matches!(ledger.front(), Some(Owed::Sync)));

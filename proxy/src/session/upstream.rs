@@ -3,15 +3,14 @@
 //!
 //! It never writes to the server.
 
+mod broken;
+mod copy;
 mod errors;
 mod rows;
 
 use std::sync::Arc;
 
-use pgveil_policy::{
-    Refusal,
-    plan::{ClientParam, Effect, Output, ServerParam},
-};
+use pgveil_policy::plan::{ClientParam, Effect, Output, ServerParam};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -44,6 +43,8 @@ pub struct UpstreamSide<R, W> {
     rules: Option<Arc<ResultRules>>,
     /// An answer could not be shown: everything up to ReadyForQuery is swallowed.
     broken: bool,
+    /// The COPY TO STDOUT that is going on.
+    copying_out: Option<copy::CopyingOut>,
     scratch: Scratch,
 }
 
@@ -62,6 +63,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             shared,
             rules: None,
             broken: false,
+            copying_out: None,
             scratch: Scratch::default(),
         }
     }
@@ -117,7 +119,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
     /// Frames that need no look and may go by in pieces, whatever their length.
     fn passes_unseen(&self, tag: u8) -> bool {
         match tag {
-            tag::COPY_DATA => true,
+            tag::COPY_DATA => {
+                self.broken || !matches!(self.copying_out, Some(copy::CopyingOut::Opened(_)))
+            }
             tag::DATA_ROW => self.broken || self.rules.as_ref().is_some_and(|rules| rules.relay),
             _ => false,
         }
@@ -155,10 +159,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 self.shared.ledger().view_stale = true;
                 Ok(Fate::Pass)
             }
-            tag::COPY_IN_RESPONSE => {
-                self.shared.ledger().begin_copy_in();
-                Ok(Fate::Pass)
-            }
+            tag::COPY_IN_RESPONSE => self.begin_copy_in(),
+            tag::COPY_OUT_RESPONSE => self.begin_copy_out(),
+            tag::COPY_DATA if self.copying_out.is_some() => self.copy_data().await,
+            tag::NOTICE_RESPONSE => Ok(self.notice()),
             // A function called by its OID may hand out what it read from a protected table.
             tag::FUNCTION_CALL_RESPONSE
                 if self
@@ -259,6 +263,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
 
     fn complete(&mut self) -> Fate {
         self.rules = None;
+        self.copying_out = None;
         let Some(frame) = self.reader.current() else {
             return Fate::Pass;
         };
@@ -266,6 +271,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             .map(|c| c.tag.to_vec())
             .unwrap_or_default();
         let mut ledger = self.shared.ledger();
+        ledger.end_copy();
         ledger.front();
         match done.as_slice() {
             b"DEALLOCATE ALL" => ledger.forget_statements(None),
@@ -476,6 +482,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
 
     fn error(&mut self) -> Result<Fate, SessionError> {
         self.rules = None;
+        self.copying_out = None;
+        let copy_error = self.copy_error();
         let queue = self.client.settle(&mut self.reader);
         let Some(frame) = self.reader.current() else {
             return Ok(Fate::Pass);
@@ -493,6 +501,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         let aborted = fields.get(b'C') == Some(IN_FAILED_TRANSACTION);
         let replaced = shown_tag(ledger.front()).is_some();
         let fate = match ledger.front() {
+            _ if copy_error.is_some() => Fate::Skip,
             Some(Owed::Query(query)) => match &query.swap {
                 Some((at, refusal)) if *at == query.statement && !aborted => {
                     put_refusal(queue, refusal);
@@ -522,11 +531,22 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 prepared.spliced.as_ref().map(|s| &s.map),
                 replaced,
             ),
+            Some(Owed::Execute {
+                portal: PortalNamed::Bound(portal),
+            }) => {
+                let sent = portal.statement.protected.as_ref();
+                let sent = sent.and_then(|protected| protected.prepared.spliced.as_ref());
+                errors::mapped(queue, fields, sent.map(|spliced| &spliced.map), replaced)
+            }
             Some(Owed::Probe { .. } | Owed::Failing) => Fate::Skip,
             _ => errors::mapped(queue, fields, None, replaced),
         };
         match ledger.front() {
-            Some(Owed::Query(_) | Owed::FunctionCall | Owed::Failing) => {}
+            Some(Owed::Query(query)) => {
+                query.failed = true;
+                self.shared.drained.notify_waiters();
+            }
+            Some(Owed::FunctionCall | Owed::Failing) => {}
             Some(Owed::Probe { synced: true }) => ledger.probed = Some(Probed::Failed),
             _ => {
                 if ledger.skip_to_sync() {
@@ -540,6 +560,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
 
     fn ready(&mut self) -> Result<Fate, SessionError> {
         self.rules = None;
+        self.copying_out = None;
         let Some(frame) = self.reader.current() else {
             return Ok(Fate::Pass);
         };
@@ -592,42 +613,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         drop(ledger);
         self.shared.drained.notify_waiters();
         Ok(fate)
-    }
-
-    /// The client gets an error now, and nothing more until ReadyForQuery.
-    fn break_off(&mut self, refusal: Refusal) -> Result<Fate, SessionError> {
-        self.shared.count_refusal(&refusal);
-        put_refusal(self.client.settle(&mut self.reader), &refusal);
-        self.broken = true;
-        self.rules = None;
-        Ok(Fate::Skip)
-    }
-
-    /// Follows the server's answers while none of them is shown.
-    fn swallow(&mut self, tag: u8) {
-        match tag {
-            tag::ERROR_RESPONSE => {
-                let mut ledger = self.shared.ledger();
-                if !matches!(ledger.front(), Some(Owed::Query(_) | Owed::FunctionCall))
-                    && ledger.skip_to_sync()
-                {
-                    self.shared.probed.notify_one();
-                }
-            }
-            tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE => {
-                let _ = self.confirmed(tag);
-            }
-            tag::COMMAND_COMPLETE => {
-                let _ = self.complete();
-            }
-            tag::PORTAL_SUSPENDED | tag::EMPTY_QUERY_RESPONSE => {
-                let _ = self.executed(tag);
-            }
-            tag::ROW_DESCRIPTION | tag::NO_DATA => self.described(None),
-            tag::COPY_IN_RESPONSE => self.shared.ledger().begin_copy_in(),
-            _ => {}
-        }
-        self.rules = None;
     }
 }
 

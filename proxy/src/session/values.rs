@@ -8,6 +8,8 @@ mod inside;
 mod opening;
 mod row;
 
+pub mod sealing;
+
 use std::{borrow::Cow, sync::Arc};
 
 use pgveil_config::{ScopePath, SearchKey};
@@ -459,7 +461,8 @@ pub fn key_refusal(error: &KeyError) -> Refusal {
     .hint(format!("Nothing was written or shown; {}.", error.cure()))
 }
 
-fn input_refusal(error: InputError) -> Refusal {
+/// Bad input, in Postgres's own words.
+pub fn input_refusal(error: InputError) -> Refusal {
     let mut refusal = Refusal::new(error.sqlstate, "invalid-input", error.message);
     refusal.detail = error.detail;
     refusal.hint = error.hint.map(Into::into);

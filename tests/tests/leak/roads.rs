@@ -318,7 +318,6 @@ fn refused(c: &mut Canaries) -> Vec<String> {
         "CREATE INDEX ON vault (id) WHERE secret = '{}'",
         "MERGE INTO vault USING open ON vault.id = open.id WHEN NOT MATCHED THEN INSERT (id, secret) VALUES (1, '{}')",
         "COPY (SELECT * FROM vault WHERE secret = '{}') TO STDOUT",
-        "COPY vault FROM STDIN WHERE plain <> '{}'",
         "INSERT INTO vault (id, secret) VALUES (1, '{}') garbage",
         "INSERT INTO vault (id, secret) VALUES (1, '{}'",
         "SELEKT * FROM vault WHERE secret = '{}'",
@@ -462,6 +461,41 @@ pub(crate) fn raw(c: &mut Canaries) -> Vec<Vec<Message>> {
             Message::query("COPY vault (id, secret) FROM STDIN (FORMAT csv)"),
             Message::copy_data(format!("1,{}\n", c.text("copied-csv")).as_bytes()),
             Message::copy_fail(&c.text("copy-failed")),
+        ],
+        vec![
+            Message::query(&format!(
+                "COPY vault (id, secret) FROM STDIN WHERE secret <> '{}'",
+                c.text("copied-where")
+            )),
+            Message::copy_data(format!("97001\t{}\n", c.text("copied-well")).as_bytes()),
+            Message::copy_done(),
+        ],
+        // Rows that fail: by a plain field, by too many fields, within quotes, and data that comes too late.
+        vec![
+            Message::query("COPY vault (id, secret) FROM STDIN"),
+            Message::copy_data(format!("x\t{}\n", c.text("copied-behind-bad")).as_bytes()),
+            Message::copy_data(format!("97002\t{}\n", c.text("copied-late")).as_bytes()),
+            Message::copy_done(),
+        ],
+        vec![
+            Message::query("COPY vault (id, secret) FROM STDIN"),
+            Message::copy_data(format!("97003\ta\t{}\n", c.text("copied-too-many")).as_bytes()),
+            Message::copy_done(),
+        ],
+        vec![
+            Message::query("COPY vault (id, secret) FROM STDIN CSV"),
+            Message::copy_data(format!("97004,\"{}\n", c.text("copied-unterminated")).as_bytes()),
+            Message::copy_done(),
+        ],
+        vec![
+            Message::query("COPY vault (id, secret) FROM STDIN BINARY"),
+            Message::copy_data(c.text("copied-as-binary").as_bytes()),
+            Message::copy_done(),
+        ],
+        vec![
+            Message::query("COPY vault (id, nope) FROM STDIN"),
+            Message::copy_data(format!("97005\t{}\n", c.text("copied-nowhere")).as_bytes()),
+            Message::copy_done(),
         ],
         // A Bind without its Parse, and one that comes after an error.
         vec![

@@ -2,6 +2,9 @@
 
 use crate::{
     Plan, Refusal, Ruleset,
+    copy::{
+        CopyColumn, CopyFormat, CopyHeader, CopyPlan, CopyRole, CopyRows, CopyText, ForceQuote,
+    },
     plan::{
         ClientParam, Effect, Field, Make, Operand, Output, Rendering, ScopePart, ServerParam,
         Shape, Slot,
@@ -66,6 +69,10 @@ fn rendered(rules: &Ruleset, sql: &str, plan: &Plan) -> String {
         lines.push(format!("  client {}", clients.join(", ")));
     }
     for statement in &plan.statements {
+        if let Some(copy) = &statement.copy {
+            lines.push(copy_text(rules, copy));
+            continue;
+        }
         lines.push(match &statement.refused {
             Some(refusal) => format!("  refused {}", refused(sql, refusal)),
             None => format!("  -> {}", output_text(rules, &statement.output)),
@@ -103,6 +110,77 @@ fn effect_text(rules: &Ruleset, effect: &Effect) -> Option<String> {
         Effect::Deallocate(name) => Some(format!("  deallocates {}", all(name))),
         Effect::DiscardAll => Some("  discards all".to_owned()),
     }
+}
+
+fn copy_text(rules: &Ruleset, copy: &CopyPlan) -> String {
+    let flags = |flags: &[bool]| {
+        let digit = |flag: &bool| if *flag { '1' } else { '0' };
+        flags.iter().map(digit).collect::<String>()
+    };
+    let format = match &copy.format {
+        CopyFormat::Binary => "binary".to_owned(),
+        CopyFormat::Text(text) => format!("text {}", layout_text(text)),
+        CopyFormat::Csv {
+            text,
+            quote,
+            escape,
+        } => format!(
+            "csv {} quote {:?} escape {:?}",
+            layout_text(text),
+            char::from(*quote),
+            char::from(*escape)
+        ),
+    };
+    let rows = match &copy.rows {
+        CopyRows::Unread => return "  copy as the server says".to_owned(),
+        CopyRows::Out(out) => {
+            let field = |field| field_text(rules, field);
+            let fields: Vec<_> = out.fields.iter().map(field).collect();
+            let quotes = match &out.force_quote {
+                ForceQuote::Fields(fields) if fields.is_empty() => String::new(),
+                ForceQuote::Fields(fields) => format!(" quotes {}", flags(fields)),
+                ForceQuote::AsServer => " quotes as the server".to_owned(),
+            };
+            format!("out{quotes} -> {}", fields.join(", "))
+        }
+        CopyRows::In(rows) => {
+            let column = |column: &CopyColumn| {
+                let role = match column.role {
+                    CopyRole::Plain => "plain".to_owned(),
+                    CopyRole::Scope(logical) => format!("scope {}", logical.sql_name()),
+                    CopyRole::Sealed(id) => format!("seal {}", column_text(rules, id)),
+                };
+                let nulls = match (column.force_not_null, column.force_null) {
+                    (false, false) => "",
+                    (true, false) => " not null",
+                    (false, true) => " null",
+                    (true, true) => " both",
+                };
+                format!("{role}{nulls}")
+            };
+            let columns: Vec<_> = rows.columns.iter().map(column).collect();
+            let mode = match (rows.ignores_errors, rows.verbose) {
+                (false, _) => "",
+                (true, false) => " ignoring",
+                (true, true) => " ignoring verbosely",
+            };
+            format!("in{mode} <- {}", columns.join(", "))
+        }
+    };
+    format!("  copy {format} {rows}")
+}
+
+fn layout_text(text: &CopyText) -> String {
+    let marker = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
+    let default = text.default.as_deref().map(marker);
+    let default = default.map_or(String::new(), |default| format!(" default {default}"));
+    let header = match text.header {
+        CopyHeader::No => "",
+        CopyHeader::Yes => " header",
+        CopyHeader::Match => " header match",
+    };
+    let delimiter = char::from(text.delimiter);
+    format!("{delimiter:?} null {}{default}{header}", marker(&text.null))
 }
 
 fn column_text(rules: &Ruleset, id: crate::plan::ColumnId) -> String {

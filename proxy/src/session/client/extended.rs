@@ -14,10 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::{
-    ClientSide, effects_of, ends_transaction, probe::Ground, query::located, state_unreadable,
+    ClientSide, effects_of, ends_transaction,
+    probe::Ground,
+    query::{located, put_literal},
+    state_unreadable,
 };
 use crate::{
-    engine::Prepared,
+    engine::{Prepared, Rules},
     messages::{
         Bind, BindBuilder, Close, Describe, Execute, Parse, Target, TooLong, tag::client as tag,
         unit,
@@ -28,6 +31,7 @@ use crate::{
         refuse::STAND_IN,
         results::Described,
         values::{Made, Maker, Parameters},
+        view::View,
     },
 };
 
@@ -121,10 +125,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             Err(refusal) => return self.refuse_parse(&name, located(&sql, refusal)),
         };
         self.shared.ledger().names_used = true;
-        let text = prepared
-            .spliced
-            .as_ref()
-            .map_or(sql.as_str(), |s| s.text.as_str());
+        // The text of a COPY has no parameters: what is sealed in it stands there as a literal.
+        let literal = match self.literals_of_copy(&sql, &prepared, &rules, &view).await {
+            Ok(literal) => literal,
+            Err(refusal) => return self.refuse_parse(&name, refusal),
+        };
+        let text = match (&literal, &prepared.spliced) {
+            (Some(text), _) => text.as_str(),
+            (None, Some(spliced)) => spliced.text.as_str(),
+            (None, None) => sql.as_str(),
+        };
         let oids: Vec<u32> = prepared
             .plan
             .server_params
@@ -161,6 +171,30 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         self.upstream.queue().unsplit(parsed);
         self.reader.skip();
         Ok(())
+    }
+
+    async fn literals_of_copy(
+        &self,
+        sql: &str,
+        prepared: &Prepared,
+        rules: &Rules,
+        view: &View,
+    ) -> Result<Option<String>, Refusal> {
+        let plan = &prepared.plan;
+        if plan.slots.is_empty() || plan.statements.iter().all(|s| s.copy.is_none()) {
+            return Ok(None);
+        }
+        let made = Maker {
+            engine: &self.shared.engine,
+            rules: &rules.set,
+            prepared,
+            view,
+            params: Parameters::default(),
+        }
+        .make_all()
+        .await?;
+        let spliced = plan.splice(sql, &mut |slot, out| put_literal(&made[slot], out));
+        Ok(Some(spliced.text))
     }
 
     fn owe_parse(

@@ -214,7 +214,7 @@ pub(super) fn located(sql: &str, mut refusal: Refusal) -> Refusal {
     refusal
 }
 
-fn put_literal(made: &Made, out: &mut String) {
+pub(super) fn put_literal(made: &Made, out: &mut String) {
     // Writing to a String does not fail.
     let _ = match made {
         Made::Null => write!(out, "NULL::pg_catalog.bytea"),

@@ -6,7 +6,10 @@ use pgveil_policy::Refusal;
 use super::Fate;
 use crate::{
     messages::{ErrorFields, Report},
-    session::refuse::{self, put_refusal},
+    session::{
+        copy::without_ciphertext,
+        refuse::{self, put_refusal},
+    },
 };
 
 /// An error of the server with its position in the client's text; plaintext that a domain refused is named as such.
@@ -38,10 +41,12 @@ pub(super) fn mapped(
     }
     let detail = text(b'D');
     let without_terms = detail.as_deref().and_then(without_terms);
+    let context = text(b'W');
+    let without_ciphertext = context.as_deref().and_then(without_ciphertext);
     let position = map
         .zip(text(b'P').and_then(|p| p.parse().ok()))
         .and_then(|(map, at)| map.original_position(at));
-    if position.is_none() && without_terms.is_none() && !replaced {
+    if position.is_none() && without_terms.is_none() && without_ciphertext.is_none() && !replaced {
         return Fate::Pass;
     }
     let mut report = Report::error(
@@ -57,6 +62,7 @@ pub(super) fn mapped(
     report.column = text(b'c');
     report.data_type = text(b'd');
     report.constraint = text(b'n');
+    report.context = without_ciphertext.or(context);
     refuse::put_report(queue, &report);
     Fate::Skip
 }
