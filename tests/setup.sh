@@ -141,12 +141,31 @@ need_venv() {
     cp "$wanted" "$dir/installed.txt"
 }
 
+# The packages of the Node drivers, as the lock file has them. Without node their tests are skipped.
+need_node() {
+    dir=$1
+    command -v npm >/dev/null 2>&1 || {
+        say "no npm: the tests of node-postgres and postgres.js are skipped"
+        return 0
+    }
+    wanted=$here/drivers/node/package-lock.json
+    cmp -s "$wanted" "$dir/installed.json" && return 0
+    mkdir -p "$dir"
+    cp "$here/drivers/node/package.json" "$wanted" "$dir"
+    (cd "$dir" && npm ci --ignore-scripts --no-audit --no-fund)
+    cp "$wanted" "$dir/installed.json"
+}
+
 while [ $# -gt 0 ]; do
     case $1 in
     build | postgres | pgbouncer) "need_$1" ;;
     venv)
         shift
         need_venv "$1"
+        ;;
+    node)
+        shift
+        need_node "$1"
         ;;
     versions)
         shift

@@ -193,6 +193,11 @@ impl LogicalType {
         self.supports_equality() && family(self) == family(other)
     }
 
+    /// Whether a value is its text, in both formats.
+    pub fn is_string(self) -> bool {
+        matches!(self, Text | Varchar(_) | Bpchar(_))
+    }
+
     /// Whether Postgres has `=` for the type: not for json.
     pub fn supports_equality(self) -> bool {
         self != Json

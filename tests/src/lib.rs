@@ -1,6 +1,8 @@
 //! What the tests stand on: a throw-away Postgres, a proxy in front of it, stories, a raw wire client. No tests are here.
 
+pub mod driver;
 pub mod generate;
+pub mod node;
 pub mod policy;
 pub mod proxy;
 pub mod python;

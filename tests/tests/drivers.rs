@@ -1,10 +1,11 @@
-//! Drivers as applications use them: psycopg 3 (text, binary, prepared, pipelines, server-side binding) and
-//! tokio-postgres with typed parameters. Raw protocol is in `protocol.rs`, psql in the stories.
+//! Drivers as applications use them: programs on psycopg 2 and 3, asyncpg, SQLAlchemy, Django, node-postgres and postgres.js
+//! with a column of every logical type, judged against plain PostgreSQL and listed in `docs/drivers.md`; psycopg 3 in
+//! depth; tokio-postgres with typed parameters. Raw protocol is in `protocol.rs`, psql in the stories.
 
 use std::{error::Error, path::Path};
 
 use anyhow::{Result, ensure};
-use pgveil_tests::{postgres::TempPostgres, proxy::Proxy, python};
+use pgveil_tests::{driver, node, postgres::TempPostgres, proxy::Proxy, python};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 const TABLE: &str = "CREATE TABLE people (
@@ -187,4 +188,62 @@ async fn tokio_postgres_reads_writes_and_searches() -> Result<()> {
         .await?;
     ensure!(!simple.is_empty());
     Ok(())
+}
+
+/// Runs `tests/drivers/SCRIPT ARGS`.
+fn python_ways(driver: &str, module: &str, script: &str, args: &[&str]) -> Result<()> {
+    let Some(mut program) = python::with(module)? else {
+        return Ok(());
+    };
+    program.arg(driver::folder().join(script)).args(args);
+    driver::run(driver, program)
+}
+
+fn node_ways(driver: &str, script: &str) -> Result<()> {
+    match node::with(script)? {
+        Some(program) => driver::run(driver, program),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn psycopg_3_is_answered_as_its_page_says() -> Result<()> {
+    python_ways("psycopg 3", "psycopg", "psycopg_ways.py", &["psycopg"])
+}
+
+#[test]
+fn psycopg_2_is_answered_as_its_page_says() -> Result<()> {
+    python_ways("psycopg 2", "psycopg2", "psycopg_ways.py", &["psycopg2"])
+}
+
+#[test]
+fn asyncpg_is_answered_as_its_page_says() -> Result<()> {
+    python_ways("asyncpg", "asyncpg", "asyncpg_ways.py", &[])
+}
+
+#[test]
+fn sqlalchemy_on_psycopg_3_is_answered_as_its_page_says() -> Result<()> {
+    let name = "SQLAlchemy (psycopg 3)";
+    python_ways(name, "sqlalchemy", "sqlalchemy_ways.py", &["psycopg"])
+}
+
+#[test]
+fn sqlalchemy_on_psycopg_2_is_answered_as_its_page_says() -> Result<()> {
+    let name = "SQLAlchemy (psycopg 2)";
+    python_ways(name, "sqlalchemy", "sqlalchemy_ways.py", &["psycopg2"])
+}
+
+#[test]
+fn django_is_answered_as_its_page_says() -> Result<()> {
+    python_ways("Django", "django", "django_ways.py", &[])
+}
+
+#[test]
+fn node_postgres_is_answered_as_its_page_says() -> Result<()> {
+    node_ways("node-postgres", "pg.mjs")
+}
+
+#[test]
+fn postgres_js_is_answered_as_its_page_says() -> Result<()> {
+    node_ways("postgres.js", "postgres.mjs")
 }

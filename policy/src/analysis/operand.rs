@@ -81,6 +81,8 @@ impl Analyser<'_> {
                 let named = self.cast_type(expr, &operand.extent)?;
                 let cast = match operand.cast {
                     Cast::None => named,
+                    // psycopg 2 writes `'...'::uuid`, and SQLAlchemy `::UUID` behind it.
+                    same @ (Cast::To(_) | Cast::Array(_)) if same == named => named,
                     _ => Cast::Other("given by several casts".to_owned()),
                 };
                 return Ok(Some(Operand {
@@ -265,11 +267,18 @@ impl Analyser<'_> {
             ));
         }
         match declared {
-            Some(declared) if !declared.comparable_with(cast) => Err(unusable(
+            None => Ok(Some(cast)),
+            Some(declared) if declared.comparable_with(cast) || keeps_value(declared, cast) => {
+                Ok(Some(declared))
+            }
+            // As such a cast it reads the text, whose form is the same in both formats.
+            Some(LogicalType::Text | LogicalType::Varchar(_)) if !cast.is_string() => {
+                Ok(Some(cast))
+            }
+            Some(_) => Err(unusable(
                 number,
                 "it is declared with another type than it is cast to",
             )),
-            _ => Ok(Some(declared.unwrap_or(cast))),
         }
     }
 
@@ -290,6 +299,18 @@ pub(super) fn unusable(number: usize, why: &str) -> Refusal {
     )
     .detail(format!("As pgveil sees it, {why}."))
     .hint("Leave the parameter's type open, or give it the column's own type.")
+}
+
+/// Whether a value cast from one type to the other becomes, stored or compared, what it becomes without the cast.
+pub(super) fn keeps_value(declared: LogicalType, cast: LogicalType) -> bool {
+    use LogicalType::*;
+    declared == cast
+        || matches!(
+            (declared, cast),
+            (Int2, Int4 | Int8 | Numeric(None)) | (Int4, Int8 | Numeric(None)) | (Int8, Numeric(None))
+                // Not the other way: jsonb forgets how a json was written.
+                | (Jsonb, Json)
+        )
 }
 
 /// An explicit cast cuts a text that is too long; an assignment refuses it. So only what needs no cut may pass.

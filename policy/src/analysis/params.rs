@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::{
     Analyser, Protocol,
     constant::family,
-    operand::{Cast, Operand, What, check_types, unusable},
+    operand::{Cast, Operand, What, check_types, keeps_value, unusable},
 };
 use crate::{
     Refusal,
@@ -71,6 +71,9 @@ impl Analyser<'_> {
                     Conversion::Comparison
                 };
                 check_types(given, column, why).map_err(|refusal| refusal.at(position))?;
+                if let Cast::To(cast) = operand.cast {
+                    check_types(cast, column, why).map_err(|refusal| refusal.at(position))?;
+                }
             }
             self.roles.push(Role {
                 param,
@@ -118,10 +121,12 @@ impl Analyser<'_> {
             }
         };
         match declared {
-            Some(declared) if !declared.comparable_with(cast) => Err(unusable(
-                param,
-                "it is declared with another type than it is cast to",
-            )),
+            Some(declared) if !(declared.comparable_with(cast) || keeps_value(declared, cast)) => {
+                Err(unusable(
+                    param,
+                    "it is declared with another type than it is cast to",
+                ))
+            }
             _ => Ok(Some(declared.unwrap_or(cast))),
         }
     }

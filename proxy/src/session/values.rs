@@ -275,7 +275,10 @@ impl Maker<'_> {
                     return Ok(None);
                 };
                 let from = self.arrives_as(*index, wanted);
-                let binary = self.params.format(*index) != 0;
+                // A string that is cast is read as its text, whose form is the same in both formats.
+                let is_text =
+                    self.declared(*index).is_some_and(LogicalType::is_string) && !from.is_string();
+                let binary = self.params.format(*index) != 0 && !is_text;
                 decode(bytes, binary, from, &self.view.session.format)
                     .and_then(|value| adapt(value, from, wanted, why, &self.view.session.format))
                     .map(Some)
@@ -331,13 +334,17 @@ impl Maker<'_> {
             Some(ClientParam::Converted { from }) => *from,
             // The declared type speaks where the client declared one; what the client was told otherwise.
             _ => self
-                .params
-                .declared
-                .get(index)
-                .and_then(|oid| LogicalType::from_oid(*oid, -1))
+                .declared(index)
                 .filter(|declared| declared.without_modifiers() != wanted.without_modifiers())
+                .filter(|declared| wanted.is_string() || !declared.is_string())
                 .unwrap_or(wanted),
         }
+    }
+
+    /// The type that the client declared a parameter with.
+    fn declared(&self, index: usize) -> Option<LogicalType> {
+        let oid = self.params.declared.get(index)?;
+        LogicalType::from_oid(*oid, -1)
     }
 
     fn scope(&self, index: usize, slot: &Slot) -> Result<Cow<'_, ScopePath>, Refusal> {
