@@ -13,7 +13,7 @@ MATRIX   := --test apply --test copy --test differential --test keystore --test 
             --test stories --test types
 
 .DEFAULT_GOAL := help
-.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick matrix stories regress setup setup-bench clean
+.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick matrix stories types regress setup setup-bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -61,6 +61,10 @@ differential: setup build ## Draw random statements until CASES are judged: SEED
 regress: setup ## Run PostgreSQL's own regression files directly and through pgveil: REGRESS=<its src/test/regress>
 	$(CARGO) build --locked -p pgveil
 	tests/regress/regress.py --pgveil $(TARGET)/debug/pgveil $(ARGS) $(REGRESS)
+
+types: setup build ## Compare CASES texts of every type with the server's own functions: SEED=1 CASES=100000
+	PGVEIL_SEED=$(or $(SEED),1) PGVEIL_CASES=$(or $(CASES),100000) \
+	  $(CARGO) test --locked -p pgveil-tests --test forms -- --nocapture
 
 check: fmt clippy ## Check format and lints
 

@@ -16,6 +16,24 @@ pub fn install_sql() -> &'static str {
     include_str!("schema.sql")
 }
 
+/// The DDL that makes the domain of a logical type, if it is not there: a schema installed by an earlier pgveil has not
+/// all of them. `domain` is the bare name. For the role that owns the schema.
+pub fn domain_sql(domain: &str) -> String {
+    let literal = domain.replace('\'', "''");
+    format!(
+        "DO $domain$ DECLARE logical pg_catalog.text := '{literal}'; BEGIN \
+         IF pg_catalog.to_regtype(pg_catalog.format('pgveil.%I', logical)) IS NULL THEN \
+         EXECUTE pg_catalog.format('CREATE DOMAIN pgveil.%I AS pg_catalog.bytea CONSTRAINT sealed CHECK (\
+         pg_catalog.octet_length(VALUE) OPERATOR(pg_catalog.>=) 45 \
+         AND pg_catalog.substr(VALUE, 1, 4) OPERATOR(pg_catalog.=) ''\\x50475601''::pg_catalog.bytea)', logical); \
+         EXECUTE pg_catalog.format('GRANT USAGE ON DOMAIN pgveil.%I TO PUBLIC', logical); \
+         EXECUTE pg_catalog.format('COMMENT ON DOMAIN pgveil.%I IS %L', logical, \
+         'A value of type ' OPERATOR(pg_catalog.||) logical OPERATOR(pg_catalog.||) \
+         ', sealed by pgveil: readable and writable through pgveil only'); \
+         END IF; END $domain$"
+    )
+}
+
 /// What [`install`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Installed {

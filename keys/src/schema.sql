@@ -16,11 +16,16 @@ COMMENT ON SCHEMA pgveil IS 'pgveil: transparent encryption. Sealed column types
 DO $$
 DECLARE
     logical text;
-BEGIN
-    FOREACH logical IN ARRAY ARRAY[
+    single text[] := ARRAY[
         'bool', 'int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'text', 'varchar', 'bpchar', 'bytea',
-        'date', 'timestamp', 'timestamptz', 'uuid', 'json', 'jsonb'
-    ] LOOP
+        'date', 'time', 'timetz', 'timestamp', 'timestamptz', 'interval', 'uuid', 'json', 'jsonb', 'inet', 'cidr', 'macaddr',
+        'macaddr8'
+    ];
+BEGIN
+    -- And one per array type, named as SQL writes it: pgveil."text[]".
+    FOREACH logical IN ARRAY single OPERATOR(pg_catalog.||) pg_catalog.string_to_array(
+        pg_catalog.array_to_string(single, '[],') OPERATOR(pg_catalog.||) '[]', ',')
+    LOOP
         IF pg_catalog.to_regtype(pg_catalog.format('pgveil.%I', logical)) IS NULL THEN
             EXECUTE pg_catalog.format(
                 'CREATE DOMAIN pgveil.%I AS pg_catalog.bytea CONSTRAINT sealed CHECK ('

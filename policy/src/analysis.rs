@@ -8,6 +8,7 @@
 mod access;
 mod analyser;
 mod array;
+mod array_literal;
 mod branch;
 mod compare;
 mod condition;

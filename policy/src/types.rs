@@ -14,18 +14,22 @@ mod encoding;
 mod error;
 mod float;
 mod integer;
+mod interval;
 mod json;
 mod jsonb;
 #[cfg(test)]
 mod known_answers;
+mod mac;
 mod mask;
 mod name;
+mod network;
 mod numeric;
 #[cfg(test)]
 mod properties;
 mod radix;
 mod settings;
 mod text;
+mod time_of_day;
 mod timestamp;
 mod uuid;
 mod zone;
@@ -34,9 +38,11 @@ use std::{borrow::Cow, fmt};
 
 use zeroize::Zeroizing;
 
-pub use convert::{Conversion, Converted, can_cast, cast, convert};
+pub use array::Element;
+pub use convert::{Conversion, Converted, can_cast, cast, convert, has_operator, is_assignable};
 pub use document::json_string;
 pub use error::{DamagedValue, InputError};
+pub use interval::Fields;
 pub use mask::mask;
 pub use name::UnknownType;
 pub use settings::FormatSettings;
@@ -93,12 +99,28 @@ pub enum LogicalType {
     Timestamp(Option<u8>),
     /// `timestamptz`, `timestamptz(p)`
     Timestamptz(Option<u8>),
+    /// `time`, `time(p)`
+    Time(Option<u8>),
+    /// `timetz`, `timetz(p)`
+    Timetz(Option<u8>),
+    /// `interval`, with fields and decimals of a second
+    Interval(Option<Fields>, Option<u8>),
+    /// `inet`
+    Inet,
+    /// `cidr`
+    Cidr,
+    /// `macaddr`
+    Macaddr,
+    /// `macaddr8`
+    Macaddr8,
     /// `uuid`
     Uuid,
     /// `json`
     Json,
     /// `jsonb`
     Jsonb,
+    /// An array of any of the others
+    Array(Element),
 }
 
 use LogicalType::*;
@@ -117,15 +139,20 @@ impl LogicalType {
             Bytea => bytea::input(text),
             Date => date::input(text, settings),
             Timestamp(_) | Timestamptz(_) => timestamp::input(self, text, settings),
+            Time(_) | Timetz(_) => time_of_day::input(self, text, settings),
+            Interval(fields, precision) => interval::input(text, (fields, precision), settings),
+            Inet | Cidr => network::input(self, text),
+            Macaddr | Macaddr8 => mac::input(self, text),
             Uuid => uuid::input(text),
             Json => json::input(text),
             Jsonb => jsonb::input(text),
+            Array(element) => array::input(element, text, settings),
         }?;
         Ok(Value::from_send_form(bytes))
     }
 
     /// Reads a binary form and applies the modifiers, as the receive function does for a column of the type.
-    pub fn recv(self, bytes: &[u8], _settings: &FormatSettings) -> Result<Value, InputError> {
+    pub fn recv(self, bytes: &[u8], settings: &FormatSettings) -> Result<Value, InputError> {
         let bytes = match self {
             Bool => boolean::recv(bytes),
             Int2 | Int4 | Int8 => integer::recv(self, bytes),
@@ -135,9 +162,14 @@ impl LogicalType {
             Bytea => Ok(bytes.to_vec()),
             Date => date::recv(bytes),
             Timestamp(_) | Timestamptz(_) => timestamp::recv(self, bytes),
+            Time(_) | Timetz(_) => time_of_day::recv(self, bytes),
+            Interval(fields, precision) => interval::recv(bytes, (fields, precision)),
+            Inet | Cidr => network::recv(self, bytes),
+            Macaddr | Macaddr8 => mac::recv(self, bytes),
             Uuid => uuid::recv(bytes),
             Json => json::input(encoding::utf8(bytes)?),
             Jsonb => jsonb::recv(bytes),
+            Array(element) => array::recv(element, bytes, settings),
         }?;
         Ok(Value::from_send_form(bytes))
     }
@@ -162,9 +194,14 @@ impl LogicalType {
                 bytea::output(value, settings.bytea_escape, out);
                 Ok(())
             }
-            Date => date::output(value, out),
+            Date => date::output(value, settings, out),
             Timestamp(_) | Timestamptz(_) => timestamp::output(self, value, settings, out),
+            Time(_) | Timetz(_) => time_of_day::output(self, value, out),
+            Interval(..) => interval::output(value, settings, out),
+            Inet | Cidr => network::output(self, value, out),
+            Macaddr | Macaddr8 => mac::output(self, value, out),
             Uuid => uuid::output(value, out),
+            Array(element) => array::output(element, value, settings, out),
             Jsonb => {
                 out.extend_from_slice(jsonb::read(value)?.as_bytes());
                 Ok(())
@@ -180,7 +217,22 @@ impl LogicalType {
             Numeric(_) => numeric::canonical(value),
             Bpchar(_) => text::canonical(self, value),
             Jsonb => jsonb::canonical(value),
+            Interval(..) => interval::canonical(value).map_or(Cow::Borrowed(value), Cow::Owned),
+            Inet | Cidr => network::canonical(value),
+            Array(element) => {
+                array::canonical(element, value).map_or(Cow::Borrowed(value), Cow::Owned)
+            }
             _ => Cow::Borrowed(value),
+        }
+    }
+
+    /// The type as which an operand without a type is read when it is compared with a column of this type: Postgres
+    /// has no `=` of its own for varchar and cidr.
+    pub fn operand(self) -> Self {
+        match self.without_modifiers() {
+            Varchar(_) => Text,
+            Cidr => Inet,
+            bare => bare,
         }
     }
 
@@ -188,6 +240,7 @@ impl LogicalType {
     pub fn comparable_with(self, other: Self) -> bool {
         let family = |kind: Self| match kind.without_modifiers() {
             Varchar(_) => Text,
+            Cidr => Inet,
             bare => bare,
         };
         self.supports_equality() && family(self) == family(other)
@@ -198,9 +251,22 @@ impl LogicalType {
         matches!(self, Text | Varchar(_) | Bpchar(_))
     }
 
+    /// Whether text forms or casts of the type need the session's time zone.
+    pub fn depends_on_time_zone(self) -> bool {
+        match self {
+            Date | Timestamp(_) | Timestamptz(_) | Time(_) | Timetz(_) => true,
+            Array(element) => element.kind().depends_on_time_zone(),
+            _ => false,
+        }
+    }
+
     /// Whether Postgres has `=` for the type: not for json.
     pub fn supports_equality(self) -> bool {
-        self != Json
+        match self {
+            Array(element) => element.kind().supports_equality(),
+            Json => false,
+            _ => true,
+        }
     }
 
     /// The text of a value as a part of a scope path; only for types whose text form depends on no setting.

@@ -8,6 +8,8 @@ mod bulk;
 mod expressions;
 #[path = "differential/holding.rs"]
 mod holding;
+#[path = "differential/kinds.rs"]
+mod kinds;
 #[path = "differential/reading.rs"]
 mod reading;
 #[path = "differential/refusing.rs"]

@@ -79,6 +79,10 @@ pub(super) async fn rewrite(client: &Client, table: &TablePlan, rows: u64) -> Re
     let numbers = 1..=table.columns.len();
     let functions: String = numbers.clone().map(lookup).collect();
     client.batch_execute(&functions).await.map_err(doing())?;
+    for column in &table.columns {
+        let domain = pgveil_keys::schema::domain_sql(column.to.domain());
+        client.batch_execute(&domain).await.map_err(doing())?;
+    }
     let changes: Vec<String> = table
         .columns
         .iter()

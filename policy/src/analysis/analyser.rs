@@ -235,13 +235,10 @@ impl<'a> Analyser<'a> {
 
     /// Whether values of the tables used depend on settings that pgveil cannot follow.
     pub(super) fn check_settings(&self) -> Result<(), Refusal> {
-        use LogicalType::{Date, Timestamp, Timestamptz};
         let dated = self.touched.values().any(|relation| {
             relation.columns.iter().any(|column| {
                 self.protected(relation, column.attnum)
-                    .is_some_and(|column| {
-                        matches!(column.logical, Date | Timestamp(_) | Timestamptz(_))
-                    })
+                    .is_some_and(|column| column.logical.depends_on_time_zone())
             })
         });
         match self.view.format.unsupported() {

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Refusal,
     plan::{self, Make, Replacement},
+    types::LogicalType,
 };
 
 impl Analyser<'_> {
@@ -42,6 +43,10 @@ impl Analyser<'_> {
                 Kind::Plain(_) | Kind::Untyped => Ok(()),
             };
         };
+        if let LogicalType::Array(_) = sealed.logical() {
+            let place = "a comparison with the elements of an array";
+            return Err(refusals::not_supported(sealed.column(), place).at(self.start_of(expr)));
+        }
         self.wrap_term(expr, &sealed)?;
         let constructor = match strip(array) {
             Expr::Cast { expr: inner, .. } => strip(inner),
@@ -118,7 +123,7 @@ impl Analyser<'_> {
     pub(super) fn terms(&mut self, sealed: &Sealed, operand: Operand) -> Result<(), Refusal> {
         let at = self.tokens.range(operand.extent.start).start;
         let column = sealed.column().clone();
-        let bare = column.logical.without_modifiers();
+        let bare = column.logical.operand();
         let what = match &operand.what {
             What::Null => {
                 self.replace_operand(&operand, Replacement::Text("NULL::bytea[]".to_owned()));

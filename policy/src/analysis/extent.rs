@@ -79,7 +79,13 @@ impl Tokens<'_> {
             }
             Expr::TypedString(typed) => {
                 let literal = self.token_at(typed.value.span.start)?;
-                Ok(self.type_before(literal)?..literal + 1)
+                let start = self.type_before(literal)?;
+                let end = if self.is_word(start, "interval") {
+                    self.behind_interval_fields(literal + 1)
+                } else {
+                    literal + 1
+                };
+                Ok(start..end)
             }
             Expr::Tuple(members) => match members.first() {
                 Some(first) => {
@@ -221,6 +227,9 @@ impl Tokens<'_> {
                 || self.are_words(end, &["without", "time", "zone"]))
         {
             end += 3;
+        }
+        if self.is_word(last, "interval") {
+            end = self.behind_interval_fields(end);
         }
         while matches!(self.kind(end), Kind::LBracket) {
             end = self.pair(end)? + 1;

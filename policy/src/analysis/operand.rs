@@ -16,7 +16,9 @@ use super::{
 use crate::{
     Refusal, plan,
     ruleset::Protected,
-    types::{Conversion, Converted, LogicalType, Value, convert},
+    types::{
+        Conversion, Converted, Element, LogicalType, Value, convert, has_operator, is_assignable,
+    },
 };
 
 /// A literal, parameter or NULL of the statement.
@@ -85,16 +87,28 @@ impl Analyser<'_> {
                     same @ (Cast::To(_) | Cast::Array(_)) if same == named => named,
                     _ => Cast::Other("given by several casts".to_owned()),
                 };
-                return Ok(Some(Operand {
-                    what: operand.what,
-                    cast,
-                    extent,
-                }));
+                let what = match operand.what {
+                    // A cast of ARRAY['a', 'b'] is one of its elements, which have no type of their own.
+                    What::Literal(literal) if literal.logical == array_of(LogicalType::Text) => {
+                        What::Literal(Literal {
+                            logical: None,
+                            ..literal
+                        })
+                    }
+                    what => what,
+                };
+                return Ok(Some(Operand { what, cast, extent }));
             }
             Expr::TypedString(typed) => {
                 let literal = self.tokens.starting(typed.value.span.start);
                 let extent = self.tokens.extent(expr)?;
-                let cast = self.named_type(extent.start..extent.end - 1);
+                let cast = match literal {
+                    // An interval's fields stand behind it.
+                    Some(literal) if literal + 1 < extent.end => {
+                        self.type_named(&[extent.start..literal, literal + 1..extent.end])
+                    }
+                    _ => self.named_type(extent.start..extent.end - 1),
+                };
                 let literal = literal
                     .map(|at| literal::read(self.tokens, at, false))
                     .transpose()?
@@ -103,6 +117,16 @@ impl Analyser<'_> {
                     what: What::Literal(literal),
                     cast,
                     extent,
+                }));
+            }
+            Expr::Array(_) => {
+                let Some(literal) = self.array_literal(expr)? else {
+                    return Ok(None);
+                };
+                return Ok(Some(Operand {
+                    what: What::Literal(literal),
+                    cast: Cast::None,
+                    extent: self.tokens.extent(expr)?,
                 }));
             }
             _ => (expr, Cast::None),
@@ -159,17 +183,28 @@ impl Analyser<'_> {
 
     /// The type that some tokens name.
     pub(super) fn named_type(&self, range: Range<usize>) -> Cast {
-        let quoted = range.clone().any(|at| self.tokens.raw(at).starts_with('"'));
-        let mut text = self.tokens.sql[self.tokens.bytes(&range)].to_ascii_lowercase();
+        self.type_named(&[range])
+    }
+
+    /// The same of a name in pieces.
+    fn type_named(&self, ranges: &[Range<usize>]) -> Cast {
+        let quoted = ranges
+            .iter()
+            .cloned()
+            .flatten()
+            .any(|at| self.tokens.raw(at).starts_with('"'));
+        let pieces: Vec<&str> = ranges
+            .iter()
+            .map(|range| &self.tokens.sql[self.tokens.bytes(range)])
+            .collect();
+        let mut text = pieces.join(" ").to_ascii_lowercase();
         if let Some(bare) = text.strip_prefix("pg_catalog.") {
             text = bare.to_owned();
         }
-        let element = text.strip_suffix("[]").map(str::to_owned);
-        let logical = |name: &str| LogicalType::parse(name).ok().filter(|_| !quoted);
-        match (&element, logical(element.as_deref().unwrap_or(&text))) {
-            (Some(_), Some(logical)) => Cast::Array(logical),
-            (None, Some(logical)) => Cast::To(logical),
-            _ => Cast::Other(text),
+        match LogicalType::parse(&text).ok().filter(|_| !quoted) {
+            Some(LogicalType::Array(element)) => Cast::Array(element.kind()),
+            Some(logical) => Cast::To(logical),
+            None => Cast::Other(text),
         }
     }
 
@@ -192,7 +227,7 @@ impl Analyser<'_> {
         let at = self.tokens.range(operand.extent.start).start;
         let target = match why {
             Conversion::Assignment => column.logical,
-            Conversion::Comparison => column.logical.without_modifiers(),
+            Conversion::Comparison => column.logical.operand(),
         };
         let given = given_type(operand, literal.logical).map_err(|other| {
             let value = format!("a value of type {other}");
@@ -211,8 +246,14 @@ impl Analyser<'_> {
         let Some(given) = given else {
             return input(target).map(Made::Value);
         };
-        if let (Cast::To(cast), true) = (&operand.cast, given != given.without_modifiers()) {
-            check_length(*cast, &literal.text).map_err(|refusal| refusal.at(at))?;
+        if given != given.without_modifiers() {
+            let checked = match &operand.cast {
+                Cast::To(cast) => check_length(*cast, &literal.text),
+                // Of an array the longest element could be all of the text.
+                Cast::Array(cast) => check_length(*cast, &literal.text),
+                Cast::None | Cast::Other(_) => Ok(()),
+            };
+            checked.map_err(|refusal| refusal.at(at))?;
         }
         check_types(given, column, why).map_err(|refusal| refusal.at(at))?;
         let value = match literal.logical.filter(|own| *own != given) {
@@ -253,7 +294,9 @@ impl Analyser<'_> {
         let cast = match cast {
             Cast::None => return Ok(declared),
             Cast::To(logical) => *logical,
-            Cast::Array(_) | Cast::Other(_) => {
+            Cast::Array(element) => array_of(*element)
+                .ok_or_else(|| unusable(number, "it is cast to a type that cannot be sealed"))?,
+            Cast::Other(_) => {
                 return Err(unusable(
                     number,
                     "it is cast to a type that cannot be sealed",
@@ -313,6 +356,11 @@ pub(super) fn keeps_value(declared: LogicalType, cast: LogicalType) -> bool {
         )
 }
 
+/// The array type of an element type.
+pub(super) fn array_of(element: LogicalType) -> Option<LogicalType> {
+    Element::new(element).map(LogicalType::Array)
+}
+
 /// An explicit cast cuts a text that is too long; an assignment refuses it. So only what needs no cut may pass.
 fn check_length(cast: LogicalType, text: &str) -> Result<(), Refusal> {
     let most = match cast {
@@ -331,22 +379,9 @@ pub(super) fn check_types(
     column: &Protected,
     why: Conversion,
 ) -> Result<(), Refusal> {
-    use LogicalType::*;
-    let class = |logical: LogicalType| match logical.without_modifiers() {
-        Int2 | Int4 | Int8 | Float4 | Float8 | Numeric(_) => 1,
-        Text | Varchar(_) | Bpchar(_) => 2,
-        Date | Timestamp(_) | Timestamptz(_) => 3,
-        Bool => 4,
-        Bytea => 5,
-        Uuid => 6,
-        Json => 7,
-        Jsonb => 8,
-    };
-    let (from, to) = (class(given), class(column.logical));
     let fits = match why {
-        // Everything has an assignment cast to the string types; json and jsonb have one to each other.
-        Conversion::Assignment => from == to || to == 2 || (from.min(to), from.max(to)) == (7, 8),
-        Conversion::Comparison => from == to,
+        Conversion::Assignment => is_assignable(given, column.logical),
+        Conversion::Comparison => has_operator(given, column.logical),
     };
     match why {
         _ if fits => Ok(()),
@@ -376,7 +411,10 @@ pub(super) fn given_type(
     match &operand.cast {
         Cast::None => Ok(own),
         Cast::To(logical) => Ok(Some(*logical)),
-        Cast::Array(element) => Err(format!("{}[]", element.sql_name())),
+        Cast::Array(element) => match array_of(*element) {
+            Some(array) => Ok(Some(array)),
+            None => Err(format!("{}[]", element.sql_name())),
+        },
         Cast::Other(text) => Err(text.clone()),
     }
 }

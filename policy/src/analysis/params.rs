@@ -282,10 +282,10 @@ impl Analyser<'_> {
 impl Role {
     /// The type in which the client sends it.
     fn arrives(&self) -> LogicalType {
-        let compared = match self.column.without_modifiers() {
-            // PostgreSQL has no `=` for varchar; it compares as text.
-            LogicalType::Varchar(_) if !self.make.stores() => LogicalType::Text,
-            bare => bare,
+        let compared = if self.make.stores() {
+            self.column.without_modifiers()
+        } else {
+            self.column.operand()
         };
         self.given.unwrap_or(compared)
     }

@@ -140,8 +140,9 @@ pub(super) fn logical_type(rule: &ColumnRule, findings: &mut Findings) -> Option
             findings.add(
                 &rule.type_at,
                 format!("{:?} is not a type that pgveil can protect{near}", rule.logical_type),
-                "bool, int2, int4, int8, float4, float8, numeric(p,s), text, varchar(n), bpchar(n), bytea, date, \
-                 timestamp, timestamptz, uuid, json and jsonb are supported",
+                "bool, int2, int4, int8, float4, float8, numeric(p,s), text, varchar(n), bpchar(n), bytea, date, time, \
+                 timetz, timestamp, timestamptz, interval, uuid, json, jsonb, inet, cidr, macaddr and macaddr8 are \
+                 supported, and arrays of these",
             );
             None
         }

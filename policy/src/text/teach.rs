@@ -54,6 +54,11 @@ pub(crate) fn teach(
                 taught.left_out.extend(index..index + length);
                 index += length;
             }
+            Lesson::KeepAndLeaveOut(length) => {
+                taught.tokens.push(tokens.token(index).clone());
+                taught.left_out.extend(index + 1..=index + length);
+                index += length + 1;
+            }
         }
     }
     taught
@@ -74,7 +79,14 @@ enum Lesson {
     Spell(&'static [&'static str], usize),
     /// So many tokens are left out.
     LeaveOut(usize),
+    /// The token stays, so many behind it are left out.
+    KeepAndLeaveOut(usize),
 }
+
+/// Types of literals (`inet '10.0.0.1'`) that are plain words to the parser.
+const TYPES_OF_LITERALS: [&str; 7] = [
+    "inet", "cidr", "macaddr", "macaddr8", "timetz", "bpchar", "numeric",
+];
 
 struct Teacher<'t> {
     tokens: &'t Tokens<'t>,
@@ -86,11 +98,22 @@ impl Teacher<'_> {
     fn lesson(&self, index: usize, first: bool) -> Lesson {
         let tokens = self.tokens;
         let before = |word: &str| !first && tokens.is_word(index - 1, word);
+        if !first && self.is_literal(index) && self.follows_interval(index) {
+            return Lesson::KeepAndLeaveOut(tokens.behind_interval_fields(index + 1) - index - 1);
+        }
         match tokens.kind(index) {
             Kind::LParen if before("conflict") => self.conflict_target(index),
             Kind::LBracket if !first => self.subscript_of_target(index),
             Kind::Word(word) if word.quote_style.is_none() => match word.keyword {
                 _ if tokens.is_word(index, "isnull") => Lesson::Spell(&["IS", "NULL"], 1),
+                _ if self.is_typed_literal(index) => Lesson::Spell(&["DATE"], 1),
+                Keyword::INTERVAL if self.is_literal(index + 1) => Lesson::Spell(&["DATE"], 1),
+                Keyword::INTERVAL
+                    if matches!(tokens.kind(index + 1), Kind::LParen)
+                        && self.is_literal(index + 4) =>
+                {
+                    Lesson::Spell(&["DATE"], 4)
+                }
                 _ if tokens.is_word(index, "overriding") && tokens.is_word(index + 2, "value") => {
                     Lesson::LeaveOut(3)
                 }
@@ -122,6 +145,33 @@ impl Teacher<'_> {
             },
             _ => Lesson::Keep,
         }
+    }
+
+    fn is_literal(&self, index: usize) -> bool {
+        index < self.end
+            && matches!(
+                self.tokens.kind(index),
+                Kind::SingleQuotedString(_)
+                    | Kind::EscapedStringLiteral(_)
+                    | Kind::DollarQuotedString(_)
+            )
+    }
+
+    /// `inet '10.0.0.1'`: the types of such literals that the parser does not know.
+    fn is_typed_literal(&self, index: usize) -> bool {
+        self.is_literal(index + 1)
+            && TYPES_OF_LITERALS
+                .iter()
+                .any(|name| self.tokens.is_word(index, name))
+    }
+
+    /// `interval '1' day`, `interval(3) '1'`
+    fn follows_interval(&self, literal: usize) -> bool {
+        let is_interval = |at: usize| self.tokens.is_word(at, "interval");
+        is_interval(literal - 1)
+            || (literal >= 4
+                && is_interval(literal - 4)
+                && matches!(self.tokens.kind(literal - 1), Kind::RParen))
     }
 
     fn holds_sensitive(&self, range: Range<usize>) -> bool {
@@ -242,6 +292,13 @@ mod tests {
                 "UPDATE t SET a = 1 RETURNING email",
             ),
             ("a BETWEEN SYMMETRIC 1 AND 2", "a BETWEEN 1 AND 2"),
+            ("a = inet '10.0.0.1'", "a = DATE '10.0.0.1'"),
+            (
+                "a = interval '1' day to second(2) AND b",
+                "a = DATE '1' AND b",
+            ),
+            ("a = interval(2) '1'", "a = DATE '1'"),
+            ("a = x.interval", "a = x . interval"),
         ] {
             assert_eq!(taught(sql), expected, "{sql}");
         }

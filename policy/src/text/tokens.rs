@@ -162,6 +162,31 @@ impl<'a> Tokens<'a> {
             .all(|(step, word)| self.is_word(index + step, word))
     }
 
+    /// The index behind the fields of an interval (`day to second(3)`), if they begin here.
+    pub(crate) fn behind_interval_fields(&self, index: usize) -> usize {
+        let is_field = |at: usize| {
+            ["year", "month", "day", "hour", "minute", "second"]
+                .iter()
+                .any(|word| self.is_word(at, word))
+        };
+        if !is_field(index) {
+            return index;
+        }
+        let last = if self.is_word(index + 1, "to") && is_field(index + 2) {
+            index + 2
+        } else {
+            index
+        };
+        match self.pair(last + 1) {
+            Some(close)
+                if self.is_word(last, "second") && matches!(self.kind(last + 1), Kind::LParen) =>
+            {
+                close + 1
+            }
+            _ => last + 1,
+        }
+    }
+
     /// The token that starts at the parser's location.
     pub(crate) fn starting(&self, location: Location) -> Option<usize> {
         self.list

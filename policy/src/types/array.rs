@@ -1,272 +1,358 @@
-//! One-dimensional arrays of a logical type: the operands of `= ANY(...)`. Arrays are never stored.
+//! Arrays of a logical type: stored ones of up to six dimensions, and the operands of `= ANY(...)`, of which only the
+//! elements count. [`text`] reads and shows their text form.
 
-use super::{FormatSettings, InputError, LogicalType, Value, binary::Reader, encoding};
+mod text;
+
+use super::{
+    Conversion, Converted, DamagedValue, FormatSettings, InputError, LogicalType, Value,
+    binary::Reader, convert,
+};
+use crate::plan::Rendering;
 
 /// `MAXDIM`.
 const MAX_DIMENSIONS: i32 = 6;
 /// Most elements that a server's array may have (`MaxArraySize`).
 const MAX_ELEMENTS: i32 = 134_217_727;
 
+/// The type of an array's elements: any logical type but an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Element {
+    oid: u32,
+    typmod: i32,
+}
+
+impl Element {
+    /// `None` for an array: PostgreSQL's arrays of several dimensions are of one type.
+    pub fn new(kind: LogicalType) -> Option<Self> {
+        (!matches!(kind, LogicalType::Array(_))).then(|| Self {
+            oid: kind.oid(),
+            typmod: kind.typmod(),
+        })
+    }
+
+    /// The type.
+    pub fn kind(self) -> LogicalType {
+        LogicalType::of_one(self.oid, self.typmod).unwrap_or(LogicalType::Text)
+    }
+}
+
+/// How many elements, and the number of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Dimension {
+    count: i32,
+    lower: i32,
+}
+
+/// An array; without dimensions if it is empty.
+struct Array {
+    dimensions: Vec<Dimension>,
+    elements: Vec<Option<Value>>,
+}
+
+/// How many elements dimensions make; the limits of the server.
+fn count_of(dimensions: &[Dimension]) -> Result<usize, InputError> {
+    let too_large = |message: String| InputError::new("54000", message);
+    let mut count: i64 = 1;
+    for dimension in dimensions {
+        count *= i64::from(dimension.count);
+        if dimension.count < 0 || count > i64::from(MAX_ELEMENTS) {
+            return Err(too_large(format!(
+                "array size exceeds the maximum allowed ({MAX_ELEMENTS})"
+            )));
+        }
+    }
+    for Dimension { count, lower } in dimensions {
+        if lower.checked_add(*count).is_none() {
+            return Err(too_large(format!(
+                "array lower bound is too large: {lower}"
+            )));
+        }
+    }
+    Ok(if dimensions.is_empty() {
+        0
+    } else {
+        count as usize
+    })
+}
+
+fn too_many_dimensions(count: i32) -> InputError {
+    InputError::new(
+        "54000",
+        format!(
+            "number of array dimensions ({count}) exceeds the maximum allowed ({MAX_DIMENSIONS})"
+        ),
+    )
+}
+
+impl Array {
+    fn input(
+        element: LogicalType,
+        text: &str,
+        settings: &FormatSettings,
+    ) -> Result<Self, InputError> {
+        let read = text::read(text)?;
+        let bare = element.without_modifiers();
+        let mut elements = read
+            .elements
+            .into_iter()
+            .map(|word| {
+                word.map(|word| bare.input(word.as_bytes(), settings))
+                    .transpose()
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        // As on the server: modifiers apply once all elements are read.
+        if element != bare {
+            for value in elements.iter_mut().flatten() {
+                *value = assigned(value, bare, element, settings)?;
+            }
+        }
+        Ok(Self {
+            dimensions: read.dimensions,
+            elements,
+        })
+    }
+
+    /// Reads a binary form; each element by `recv`, whose second argument counts from 1.
+    fn recv<E: From<InputError>>(
+        element: LogicalType,
+        bytes: &[u8],
+        mut recv: impl FnMut(&[u8], usize) -> Result<Value, E>,
+    ) -> Result<Self, E> {
+        let mut reader = Reader::new(bytes);
+        let mut dimensions = header(element, &mut reader)?;
+        let count = count_of(&dimensions)?;
+        if count == 0 {
+            dimensions.clear();
+        }
+        let mut elements = Vec::with_capacity(count.min(bytes.len() / 4));
+        for index in 1..=count {
+            let length = reader.i32()?;
+            if length == -1 {
+                elements.push(None);
+                continue;
+            }
+            let insufficient = || InputError::binary("insufficient data left in message");
+            let length = usize::try_from(length).map_err(|_| insufficient())?;
+            let bytes = reader.bytes(length).map_err(|_| insufficient())?;
+            elements.push(Some(recv(bytes, index)?));
+        }
+        reader.end()?;
+        Ok(Self {
+            dimensions,
+            elements,
+        })
+    }
+
+    /// A stored array; its elements are not looked at.
+    fn stored(element: LogicalType, value: &[u8]) -> Result<Self, DamagedValue> {
+        let read = Self::recv::<InputError>(element, value, |bytes, _| {
+            Ok(Value::from_send_form(bytes.to_vec()))
+        });
+        Ok(read?)
+    }
+
+    /// The send form.
+    fn encode(&self, element: LogicalType) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut word = |word: i32| bytes.extend_from_slice(&word.to_be_bytes());
+        word(self.dimensions.len() as i32);
+        word(self.elements.iter().any(Option::is_none).into());
+        word(element.oid() as i32);
+        for Dimension { count, lower } in &self.dimensions {
+            word(*count);
+            word(*lower);
+        }
+        for value in &self.elements {
+            match value {
+                None => bytes.extend_from_slice(&(-1_i32).to_be_bytes()),
+                Some(value) => {
+                    bytes.extend_from_slice(&(value.as_bytes().len() as i32).to_be_bytes());
+                    bytes.extend_from_slice(value.as_bytes());
+                }
+            }
+        }
+        bytes
+    }
+}
+
+/// Dimensions, flags, element type and bounds.
+fn header(element: LogicalType, reader: &mut Reader<'_>) -> Result<Vec<Dimension>, InputError> {
+    let dimensions = reader.i32()?;
+    if dimensions < 0 {
+        return Err(InputError::binary(format!(
+            "invalid number of dimensions: {dimensions}"
+        )));
+    }
+    if dimensions > MAX_DIMENSIONS {
+        return Err(too_many_dimensions(dimensions));
+    }
+    if !matches!(reader.i32()?, 0 | 1) {
+        return Err(InputError::binary("invalid array flags"));
+    }
+    check_element_type(element, reader.i32()? as u32)?;
+    (0..dimensions)
+        .map(|_| {
+            Ok(Dimension {
+                count: reader.i32()?,
+                lower: reader.i32()?,
+            })
+        })
+        .collect()
+}
+
+fn check_element_type(element: LogicalType, oid: u32) -> Result<(), InputError> {
+    let expected = element.without_modifiers();
+    if oid == expected.oid() {
+        return Ok(());
+    }
+    let found = LogicalType::from_oid(oid, -1).map_or_else(|| "???".into(), LogicalType::sql_name);
+    let expected = format!("{} ({})", expected.oid(), expected.sql_name());
+    let message = format!(
+        "binary data has array element type {oid} ({found}) instead of expected {expected}"
+    );
+    Err(InputError::new("42804", message))
+}
+
+fn element_recv(
+    element: LogicalType,
+    bytes: &[u8],
+    index: usize,
+    settings: &FormatSettings,
+) -> Result<Value, InputError> {
+    element.recv(bytes, settings).map_err(|error| {
+        if error == InputError::excess() {
+            return InputError::binary(format!("improper binary format in array element {index}"));
+        }
+        error
+    })
+}
+
+pub(super) fn input(
+    element: Element,
+    text: &str,
+    settings: &FormatSettings,
+) -> Result<Vec<u8>, InputError> {
+    let element = element.kind();
+    Ok(Array::input(element, text, settings)?.encode(element))
+}
+
+pub(super) fn recv(
+    element: Element,
+    bytes: &[u8],
+    settings: &FormatSettings,
+) -> Result<Vec<u8>, InputError> {
+    let element = element.kind();
+    let array = Array::recv(element, bytes, |bytes, index| {
+        element_recv(element, bytes, index, settings)
+    })?;
+    Ok(array.encode(element))
+}
+
+pub(super) fn output(
+    element: Element,
+    value: &[u8],
+    settings: &FormatSettings,
+    out: &mut Vec<u8>,
+) -> Result<(), DamagedValue> {
+    let element = element.kind();
+    let array = Array::stored(element, value)?;
+    text::write(
+        &array.dimensions,
+        &array.elements,
+        out,
+        &mut |value, out| element.output(value, settings, out),
+    )
+}
+
+/// The array as `to_json` and `to_jsonb` write it; bounds are lost.
+pub(super) fn json(
+    element: Element,
+    value: &[u8],
+    rendering: Rendering,
+    settings: &FormatSettings,
+    out: &mut Vec<u8>,
+) -> Result<(), DamagedValue> {
+    let element = element.kind();
+    let array = Array::stored(element, value)?;
+    let separator: &[u8] = match rendering {
+        Rendering::Jsonb => b", ",
+        Rendering::Json => b",",
+    };
+    let style = text::Style {
+        open: b'[',
+        close: b']',
+        separator,
+        null: b"null",
+    };
+    text::write_in(
+        &style,
+        &array.dimensions,
+        &array.elements,
+        out,
+        &mut |value, out| element.json(value, rendering, settings, out),
+    )
+}
+
+/// Element by element; dimensions and bounds count in the server's `=`.
+pub(super) fn canonical(element: Element, value: &[u8]) -> Option<Vec<u8>> {
+    let element = element.kind();
+    let mut array = Array::stored(element, value).ok()?;
+    for value in array.elements.iter_mut().flatten() {
+        let canonical = element.canonical(value.as_bytes()).into_owned();
+        *value = Value::from_send_form(canonical);
+    }
+    Some(array.encode(element))
+}
+
+/// The cast of the elements.
+pub(super) fn assign(
+    value: &[u8],
+    from: Element,
+    to: Element,
+    settings: &FormatSettings,
+) -> Result<Vec<u8>, InputError> {
+    let (from, to) = (from.kind(), to.kind());
+    let mut array = Array::stored(from, value)
+        .map_err(|_| InputError::binary("incorrect binary data format"))?;
+    for value in array.elements.iter_mut().flatten() {
+        *value = assigned(value, from, to, settings)?;
+    }
+    Ok(array.encode(to))
+}
+
+fn assigned(
+    value: &Value,
+    from: LogicalType,
+    to: LogicalType,
+    settings: &FormatSettings,
+) -> Result<Value, InputError> {
+    match convert(value, from, to, Conversion::Assignment, settings)? {
+        Converted::Value(converted) => Ok(converted),
+        Converted::NeverEqual => Err(InputError::binary("incorrect binary data format")),
+    }
+}
+
 impl LogicalType {
-    /// Reads the text form of an array of this type, `{a,"b c",NULL}`. Arrays of several dimensions and arrays with
-    /// explicit bounds (`[1:2]={a,b}`) are refused.
+    /// The elements of the text form of an array of this type, `{a,"b c",NULL}`, in their order.
     pub fn array_input(
         self,
         text: &[u8],
         settings: &FormatSettings,
     ) -> Result<Vec<Option<Value>>, InputError> {
-        let text = encoding::utf8(text)?;
-        let words = Scanner::new(text).elements()?;
-        words
-            .into_iter()
-            .map(|word| {
-                word.map(|word| self.input(word.as_bytes(), settings))
-                    .transpose()
-            })
-            .collect()
+        let text = super::encoding::utf8(text)?;
+        Ok(Array::input(self, text, settings)?.elements)
     }
 
-    /// Reads the binary form of an array of this type.
+    /// The elements of the binary form of an array of this type.
     pub fn array_recv(
         self,
         bytes: &[u8],
         settings: &FormatSettings,
     ) -> Result<Vec<Option<Value>>, InputError> {
-        let mut reader = Reader::new(bytes);
-        let count = self.array_header(&mut reader)?;
-        let mut values = Vec::with_capacity(count.min(bytes.len() / 4));
-        for index in 1..=count {
-            values.push(self.element_recv(index, &mut reader, settings)?);
-        }
-        reader.end()?;
-        Ok(values)
-    }
-
-    /// Dimensions, flags, element type and bounds; answers how many elements follow.
-    fn array_header(self, reader: &mut Reader<'_>) -> Result<usize, InputError> {
-        let too_large = |message: String| InputError::new("54000", message);
-        let dimensions = reader.i32()?;
-        if dimensions < 0 {
-            return Err(InputError::binary(format!(
-                "invalid number of dimensions: {dimensions}"
-            )));
-        }
-        if dimensions > MAX_DIMENSIONS {
-            return Err(too_large(format!(
-                "number of array dimensions ({dimensions}) exceeds the maximum allowed ({MAX_DIMENSIONS})"
-            )));
-        }
-        if !matches!(reader.i32()?, 0 | 1) {
-            return Err(InputError::binary("invalid array flags"));
-        }
-        self.check_element_type(reader.i32()? as u32)?;
-        let (count, lower_bound) = match dimensions {
-            0 => return Ok(0),
-            1 => (reader.i32()?, reader.i32()?),
-            _ => return Err(several_dimensions()),
-        };
-        if !(0..=MAX_ELEMENTS).contains(&count) {
-            return Err(too_large(format!(
-                "array size exceeds the maximum allowed ({MAX_ELEMENTS})"
-            )));
-        }
-        if lower_bound.checked_add(count).is_none() {
-            return Err(too_large(format!(
-                "array lower bound is too large: {lower_bound}"
-            )));
-        }
-        Ok(count as usize)
-    }
-
-    fn check_element_type(self, oid: u32) -> Result<(), InputError> {
-        let expected = self.without_modifiers();
-        if oid == expected.oid() {
-            return Ok(());
-        }
-        let found = Self::from_oid(oid, -1).map_or_else(|| "???".into(), Self::sql_name);
-        let expected = format!("{} ({})", expected.oid(), expected.sql_name());
-        let message = format!(
-            "binary data has array element type {oid} ({found}) instead of expected {expected}"
-        );
-        Err(InputError::new("42804", message))
-    }
-
-    fn element_recv(
-        self,
-        index: usize,
-        reader: &mut Reader<'_>,
-        settings: &FormatSettings,
-    ) -> Result<Option<Value>, InputError> {
-        let length = reader.i32()?;
-        if length == -1 {
-            return Ok(None);
-        }
-        let insufficient = || InputError::binary("insufficient data left in message");
-        let length = usize::try_from(length).map_err(|_| insufficient())?;
-        let bytes = reader.bytes(length).map_err(|_| insufficient())?;
-        self.recv(bytes, settings).map(Some).map_err(|error| {
-            if error == InputError::excess() {
-                return InputError::binary(format!(
-                    "improper binary format in array element {index}"
-                ));
-            }
-            error
-        })
-    }
-}
-
-fn several_dimensions() -> InputError {
-    InputError::unsupported(
-        "arrays of several dimensions are not supported as operands of a protected column",
-    )
-}
-
-/// Reads the text form of an array.
-struct Scanner<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Scanner<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
-    }
-
-    fn malformed(&self, detail: &str) -> InputError {
-        InputError::new(
-            "22P02",
-            format!("malformed array literal: \"{}\"", self.text),
-        )
-        .detail(detail)
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    fn skip_space(&mut self) {
-        while self.peek().is_some_and(encoding::is_space) {
-            self.at += 1;
-        }
-    }
-
-    /// All elements; `None` is NULL.
-    fn elements(mut self) -> Result<Vec<Option<String>>, InputError> {
-        self.skip_space();
-        match self.peek() {
-            // From here on the server quotes the text without what stood before the brace.
-            Some(b'{') => (self.text, self.at) = (&self.text[self.at..], 1),
-            Some(b'[') => {
-                return Err(InputError::unsupported(
-                    "array literals with explicit bounds are not supported as operands of a protected column",
-                ));
-            }
-            _ => {
-                return Err(
-                    self.malformed("Array value must start with \"{\" or dimension information.")
-                );
-            }
-        }
-        let mut elements = Vec::new();
-        self.skip_space();
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-        } else {
-            loop {
-                elements.push(self.element()?);
-                self.skip_space();
-                match self.peek() {
-                    Some(b',') => self.at += 1,
-                    Some(b'}') => break self.at += 1,
-                    None => return Err(self.malformed("Unexpected end of input.")),
-                    Some(byte @ (b'{' | b'\\')) => {
-                        return Err(self.malformed(&format!(
-                            "Unexpected \"{}\" character.",
-                            char::from(byte)
-                        )));
-                    }
-                    Some(_) => return Err(self.malformed("Unexpected array element.")),
-                }
-            }
-        }
-        self.skip_space();
-        if self.peek().is_some() {
-            Err(self.malformed("Junk after closing right brace."))
-        } else {
-            Ok(elements)
-        }
-    }
-
-    fn element(&mut self) -> Result<Option<String>, InputError> {
-        self.skip_space();
-        match self.peek() {
-            Some(b'"') => {
-                self.at += 1;
-                self.quoted().map(Some)
-            }
-            Some(b'{') => Err(several_dimensions()),
-            Some(byte @ (b',' | b'}')) => {
-                Err(self.malformed(&format!("Unexpected \"{}\" character.", char::from(byte))))
-            }
-            None => Err(self.malformed("Unexpected end of input.")),
-            Some(_) => self.unquoted(),
-        }
-    }
-
-    fn quoted(&mut self) -> Result<String, InputError> {
-        let mut word = String::new();
-        let rest = &self.text[self.at..];
-        let mut chars = rest.char_indices();
-        while let Some((index, c)) = chars.next() {
-            match c {
-                '"' => {
-                    self.at += index + 1;
-                    return Ok(word);
-                }
-                '\\' => match chars.next() {
-                    Some((_, escaped)) => word.push(escaped),
-                    None => break,
-                },
-                _ => word.push(c),
-            }
-        }
-        Err(self.malformed("Unexpected end of input."))
-    }
-
-    /// White space at both ends goes unless it was escaped.
-    fn unquoted(&mut self) -> Result<Option<String>, InputError> {
-        let mut word = String::new();
-        let mut kept = 0;
-        let mut escaped = false;
-        let rest = &self.text[self.at..];
-        let mut chars = rest.char_indices();
-        while let Some((index, c)) = chars.next() {
-            match c {
-                ',' | '}' => {
-                    self.at += index;
-                    word.truncate(kept);
-                    let is_null = !escaped && word.eq_ignore_ascii_case("NULL");
-                    return Ok(if is_null { None } else { Some(word) });
-                }
-                '"' => return Err(self.malformed("Unexpected array element.")),
-                '{' => return Err(self.malformed("Unexpected \"{\" character.")),
-                '\\' => match chars.next() {
-                    Some((_, next)) => {
-                        word.push(next);
-                        escaped = true;
-                        kept = word.len();
-                    }
-                    None => break,
-                },
-                _ => {
-                    word.push(c);
-                    if !(c.is_ascii() && encoding::is_space(c as u8)) {
-                        kept = word.len();
-                    }
-                }
-            }
-        }
-        Err(self.malformed("Unexpected end of input."))
+        let array = Array::recv(self, bytes, |bytes, index| {
+            element_recv(self, bytes, index, settings)
+        })?;
+        Ok(array.elements)
     }
 }
 
@@ -301,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_malformed_and_nested_arrays() {
+    fn refuses_malformed_arrays() {
         for (text, sqlstate, detail) in [
             (
                 "a",
@@ -312,13 +398,47 @@ mod tests {
             ("{a,}", "22P02", Some("Unexpected \"}\" character.")),
             ("{\"a\"b}", "22P02", Some("Unexpected array element.")),
             ("{a} b", "22P02", Some("Junk after closing right brace.")),
-            ("{{a}}", "0A000", None),
-            ("[0:0]={a}", "0A000", None),
+            (
+                "{{a},{b,c}}",
+                "22P02",
+                Some("Multidimensional arrays must have sub-arrays with matching dimensions."),
+            ),
+            ("{{a},b}", "22P02", Some("Unexpected array element.")),
+            (
+                "[0:1]={a}",
+                "22P02",
+                Some("Specified array dimensions do not match array contents."),
+            ),
+            ("[1:0]={}", "2202E", None),
+            ("{{{{{{{a}}}}}}}", "54000", None),
+            ("{{},{}}", "0A000", None),
         ] {
             let error = texts(text).unwrap_err();
             assert_eq!(
                 (error.sqlstate, error.detail.as_deref()),
                 (sqlstate, detail),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn reads_and_shows_dimensions() {
+        let settings = FormatSettings::default();
+        for (text, shown) in [
+            ("{{1,2},{3,NULL}}", "{{1,2},{3,NULL}}"),
+            (" [0:1] = { 1 , 2 } ", "[0:1]={1,2}"),
+            ("[1:2][5:5]={{1},{2}}", "[1:2][5:5]={{1},{2}}"),
+            ("{}", "{}"),
+        ] {
+            let kind = LogicalType::parse("int4[]").unwrap();
+            let value = kind.input(text.as_bytes(), &settings).unwrap();
+            let mut out = Vec::new();
+            kind.output(value.as_bytes(), &settings, &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), shown, "{text}");
+            assert_eq!(
+                kind.recv(value.as_bytes(), &settings).unwrap(),
+                value,
                 "{text}"
             );
         }

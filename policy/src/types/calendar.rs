@@ -1,5 +1,7 @@
 //! The proleptic Gregorian calendar as days and microseconds from 2000-01-01, and the server's ranges. Knows no zone.
 
+use super::settings::DateStyle;
+
 /// Microseconds of a day.
 pub(super) const DAY: i64 = 86_400_000_000;
 /// Microseconds of a second.
@@ -55,6 +57,13 @@ impl Ymd {
         }
     }
 
+    /// Whether the server's calendar begins no later and ends no earlier.
+    pub(super) fn is_in_calendar(self) -> bool {
+        let Self { year, month, .. } = self;
+        (year > -4713 || (year == -4713 && month >= 11))
+            && (year < 5_874_898 || (year == 5_874_898 && month < 6))
+    }
+
     /// Days of its month.
     pub(super) fn month_length(self) -> i64 {
         let leap = self.year % 4 == 0 && (self.year % 100 != 0 || self.year % 400 == 0);
@@ -65,8 +74,34 @@ impl Ymd {
         }
     }
 
-    /// Appends `YYYY-MM-DD`; the era is [`write_era`]'s.
-    pub(super) fn write(self, out: &mut Vec<u8>) {
+    /// Appends the date in a style; the era is [`write_era`]'s.
+    pub(super) fn write(self, style: DateStyle, day_first: bool, out: &mut Vec<u8>) {
+        let separator = match style {
+            DateStyle::Iso => {
+                self.write_year(out);
+                out.push(b'-');
+                write_two(self.month, out);
+                out.push(b'-');
+                return write_two(self.day, out);
+            }
+            DateStyle::Sql => b'/',
+            DateStyle::Postgres => b'-',
+            DateStyle::German => b'.',
+        };
+        let (first, second) = if day_first || style == DateStyle::German {
+            (self.day, self.month)
+        } else {
+            (self.month, self.day)
+        };
+        write_two(first, out);
+        out.push(separator);
+        write_two(second, out);
+        out.push(separator);
+        self.write_year(out);
+    }
+
+    /// Four digits at least, without the era.
+    pub(super) fn write_year(self, out: &mut Vec<u8>) {
         let year = if self.year > 0 {
             self.year
         } else {
@@ -78,10 +113,6 @@ impl Ymd {
             write_two(year / 100, out);
             write_two(year % 100, out);
         }
-        out.push(b'-');
-        write_two(self.month, out);
-        out.push(b'-');
-        write_two(self.day, out);
     }
 
     /// Appends ` BC` where it is.

@@ -1,6 +1,7 @@
 //! Conversions between logical types: what an assignment stores, and what a comparison means. The casts are
 //! `pg_cast`'s; a pair that it does not have is refused as the server refuses it.
 
+mod clocks;
 mod compare;
 mod explicit;
 mod numbers;
@@ -11,7 +12,7 @@ pub use explicit::{can_cast, cast};
 use super::{
     FormatSettings, InputError,
     LogicalType::{self, *},
-    Value, boolean, json, jsonb, numeric, text,
+    Value, array, boolean, json, jsonb, mac, network, numeric, text,
 };
 
 /// Why a value is converted.
@@ -57,6 +58,53 @@ pub fn convert(
     }
 }
 
+/// Types that are assigned to and compared with each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Number,
+    Text,
+    Timestamp,
+    Clock,
+    Network,
+    /// Only with itself.
+    Alone(LogicalType),
+}
+
+fn family(kind: LogicalType) -> Family {
+    match kind.without_modifiers() {
+        Int2 | Int4 | Int8 | Float4 | Float8 | Numeric(_) => Family::Number,
+        Text | Varchar(_) | Bpchar(_) => Family::Text,
+        Date | Timestamp(_) | Timestamptz(_) => Family::Timestamp,
+        Time(_) | Timetz(_) | Interval(..) => Family::Clock,
+        Inet | Cidr => Family::Network,
+        alone @ (Bool | Bytea | Uuid | Json | Jsonb | Macaddr | Macaddr8 | Array(_)) => {
+            Family::Alone(alone)
+        }
+    }
+}
+
+/// Whether Postgres would assign a value of type `from` to a column of type `to`.
+pub fn is_assignable(from: LogicalType, to: LogicalType) -> bool {
+    let bare = (from.without_modifiers(), to.without_modifiers());
+    match bare {
+        // Everything has an assignment cast to the string types.
+        (_, Text | Varchar(_) | Bpchar(_)) => true,
+        (Json, Jsonb) | (Jsonb, Json) | (Macaddr, Macaddr8) | (Macaddr8, Macaddr) => true,
+        (Timestamp(_) | Timestamptz(_), Time(_)) | (Timestamptz(_), Timetz(_)) => true,
+        (Interval(..), Timetz(_)) | (Timetz(_), Interval(..)) => false,
+        (Array(from), Array(to)) => is_assignable(from.kind(), to.kind()),
+        (from, to) => family(from) == family(to),
+    }
+}
+
+/// Whether Postgres has an `=` for the two types.
+pub fn has_operator(one: LogicalType, other: LogicalType) -> bool {
+    match (one.without_modifiers(), other.without_modifiers()) {
+        (Interval(..), Timetz(_)) | (Timetz(_), Interval(..)) => false,
+        (one, other) => family(one) == family(other),
+    }
+}
+
 /// A value that is no send form of the type it is said to be.
 fn damaged() -> InputError {
     InputError::binary("incorrect binary data format")
@@ -85,6 +133,14 @@ fn assign(
         (Date | Timestamp(_) | Timestamptz(_), Date | Timestamp(_) | Timestamptz(_)) => {
             times::assign(value, from, to, settings)
         }
+        (
+            Time(_) | Timetz(_) | Interval(..) | Timestamp(_) | Timestamptz(_),
+            Time(_) | Timetz(_) | Interval(..),
+        ) => clocks::assign(value, from, to, settings),
+        (Inet | Cidr, Inet | Cidr) => network::assign(value, from, to).map_err(|_| damaged()),
+        (Macaddr, Macaddr8) => Ok(mac::widened(value)),
+        (Macaddr8, Macaddr) => mac::narrowed(value),
+        (Array(from), Array(to)) => array::assign(value, from, to, settings),
         (Json, Jsonb) => jsonb::input(text::read(value).map_err(|_| damaged())?),
         (Jsonb, Json) => json::input(jsonb::read(value).map_err(|_| damaged())?),
         _ if from == to => Ok(value.to_vec()),
@@ -126,6 +182,7 @@ fn as_text(
             out.extend_from_slice(text);
         }
         Bpchar(_) => out.extend_from_slice(text::without_blanks(value)),
+        Inet => network::write_full(from, value, &mut out).map_err(|_| damaged())?,
         _ => from
             .output(value, settings, &mut out)
             .map_err(|_| damaged())?,

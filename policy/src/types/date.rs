@@ -4,6 +4,7 @@ use super::{
     DamagedValue, FormatSettings, InputError, binary,
     calendar::{END_DATE, MIN_DAY, Ymd},
     datetime::{self, Parsed},
+    settings::DateOrder,
 };
 
 pub(super) const INFINITY: i32 = i32::MAX;
@@ -19,12 +20,12 @@ pub(super) fn in_range(days: i64) -> Option<i32> {
 }
 
 pub(super) fn input(text: &str, settings: &FormatSettings) -> Result<Vec<u8>, InputError> {
-    let days = match datetime::parse(text, "date", ROOM, settings.date_order())? {
+    let days = match datetime::parse(text, "date", ROOM, settings)? {
         Parsed::Infinity => INFINITY,
         Parsed::MinusInfinity => MINUS_INFINITY,
         Parsed::Epoch => UNIX_EPOCH,
         Parsed::At(moment) => {
-            let days = moment.is_in_calendar().then(|| moment.date.days());
+            let days = moment.date.is_in_calendar().then(|| moment.date.days());
             days.and_then(in_range)
                 .ok_or_else(|| InputError::new("22008", format!("date out of range: \"{text}\"")))?
         }
@@ -48,13 +49,18 @@ pub(super) fn read(value: &[u8]) -> Result<i32, DamagedValue> {
     Ok(i32::from_be_bytes(binary::stored(value)?))
 }
 
-pub(super) fn output(value: &[u8], out: &mut Vec<u8>) -> Result<(), DamagedValue> {
+pub(super) fn output(
+    value: &[u8],
+    settings: &FormatSettings,
+    out: &mut Vec<u8>,
+) -> Result<(), DamagedValue> {
     match read(value)? {
         INFINITY => out.extend_from_slice(b"infinity"),
         MINUS_INFINITY => out.extend_from_slice(b"-infinity"),
         days => {
             let date = Ymd::from_days(days.into());
-            date.write(out);
+            let day_first = settings.date_order() == DateOrder::DayMonthYear;
+            date.write(settings.date_style(), day_first, out);
             date.write_era(out);
         }
     }

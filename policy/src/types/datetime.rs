@@ -1,20 +1,21 @@
-//! Reads the text of dates and timestamps as the server's `DecodeDateTime` does. Knows no clock: `now` and its kin are
-//! refused, and so are a few rare spellings (labels as in `y2001m02d04` and `J2451187`, the modifier `DST`, abbreviations of
-//! time zones that depend on the date or on `timezone_abbreviations`).
+//! Reads the text of dates, times and timestamps as the server's `DecodeDateTime` and `DecodeTimeOnly` do. Knows no clock:
+//! `now` and its kin are refused, and so are labels as in `y2001m02d04`, which newer servers do not read.
 
 mod abbreviations;
+mod clock;
 mod decode;
-mod fields;
+pub(super) mod fields;
 mod finish;
 mod numbers;
 mod words;
 
 use super::{
-    InputError,
+    FormatSettings, InputError,
     calendar::{DAY, Ymd},
-    settings::DateOrder,
     zone::Zone,
 };
+
+pub(super) use numbers::fraction;
 
 /// What a text says.
 #[derive(Debug)]
@@ -42,19 +43,14 @@ pub(super) enum Given {
     /// Seconds east of UTC.
     Offset(i64),
     Named(Zone),
+    /// An abbreviation, in upper case, whose offset depends on the date.
+    Abbreviation(String, Zone),
 }
 
 impl Moment {
-    /// Whether the server's calendar begins no later and ends no earlier.
-    pub(super) fn is_in_calendar(&self) -> bool {
-        let Ymd { year, month, .. } = self.date;
-        (year > -4713 || (year == -4713 && month >= 11))
-            && (year < 5_874_898 || (year == 5_874_898 && month < 6))
-    }
-
     /// Microseconds from 2000-01-01 without regard to a zone.
     pub(super) fn local(&self) -> Option<i64> {
-        if !self.is_in_calendar() {
+        if !self.date.is_in_calendar() {
             return None;
         }
         self.date.days().checked_mul(DAY)?.checked_add(self.time)
@@ -63,7 +59,7 @@ impl Moment {
 
 /// Why a text is no date.
 #[derive(Debug, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     Format,
     /// A field is out of its range.
     Field,
@@ -75,7 +71,7 @@ enum Fault {
 }
 
 impl Fault {
-    fn into_error(self, type_name: &str, text: &str) -> InputError {
+    pub(super) fn into_error(self, type_name: &str, text: &str) -> InputError {
         let out_of_range = || format!("date/time field value out of range: \"{text}\"");
         match self {
             Self::Format => InputError::new("22007", format!("invalid input syntax for type {type_name}: \"{text}\"")),
@@ -99,9 +95,30 @@ pub(super) fn parse(
     text: &str,
     type_name: &str,
     room: usize,
-    order: DateOrder,
+    settings: &FormatSettings,
 ) -> Result<Parsed, InputError> {
     fields::split(text, room)
-        .and_then(|fields| decode::decode(&fields, order))
+        .and_then(|fields| decode::decode(&fields, settings))
+        .map_err(|fault| fault.into_error(type_name, text))
+}
+
+/// Which type a time is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// A zone is read and forgotten.
+    Bare,
+    WithZone,
+}
+
+/// Reads a time of day: microseconds, and seconds east of UTC.
+pub(super) fn parse_time(
+    text: &str,
+    type_name: &str,
+    room: usize,
+    settings: &FormatSettings,
+    wants: Clock,
+) -> Result<(i64, i64), InputError> {
+    fields::split(text, room)
+        .and_then(|fields| clock::decode(&fields, settings, wants))
         .map_err(|fault| fault.into_error(type_name, text))
 }

@@ -3,7 +3,7 @@
 use super::{
     DamagedValue, FormatSettings,
     LogicalType::{self, *},
-    jsonb,
+    array, jsonb,
 };
 use crate::plan::Rendering;
 
@@ -42,7 +42,9 @@ impl LogicalType {
             }
             Json | Jsonb => self.output(value, settings, out),
             Date | Timestamp(_) | Timestamptz(_) => self.json_date(value, settings, out),
-            Text | Varchar(_) | Bpchar(_) | Bytea | Uuid => {
+            Array(element) => array::json(element, value, rendering, settings, out),
+            Text | Varchar(_) | Bpchar(_) | Bytea | Uuid | Time(_) | Timetz(_) | Interval(..)
+            | Inet | Cidr | Macaddr | Macaddr8 => {
                 let mut text = zeroize::Zeroizing::new(Vec::with_capacity(value.len()));
                 self.output(value, settings, &mut text)?;
                 json_string(&text, out);

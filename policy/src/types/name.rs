@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use super::LogicalType::{self, *};
+use super::{
+    Element,
+    LogicalType::{self, *},
+    interval::{self, Fields},
+};
 
 /// A type name that is not a logical type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +17,7 @@ pub struct UnknownType {
 }
 
 /// Every spelling of every name, and the type it means without modifiers.
-const NAMES: [(&str, LogicalType); 35] = [
+const NAMES: [(&str, LogicalType); 44] = [
     ("bool", Bool),
     ("boolean", Bool),
     ("smallint", Int2),
@@ -44,6 +48,15 @@ const NAMES: [(&str, LogicalType); 35] = [
     ("timestamp without time zone", Timestamp(None)),
     ("timestamptz", Timestamptz(None)),
     ("timestamp with time zone", Timestamptz(None)),
+    ("time", Time(None)),
+    ("time without time zone", Time(None)),
+    ("timetz", Timetz(None)),
+    ("time with time zone", Timetz(None)),
+    ("interval", Interval(None, None)),
+    ("inet", Inet),
+    ("cidr", Cidr),
+    ("macaddr", Macaddr),
+    ("macaddr8", Macaddr8),
     ("uuid", Uuid),
     ("json", Json),
     ("jsonb", Jsonb),
@@ -59,15 +72,25 @@ const HEADER: i32 = 4;
 impl LogicalType {
     /// Reads a type name as SQL spells it, in any case: `varchar(11)`, `character varying (11)`, `timestamp(3) with time zone`.
     pub fn parse(name: &str) -> Result<Self, UnknownType> {
+        if let Some(element) = element_name(name) {
+            let element = Element::new(Self::parse(element)?);
+            return element.map(Array).ok_or(UnknownType { nearest: None });
+        }
         let (base, modifiers) = split(name).ok_or(UnknownType {
             nearest: nearest(name),
         })?;
         let known = NAMES.iter().find(|(known, _)| *known == base);
-        let (canonical, bare) = known.ok_or_else(|| UnknownType {
-            nearest: nearest(&base),
-        })?;
+        let (canonical, bare) = match (known, interval_of(&base)) {
+            (Some((canonical, bare)), _) => (*canonical, *bare),
+            (None, Some(interval)) => ("interval", interval),
+            (None, None) => {
+                return Err(UnknownType {
+                    nearest: nearest(&base),
+                });
+            }
+        };
         let kind = match modifiers {
-            None => Some(*bare),
+            None => Some(bare),
             Some(modifiers) => bare.with_modifiers(canonical, &modifiers),
         };
         kind.ok_or(UnknownType {
@@ -86,8 +109,13 @@ impl LogicalType {
             (Numeric(_), [precision, scale]) => numeric(*precision, *scale),
             (Varchar(_), [n]) => Some(Varchar(Some(characters(*n)?))),
             (Bpchar(_), [n]) => Some(Bpchar(Some(characters(*n)?))),
-            (Timestamp(_), [p]) => Some(Timestamp(Some(u8::try_from(*p).ok()?.min(6)))),
-            (Timestamptz(_), [p]) => Some(Timestamptz(Some(u8::try_from(*p).ok()?.min(6)))),
+            (Timestamp(_), [p]) => Some(Timestamp(decimals(*p))).filter(|_| *p >= 0),
+            (Timestamptz(_), [p]) => Some(Timestamptz(decimals(*p))).filter(|_| *p >= 0),
+            (Time(_), [p]) => Some(Time(decimals(*p))).filter(|_| *p >= 0),
+            (Timetz(_), [p]) => Some(Timetz(decimals(*p))).filter(|_| *p >= 0),
+            (Interval(fields, _), [p]) if fields.is_none_or(Fields::has_seconds) => {
+                Some(Interval(fields, decimals(*p))).filter(|_| *p >= 0)
+            }
             (Float8, [1..=24]) if name == "float" => Some(Float4),
             (Float8, [25..=53]) if name == "float" => Some(Float8),
             _ => None,
@@ -96,6 +124,15 @@ impl LogicalType {
 
     /// The type that an OID and a typmod (-1: none) mean.
     pub fn from_oid(oid: u32, typmod: i32) -> Option<Self> {
+        if let Some(one) = Self::of_one(oid, typmod) {
+            return Some(one);
+        }
+        let element = bare_types().find(|kind| kind.array_oid() == oid)?;
+        Element::new(Self::of_one(element.oid(), typmod)?).map(Array)
+    }
+
+    /// The same of types that are no arrays.
+    pub(super) fn of_one(oid: u32, typmod: i32) -> Option<Self> {
         let bare = bare_types().find(|kind| kind.oid() == oid)?;
         if typmod < 0 {
             return Some(bare);
@@ -109,8 +146,14 @@ impl LogicalType {
             }
             Varchar(_) => Varchar(Some(u32::try_from(typmod - HEADER).ok()?)),
             Bpchar(_) => Bpchar(Some(u32::try_from(typmod - HEADER).ok()?)),
-            Timestamp(_) => Timestamp(Some(u8::try_from(typmod).ok()?.min(6))),
-            Timestamptz(_) => Timestamptz(Some(u8::try_from(typmod).ok()?.min(6))),
+            Timestamp(_) => Timestamp(decimals(typmod)),
+            Timestamptz(_) => Timestamptz(decimals(typmod)),
+            Time(_) => Time(decimals(typmod)),
+            Timetz(_) => Timetz(decimals(typmod)),
+            Interval(..) => {
+                let (fields, precision) = interval::from_typmod(typmod)?;
+                Interval(fields, precision)
+            }
             other => other,
         })
     }
@@ -157,9 +200,21 @@ impl LogicalType {
             Date => ("date", 1082, 1182, 4),
             Timestamp(_) => ("timestamp", 1114, 1115, 8),
             Timestamptz(_) => ("timestamptz", 1184, 1185, 8),
+            Time(_) => ("time", 1083, 1183, 8),
+            Timetz(_) => ("timetz", 1266, 1270, 12),
+            Interval(..) => ("interval", 1186, 1187, 16),
+            Inet => ("inet", 869, 1041, -1),
+            Cidr => ("cidr", 650, 651, -1),
+            Macaddr => ("macaddr", 829, 1040, 6),
+            Macaddr8 => ("macaddr8", 774, 775, 8),
             Uuid => ("uuid", 2950, 2951, 16),
             Json => ("json", 114, 199, -1),
             Jsonb => ("jsonb", 3802, 3807, -1),
+            // Arrays of arrays are of the same type.
+            Array(element) => {
+                let oid = element.kind().row().2;
+                (domain_of_array(element.kind()), oid, oid, -1)
+            }
         }
     }
 
@@ -172,7 +227,11 @@ impl LogicalType {
             Varchar(Some(n)) | Bpchar(Some(n)) => {
                 i32::try_from(n).map_or(-1, |n| n.saturating_add(HEADER))
             }
-            Timestamp(Some(p)) | Timestamptz(Some(p)) => i32::from(p),
+            Timestamp(Some(p)) | Timestamptz(Some(p)) | Time(Some(p)) | Timetz(Some(p)) => {
+                i32::from(p)
+            }
+            Interval(fields, precision) => interval::typmod((fields, precision)),
+            Array(element) => element.kind().typmod(),
             _ => -1,
         }
     }
@@ -194,6 +253,12 @@ impl LogicalType {
             Timestamp(Some(p)) => format!("timestamp({p}) without time zone"),
             Timestamptz(None) => "timestamp with time zone".into(),
             Timestamptz(Some(p)) => format!("timestamp({p}) with time zone"),
+            Time(None) => "time without time zone".into(),
+            Time(Some(p)) => format!("time({p}) without time zone"),
+            Timetz(None) => "time with time zone".into(),
+            Timetz(Some(p)) => format!("time({p}) with time zone"),
+            Interval(fields, precision) => interval::sql_name((fields, precision)),
+            Array(element) => format!("{}[]", element.kind().sql_name()),
             other => other.domain().into(),
         }
     }
@@ -206,6 +271,10 @@ impl LogicalType {
             Bpchar(_) => Bpchar(None),
             Timestamp(_) => Timestamp(None),
             Timestamptz(_) => Timestamptz(None),
+            Time(_) => Time(None),
+            Timetz(_) => Timetz(None),
+            Interval(..) => Interval(None, None),
+            Array(element) => Element::new(element.kind().without_modifiers()).map_or(self, Array),
             other => other,
         }
     }
@@ -220,6 +289,63 @@ impl fmt::Display for LogicalType {
 fn numeric(precision: i32, scale: i32) -> Option<LogicalType> {
     let valid = (1..=1000).contains(&precision) && (-1000..=1000).contains(&scale);
     valid.then_some(Numeric(Some((precision as u16, scale as i16))))
+}
+
+/// The name before `[]`, `[3]`, `[][]`: to the server all these are one type.
+fn element_name(name: &str) -> Option<&str> {
+    let mut rest = name.trim_end();
+    let whole = rest;
+    while let Some(open) = rest.strip_suffix(']') {
+        let size = open.rfind('[')?;
+        let digits = open[size + 1..].trim();
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        rest = open[..size].trim_end();
+    }
+    (rest.len() < whole.len()).then_some(rest)
+}
+
+/// The domain of arrays of a type: named as SQL writes such an array.
+fn domain_of_array(element: LogicalType) -> &'static str {
+    match element {
+        Bool => "bool[]",
+        Int2 => "int2[]",
+        Int4 => "int4[]",
+        Int8 => "int8[]",
+        Float4 => "float4[]",
+        Float8 => "float8[]",
+        Numeric(_) => "numeric[]",
+        Text => "text[]",
+        Varchar(_) => "varchar[]",
+        Bpchar(_) => "bpchar[]",
+        Bytea => "bytea[]",
+        Date => "date[]",
+        Time(_) => "time[]",
+        Timetz(_) => "timetz[]",
+        Timestamp(_) => "timestamp[]",
+        Timestamptz(_) => "timestamptz[]",
+        Interval(..) => "interval[]",
+        Inet => "inet[]",
+        Cidr => "cidr[]",
+        Macaddr => "macaddr[]",
+        Macaddr8 => "macaddr8[]",
+        Uuid => "uuid[]",
+        Json => "json[]",
+        Jsonb => "jsonb[]",
+        Array(element) => domain_of_array(element.kind()),
+    }
+}
+
+/// Decimals of a second; the server warns of more than six, and takes six.
+fn decimals(typmod: i32) -> Option<u8> {
+    Some(typmod.clamp(0, 6) as u8)
+}
+
+/// `interval year to month` without a precision.
+fn interval_of(base: &str) -> Option<LogicalType> {
+    let fields = Fields::find(base.strip_prefix("interval ")?)?;
+    Some(Interval(Some(fields), None))
 }
 
 /// Every logical type once, as `pg_type` has it.
@@ -239,6 +365,13 @@ fn bare_types() -> impl Iterator<Item = LogicalType> {
         Date,
         Timestamp(None),
         Timestamptz(None),
+        Time(None),
+        Timetz(None),
+        Interval(None, None),
+        Inet,
+        Cidr,
+        Macaddr,
+        Macaddr8,
         Uuid,
         Json,
         Jsonb,
@@ -314,6 +447,25 @@ mod tests {
             ("timestamp with time zone", Timestamptz(None)),
             ("timestamptz(0)", Timestamptz(Some(0))),
             ("pg_catalog.int8", Int8),
+            ("time(3)", Time(Some(3))),
+            ("time with time zone", Timetz(None)),
+            ("time(0) with time zone", Timetz(Some(0))),
+            ("interval(2)", Interval(None, Some(2))),
+            (
+                "interval  Day to SECOND (3)",
+                Interval(Some(Fields::DayToSecond), Some(3)),
+            ),
+            ("interval year", Interval(Some(Fields::Year), None)),
+            ("inet", Inet),
+            ("text[]", Array(Element::new(Text).unwrap())),
+            (
+                "numeric(10,2)[3][]",
+                Array(Element::new(Numeric(Some((10, 2)))).unwrap()),
+            ),
+            (
+                "timestamp(3) with time zone []",
+                Array(Element::new(Timestamptz(Some(3))).unwrap()),
+            ),
         ] {
             assert_eq!(LogicalType::parse(name), Ok(kind), "{name}");
             assert_eq!(LogicalType::parse(&kind.sql_name()), Ok(kind), "{name}");

@@ -265,7 +265,8 @@ pub(super) fn input(
     } else {
         Decimal::parse(text)?
     };
-    Ok(number.assign(modifiers)?.encode())
+    // As the server does: the number by itself must be one, then the modifiers apply.
+    Ok(number.assign(None)?.assign(modifiers)?.encode())
 }
 
 pub(super) fn recv(bytes: &[u8], modifiers: Option<(u16, i16)>) -> Result<Vec<u8>, InputError> {

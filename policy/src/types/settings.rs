@@ -16,6 +16,10 @@ pub struct FormatSettings {
     pub bytea_escape: bool,
     /// The server's major version: input functions read more with time.
     pub release: u32,
+    /// `IntervalStyle`.
+    pub interval_style: String,
+    /// `timezone_abbreviations`.
+    pub abbreviations: String,
 }
 
 /// A fresh server's settings, in UTC.
@@ -27,6 +31,8 @@ impl Default for FormatSettings {
             extra_float_digits: 1,
             bytea_escape: false,
             release: 15,
+            interval_style: "postgres".into(),
+            abbreviations: "Default".into(),
         }
     }
 }
@@ -39,19 +45,36 @@ pub(super) enum DateOrder {
     MonthDayYear,
 }
 
+/// How dates are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DateStyle {
+    Iso,
+    Sql,
+    Postgres,
+    German,
+}
+
+/// How intervals are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IntervalStyle {
+    Postgres,
+    PostgresVerbose,
+    SqlStandard,
+    Iso8601,
+}
+
 impl FormatSettings {
+    pub(super) fn interval_style(&self) -> IntervalStyle {
+        match self.interval_style.as_str() {
+            "postgres_verbose" => IntervalStyle::PostgresVerbose,
+            "sql_standard" => IntervalStyle::SqlStandard,
+            "iso_8601" => IntervalStyle::Iso8601,
+            _ => IntervalStyle::Postgres,
+        }
+    }
+
     /// Why values that depend on these settings cannot be shown or read right, if they cannot.
     pub fn unsupported(&self) -> Option<Refusal> {
-        if !self.is_iso() {
-            let message = format!(
-                "DateStyle \"{}\" is not supported with protected columns",
-                self.date_style
-            );
-            let refusal = Refusal::unsupported("date-style-not-supported", message);
-            return Some(
-                refusal.hint("SET DateStyle = ISO; the order of input (MDY, DMY, YMD) is free."),
-            );
-        }
         if Zone::find(&self.time_zone).is_none() {
             let message = format!(
                 "TimeZone \"{}\" is not supported with protected columns",
@@ -65,10 +88,14 @@ impl FormatSettings {
         None
     }
 
-    fn is_iso(&self) -> bool {
-        self.date_style
-            .split(',')
-            .any(|part| part.trim().eq_ignore_ascii_case("ISO"))
+    pub(super) fn date_style(&self) -> DateStyle {
+        let style = self.date_style.split(',').next().unwrap_or_default();
+        match style.trim().to_ascii_lowercase().as_str() {
+            "sql" => DateStyle::Sql,
+            "postgres" => DateStyle::Postgres,
+            "german" => DateStyle::German,
+            _ => DateStyle::Iso,
+        }
     }
 
     pub(super) fn date_order(&self) -> DateOrder {

@@ -5,6 +5,7 @@ use super::{
     DamagedValue, FormatSettings, InputError, LogicalType, binary,
     calendar::{DAY, END_TIMESTAMP, MIN_TIMESTAMP, SECOND, Ymd, write_two},
     datetime::{self, Given, Moment, Parsed},
+    settings::{DateOrder, DateStyle},
     zone::Zone,
 };
 
@@ -84,7 +85,7 @@ pub(super) fn input(
     } else {
         "timestamp"
     };
-    let micros = match datetime::parse(text, type_name, ROOM, settings.date_order())? {
+    let micros = match datetime::parse(text, type_name, ROOM, settings)? {
         Parsed::Infinity => INFINITY,
         Parsed::MinusInfinity => MINUS_INFINITY,
         Parsed::Epoch => UNIX_EPOCH,
@@ -109,6 +110,9 @@ fn in_zone(moment: &Moment, settings: &FormatSettings) -> Result<Option<i64>, In
     Ok(match &moment.zone {
         Given::Offset(offset) => local.checked_sub(offset * SECOND),
         Given::Named(zone) => to_utc(local, zone),
+        Given::Abbreviation(name, zone) => zone
+            .offset_of_abbreviation(name, local.div_euclid(SECOND))
+            .and_then(|offset| local.checked_sub(offset * SECOND)),
         Given::Nothing => to_utc(local, &session_zone(settings)?),
     })
 }
@@ -127,7 +131,7 @@ pub(super) fn read(value: &[u8]) -> Result<i64, DamagedValue> {
     Ok(i64::from_be_bytes(binary::stored(value)?))
 }
 
-/// The ISO form. Damaged also if the session's zone is not known here: ask [`FormatSettings::unsupported`] first.
+/// Damaged also if the session's zone is not known here: ask [`FormatSettings::unsupported`] first.
 pub(super) fn output(
     kind: LogicalType,
     value: &[u8],
@@ -139,37 +143,80 @@ pub(super) fn output(
         INFINITY => out.extend_from_slice(b"infinity"),
         MINUS_INFINITY => out.extend_from_slice(b"-infinity"),
         _ if has_zone(kind) => {
-            let offset = session_zone(settings)?
-                .offset_at(micros.div_euclid(SECOND))
-                .ok_or(DamagedValue)?;
+            let zone = session_zone(settings)?;
+            let instant = micros.div_euclid(SECOND);
+            let offset = zone.offset_at(instant).ok_or(DamagedValue)?;
             let local = micros.checked_add(offset * SECOND).ok_or(DamagedValue)?;
-            write(local, Some(offset), out);
+            let shown = if settings.date_style() == DateStyle::Iso {
+                ShownZone::Offset(offset)
+            } else {
+                ShownZone::Name(zone.abbreviation_at(instant).ok_or(DamagedValue)?)
+            };
+            write(local, Some(shown), settings, out);
         }
-        _ => write(micros, None, out),
+        _ => write(micros, None, settings, out),
     }
     Ok(())
 }
 
-fn write(local: i64, offset: Option<i64>, out: &mut Vec<u8>) {
-    let date = Ymd::from_days(local.div_euclid(DAY));
-    let time = local.rem_euclid(DAY);
-    date.write(out);
+/// How the zone is shown: ISO's style has offsets, the others have abbreviations.
+enum ShownZone {
+    Offset(i64),
+    Name(String),
+}
+
+/// Characters of an abbreviation that are shown.
+const MOST_OF_A_NAME: usize = 10;
+
+fn write(local: i64, zone: Option<ShownZone>, settings: &FormatSettings, out: &mut Vec<u8>) {
+    let (days, time) = (local.div_euclid(DAY), local.rem_euclid(DAY));
+    let date = Ymd::from_days(days);
+    let style = settings.date_style();
+    let day_first = settings.date_order() == DateOrder::DayMonthYear;
+    if style == DateStyle::Postgres {
+        write_in_words(days, date, day_first, out);
+    } else {
+        date.write(style, day_first, out);
+    }
     out.push(b' ');
-    let seconds = time / SECOND;
-    write_two(seconds / 3600, out);
-    out.push(b':');
-    write_two(seconds / 60 % 60, out);
-    out.push(b':');
-    write_two(seconds % 60, out);
-    write_fraction(time % SECOND, out);
-    if let Some(offset) = offset {
-        write_offset(offset, out);
+    super::time_of_day::write(time, out);
+    if style == DateStyle::Postgres {
+        out.push(b' ');
+        date.write_year(out);
+    }
+    match zone {
+        None => {}
+        Some(ShownZone::Offset(offset)) => write_offset(offset, out),
+        Some(ShownZone::Name(name)) => {
+            out.push(b' ');
+            out.extend_from_slice(&name.as_bytes()[..name.len().min(MOST_OF_A_NAME)]);
+        }
     }
     date.write_era(out);
 }
 
+/// `Wed Dec 17`
+fn write_in_words(days: i64, date: Ymd, day_first: bool, out: &mut Vec<u8>) {
+    const DAYS: [&str; 7] = ["Sat", "Sun", "Mon", "Tue", "Wed", "Thu", "Fri"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    out.extend_from_slice(DAYS[days.rem_euclid(7) as usize].as_bytes());
+    out.push(b' ');
+    let month = MONTHS[(date.month - 1).clamp(0, 11) as usize].as_bytes();
+    if day_first {
+        write_two(date.day, out);
+        out.push(b' ');
+        out.extend_from_slice(month);
+    } else {
+        out.extend_from_slice(month);
+        out.push(b' ');
+        write_two(date.day, out);
+    }
+}
+
 /// Microseconds without trailing zeros.
-fn write_fraction(micros: i64, out: &mut Vec<u8>) {
+pub(super) fn write_fraction(micros: i64, out: &mut Vec<u8>) {
     if micros == 0 {
         return;
     }
@@ -183,10 +230,15 @@ fn write_fraction(micros: i64, out: &mut Vec<u8>) {
 }
 
 /// `+02`, `+05:30`, `-04:56:02`.
-fn write_offset(offset: i64, out: &mut Vec<u8>) {
+pub(super) fn write_offset(offset: i64, out: &mut Vec<u8>) {
     out.push(if offset < 0 { b'-' } else { b'+' });
     let west_or_east = offset.abs();
-    write_two(west_or_east / 3600, out);
+    let hours = west_or_east / 3600;
+    if hours < 100 {
+        write_two(hours, out);
+    } else {
+        super::integer::write(hours, out);
+    }
     let (minutes, seconds) = (west_or_east / 60 % 60, west_or_east % 60);
     if minutes != 0 || seconds != 0 {
         out.push(b':');

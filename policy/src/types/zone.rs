@@ -13,19 +13,27 @@ const CYCLE: i64 = CYCLE_DAYS * 86_400;
 /// 9000-01-01 in seconds from 2000: what is later is looked up so many cycles earlier.
 const FAR: i64 = 7_000 * 365 * 86_400;
 
+/// 2020-01-01 in seconds of the Unix epoch.
+const SETTLED_SINCE: i64 = 1_577_836_800;
+
 /// A time zone. Offsets are seconds east of UTC, times are seconds from 2000-01-01.
 #[derive(Clone, Debug)]
 pub(super) enum Zone {
-    Fixed(i64),
-    Named(TimeZone),
+    /// An offset and its abbreviation.
+    Fixed(i64, String),
+    /// With the abbreviations of a POSIX specification, winter's and summer's, in place of the zone's own.
+    Named(TimeZone, Option<[String; 2]>),
 }
+
+/// Changes of a zone's offset that are looked at; a rule goes on for ever.
+const MOST_CHANGES: usize = 1_000;
 
 impl Zone {
     /// A zone's name in any case, or a POSIX specification (`<+03>-03`, `UTC-3`). A specification with daylight
     /// saving must state its rule.
     pub(super) fn find(name: &str) -> Option<Self> {
         if name.eq_ignore_ascii_case("UTC") || name.eq_ignore_ascii_case("GMT") {
-            return Some(Self::Fixed(0));
+            return Some(Self::Fixed(0, name.to_ascii_uppercase()));
         }
         let looks_like_a_name = name
             .bytes()
@@ -34,7 +42,7 @@ impl Zone {
             && !name.is_empty()
             && let Ok(zone) = jiff::tz::db().get(name)
         {
-            return Some(Self::Named(zone));
+            return Some(Self::Named(zone, None));
         }
         posix(name)
     }
@@ -42,11 +50,82 @@ impl Zone {
     /// The offset in force at an instant.
     pub(super) fn offset_at(&self, instant: i64) -> Option<i64> {
         match self {
-            Self::Fixed(offset) => Some(*offset),
-            Self::Named(zone) => {
+            Self::Fixed(offset, _) => Some(*offset),
+            Self::Named(zone, _) => {
                 let unix = near(instant).checked_add(EPOCH_UNIX_SECONDS)?;
                 let at = Timestamp::from_second(unix).ok()?;
                 Some(i64::from(zone.to_offset(at).seconds()))
+            }
+        }
+    }
+
+    /// The abbreviation in force at an instant.
+    pub(super) fn abbreviation_at(&self, instant: i64) -> Option<String> {
+        match self {
+            Self::Fixed(_, name) => Some(name.clone()),
+            Self::Named(zone, names) => {
+                let unix = near(instant).checked_add(EPOCH_UNIX_SECONDS)?;
+                let info = zone.to_offset_info(Timestamp::from_second(unix).ok()?);
+                Some(match names {
+                    Some([winter, _]) if !info.dst().is_dst() => winter.clone(),
+                    Some([_, summer]) => summer.clone(),
+                    None => info.abbreviation().to_owned(),
+                })
+            }
+        }
+    }
+
+    /// Whether the zone has ever used an abbreviation, in upper case.
+    pub(super) fn knows(&self, abbreviation: &str) -> bool {
+        match self {
+            Self::Fixed(_, name) => name == abbreviation,
+            Self::Named(_, Some(names)) => names.iter().any(|name| name == abbreviation),
+            Self::Named(zone, None) => {
+                zone.to_offset_info(Timestamp::MIN).abbreviation() == abbreviation
+                    || zone
+                        .following(Timestamp::MIN)
+                        .take(MOST_CHANGES)
+                        .any(|change| change.abbreviation() == abbreviation)
+            }
+        }
+    }
+
+    /// The offset that an abbreviation of this zone, in upper case, means at a local time: that of its last use until
+    /// then, else of its first use after.
+    pub(super) fn offset_of_abbreviation(&self, abbreviation: &str, local: i64) -> Option<i64> {
+        let offset = self.offset_of(local)?;
+        let Self::Named(zone, None) = self else {
+            return Some(offset);
+        };
+        let unix = near(local.checked_sub(offset)?).checked_add(EPOCH_UNIX_SECONDS)?;
+        let at = Timestamp::from_second(unix).ok()?;
+        // The change at this very second counts as past.
+        let behind = Timestamp::from_second(unix.checked_add(1)?).ok()?;
+        let past = zone.preceding(behind).take(MOST_CHANGES);
+        let future = zone.following(at).take(MOST_CHANGES);
+        let found = past
+            .chain(future)
+            .find(|change| change.abbreviation() == abbreviation);
+        Some(found.map_or(offset, |change| i64::from(change.offset().seconds())))
+    }
+
+    /// The offset of a zone that never had another.
+    pub(super) fn only_offset(&self) -> Option<i64> {
+        self.offset_since(Timestamp::MIN)
+    }
+
+    /// The offset of a zone that has had no other since 2020: that of today, whichever day it is.
+    pub(super) fn settled_offset(&self) -> Option<i64> {
+        self.offset_since(Timestamp::from_second(SETTLED_SINCE).ok()?)
+    }
+
+    fn offset_since(&self, start: Timestamp) -> Option<i64> {
+        match self {
+            Self::Fixed(offset, _) => Some(*offset),
+            Self::Named(zone, _) => {
+                let offset = zone.to_offset(start);
+                let stays = zone.following(start).all(|next| next.offset() == offset);
+                stays.then(|| i64::from(offset.seconds()))
             }
         }
     }
@@ -55,8 +134,8 @@ impl Zone {
     /// that it repeats the one after.
     pub(super) fn offset_of(&self, local: i64) -> Option<i64> {
         match self {
-            Self::Fixed(offset) => Some(*offset),
-            Self::Named(zone) => {
+            Self::Fixed(offset, _) => Some(*offset),
+            Self::Named(zone, _) => {
                 let offset = match zone.to_ambiguous_timestamp(civil(near(local))?).offset() {
                     AmbiguousOffset::Unambiguous { offset } => offset,
                     AmbiguousOffset::Gap { before, .. } => before,
@@ -103,17 +182,29 @@ pub(super) fn lacks_rule(name: &str) -> bool {
 
 /// `name offset [name [offset] , rule]`. Names do not matter here. Offsets of POSIX are west of UTC.
 fn posix(text: &str) -> Option<Zone> {
-    let (west, rest) = offset(skip_name(text)?)?;
+    let behind = skip_name(text)?;
+    let (west, rest) = offset(behind)?;
+    let winter_name = name_before(text, behind);
     if rest.is_empty() {
-        return Some(Zone::Fixed(-west));
+        return Some(Zone::Fixed(-west, winter_name));
     }
     let (head, rule) = rest.split_once(',')?;
+    let summer_name = name_before(head, skip_name(head)?);
     let summer = match skip_name(head)? {
         "" => west - 3600,
         text => offset(text).filter(|(_, rest)| rest.is_empty())?.0,
     };
     let specification = format!("<STD>{}<DST>{},{rule}", clock(west), clock(summer));
-    TimeZone::posix(&specification).ok().map(Zone::Named)
+    let zone = TimeZone::posix(&specification).ok()?;
+    Some(Zone::Named(zone, Some([winter_name, summer_name])))
+}
+
+/// The abbreviation before what follows it, as the server has it: in upper case without brackets.
+fn name_before(text: &str, behind: &str) -> String {
+    let name = &text[..text.len() - behind.len()];
+    name.trim_start_matches('<')
+        .trim_end_matches('>')
+        .to_ascii_uppercase()
 }
 
 fn clock(west: i64) -> String {

@@ -118,7 +118,7 @@ impl Maker<'_> {
             }
             Make::EqualityTerm => {
                 // A comparison does not apply the column's modifiers: `varchar(3) = 'abcd'` is false, not an error.
-                let wanted = column.logical.without_modifiers();
+                let wanted = column.logical.operand();
                 match self.value(&slot.operand, wanted, Conversion::Comparison)? {
                     None => Ok(Made::Null),
                     Some(value) => {
@@ -128,7 +128,7 @@ impl Maker<'_> {
                 }
             }
             Make::EqualityTerms => {
-                let wanted = column.logical.without_modifiers();
+                let wanted = column.logical.operand();
                 let elements = self.elements(&slot.operand, wanted, Conversion::Comparison)?;
                 let Some(elements) = elements else {
                     return Ok(Made::Null);

@@ -8,6 +8,9 @@ use pgveil_policy::{Ruleset, analysis::SessionView, ruleset::Protected, types::F
 /// The name under which the probe is prepared; no client is likely to use it, and it is closed at once.
 pub const PROBE_NAME: &str = "pgveil probe";
 
+/// Fields of the probe's row before those of the settings.
+const FIXED_FIELDS: usize = 12;
+
 /// The session as the server reported it at one moment of the stream.
 #[derive(Debug)]
 pub struct View {
@@ -66,7 +69,7 @@ impl Probe {
 
     /// Reads the probe's row. `None` if it is not what was asked for.
     pub fn read(&self, fields: &[Option<Vec<u8>>]) -> Option<View> {
-        if fields.len() != 9 + self.settings.len() {
+        if fields.len() != FIXED_FIELDS + self.settings.len() {
             return None;
         }
         let text = |i: usize| {
@@ -76,12 +79,16 @@ impl Probe {
         };
         let scs = text(6)?;
         let encoding = text(7)?;
+        // The server takes the bytes of a client that claims none for its own encoding's.
+        let unconverted = encoding == "SQL_ASCII" && text(11)? == "UTF8";
         let format = FormatSettings {
             date_style: text(2)?.to_owned(),
             time_zone: text(3)?.to_owned(),
             extra_float_digits: text(4)?.parse().ok()?,
             bytea_escape: text(5)? == "escape",
-            release: text(fields.len() - 1)?.parse::<u32>().ok()? / 10_000,
+            release: text(10)?.parse::<u32>().ok()? / 10_000,
+            interval_style: text(8)?.to_owned(),
+            abbreviations: text(9)?.to_owned(),
         };
         let lists: Vec<Vec<String>> = text(0)?
             .split('\u{1}')
@@ -94,18 +101,18 @@ impl Probe {
             .settings
             .iter()
             .enumerate()
-            .filter_map(|(i, name)| Some((name.clone(), text(8 + i)?.to_owned())))
+            .filter_map(|(i, name)| Some((name.clone(), text(FIXED_FIELDS + i)?.to_owned())))
             .filter(|(_, value)| !value.is_empty())
             .collect();
         let mut key = String::new();
-        for part in [0, 2, 3, 4, 5, 6, 7] {
+        for part in [0, 2, 3, 4, 5, 6, 7, 8, 9, 11] {
             key.push_str(text(part)?);
             key.push('\u{2}');
         }
         let session = SessionView {
             schemas,
             temporary,
-            readable_text: scs == "on" && encoding == "UTF8",
+            readable_text: scs == "on" && (encoding == "UTF8" || unconverted),
             format,
         };
         Some(View {
@@ -156,13 +163,14 @@ fn probe_sql(roles: &[&str], settings: &[String]) -> String {
          {list} ({membership}) s), ''), \
          pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('TimeZone'), \
          pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('bytea_output'), \
-         pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')"
+         pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), \
+         pg_catalog.current_setting('IntervalStyle'), pg_catalog.current_setting('timezone_abbreviations'), \
+         pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('server_encoding')"
     );
     for name in settings {
         sql.push_str(", pg_catalog.current_setting(");
         sql.push_str(&quote(&format!("pgveil.{name}")));
         sql.push_str(", true)");
     }
-    sql.push_str(", pg_catalog.current_setting('server_version_num')");
     sql
 }

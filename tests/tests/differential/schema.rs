@@ -31,6 +31,19 @@ pub(crate) const TABLES: &str = "
         body text,
         shared_author text
     );
+    CREATE TABLE visits (
+        id int PRIMARY KEY,
+        at time(3),
+        zoned timetz,
+        span interval,
+        host inet,
+        net cidr UNIQUE,
+        mac macaddr,
+        tags text[],
+        sizes int4[],
+        prices numeric(8,2)[],
+        days date[]
+    );
     CREATE TABLE \"Odd Names\" (id int PRIMARY KEY, \"E Mail\" text, \"select\" text);
 ";
 
@@ -53,6 +66,17 @@ public.tenants_notes  scope = "tenant:{tenant_id}"
     author: text, search = ["equality"]
     body: text
     shared_author: text, search = ["equality"], search_key = "shared"
+public.visits  scope = "platform"
+    at: time(3), search = ["equality"]
+    zoned: timetz, search = ["equality"]
+    span: interval, search = ["equality"]
+    host: inet, search = ["equality"]
+    net: cidr, search = ["equality"]
+    mac: macaddr, search = ["equality"]
+    tags: text[], search = ["equality"]
+    sizes: int4[], search = ["equality"]
+    prices: numeric(8,2)[], search = ["equality"]
+    days: date[]
 public."Odd Names"  scope = "platform"
     "E Mail": text, search = ["equality"]
     select: text
@@ -75,6 +99,11 @@ pub(crate) const ROWS: &str = "
         (3, 2, 'bob@example.com', 30.00, 'pen'),
         (4, 9, 'nobody@example.com', NULL, 'paper'),
         (5, 4, NULL, 5.00, NULL);
+    INSERT INTO visits VALUES
+        (1, '10:00', '10:00+02', '1 day', '10.0.0.1', '10.0.0.0/8', '08:00:2b:01:02:03', '{a,b}', '{1,2}', '{1.5}', '{2024-02-29}'),
+        (2, '10:00', '10:00+02', '24 hours', '10.0.0.1/32', '192.168.1.0/24', '08002b010203', '{a,b}', '{1,2}', '{1.50}', '{}'),
+        (3, '24:00', '08:00+00', '-1 mon', '::1', '::/0', NULL, '{{a},{b}}', '[0:1]={1,2}', '{NULL,2}', '{infinity,NULL}'),
+        (4, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     INSERT INTO public_people VALUES (1, 'ada@example.com', 36), (2, 'zoe@example.com', NULL);
     INSERT INTO tenants_notes VALUES
         (1, 10, 'ada', 'first', 'ada'), (2, 10, 'bob', 'second', 'bob'),

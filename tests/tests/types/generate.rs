@@ -28,6 +28,33 @@ impl Generator {
                 self.time(),
                 self.below(30) as i64 - 15
             ),
+            "t_time" | "t_time_p" => self.time(),
+            "t_timetz" => format!("{}{:+03}", self.time(), self.below(30) as i64 - 15),
+            "t_interval" | "t_interval_fields" => format!(
+                "{} mons {} days {}",
+                self.below(500) as i64 - 250,
+                self.below(500) as i64 - 250,
+                self.time()
+            ),
+            "t_inet" => format!(
+                "{}.{}.7.1/{}",
+                self.below(256),
+                self.below(260),
+                self.below(34)
+            ),
+            "t_cidr" => format!(
+                "{}.{}.0.0/{}",
+                self.below(256),
+                self.below(260),
+                10 + self.below(23)
+            ),
+            "t_macaddr" => format!("{:012x}", self.next() >> 16),
+            "t_macaddr8" => format!("{:016x}", self.next()),
+            "t_text_array" => format!("{{{},{}}}", self.quoted(), self.quoted()),
+            "t_varchar_array" => format!("{{{}}}", self.quoted()),
+            "t_int4_array" => format!("{{{},NULL,{}}}", self.next() as i32, self.next() as i32),
+            "t_numeric_array" => format!("{{{},{}}}", self.decimal(4), self.decimal(9)),
+            "t_timestamptz_array" => format!("{{\"{} {}\"}}", self.date(), self.time()),
             "t_uuid" => format!("{:016x}{:016x}", self.next(), self.next()),
             "t_bytea" => format!("\\x{:016x}{:02x}", self.next(), self.below(256)),
             "t_json" | "t_jsonb" => self.json(3),
@@ -103,6 +130,11 @@ impl Generator {
                 ])
             })
             .collect()
+    }
+
+    fn quoted(&mut self) -> String {
+        let text = self.text(5).replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{text}\"")
     }
 
     fn json(&mut self, depth: u64) -> String {

@@ -14,8 +14,9 @@ use crate::types::{
     date,
     float::Float,
     integer,
+    interval::Interval,
     numeric::Decimal,
-    text, timestamp,
+    text, time_of_day, timestamp,
 };
 
 /// From here on a double equals several integers.
@@ -47,6 +48,24 @@ pub(super) fn operand(
         (Date | Timestamp(_) | Timestamptz(_), Date | Timestamp(_) | Timestamptz(_)) => {
             time(bytes, from, to, settings)
         }
+        (Inet | Cidr, Inet | Cidr) => Ok(Converted::Value(value.clone())),
+        (Time(_), Interval(..)) => {
+            let (micros, _) = time_of_day::read(from, bytes).map_err(|_| damaged())?;
+            let interval = Interval {
+                micros,
+                ..Interval::default()
+            };
+            Ok(Converted::from_bytes(interval.encode()))
+        }
+        (Interval(..), Time(_)) => {
+            let span = Interval::read(bytes).map_err(|_| damaged())?.span();
+            let micros = i64::try_from(span).ok();
+            let micros = micros.filter(|micros| (0..=DAY).contains(micros));
+            Ok(found(micros.map(|micros| micros.to_be_bytes().to_vec())))
+        }
+        // The offset that a time has today.
+        (Time(_), Timetz(_)) => Err(ambiguous("a time without time zone")),
+        (Timetz(_), Time(_)) => Err(ambiguous("a time with time zone")),
         _ => Err(no_operator(from, to)),
     }
 }

@@ -33,6 +33,14 @@ pub fn can_cast(from: LogicalType, to: LogicalType) -> bool {
                 | Uuid
                 | Json
                 | Jsonb
+                | Time(_)
+                | Timetz(_)
+                | Interval(..)
+                | Inet
+                | Cidr
+                | Macaddr
+                | Macaddr8
+                | Array(_)
         ),
         (Int2, Int4 | Int8 | Numeric(None) | Float4 | Float8)
         | (Int4, Int8 | Numeric(None) | Float8)

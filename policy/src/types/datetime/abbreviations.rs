@@ -1,20 +1,42 @@
-//! Time zone abbreviations of the server's set "Default" whose offset is fixed, and the names of the others.
-//!
-//! `timezone_abbreviations` is not known here. The sets "India" and "Australia" give some names other meanings;
-//! those, and the names whose offset depends on the date, are not answered for.
+//! Time zone abbreviations of the server's set "Default", which is the same from PostgreSQL 14 to 18, and what "India" and
+//! "Australia" change in it. Of a set of another name nothing is known.
 
 /// What an abbreviation means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Abbreviation {
     /// Seconds east of UTC; whether it is summer time.
     Fixed(i64, bool),
-    /// Depends on a setting or on the date.
-    Depends,
+    /// What this zone means by it depends on the date.
+    Of(&'static str),
+    /// Depends on a set that is not known here.
+    Unknown,
 }
 
-/// The meaning of a word in lower case.
-pub(super) fn find(word: &str) -> Option<Abbreviation> {
-    use Abbreviation::{Depends, Fixed};
+use Abbreviation::{Fixed, Of, Unknown};
+
+/// The meaning of a word in lower case, in a set.
+pub(super) fn find(word: &str, set: &str) -> Option<Abbreviation> {
+    match set.to_ascii_lowercase().as_str() {
+        "default" => default(word),
+        "india" if word == "ist" => Some(Fixed(19800, false)),
+        "australia" => australia(word).or_else(|| default(word)),
+        "india" => default(word),
+        // Any word may be one.
+        _ if super::words::find(word).is_none() => Some(Unknown),
+        _ => None,
+    }
+}
+
+fn australia(word: &str) -> Option<Abbreviation> {
+    Some(match word {
+        "cst" | "sast" | "sat" => Fixed(34200, false),
+        "east" | "est" => Fixed(36000, false),
+        "wst" => Fixed(28800, false),
+        _ => return None,
+    })
+}
+
+fn default(word: &str) -> Option<Abbreviation> {
     Some(match word {
         "hst" | "taht" => Fixed(-36000, false),
         "mart" => Fixed(-34200, false),
@@ -23,9 +45,9 @@ pub(super) fn find(word: &str) -> Option<Abbreviation> {
         "akdt" => Fixed(-28800, true),
         "mst" => Fixed(-25200, false),
         "pdt" => Fixed(-25200, true),
-        "galt" => Fixed(-21600, false),
+        "cst" | "galt" => Fixed(-21600, false),
         "mdt" => Fixed(-21600, true),
-        "act" | "cot" | "pet" => Fixed(-18000, false),
+        "act" | "cot" | "est" | "pet" => Fixed(-18000, false),
         "cdt" => Fixed(-18000, true),
         "amt" | "ast" | "bot" => Fixed(-14400, false),
         "edt" => Fixed(-14400, true),
@@ -41,7 +63,7 @@ pub(super) fn find(word: &str) -> Option<Abbreviation> {
         "azost" | "egst" => Fixed(0, true),
         "cet" | "met" | "mez" | "wat" => Fixed(3600, false),
         "bst" | "wetdst" => Fixed(3600, true),
-        "eet" => Fixed(7200, false),
+        "eet" | "ist" | "sast" => Fixed(7200, false),
         "bdst" | "cest" | "cetdst" | "mest" | "mesz" | "metdst" => Fixed(7200, true),
         "eat" | "fet" => Fixed(10800, false),
         "eest" | "eetdst" | "idt" => Fixed(10800, true),
@@ -74,12 +96,42 @@ pub(super) fn find(word: &str) -> Option<Abbreviation> {
         "tot" => Fixed(46800, false),
         "fjst" | "nzdt" => Fixed(46800, true),
         "chadt" => Fixed(49500, true),
-        "amst" | "anast" | "anat" | "arst" | "art" | "azst" | "azt" | "ckt" | "clt" | "cst"
-        | "davt" | "easst" | "east" | "est" | "fkst" | "fkt" | "gest" | "get" | "gyt" | "iot"
-        | "irkst" | "irkt" | "ist" | "kgt" | "kost" | "krast" | "krat" | "lhdt" | "lint"
-        | "lkt" | "magst" | "magt" | "mawt" | "msk" | "novst" | "novt" | "nut" | "omsst"
-        | "omst" | "petst" | "pett" | "pyt" | "sast" | "sgt" | "tkt" | "tmt" | "ulat" | "vet"
-        | "vlast" | "vlat" | "volt" | "yakst" | "yakt" | "yekt" => Depends,
+        "arst" | "art" => Of("America/Argentina/Buenos_Aires"),
+        "pyt" => Of("America/Asuncion"),
+        "vet" => Of("America/Caracas"),
+        "gyt" => Of("America/Guyana"),
+        "clt" => Of("America/Santiago"),
+        "davt" => Of("Antarctica/Davis"),
+        "mawt" => Of("Antarctica/Mawson"),
+        "anast" | "anat" => Of("Asia/Anadyr"),
+        "tmt" => Of("Asia/Ashgabat"),
+        "azst" | "azt" => Of("Asia/Baku"),
+        "kgt" => Of("Asia/Bishkek"),
+        "lkt" => Of("Asia/Colombo"),
+        "irkst" | "irkt" => Of("Asia/Irkutsk"),
+        "petst" | "pett" => Of("Asia/Kamchatka"),
+        "krast" | "krat" => Of("Asia/Krasnoyarsk"),
+        "magst" | "magt" => Of("Asia/Magadan"),
+        "novst" | "novt" => Of("Asia/Novosibirsk"),
+        "omsst" | "omst" => Of("Asia/Omsk"),
+        "sgt" => Of("Asia/Singapore"),
+        "gest" | "get" => Of("Asia/Tbilisi"),
+        "ulat" => Of("Asia/Ulaanbaatar"),
+        "vlast" | "vlat" => Of("Asia/Vladivostok"),
+        "yakst" | "yakt" => Of("Asia/Yakutsk"),
+        "yekt" => Of("Asia/Yekaterinburg"),
+        "amst" => Of("Asia/Yerevan"),
+        "fkst" | "fkt" => Of("Atlantic/Stanley"),
+        "lhdt" => Of("Australia/Lord_Howe"),
+        "msk" => Of("Europe/Moscow"),
+        "volt" => Of("Europe/Volgograd"),
+        "iot" => Of("Indian/Chagos"),
+        "easst" | "east" => Of("Pacific/Easter"),
+        "tkt" => Of("Pacific/Fakaofo"),
+        "lint" => Of("Pacific/Kiritimati"),
+        "kost" => Of("Pacific/Kosrae"),
+        "nut" => Of("Pacific/Niue"),
+        "ckt" => Of("Pacific/Rarotonga"),
         _ => return None,
     })
 }

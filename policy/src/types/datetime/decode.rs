@@ -8,10 +8,14 @@ use super::{
     words::{self, Word},
 };
 use crate::types::{
+    FormatSettings,
     calendar::{self, SECOND},
     settings::DateOrder,
     zone::{Zone, lacks_rule},
 };
+
+/// The release since which abbreviations of the session's zone come before those of `timezone_abbreviations`.
+const ABBREVIATIONS_OF_SESSION: u32 = 18;
 
 /// What has been settled, one bit each.
 pub(super) type Mask = u32;
@@ -21,11 +25,13 @@ pub(super) const YEAR: Mask = 1 << 2;
 pub(super) const DAY: Mask = 1 << 3;
 pub(super) const ZONE: Mask = 1 << 5;
 pub(super) const SUMMER: Mask = 1 << 6;
+const DYNAMIC: Mask = 1 << 7;
 pub(super) const MERIDIEM: Mask = 1 << 9;
 pub(super) const TIME: Mask = 1 << 10;
 pub(super) const DAY_OF_YEAR: Mask = 1 << 15;
 pub(super) const WEEKDAY: Mask = 1 << 16;
 pub(super) const ERA: Mask = 1 << 18;
+pub(super) const MODIFIER: Mask = 1 << 28;
 pub(super) const DATE: Mask = YEAR | MONTH | DAY;
 
 /// Half of the day that an hour counts from.
@@ -35,8 +41,18 @@ pub(super) enum Meridiem {
     Pm,
 }
 
+/// A field that says what the next one is.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Pending {
+    /// `T`: a time.
+    IsoTime,
+    /// `J`: a Julian day.
+    Julian,
+}
+
 /// What the fields have said so far.
-pub(super) struct Decoder {
+pub(super) struct Decoder<'s> {
+    settings: &'s FormatSettings,
     pub(super) order: DateOrder,
     pub(super) mask: Mask,
     pub(super) year: i64,
@@ -52,14 +68,16 @@ pub(super) struct Decoder {
     pub(super) before_christ: bool,
     pub(super) meridiem: Option<Meridiem>,
     pub(super) zone: Given,
-    /// The field before was `T`.
-    iso_time: bool,
+    /// What the field before says of this one.
+    pub(super) pending: Option<Pending>,
+    /// The date is a Julian day: neither era nor short year.
+    pub(super) julian: bool,
     /// A word that stands for the whole value.
     pub(super) whole: Option<Word>,
 }
 
-pub(super) fn decode(fields: &[Field], order: DateOrder) -> Result<Parsed, Fault> {
-    let mut decoder = Decoder::new(order);
+pub(super) fn decode(fields: &[Field], settings: &FormatSettings) -> Result<Parsed, Fault> {
+    let mut decoder = Decoder::new(settings);
     for (index, field) in fields.iter().enumerate() {
         let next = fields.get(index + 1).map(|field| field.kind);
         let Some(settled) = decoder.field(field, next)? else {
@@ -73,10 +91,11 @@ pub(super) fn decode(fields: &[Field], order: DateOrder) -> Result<Parsed, Fault
     decoder.finish()
 }
 
-impl Decoder {
-    fn new(order: DateOrder) -> Self {
+impl<'s> Decoder<'s> {
+    pub(super) fn new(settings: &'s FormatSettings) -> Self {
         Self {
-            order,
+            settings,
+            order: settings.date_order(),
             mask: 0,
             year: 0,
             month: 0,
@@ -91,7 +110,8 @@ impl Decoder {
             before_christ: false,
             meridiem: None,
             zone: Given::Nothing,
-            iso_time: false,
+            pending: None,
+            julian: false,
             whole: None,
         }
     }
@@ -101,7 +121,16 @@ impl Decoder {
         let text = field.text.as_str();
         match field.kind {
             Kind::Date => self.date_or_zone(text).map(Some),
-            Kind::Time => self.time(text).map(Some),
+            Kind::Time => {
+                if self.pending.take() == Some(Pending::Julian) {
+                    return Err(Fault::Format);
+                }
+                let settled = self.time(text)?;
+                if self.hour > 24 || self.time_of_day() > calendar::DAY {
+                    return Err(Fault::Field);
+                }
+                Ok(Some(settled))
+            }
             Kind::Zone => {
                 self.zone = Given::Offset(displacement(text)?);
                 Ok(Some(ZONE))
@@ -113,37 +142,79 @@ impl Decoder {
 
     /// After month and day this is a time run together with a zone (`040506-08`), or a zone's name.
     fn date_or_zone(&mut self, text: &str) -> Result<Mask, Fault> {
-        if !self.iso_time && self.mask & (MONTH | DAY) != MONTH | DAY {
+        let pending = self.pending.take();
+        if pending == Some(Pending::Julian) {
+            let (day, rest) = leading_integer(text);
+            self.julian_day(day.unwrap_or(0))?;
+            self.zone = Given::Offset(displacement(rest)?);
+            return Ok(DATE | TIME | ZONE);
+        }
+        if pending.is_none() && self.mask & (MONTH | DAY) != MONTH | DAY {
             let mut mask = self.mask;
             return self.date(text, &mut mask);
         }
-        if !self.iso_time && !text.starts_with(|c: char| c.is_ascii_digit()) {
-            self.zone = match Zone::find(text) {
-                Some(zone) => Given::Named(zone),
-                None if lacks_rule(text) => {
-                    return Err(Fault::Unsupported(
-                        "a time zone without a rule for daylight saving",
-                    ));
-                }
-                None => return Err(Fault::UnknownZone(text.to_owned())),
-            };
-            return Ok(ZONE);
+        if pending.is_none() && !text.starts_with(|c: char| c.is_ascii_digit()) {
+            return self.named_zone(text);
         }
-        self.iso_time = false;
         if self.mask & TIME != 0 {
             return Err(Fault::Format);
         }
+        self.time_with_zone(text, self.mask)
+    }
+
+    /// A zone's name with punctuation.
+    pub(super) fn named_zone(&mut self, text: &str) -> Result<Mask, Fault> {
+        self.zone = match Zone::find(text) {
+            Some(zone) => Given::Named(zone),
+            None if lacks_rule(text) => {
+                return Err(Fault::Unsupported(
+                    "a time zone without a rule for daylight saving",
+                ));
+            }
+            None => return Err(Fault::UnknownZone(text.to_owned())),
+        };
+        Ok(ZONE)
+    }
+
+    /// `040506-08`
+    pub(super) fn time_with_zone(&mut self, text: &str, mask: Mask) -> Result<Mask, Fault> {
         let dash = text.find('-').ok_or(Fault::Format)?;
         self.zone = Given::Offset(displacement(&text[dash..])?);
-        Ok(self.run_together(&text[..dash], self.mask)? | ZONE)
+        Ok(self.run_together(&text[..dash], mask)? | ZONE)
+    }
+
+    fn julian_day(&mut self, day: i64) -> Result<(), Fault> {
+        let date = calendar::Ymd::from_days(int(day)? + calendar::MIN_DAY);
+        (self.year, self.month, self.day) = (date.year, date.month, date.day);
+        self.julian = true;
+        Ok(())
+    }
+
+    /// `2451187` or `2451187.5` behind a `J`.
+    pub(super) fn julian(&mut self, text: &str) -> Result<Mask, Fault> {
+        let (day, rest) = leading_integer(text);
+        let day = int(day.unwrap_or(0))?;
+        if !rest.is_empty() && !rest.starts_with('.') {
+            return Err(Fault::Format);
+        }
+        self.whole = None;
+        self.julian_day(day)?;
+        if rest.is_empty() {
+            return Ok(DATE);
+        }
+        let of_day: f64 = format!("0{rest}0").parse().map_err(|_| Fault::Format)?;
+        let micros = (of_day * calendar::DAY as f64) as i64;
+        let seconds = micros / SECOND;
+        (self.hour, self.minute, self.second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        self.micros = micros % SECOND;
+        Ok(DATE | TIME)
     }
 
     /// `hh:mm`, `hh:mm:ss`, `hh:mm:ss.fff`, `mm:ss.fff`.
-    fn time(&mut self, text: &str) -> Result<Mask, Fault> {
-        self.iso_time = false;
+    pub(super) fn time(&mut self, text: &str) -> Result<Mask, Fault> {
         // The hour's range is looked at last.
         let (hour, rest) = leading_integer(text);
-        let hour = hour.unwrap_or(0);
+        let hour = int(hour.unwrap_or(0))?;
         let (minute, rest) = field_integer(rest.strip_prefix(':').ok_or(Fault::Format)?)?;
         let (hour, minute, second, rest) = if let Some(rest) = rest.strip_prefix(':') {
             let (second, rest) = field_integer(rest)?;
@@ -155,8 +226,8 @@ impl Decoder {
         };
         (self.hour, self.minute, self.second) = (hour, minute, second);
         self.micros = if rest.is_empty() { 0 } else { fraction(rest)? };
-        let in_range = minute <= 59 && second <= 60 && hour <= 24;
-        if !in_range || self.time_of_day() > calendar::DAY {
+        // The hour is looked at by the caller.
+        if minute > 59 || second > 60 {
             return Err(Fault::Field);
         }
         Ok(TIME)
@@ -167,14 +238,10 @@ impl Decoder {
     }
 
     fn number(&mut self, text: &str) -> Result<Mask, Fault> {
-        if self.iso_time {
-            self.iso_time = false;
-            self.whole = None;
-            int(leading_integer(text).0.unwrap_or(0))?;
-            return match self.run_together(text, self.mask | DATE)? {
-                TIME => Ok(TIME),
-                _ => Err(Fault::Format),
-            };
+        match self.pending.take() {
+            Some(Pending::Julian) => return self.julian(text),
+            Some(Pending::IsoTime) => return self.iso_time(text),
+            None => {}
         }
         match text.find('.') {
             Some(_) if self.mask & DATE == 0 => {
@@ -189,16 +256,58 @@ impl Decoder {
         }
     }
 
-    fn word(&mut self, text: &str, next: Option<Kind>) -> Result<Option<Mask>, Fault> {
-        match abbreviations::find(text) {
-            Some(Abbreviation::Fixed(offset, summer)) => {
-                self.zone = Given::Offset(offset);
-                return Ok(Some(if summer { ZONE | SUMMER } else { ZONE }));
-            }
-            Some(Abbreviation::Depends) => {
+    /// `hhmmss` behind a `T`.
+    pub(super) fn iso_time(&mut self, text: &str) -> Result<Mask, Fault> {
+        self.whole = None;
+        int(leading_integer(text).0.unwrap_or(0))?;
+        match self.run_together(text, self.mask | DATE)? {
+            TIME => Ok(TIME),
+            _ => Err(Fault::Format),
+        }
+    }
+
+    /// The abbreviation of a zone's name, if it is one.
+    pub(super) fn abbreviation(&mut self, text: &str) -> Result<Option<Mask>, Fault> {
+        let found = abbreviations::find(text, &self.settings.abbreviations);
+        if found.is_some() && self.settings.release >= ABBREVIATIONS_OF_SESSION {
+            let name = text.to_ascii_uppercase();
+            let session = Zone::find(&self.settings.time_zone);
+            // The session's zone comes first, whatever it means there.
+            if !matches!(session, Some(Zone::Fixed(0, _)))
+                && session.is_none_or(|zone| zone.knows(&name))
+            {
                 return Err(Fault::Unsupported("this time zone abbreviation"));
             }
-            None => {}
+        }
+        Ok(match found {
+            Some(Abbreviation::Fixed(offset, summer)) => {
+                self.zone = Given::Offset(offset);
+                Some(if summer { ZONE | SUMMER } else { ZONE })
+            }
+            Some(Abbreviation::Of(zone)) => {
+                let zone =
+                    Zone::find(zone).ok_or(Fault::Unsupported("this time zone abbreviation"))?;
+                self.zone = Given::Abbreviation(text.to_ascii_uppercase(), zone);
+                Some(ZONE | DYNAMIC)
+            }
+            Some(Abbreviation::Unknown) => {
+                return Err(Fault::Unsupported("this time zone abbreviation"));
+            }
+            None => None,
+        })
+    }
+
+    /// `DST` behind a zone: an hour more.
+    pub(super) fn summer_time(&mut self) -> Mask {
+        if let Given::Offset(offset) = &mut self.zone {
+            *offset += 3600;
+        }
+        MODIFIER | SUMMER
+    }
+
+    fn word(&mut self, text: &str, next: Option<Kind>) -> Result<Option<Mask>, Fault> {
+        if let Some(settled) = self.abbreviation(text)? {
+            return Ok(Some(settled));
         }
         let Some(word) = words::find(text) else {
             // Perhaps a zone's name of letters only.
@@ -226,7 +335,7 @@ impl Decoder {
                 if self.mask & DATE != DATE || !time_follows {
                     return Err(Fault::Format);
                 }
-                self.iso_time = true;
+                self.pending = Some(Pending::IsoTime);
                 0
             }
             Word::Epoch | Word::Infinity | Word::MinusInfinity => {
@@ -239,12 +348,16 @@ impl Decoder {
                 self.zone = Given::Offset(0);
                 TIME | ZONE
             }
-            Word::Clock => {
+            Word::Now | Word::Today => {
                 return Err(Fault::Unsupported(
                     "a date that depends on the current time",
                 ));
             }
-            Word::SummerTime => return Err(Fault::Unsupported("the time zone modifier DST")),
+            Word::SummerTime => self.summer_time(),
+            Word::Julian => {
+                self.pending = Some(Pending::Julian);
+                0
+            }
             Word::Label => return Err(Fault::Unsupported("a date with labelled fields")),
         };
         Ok(Some(settled))

@@ -8,7 +8,7 @@ const MAX_FIELDS: usize = 25;
 
 /// What a field looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::types) enum Kind {
     /// Digits, perhaps with a decimal point.
     Number,
     /// Numbers or words with separators; perhaps a zone's name.
@@ -23,13 +23,13 @@ pub(super) enum Kind {
 
 /// A field, in lower case.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Field {
-    pub(super) kind: Kind,
-    pub(super) text: String,
+pub(in crate::types) struct Field {
+    pub(in crate::types) kind: Kind,
+    pub(in crate::types) text: String,
 }
 
 /// `room` is the server's buffer: what does not fit into it is no date.
-pub(super) fn split(text: &str, room: usize) -> Result<Vec<Field>, Fault> {
+pub(in crate::types) fn split(text: &str, room: usize) -> Result<Vec<Field>, Fault> {
     let mut lexer = Lexer {
         rest: text.as_bytes(),
         room,

@@ -1,21 +1,16 @@
 //! The last step of reading a date: eras, short years and ranges, once all fields are known.
 
 use super::{
-    Fault, Moment, Parsed,
-    decode::{DATE, DAY, DAY_OF_YEAR, Decoder, MONTH, Meridiem, YEAR},
+    Fault, Given, Moment, Parsed,
+    decode::{DATE, DAY, DAY_OF_YEAR, Decoder, MODIFIER, MONTH, Meridiem, YEAR},
     words::Word,
 };
 use crate::types::calendar::Ymd;
 
-impl Decoder {
+impl Decoder<'_> {
     pub(super) fn finish(mut self) -> Result<Parsed, Fault> {
         self.settle_date()?;
-        match (self.meridiem, self.hour) {
-            (Some(_), 13..) => return Err(Fault::Field),
-            (Some(Meridiem::Am), 12) => self.hour = 0,
-            (Some(Meridiem::Pm), 0..=11) => self.hour += 12,
-            _ => {}
-        }
+        self.settle_hour()?;
         match self.whole {
             Some(Word::Epoch) => return Ok(Parsed::Epoch),
             Some(Word::Infinity) => return Ok(Parsed::Infinity),
@@ -25,11 +20,8 @@ impl Decoder {
         if self.mask & DATE != DATE {
             return Err(Fault::Format);
         }
-        let date = Ymd {
-            year: self.year,
-            month: self.month,
-            day: self.day,
-        };
+        self.check_zone()?;
+        let date = self.ymd();
         Ok(Parsed::At(Moment {
             date,
             time: self.time_of_day(),
@@ -37,9 +29,36 @@ impl Decoder {
         }))
     }
 
+    pub(super) fn ymd(&self) -> Ymd {
+        Ymd {
+            year: self.year,
+            month: self.month,
+            day: self.day,
+        }
+    }
+
+    pub(super) fn settle_hour(&mut self) -> Result<(), Fault> {
+        match (self.meridiem, self.hour) {
+            (Some(_), 13..) => return Err(Fault::Field),
+            (Some(Meridiem::Am), 12) => self.hour = 0,
+            (Some(Meridiem::Pm), 0..=11) => self.hour += 12,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `DST` goes with an offset only.
+    pub(super) fn check_zone(&self) -> Result<(), Fault> {
+        match self.zone {
+            Given::Offset(_) => Ok(()),
+            _ if self.mask & MODIFIER != 0 => Err(Fault::Format),
+            _ => Ok(()),
+        }
+    }
+
     /// Eras, two-digit years, days of a year; then the ranges.
-    fn settle_date(&mut self) -> Result<(), Fault> {
-        if self.mask & YEAR != 0 {
+    pub(super) fn settle_date(&mut self) -> Result<(), Fault> {
+        if self.mask & YEAR != 0 && !self.julian {
             self.year = match self.year {
                 ..=0 if self.before_christ || !self.two_digit_year => return Err(Fault::Field),
                 ..0 => return Err(Fault::Field),
@@ -64,11 +83,7 @@ impl Decoder {
         if self.mask & DAY != 0 && !(1..=31).contains(&self.day) {
             return Err(Fault::MonthOrDay);
         }
-        let date = Ymd {
-            year: self.year,
-            month: self.month,
-            day: self.day,
-        };
+        let date = self.ymd();
         if self.mask & DATE == DATE && self.day > date.month_length() {
             return Err(Fault::Field);
         }

@@ -34,7 +34,7 @@ fn low_bits(digits: &str) -> i64 {
 }
 
 /// `.fff` in microseconds, by way of a double as on the server.
-pub(super) fn fraction(text: &str) -> Result<i64, Fault> {
+pub(in crate::types) fn fraction(text: &str) -> Result<i64, Fault> {
     let digits = text.strip_prefix('.').ok_or(Fault::Format)?;
     if digits.is_empty() {
         return Ok(0);
@@ -88,7 +88,7 @@ fn displacement_part(text: &str) -> Result<(i64, &str), Fault> {
     Ok((if unsigned.is_some() { -value } else { value }, rest))
 }
 
-impl Decoder {
+impl Decoder<'_> {
     /// A date with separators; a month's name settles the month first.
     pub(super) fn date(&mut self, text: &str, mask: &mut Mask) -> Result<Mask, Fault> {
         let mut settled = 0;

@@ -18,11 +18,15 @@ pub(super) enum Word {
     MinusInfinity,
     /// Midnight UTC.
     Allballs,
-    /// `now`, `today`, `tomorrow`, `yesterday`: they need a clock.
-    Clock,
+    /// `now`: it needs a clock.
+    Now,
+    /// `today`, `tomorrow`, `yesterday`: they need a calendar.
+    Today,
     /// `dst` after a zone.
     SummerTime,
-    /// Labels of the form `y2001m02d04` and `J2451187`.
+    /// `J` before a Julian day.
+    Julian,
+    /// Labels of the form `y2001m02d04`, which newer servers do not read.
     Label,
 }
 
@@ -54,10 +58,11 @@ pub(super) fn find(word: &str) -> Option<Word> {
         "infinity" => Word::Infinity,
         "-infinity" => Word::MinusInfinity,
         "allballs" => Word::Allballs,
-        "now" | "today" | "tomorrow" | "yesterday" => Word::Clock,
+        "now" => Word::Now,
+        "today" | "tomorrow" | "yesterday" => Word::Today,
         "dst" => Word::SummerTime,
-        "d" | "dow" | "doy" | "h" | "isodow" | "isoyear" | "j" | "jd" | "julian" | "m" | "mm"
-        | "s" | "y" => Word::Label,
+        "j" | "jd" | "julian" => Word::Julian,
+        "d" | "dow" | "doy" | "h" | "isodow" | "isoyear" | "m" | "mm" | "s" | "y" => Word::Label,
         _ => return None,
     })
 }
