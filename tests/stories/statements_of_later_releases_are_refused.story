@@ -2,16 +2,6 @@
 -- policy --
 public.people  scope = "platform"  email: text
 -- setup directly: create table people (id int, email text); create table open (id int, email text) --
--- as app: copy people to stdout --
-ERROR:  0A000: COPY is not supported in a statement that names something protected
-LINE 1: copy people to stdout
-        ^
-HINT:  See docs/errors.md#statement-not-supported.
--- as app: copy people from stdin --
-ERROR:  0A000: COPY is not supported in a statement that names something protected
-LINE 1: copy people from stdin
-        ^
-HINT:  See docs/errors.md#statement-not-supported.
 -- as app: prepare p as select email from people --
 ERROR:  0A000: PREPARE is not supported in a statement that names something protected
 LINE 1: prepare p as select email from people

@@ -32,6 +32,7 @@ stories! {
     an_analyst_sees_masked_emails
     an_unprotected_table_is_as_ever
     bad_input_is_refused_as_postgres_would
+    copy_moves_plaintext_and_masks_it
     distinct_and_groups_need_equality
     equality_finds_rows_in_the_clear_text
     functions_and_patterns_are_refused

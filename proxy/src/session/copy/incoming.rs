@@ -205,8 +205,11 @@ impl Incoming {
 
     /// A failure of the line that was looked at last.
     fn failed_line(&self, refusal: Refusal) -> Refused {
-        // Behind a first line that ends with a carriage return the server waits for what follows, and counts it still.
-        let unseen = self.passed == 1 && self.lines.end_with_return();
+        // Behind a carriage return the server waits for what follows, in text only until it knows how lines end, and
+        // counts the line still.
+        let is_csv = matches!(self.job.plan.format, CopyFormat::Csv { .. });
+        let waits = self.passed == 1 || (is_csv && self.passed > 0);
+        let unseen = waits && self.lines.end_with_return();
         Refused {
             lines: self.lines.inner() + u64::from(unseen),
             ..Refused::whole(refusal)
