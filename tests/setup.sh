@@ -80,7 +80,7 @@ servers='
 '
 
 # Servers of other versions, in DIR/N/bin. The packages hold the server only; its clients are Debian's, but for
-# pg_dump, which must not be older than the server.
+# pg_dump and pg_basebackup, which must not be older than the server.
 need_versions() {
     dir=$1
     need_postgres
@@ -112,7 +112,7 @@ fetch_server() {
         while read -r source target; do
             ln -sf "$(basename "$source")" "$1/$target"
         done
-    for client in psql pg_basebackup pg_receivewal pg_recvlogical; do
+    for client in psql pg_receivewal pg_recvlogical; do
         ln -s "$(debian_bin)/$client" "$1/bin/$client"
     done
     echo "$2" >"$1/version"

@@ -65,8 +65,8 @@ impl Form {
         }
         match self {
             Form::Any => Ok(()),
-            Form::Listen => address(text, true),
-            Form::Address => address(text, false),
+            Form::Listen => text.split(',').try_for_each(|one| place(one.trim(), true)),
+            Form::Address => place(text, false),
             Form::Url => url(text),
             Form::LogFilter => log_filter(text),
             Form::Scope => scope(text),
@@ -74,11 +74,20 @@ impl Form {
     }
 }
 
+/// HOST:PORT, or `unix:` and the path of a socket.
+fn place(text: &str, zero: bool) -> Result<(), Misfit> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') => Ok(()),
+        Some(_) => Err(Misfit::plain("must name a Unix socket by its whole path")),
+        None => address(text, zero),
+    }
+}
+
 fn address(text: &str, zero: bool) -> Result<(), Misfit> {
     let Some((host, port)) = text.rsplit_once(':') else {
         if text.starts_with('/') {
-            let what = "must be HOST:PORT; a Unix socket is not supported yet";
-            return Err(Misfit::plain(what));
+            let cure = format!("write `unix:{}`", shown(text));
+            return Err(Misfit::with_cure("must be HOST:PORT, or unix:PATH", cure));
         }
         return Err(Misfit::plain(format!(
             "must be HOST:PORT; `{}` has no port",

@@ -44,7 +44,7 @@ pub use crate::secret::{Secret, SecretError};
 /// The whole of `pgveil.toml`. Relative paths are already resolved against the file's folder.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `listen`: HOST:PORT for clients; port 0 picks a free one.
+    /// `listen`: HOST:PORT or unix:PATH for clients, with commas between several; port 0 picks a free one.
     pub listen: String,
     /// `policy`: the policy file.
     pub policy: PathBuf,
@@ -85,7 +85,7 @@ pub(crate) static TOP: Section = Section {
             kind: Kind::Text(Form::Listen),
             need: Need::Default("\"127.0.0.1:6432\""),
             support: Support::Since("0.1"),
-            meaning: "Where clients connect. Port 0 picks a free port, which `pgveil serve` prints. The default can be reached from this machine only.",
+            meaning: "Where clients connect: HOST:PORT, or `unix:` and the path of a socket (libpq looks for `/DIR/.s.PGSQL.PORT`), several with commas between them. Port 0 picks a free port, which `pgveil serve` prints. The default can be reached from this machine only.",
         },
         Key {
             name: "policy",

@@ -1,11 +1,10 @@
 //! The listening side: accepts, opens sessions, drains. One task per client.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use pgveil_config::Settings;
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{Semaphore, SemaphorePermit, watch},
     time::Instant,
 };
@@ -15,10 +14,11 @@ use crate::{
     engine::Engine,
     frame::{FrameReader, FrameWriter, Sender},
     gate::Gate,
+    listener::Listener,
     messages::Report,
     session::{self, Streams},
     startup::{self, Client, Entrance, Opening},
-    stream::{self, Stream},
+    stream::{Socket, Stream},
     tls,
     upstream::{Established, Upstream, login},
     workers::Workers,
@@ -65,20 +65,26 @@ impl Server {
     }
 
     /// Accepts until it is dropped.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+    pub async fn accept(self: Arc<Self>, listeners: Vec<Listener>) {
+        let each = listeners
+            .iter()
+            .map(|listener| Arc::clone(&self).accept_from(listener));
+        futures_util::future::join_all(each).await;
+    }
+
+    async fn accept_from(self: Arc<Self>, listener: &Listener) {
         loop {
             match listener.accept().await {
-                Ok((tcp, peer)) => {
+                Ok(arrived) => {
                     let server = Arc::clone(&self);
-                    // It belongs to this event loop and is to belong to the session's.
-                    let Ok(tcp) = tcp.into_std() else { continue };
+                    // It belongs to no event loop and is to belong to the session's.
                     self.workers.next().spawn(async move {
-                        let Ok(tcp) = TcpStream::from_std(tcp) else {
+                        let Ok((socket, from)) = arrived.adopt() else {
                             return;
                         };
-                        tracing::debug!(%peer, "connected");
-                        server.serve(tcp).await;
-                        tracing::debug!(%peer, "closed");
+                        tracing::debug!(?from, "connected");
+                        server.serve(socket, from).await;
+                        tracing::debug!(?from, "closed");
                     });
                 }
                 Err(error) => {
@@ -98,9 +104,8 @@ impl Server {
         }
     }
 
-    async fn serve(&self, tcp: TcpStream) {
-        let peer = tcp.peer_addr().map(|a| a.ip()).ok();
-        if let Err(error) = stream::tune(&tcp) {
+    async fn serve(&self, socket: Socket, peer: Option<IpAddr>) {
+        if let Err(error) = socket.tune() {
             tracing::debug!(%error, "socket options");
         }
         // As PostgreSQL, twice as many may be on their way in as may be in; who comes then is not waited for.
@@ -109,7 +114,7 @@ impl Server {
             return;
         };
         let opening =
-            startup::open(tcp, &self.entrance, peer, Instant::now() + STARTUP_LIMIT).await;
+            startup::open(socket, &self.entrance, peer, Instant::now() + STARTUP_LIMIT).await;
         match opening {
             Ok(Opening::Session(client)) => self.session(client).await,
             Ok(Opening::Cancel { request, stream }) => {

@@ -19,7 +19,7 @@ pub use packet::{CancelRequest, PacketError, Replication, StartupMessage};
 use self::packet::Packet;
 use crate::{
     messages::Report,
-    stream::{Io, Stream},
+    stream::{Io, Socket, Stream},
     tls::ALPN,
 };
 
@@ -49,7 +49,7 @@ impl fmt::Debug for Entrance {
 
 /// What a client came for.
 #[derive(Debug)]
-pub enum Opening<T = tokio::net::TcpStream> {
+pub enum Opening<T = Socket> {
     /// A session.
     Session(Client<T>),
     /// To cancel what another connection runs. It is answered by closing `stream`, and nothing else.
@@ -64,7 +64,7 @@ pub enum Opening<T = tokio::net::TcpStream> {
 }
 
 /// A client that wants a session, and was told nothing yet.
-pub struct Client<T = tokio::net::TcpStream> {
+pub struct Client<T = Socket> {
     /// Its connection.
     pub stream: Stream<T>,
     /// What it said.

@@ -6,13 +6,17 @@ mod dialogue;
 mod login;
 mod parameters;
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use pgveil_config::{TlsMode, settings};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::{Instant, timeout_at},
 };
 
@@ -21,8 +25,9 @@ pub use login::{Established, login};
 pub use parameters::{Parameters, TooManyParameters};
 
 use crate::{
+    listener::UNIX,
     messages::{Report, ssl_request},
-    stream::{self, Io, Stream},
+    stream::{Io, Socket, Stream},
     tls::{self, Connector, TlsError},
 };
 
@@ -34,6 +39,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub struct Upstream {
     host: String,
     port: u16,
+    /// A Unix socket, in the place of host and port.
+    socket: Option<PathBuf>,
     mode: TlsMode,
     connector: Option<Connector>,
     /// TLS from the first byte.
@@ -128,6 +135,13 @@ impl Upstream {
     /// The server that `[upstream]` names.
     pub fn new(settings: &settings::Upstream) -> Result<Self, UpstreamError> {
         let upstream = Self::at(&settings.address, TlsMode::Disable, None)?;
+        if upstream.socket.is_some() {
+            // As libpq, no TLS on Unix sockets.
+            return Ok(Self {
+                connect_timeout: settings.connect_timeout,
+                ..upstream
+            });
+        }
         let own = settings
             .cert_file
             .as_deref()
@@ -142,11 +156,22 @@ impl Upstream {
         })
     }
 
-    /// The server at `address`, HOST:PORT; an IPv6 address stands in brackets.
+    /// The server at `address`, HOST:PORT or unix:PATH; an IPv6 address stands in brackets.
     pub fn at(address: &str, mode: TlsMode, ca_file: Option<&Path>) -> Result<Self, UpstreamError> {
         let wrong = || UpstreamError::Address {
             address: address.to_owned(),
         };
+        if let Some(path) = address.strip_prefix(UNIX) {
+            return Ok(Self {
+                host: path.to_owned(),
+                port: 0,
+                socket: Some(path.into()),
+                mode: TlsMode::Disable,
+                connector: None,
+                direct: false,
+                connect_timeout: CONNECT,
+            });
+        }
         let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
         let port = port.parse().map_err(|_| wrong())?;
         let host = host
@@ -159,6 +184,7 @@ impl Upstream {
         Ok(Self {
             host: host.to_owned(),
             port,
+            socket: None,
             mode,
             connector: tls::connector(mode, ca_file, None, host)?,
             direct: false,
@@ -195,18 +221,25 @@ impl Upstream {
         }
     }
 
-    async fn dial(&self) -> Result<TcpStream, ConnectError> {
+    async fn dial(&self) -> Result<Socket, ConnectError> {
         let unreachable = |source| ConnectError::Unreachable {
             host: self.host.clone(),
             port: self.port,
             source,
         };
+        if let Some(path) = &self.socket {
+            return match UnixStream::connect(path).await {
+                Ok(unix) => Ok(Socket::Unix(unix)),
+                Err(error) => Err(unreachable(error)),
+            };
+        }
         // tokio tries all addresses of the name in their order.
         let tcp = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .map_err(unreachable)?;
-        stream::tune(&tcp)?;
-        Ok(tcp)
+        let socket = Socket::Tcp(tcp);
+        socket.tune()?;
+        Ok(socket)
     }
 }
 

@@ -22,6 +22,8 @@ mod replication;
 mod session;
 #[path = "protocol/size.rs"]
 mod size;
+#[path = "protocol/sockets.rs"]
+mod sockets;
 #[path = "protocol/startup.rs"]
 mod startup;
 #[path = "protocol/tls.rs"]

@@ -15,7 +15,7 @@ use super::auth::{self, ChannelBinding};
 /// Where Postgres is.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// HOST:PORT.
+    /// HOST:PORT or unix:PATH.
     pub address: String,
     /// How the leg to Postgres is protected; libpq's `sslmode` terms.
     pub tls: TlsMode,
@@ -122,7 +122,7 @@ pub(super) static SECTION: Section = Section {
             kind: Kind::Text(Form::Address),
             need: Need::Required("\"127.0.0.1:5432\""),
             support: Support::Since("0.1"),
-            meaning: "Where Postgres listens.",
+            meaning: "Where Postgres listens: HOST:PORT, or `unix:` and the path of its socket, for example `unix:/run/postgresql/.s.PGSQL.5432`. TLS is not spoken on a socket.",
         },
         Key {
             name: "tls",

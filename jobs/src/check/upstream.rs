@@ -4,8 +4,8 @@ use std::{io, time::Duration};
 
 use pgveil_config::{Diagnostic, Settings, TlsMode};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
     time::timeout,
 };
 
@@ -19,7 +19,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connects and asks for TLS, then goes away.
 pub(super) async fn check(settings: &Settings, report: &mut CheckReport) {
     let upstream = &settings.upstream;
-    let needs_tls = !matches!(upstream.tls, TlsMode::Disable | TlsMode::Prefer);
+    let on_socket = upstream.address.starts_with("unix:");
+    let needs_tls = !on_socket && !matches!(upstream.tls, TlsMode::Disable | TlsMode::Prefer);
     let (message, cure) = match timeout(
         upstream.connect_timeout.saturating_add(ANSWER_TIMEOUT),
         ask(&upstream.address),
@@ -56,7 +57,13 @@ pub(super) async fn check(settings: &Settings, report: &mut CheckReport) {
 }
 
 async fn ask(address: &str) -> io::Result<u8> {
-    let mut stream = TcpStream::connect(address).await?;
+    if let Some(path) = address.strip_prefix("unix:") {
+        return ask_on(UnixStream::connect(path).await?).await;
+    }
+    ask_on(TcpStream::connect(address).await?).await
+}
+
+async fn ask_on(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<u8> {
     stream.write_all(&SSL_REQUEST).await?;
     stream.read_u8().await
 }

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use crate::{app, server::Server};
+use crate::{app, listener::Listener, server::Server};
 
 const DATABASE: &str = "shop";
 /// Customers per INSERT: four parameters each, far below the protocol's 65,535.
@@ -121,7 +121,7 @@ async fn show(rows: u32) -> anyhow::Result<Shown> {
     let port = listener.local_addr()?.port();
     let server = Arc::new(Server::new(Arc::clone(&engine))?);
     tokio::spawn(Arc::clone(&engine).tend());
-    tokio::spawn(Arc::clone(&server).accept(listener));
+    tokio::spawn(Arc::clone(&server).accept(vec![Listener::Tcp(listener)]));
 
     let app = connect("app", port).await?;
     load(&app, rows).await?;

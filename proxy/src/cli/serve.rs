@@ -3,12 +3,9 @@
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{app, server::Server};
+use crate::{app, listener::Listener, server::Server};
 
 /// How long sessions that are in the middle of something may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -21,23 +18,30 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     forbid_core_dumps();
     let built = app::build_logged(config).await?;
     let engine = built.engine().await?;
-    let listener = TcpListener::bind(&built.settings.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", built.settings.listen))?;
-    let address = listener
-        .local_addr()
+    let listeners =
+        Listener::bind_all(&built.settings.listen)
+            .await
+            .map_err(|(place, error)| {
+                anyhow::Error::new(error).context(format!("cannot listen on {place}"))
+            })?;
+    let places = listeners
+        .iter()
+        .map(Listener::name)
+        .collect::<Result<Vec<_>, _>>()
         .context("the listening address cannot be read")?;
     let server = Arc::new(Server::new(Arc::clone(&engine))?);
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
 
-    println!("pgveil: listening on {address}");
+    for place in &places {
+        println!("pgveil: listening on {place}");
+    }
     std::io::stdout().flush().context("standard output")?;
-    tracing::info!(%address, upstream = %built.settings.upstream.address, "listening");
+    tracing::info!(?places, upstream = %built.settings.upstream.address, "listening");
 
     let tending = tokio::spawn(Arc::clone(&engine).tend());
     tokio::select! {
-        () = Arc::clone(&server).accept(listener) => {}
+        () = Arc::clone(&server).accept(listeners) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
         _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
     }

@@ -6,7 +6,6 @@ use std::fmt;
 use bytes::BytesMut;
 use tokio::{
     io::AsyncWriteExt,
-    net::TcpStream,
     time::{Instant, timeout_at},
 };
 
@@ -22,7 +21,7 @@ use crate::{
     gate::Gate,
     messages::{Authentication, tag::server},
     startup::{Client, StartupMessage},
-    stream::{Io, Stream},
+    stream::{Io, Socket, Stream},
     tls::certificate,
 };
 
@@ -30,7 +29,7 @@ use crate::{
 const MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// A client and a server that have come to a session: the client has seen `ReadyForQuery`.
-pub struct Established<C = TcpStream, U = TcpStream> {
+pub struct Established<C = Socket, U = Socket> {
     /// The client's connection.
     pub client: Stream<C>,
     /// What it sent already.

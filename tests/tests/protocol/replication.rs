@@ -73,6 +73,12 @@ fn holds(dir: &Path, bytes: &[u8]) -> Result<bool> {
 #[test]
 fn a_base_backup_holds_ciphertext() -> Result<()> {
     let server = replicating()?;
+    if !server.bin().join("pg_basebackup").is_file() {
+        println!(
+            "not asked: this server comes without its pg_basebackup, and an older one refuses it"
+        );
+        return Ok(());
+    }
     let (_database, _site, proxy) = filled(&server)?;
     let dir = tempfile::tempdir()?;
     let copy = dir.path().join("copy");
