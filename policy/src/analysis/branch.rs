@@ -220,7 +220,14 @@ impl Analyser<'_> {
             if !typed {
                 operand.cast = Cast::To(LogicalType::Text);
             }
-            self.seal(column, operand, held)?;
+            // PostgreSQL says that a literal does not fit only where it is chosen.
+            let sealed = self.seal(column, operand, held);
+            sealed.map_err(|refusal| match refusal.sqlstate {
+                "22001" => {
+                    refusals::not_sealable(column, "a literal that does not fit").at(position)
+                }
+                _ => refusal,
+            })?;
         }
         Ok(())
     }

@@ -58,9 +58,10 @@ impl Analyser<'_> {
         let here = self.facts.split_off(self.row_facts.min(self.facts.len()));
         let known = self.values_scope(&passed).is_some();
         self.facts.extend(here);
-        match known {
-            true => Ok(Kind::Sealed(passed)),
-            false => Ok(self.of_other_rows(Kind::Sealed(passed))),
+        if known {
+            Ok(Kind::Sealed(passed))
+        } else {
+            Ok(self.of_other_rows(Kind::Sealed(passed)))
         }
     }
 
