@@ -361,10 +361,6 @@ fn options_of_later_releases_are_the_servers() -> Result<()> {
                 b"10\t1\n11\tx\n",
             ),
             (
-                "COPY people (id, age) FROM STDIN (ON_ERROR ignore, REJECT_LIMIT 1)",
-                b"10\t1\n11\tx\n12\ty\n13\t1\n",
-            ),
-            (
                 "COPY people (id, age) FROM STDIN (ON_ERROR ignore, REJECT_LIMIT 2)",
                 b"10\t1\n11\tx\n12\ty\n13\t1\n",
             ),
