@@ -34,6 +34,7 @@ stories! {
     bad_input_is_refused_as_postgres_would
     copy_moves_plaintext_and_masks_it
     distinct_and_groups_need_equality
+    documents_show_what_the_role_may_see
     equality_finds_rows_in_the_clear_text
     functions_and_patterns_are_refused
     masks_fit_the_type

@@ -12,6 +12,7 @@ use sqlparser::ast::Ident;
 use super::{
     Protocol, SessionView,
     edits::Edits,
+    elements::ElementColumn,
     facts::Fact,
     kind::{Cell, Kind, Sealed},
     namespace::{Column, Entry, Reference, Scope},
@@ -49,6 +50,10 @@ pub(super) struct Analyser<'a> {
     pub(super) instances: Vec<&'a Relation>,
     /// How many entries FROM lists had so far.
     entries: usize,
+    /// By entry and column: what `unnest` takes out of a literal or parameter array.
+    pub(super) element_columns: HashMap<(usize, usize), ElementColumn>,
+    /// Tokens that name the columns which INSERT and UPDATE write.
+    pub(super) targets: HashSet<usize>,
     /// Tokens whose meaning is known.
     accounted: HashSet<usize>,
     /// Tables with protected columns that the statement uses.
@@ -79,6 +84,8 @@ impl<'a> Analyser<'a> {
             notes: Vec::new(),
             instances: Vec::new(),
             entries: 0,
+            element_columns: HashMap::new(),
+            targets: HashSet::new(),
             accounted: HashSet::new(),
             touched: HashMap::new(),
         }

@@ -45,8 +45,8 @@ impl Analyser<'_> {
                         self.wrap_term(left, a)?;
                         self.wrap_term(right, b)
                     }
-                    (Kind::Sealed(sealed), _) => Err(self.mixed(sealed, left, right)),
-                    (_, Kind::Sealed(sealed)) => Err(self.mixed(sealed, right, left)),
+                    (Kind::Sealed(sealed), _) => self.compare_elements_of(sealed, left, right, cx),
+                    (_, Kind::Sealed(sealed)) => self.compare_elements_of(sealed, right, left, cx),
                     _ => Ok(()),
                 }
             }
@@ -82,6 +82,21 @@ impl Analyser<'_> {
         operands
             .into_iter()
             .try_for_each(|operand| self.term(&sealed, operand))
+    }
+
+    /// `email = u.x`, where `u.x` is what `unnest` takes out of an array.
+    fn compare_elements_of(
+        &mut self,
+        sealed: &Sealed,
+        expr: &Expr,
+        other: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(array) = self.element_column(other, cx)? else {
+            return Err(self.mixed(sealed, expr, other));
+        };
+        self.wrap_term(expr, sealed)?;
+        self.terms(sealed, array)
     }
 
     fn compare_rows(

@@ -14,9 +14,10 @@ use sqlparser::{
 use super::{
     Analyser,
     compare::strip,
+    expr::Cx,
     from::unnamed,
     function::last_name,
-    namespace::name_of,
+    namespace::{Namespace, name_of},
     operand::{Cast, Operand, What, check_types},
     refusals,
     scope::{Part, written_scope},
@@ -37,7 +38,100 @@ struct Unnested<'q> {
     columns: Vec<String>,
 }
 
+/// A column that `unnest` makes of a literal or parameter array.
+pub(super) struct ElementColumn {
+    /// Its name.
+    name: String,
+    /// The name of its table; `None` if that is its own.
+    table: Option<String>,
+    array: Operand,
+}
+
 impl Analyser<'_> {
+    /// Remembers of which arrays the columns of an entry are made.
+    pub(super) fn remember_elements(&mut self, names: &Namespace, arrays: Vec<Option<Operand>>) {
+        let [entry] = names.entries.as_slice() else {
+            return;
+        };
+        for (index, array) in arrays.into_iter().enumerate() {
+            let name = entry
+                .columns
+                .get(index)
+                .and_then(|column| column.name.clone());
+            if let (Some(array), Some(name)) = (array, name) {
+                let table = entry.name.clone().filter(|table| *table != name);
+                let column = ElementColumn { name, table, array };
+                self.element_columns.insert((entry.id, index), column);
+            }
+        }
+    }
+
+    /// The array out of which a column comes, if the statement uses the column here and nowhere else.
+    pub(super) fn element_column(
+        &mut self,
+        expr: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<Option<Operand>, Refusal> {
+        let idents = match strip(expr) {
+            Expr::Identifier(ident) => std::slice::from_ref(ident),
+            Expr::CompoundIdentifier(idents) => idents.as_slice(),
+            _ => return Ok(None),
+        };
+        let found = cx.scope.find(idents)?;
+        let Some(identity) = found.identity.filter(|_| !found.qualify) else {
+            return Ok(None);
+        };
+        let Some(column) = self.element_columns.get(&identity) else {
+            return Ok(None);
+        };
+        let place = idents
+            .last()
+            .and_then(|ident| self.tokens.starting(ident.span.start));
+        let only = place.is_some_and(|place| self.used_only_at(column, place));
+        if !only {
+            return Ok(None);
+        }
+        for ident in idents {
+            self.account(ident);
+        }
+        let column = self.element_columns.remove(&identity);
+        Ok(column.map(|column| column.array))
+    }
+
+    /// Whether a column's name stands in the text only where it is defined and at this place, and its table's name only
+    /// where that is defined and before a column's.
+    fn used_only_at(&self, column: &ElementColumn, place: usize) -> bool {
+        let tokens = self.tokens;
+        let is = |at: usize, name: &str| tokens.name(at).is_some_and(|found| *found == *name);
+        let behind_period = |at: usize| at >= 2 && matches!(tokens.kind(at - 1), Kind::Period);
+        let of_another = |at: usize| {
+            let table = column.table.as_ref().unwrap_or(&column.name);
+            behind_period(at) && tokens.name(at - 2).is_some() && !is(at - 2, table)
+        };
+        let others = (0..tokens.len())
+            .filter(|at| is(*at, &column.name))
+            .filter(|at| *at != place && !self.targets.contains(at) && !of_another(*at))
+            .count();
+        let qualifies = |at: usize| {
+            matches!(tokens.kind(at + 1), Kind::Period) && !matches!(tokens.kind(at + 2), Kind::Mul)
+        };
+        let tables = column.table.as_ref().map_or(1, |table| {
+            (0..tokens.len())
+                .filter(|at| is(*at, table) && !qualifies(*at))
+                .count()
+        });
+        // A star by itself shows every column; `count(*)` and `t.*` do not.
+        let shows_all = (0..tokens.len()).any(|at| {
+            matches!(tokens.kind(at), Kind::Mul)
+                && !behind_period(at)
+                && !(at > 0
+                    && matches!(tokens.kind(at - 1), Kind::LParen)
+                    && matches!(tokens.kind(at + 1), Kind::RParen))
+        });
+        let natural = (0..tokens.len()).any(|at| tokens.is_word(at, "natural"));
+        others == 1 && tables == 1 && !shows_all && !natural
+    }
+
     /// The array of which a query yields the elements as this column, if that is all it does with it.
     pub(super) fn elements_of(
         &self,

@@ -172,6 +172,7 @@ impl Analyser<'_> {
                 ..
             } => {
                 let first = self.instances.len();
+                let mut arrays = Vec::new();
                 let mut rows = self.query(
                     subquery,
                     if *lateral { Some(&visible) } else { parent },
@@ -180,7 +181,12 @@ impl Analyser<'_> {
                 // What ties it to rows outside holds only if the join keeps no others.
                 rows.facts
                     .retain(|fact| fact.cells().all(|cell| cell.instance >= first));
-                self.derived(rows, alias.as_ref(), None)
+                for column in 0..rows.columns.len() {
+                    arrays.push(self.elements_of(subquery, column)?);
+                }
+                let names = self.derived(rows, alias.as_ref(), None)?;
+                self.remember_elements(&names, arrays);
+                Ok(names)
             }
             TableFactor::NestedJoin {
                 table_with_joins,

@@ -106,6 +106,7 @@ impl<'a> Analyser<'a> {
         ident: &sqlparser::ast::Ident,
     ) -> Result<&'a catalog::Column, Refusal> {
         self.account(ident);
+        self.targets.extend(self.tokens.starting(ident.span.start));
         let name = name_of(ident);
         let at = self
             .tokens

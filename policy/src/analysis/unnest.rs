@@ -37,6 +37,7 @@ impl Analyser<'_> {
             return self.function_rows(alias, Some(UNNEST.to_owned()));
         }
         let several = kinds.len() > 1;
+        let operands: Vec<&Expr> = kinds.iter().map(|(_, array)| *array).collect();
         let mut columns = Vec::new();
         for (kind, array) in kinds {
             let named = match alias {
@@ -89,11 +90,19 @@ impl Analyser<'_> {
                 kind: Kind::Plain(None),
             });
         }
+        let mut arrays_of_columns = Vec::new();
+        for array in operands {
+            arrays_of_columns.push(self.array_operand(array)?);
+        }
         let rows = Rows {
             columns,
             ..Rows::default()
         };
-        self.derived(rows, alias, Some(UNNEST.to_owned()))
+        let names = self.derived(rows, alias, Some(UNNEST.to_owned()))?;
+        if plain {
+            self.remember_elements(&names, arrays_of_columns);
+        }
+        Ok(names)
     }
 }
 

@@ -197,6 +197,12 @@ impl<'a> Analyser<'a> {
                 .map(|name| (name.to_owned(), held(self, name)))
                 .collect();
             let held = |name: &str| parts.get(name).cloned().flatten();
+            if self.operand(value)?.is_none()
+                && let Some(array) = self.element_column(value, cx)?
+            {
+                self.seal_elements(protected, array, &held)?;
+                continue;
+            }
             if !moves && self.operand(value)?.is_none() {
                 return Err(refusals::not_constant(protected).at(position));
             }

@@ -122,6 +122,37 @@ fn elements_are_compared_by_their_terms() -> Result<()> {
             &[Some("ada@example.com"), Some("eve@example.com")],
         ),
         (
+            "SELECT c.id, c.email FROM customers c JOIN unnest($1::text[]) AS u(x) ON c.email = u.x ORDER BY c.id",
+            &[Some("{ada@example.com,ada@example.com,NULL,nobody}")],
+        ),
+        (
+            "SELECT c.id, u.n FROM customers c LEFT JOIN unnest($1::text[], $2::int[]) AS u(x, n) ON u.x = c.email ORDER BY c.id, u.n",
+            &[
+                Some("{ada@example.com,bob@example.com,nobody}"),
+                Some("{7,8}"),
+            ],
+        ),
+        (
+            "SELECT c.* FROM customers c, unnest($1::text[]) AS x WHERE c.ssn = x ORDER BY c.id",
+            &[Some("{111-11-1111}")],
+        ),
+        (
+            "SELECT id FROM customers c WHERE EXISTS (SELECT 1 FROM unnest($1::text[]) AS x WHERE x = c.email) ORDER BY id",
+            &[Some("{ada@example.com,bob@example.com}")],
+        ),
+        (
+            "UPDATE customers SET email = u.mail, region = 'bulk' FROM unnest($1::int[], $2::text[]) AS u(id, mail) WHERE customers.id = u.id RETURNING customers.id, customers.email, region",
+            &[Some("{1,2,3}"), Some("{new@example.com,NULL,\"x y\"}")],
+        ),
+        (
+            "UPDATE customers SET email = u.email FROM (SELECT unnest($1::int[]) AS id, unnest($2::text[]) AS email) AS u WHERE customers.id = u.id RETURNING customers.id, customers.email",
+            &[Some("{1,2}"), Some("{new@example.com,other@example.com}")],
+        ),
+        (
+            "UPDATE tenants_notes SET body = u.b FROM unnest($1::int[], $2::text[]) AS u(i, b) WHERE tenants_notes.id = u.i AND tenant_id = $3 RETURNING tenants_notes.id, body",
+            &[Some("{1,2,3}"), Some("{a,b,c}"), Some("10")],
+        ),
+        (
             "DELETE FROM customers WHERE email IN (SELECT unnest($1::text[])) RETURNING id",
             &[Some("{ada@example.com}")],
         ),
@@ -145,6 +176,13 @@ fn arrays_that_are_used_otherwise_too() -> Result<()> {
         "INSERT INTO tenants_notes (id, author) SELECT i, m FROM unnest('{101}'::int[], '{a}'::text[]) AS u(i, m)",
         "SELECT id FROM customers WHERE email IN (SELECT x FROM unnest('{a}'::text[]) AS x WHERE x > 'a')",
         "SELECT id FROM tenants_notes WHERE author IN (SELECT unnest('{ada}'::text[]))",
+        "SELECT * FROM customers c JOIN unnest('{ada@example.com}'::text[]) AS u(x) ON c.email = u.x",
+        "SELECT c.id, u.x FROM customers c JOIN unnest('{ada@example.com}'::text[]) AS u(x) ON c.email = u.x",
+        "SELECT c.id, u FROM customers c JOIN unnest('{ada@example.com}'::text[]) AS u(x) ON c.email = u.x",
+        "SELECT c.id FROM customers c JOIN unnest('{ada@example.com}'::text[]) AS u(x) ON c.email = u.x ORDER BY x",
+        "UPDATE tenants_notes SET body = u.b FROM unnest('{1}'::int[], '{a}'::text[]) AS u(i, b) WHERE tenants_notes.id = u.i",
+        "UPDATE customers SET email = u.m, plain = u.m FROM unnest('{1}'::int[], '{a}'::text[]) AS u(i, m) WHERE customers.id = u.i",
+        "UPDATE customers SET email = u.m FROM unnest('{1}'::int[], '{a}'::text[]) AS u(i, m) WHERE customers.id = u.i RETURNING *",
         "INSERT INTO orders (id, customer_id, customer_email) SELECT id, customer_id, customer_email FROM json_populate_recordset(NULL::orders, '[{\"id\": 101, \"customer_id\": 1, \"customer_email\": \"a\"}]')",
     ])
 }

@@ -153,3 +153,88 @@ pub(super) fn put_value(
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::codec::testing::{opened, refused},
+        *,
+    };
+
+    fn text_of(array: &str) -> Option<String> {
+        opened(|out, each| text(array.as_bytes(), out, each))
+    }
+
+    #[test]
+    fn opens_elements_of_the_text_form_and_quotes_them_as_the_server_does() {
+        for (array, expected) in [
+            ("{}", "{}"),
+            ("{a,NULL,b}", "{A,NULL,B}"),
+            ("{\"null\",\"\"}", "{\"NULL\",\"\"}"),
+            ("{{a,b},{c,d}}", "{{A,B},{C,D}}"),
+            ("[2:3]={a,b}", "[2:3]={A,B}"),
+            (
+                "{\"x y\",\"q\\\"u\",\"b\\\\s\",\"{\",\",\"}",
+                "{\"X Y\",\"Q\\\"U\",\"B\\\\S\",\"{\",\",\"}",
+            ),
+            ("{hide,a}", "{NULL,A}"),
+            ("{\"\\\\x5047\"}", "{\"\\\\X5047\"}"),
+        ] {
+            assert_eq!(text_of(array).as_deref(), Some(expected), "{array}");
+        }
+    }
+
+    #[test]
+    fn never_trusts_the_form() {
+        for array in [
+            "",
+            "a",
+            "{",
+            "}",
+            "{a",
+            "{a}}",
+            "{\"a",
+            "{\"a\\",
+            "[1:2]",
+            "[1:2]{a}",
+            "{{{{{{{a}}}}}}}",
+            "{a}x",
+            ",",
+            "{a}{",
+        ] {
+            assert_eq!(text_of(array), None, "{array}");
+        }
+        let mut sent = Vec::new();
+        for word in [1i32, 0, 17, 2, 1] {
+            sent.extend_from_slice(&word.to_be_bytes());
+        }
+        sent.extend_from_slice(b"\0\0\0\x01a\xff\xff\xff\xff");
+        let open = |bytes: &[u8]| opened(|out, each| binary(bytes, Some(25), out, each));
+        assert!(open(&sent).is_some());
+        for length in 0..sent.len() {
+            assert_eq!(open(&sent[..length]), None, "{length}");
+        }
+        let mut more = sent.clone();
+        more.push(0);
+        assert_eq!(open(&more), None);
+        for (at, byte) in [(0, 0x7f), (3, 7), (12, 0x7f), (12, 0xff), (20, 0x7f)] {
+            let mut wrong = sent.clone();
+            wrong[at] = byte;
+            assert_eq!(open(&wrong), None, "{at}");
+        }
+    }
+
+    #[test]
+    fn names_the_logical_type_in_the_binary_form_and_marks_hidden_elements() {
+        let mut sent = Vec::new();
+        for word in [1i32, 0, 17, 1, 1] {
+            sent.extend_from_slice(&word.to_be_bytes());
+        }
+        sent.extend_from_slice(b"\0\0\0\x04hide");
+        let mut out = Vec::new();
+        let mut each = |_: &[u8], _: &mut Vec<u8>| Ok(false);
+        assert!(!refused(binary(&sent, Some(25), &mut out, &mut each)));
+        assert_eq!(out[4..12], [0, 0, 0, 1, 0, 0, 0, 25]);
+        assert_eq!(out[20..], [0xff; 4]);
+    }
+}

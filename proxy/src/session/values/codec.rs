@@ -94,3 +94,26 @@ impl<'b> Cursor<'b> {
 pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | 9..=13)
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::{Each, Step};
+
+    /// What a walk yields that opens values by writing them in capitals, and hides the value `hide`; `None` if it is
+    /// refused.
+    pub(in super::super) fn opened(
+        walk: impl FnOnce(&mut Vec<u8>, &mut Each<'_>) -> Step,
+    ) -> Option<String> {
+        let mut out = Vec::new();
+        let mut each = |value: &[u8], out: &mut Vec<u8>| {
+            out.extend_from_slice(&value.to_ascii_uppercase());
+            Ok(value != b"hide")
+        };
+        walk(&mut out, &mut each).ok()?;
+        Some(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    pub(in super::super) fn refused(step: Step) -> bool {
+        step.is_err()
+    }
+}

@@ -84,3 +84,43 @@ fn unescape(string: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::codec::testing::opened, *};
+
+    fn text_of(document: &str) -> Option<String> {
+        opened(|out, each| text(document.as_bytes(), out, each))
+    }
+
+    #[test]
+    fn replaces_whole_strings_only_and_keeps_everything_else() {
+        for (document, expected) in [
+            ("[1, \"a\"]", "[1, \"a\"]"),
+            ("{\"a\":\"\\\\x50475601ff\"}", "{\"a\":\\X50475601FF}"),
+            ("\"\\\\x50475601ff\"", "\\X50475601FF"),
+            (
+                " { \"k\\\"\" : [ \"\\\\x50475601ff\" , null,\n \"x\\\\\" ] } ",
+                " { \"k\\\"\" : [ \\X50475601FF , null,\n \"x\\\\\" ] } ",
+            ),
+            ("[\"PGV\\\\001\\\\000\"]", "[PGV\\001\\000]"),
+        ] {
+            assert_eq!(text_of(document).as_deref(), Some(expected), "{document}");
+        }
+    }
+
+    #[test]
+    fn shows_no_sealed_value_where_no_rule_puts_one() {
+        for document in [
+            "{\"\\\\x50475601ff\": 1}",
+            "{\"\\\\x50475601ff\"\n : 1}",
+            "[\"see \\\\x50475601ff\"]",
+            "{\"see \\\\x50475601ff\":1}",
+            "[\"\\\\x50475601ff\\u0041\"]",
+            "[\"\\\\x50475601ff",
+            "[\"\\\\x50475601ff\\",
+        ] {
+            assert_eq!(text_of(document), None, "{document}");
+        }
+    }
+}

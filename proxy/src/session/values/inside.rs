@@ -1,5 +1,6 @@
 //! Opens what is inside arrays, rows and documents, in text and in binary, along the shape that the analysis found.
 
+use pgveil_keys::sealed;
 use pgveil_policy::{
     Refusal,
     plan::{Rendering, Shape},
@@ -143,6 +144,8 @@ impl Inside<'_> {
         document::text(document, out, &mut |text, out| {
             self.stored.clear();
             decode_bytea_text(text, self.stored).ok_or_else(stray_ciphertext)?;
+            // A text that only begins like one came out of a column that is not protected.
+            sealed::Envelope::parse(self.stored).map_err(|_| stray_ciphertext())?;
             match self.lens.unseal(self.stored, types, self.plain)? {
                 Unsealed::Plain(column) => column
                     .logical

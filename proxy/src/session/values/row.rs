@@ -117,3 +117,82 @@ pub(super) fn binary(
     cursor.end()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::codec::testing::opened, *};
+
+    fn shapes(sealed: &[bool]) -> Vec<Shape> {
+        let shape = |sealed: &bool| {
+            if *sealed {
+                Shape::Sealed {
+                    shown: pgveil_policy::types::LogicalType::Text,
+                    columns: Vec::new(),
+                }
+            } else {
+                Shape::Plain
+            }
+        };
+        sealed.iter().map(shape).collect()
+    }
+
+    fn text_of(row: &str, sealed: &[bool]) -> Option<String> {
+        opened(|out, each| {
+            text(
+                row.as_bytes(),
+                &shapes(sealed),
+                out,
+                &mut |_, field, out| each(field, out),
+            )
+        })
+    }
+
+    #[test]
+    fn opens_fields_of_the_text_form_and_keeps_the_others_as_they_are_written() {
+        for (row, sealed, expected) in [
+            ("(1,a)", &[false, true][..], "(1,A)"),
+            ("(,)", &[false, true], "(,)"),
+            ("(\"\",\"\")", &[false, true], "(\"\",\"\")"),
+            (
+                "(\"a b\",\"a \"\"q\"\" \\\\b\")",
+                &[false, true],
+                "(\"a b\",\"A \"\"Q\"\" \\\\B\")",
+            ),
+            ("(x,\"(a,b)\")", &[false, true], "(x,\"(A,B)\")"),
+            ("(hide,x)", &[true, false], "(,x)"),
+        ] {
+            assert_eq!(text_of(row, sealed).as_deref(), Some(expected), "{row}");
+        }
+    }
+
+    #[test]
+    fn never_trusts_the_form() {
+        for row in [
+            "", "(", "()", "(a", "(a,", "(a)", "(a,b,c)", "(a,b)x", "(\"a,b)", "(a,b\\", "a,b)",
+        ] {
+            assert_eq!(text_of(row, &[false, true]), None, "{row}");
+        }
+        let mut sent = Vec::from([0, 0, 0, 2, 0, 0, 0, 23, 0, 0, 0, 4, 0, 0, 0, 9]);
+        sent.extend_from_slice(&[0, 0, 0, 17, 0, 0, 0, 1, b'a']);
+        let open = |bytes: &[u8]| {
+            opened(|out, each| {
+                binary(
+                    bytes,
+                    &shapes(&[false, true]),
+                    &|_| None,
+                    out,
+                    &mut |_, field, out| each(field, out),
+                )
+            })
+        };
+        assert!(open(&sent).is_some());
+        for length in 0..sent.len() {
+            assert_eq!(open(&sent[..length]), None, "{length}");
+        }
+        for (at, byte) in [(3, 3), (0, 0xff), (8, 0x7f), (20, 0x80)] {
+            let mut wrong = sent.clone();
+            wrong[at] = byte;
+            assert_eq!(open(&wrong), None, "{at}");
+        }
+    }
+}
