@@ -19,6 +19,8 @@ mod cte;
 mod ddl;
 mod edits;
 mod elements;
+mod execute;
+mod explain;
 mod expr;
 mod extent;
 mod facts;
@@ -37,6 +39,7 @@ mod operand;
 mod order;
 mod params;
 mod passing;
+mod prepare;
 mod protection;
 mod query;
 mod refusals;
@@ -60,10 +63,11 @@ use std::{ops::Range, sync::Arc};
 use crate::{
     Plan, Refusal, Ruleset,
     plan::{ClientParam, Effect, Output, ServerParam, StatementPlan},
-    text::{INLINE_DEPTH, MAX_DEPTH, Tokens, depth, split},
+    text::{INLINE_DEPTH, MAX_DEPTH, Tokens, Verb, depth, split, verb},
     types::FormatSettings,
 };
-pub use kept::effects;
+pub use kept::{Kept, Remembered, effects};
+pub use settings::cut;
 
 use analyser::Analyser;
 use protection::Protection;
@@ -95,14 +99,27 @@ pub enum Protocol {
 const DEEP_STACK_BYTES: usize = 256 << 20;
 
 impl Ruleset {
-    /// Analyses a text that may touch something protected (`Scan::protected`).
-    ///
-    /// `param_oids` are the parameter types that the client declared in Parse; 0 or missing: not declared.
-    /// A refusal of a later statement of a simple string is in its `StatementPlan`; `Err` if nothing can be sent.
+    /// Analyses a text for a session that keeps nothing by name. See [`Ruleset::analyse_in`].
     pub fn analyse(
         &self,
         sql: &str,
         view: &SessionView,
+        protocol: Protocol,
+        param_oids: &[u32],
+    ) -> Result<Plan, Refusal> {
+        self.analyse_in(sql, view, &kept::Nothing, protocol, param_oids)
+    }
+
+    /// Analyses a text that may touch something protected (`Scan::protected`), or something that the session keeps
+    /// by name (`Scan::names`).
+    ///
+    /// `param_oids` are the parameter types that the client declared in Parse; 0 or missing: not declared.
+    /// A refusal of a later statement of a simple string is in its `StatementPlan`; `Err` if nothing can be sent.
+    pub fn analyse_in(
+        &self,
+        sql: &str,
+        view: &SessionView,
+        kept: &dyn Kept,
         protocol: Protocol,
         param_oids: &[u32],
     ) -> Result<Plan, Refusal> {
@@ -129,6 +146,7 @@ impl Ruleset {
             protocol,
             oids: param_oids,
             tokens: &tokens,
+            kept,
         };
         // Beyond the greatest depth nothing is parsed.
         if deepest <= INLINE_DEPTH || deepest > MAX_DEPTH {
@@ -167,19 +185,23 @@ impl Door<'_> {
             return Err(Refusal::new("42601", "several-statements", message));
         }
         let mut settled = settings::Settled::default();
+        let mut names = kept::Names::new(self.kept);
         for statement in statements {
             let judged = settled
                 .check(self, statement)
-                .and_then(|()| self.judge_kept(statement));
+                .and_then(|()| self.judge_kept(statement, &names))
+                .and_then(|judged| settled.check_kept(judged));
             let range = self.tokens.bytes(statement);
             let mut effect = Effect::None;
             let mut copy = None;
             let (mut output, tag, refused) = match judged {
                 Ok(judged) => {
                     effect = judged.effect;
+                    plan.answers_itself |= judged.answers_itself;
                     match judged.verdict {
                         Verdict::Relay => (judged.relayed, None, None),
-                        Verdict::Changed(changes) => {
+                        Verdict::Changed(mut changes) => {
+                            settled.fill_scopes(&mut changes.slots);
                             changed = true;
                             let tag = changes.tag;
                             (plan.add(*changes), tag, None)
@@ -201,6 +223,8 @@ impl Door<'_> {
                 *rows = std::mem::replace(&mut output, Output::None);
             }
             let stop = refused.is_some();
+            names.follow(&effect);
+            settled.after(self, statement, &effect);
             plan.statements.push(StatementPlan {
                 range,
                 output,
@@ -212,7 +236,6 @@ impl Door<'_> {
             if stop {
                 break;
             }
-            settled.after(self, statement);
         }
         if self.protocol == Protocol::Extended && !changed {
             plan.relay_parameters(self);
@@ -222,6 +245,11 @@ impl Door<'_> {
 
     /// The number of parameters that the client uses or declares.
     fn parameter_count(&self) -> usize {
+        let whole = 0..self.tokens.len();
+        if matches!(verb(self.tokens, &whole), Some(Verb::Prepare { .. })) {
+            // What stands in it are the parameters of the statement inside.
+            return self.oids.len();
+        }
         let numbers = (0..self.tokens.len()).filter_map(|at| match self.tokens.kind(at) {
             sqlparser::tokenizer::Token::Placeholder(_) => {
                 self.tokens.raw(at)[1..].parse::<usize>().ok()

@@ -5,6 +5,7 @@
 pub mod analysis;
 pub mod catalog;
 pub mod copy;
+pub mod explanation;
 pub mod plan;
 pub mod refusal;
 pub mod ruleset;

@@ -5,6 +5,8 @@
 
 use std::{ops::Range, sync::Arc};
 
+use zeroize::Zeroizing;
+
 use crate::{
     copy::CopyPlan,
     types::{LogicalType, Value},
@@ -26,6 +28,8 @@ pub struct Plan {
     pub server_params: Vec<ServerParam>,
     /// What the client sees of its own parameters, in its order.
     pub client_params: Vec<ClientParam>,
+    /// The text sent holds the answer: nothing of the client's goes to the server with it, its parameters neither.
+    pub answers_itself: bool,
     /// One per statement of the text, in order (an empty statement has none).
     pub statements: Vec<StatementPlan>,
     /// Why, for `EXPLAIN (PGVEIL)` and `pgveil explain`; sentences that name columns, never literals.
@@ -107,6 +111,10 @@ pub enum Operand {
     Literal(Option<Value>),
     /// The elements of an array literal; `None` is NULL.
     Array(Vec<Option<Value>>),
+    /// An argument of EXECUTE: a value of the parameter's type, to be converted as the slot's `Make` says.
+    Argument(Option<Value>, LogicalType),
+    /// An argument of EXECUTE that is an array of this type.
+    ArgumentArray(Vec<Option<Value>>, LogicalType),
     /// A client parameter (from 0), to be decoded as `client_params[n]` says and converted as the slot's `Make` says.
     Param(usize),
 }
@@ -185,6 +193,20 @@ pub enum Effect {
         /// What FETCH will return.
         rows: Output,
     },
+    /// PREPARE.
+    Prepare {
+        /// Its name.
+        name: String,
+        /// The statement; `None` if nothing protected is in it.
+        statement: Option<Arc<PreparedStatement>>,
+    },
+    /// EXECUTE, also inside another statement.
+    Execute {
+        /// The name.
+        name: String,
+        /// What the name meant when this was planned; `None` if nothing protected.
+        plan: Option<Arc<Plan>>,
+    },
     /// CLOSE of one cursor, or of all.
     Close(Option<String>),
     /// DEALLOCATE of one statement, or of all.
@@ -193,8 +215,27 @@ pub enum Effect {
     DiscardAll,
 }
 
+/// A statement that SQL's PREPARE keeps. It is planned as if Parse had sent it.
+pub struct PreparedStatement {
+    /// Its text, without PREPARE.
+    pub sql: Zeroizing<String>,
+    /// The declared types of its parameters; 0: not declared.
+    pub declared: Vec<u32>,
+    /// Its plan.
+    pub plan: Arc<Plan>,
+}
+
+impl std::fmt::Debug for PreparedStatement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PreparedStatement")
+            .field("declared", &self.declared)
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a statement returns.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// The analysis did not look (nothing protected is named): judge fields by OID and envelope header only.
     Unknown,
@@ -204,6 +245,8 @@ pub enum Output {
     Fields(Vec<Field>),
     /// The rows of this cursor, which the session knows.
     Cursor(String),
+    /// The words of EXPLAIN, which may quote sealed values and terms.
+    Explained,
 }
 
 /// One result column.
@@ -271,6 +314,12 @@ pub enum Rendering {
 }
 
 impl Plan {
+    /// Whether the text holds slots that no parameter can carry: the arguments of EXECUTE must be literals.
+    pub fn has_literal_slots(&self) -> bool {
+        let carried = |slot: usize| self.server_params.contains(&ServerParam::Slot(slot));
+        (0..self.slots.len()).any(|slot| !carried(slot))
+    }
+
     /// Whether the text needs no change at all.
     pub fn is_identity(&self) -> bool {
         self.edits.is_empty()

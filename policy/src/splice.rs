@@ -31,6 +31,8 @@ impl Spliced {
 pub struct PositionMap {
     /// In order, without gaps in `sent`; empty when nothing was changed.
     pieces: Vec<Piece>,
+    /// Characters of the client's text before the part that was sent.
+    before: usize,
 }
 
 /// A run of the sent text, in characters.
@@ -51,6 +53,17 @@ impl PositionMap {
     /// the client's text. Inside replaced text it is the start of the replaced range. One past the end is a
     /// position too (`syntax error at end of input`); anything further is `None`.
     pub fn original_position(&self, position: usize) -> Option<usize> {
+        self.position_in_part(position)
+            .map(|position| position + self.before)
+    }
+
+    /// The same for a text that is the rest of the client's behind so many characters.
+    pub fn behind(mut self, characters: usize) -> Self {
+        self.before = characters;
+        self
+    }
+
+    fn position_in_part(&self, position: usize) -> Option<usize> {
         let at = position.checked_sub(1)?;
         if self.pieces.is_empty() {
             return Some(position);
@@ -220,6 +233,7 @@ impl<'a> Splice<'a> {
             text: self.out,
             map: PositionMap {
                 pieces: self.pieces,
+                before: 0,
             },
         }
     }

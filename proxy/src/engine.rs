@@ -22,8 +22,8 @@ use pgveil_keys::{
 };
 use pgveil_policy::{
     Plan, Refusal, Ruleset,
-    analysis::Protocol,
-    plan::{Operand, ScopePart},
+    analysis::{Kept, Protocol},
+    plan::{Effect, Operand, ScopePart},
     ruleset::RegisteredColumn,
     splice::Spliced,
 };
@@ -45,11 +45,30 @@ const POLLS_PER_FLUSH: u32 = 30;
 #[derive(Debug)]
 pub struct Prepared {
     /// The plan.
-    pub plan: Plan,
-    /// In the extended protocol, the text to send; a simple statement is spliced at each execution.
+    pub plan: Arc<Plan>,
+    /// In the extended protocol, the text to send, if all slots are parameters; otherwise the text is spliced when it
+    /// is sent.
     pub spliced: Option<Spliced>,
     /// Per slot, its scope where the template is fixed.
     pub scopes: Vec<Option<ScopePath>>,
+}
+
+impl Prepared {
+    /// What follows from a plan for this text.
+    pub fn new(plan: Arc<Plan>, sql: &str, protocol: Protocol) -> Self {
+        let stable = protocol == Protocol::Extended && !plan.has_literal_slots();
+        let spliced = stable.then(|| plan.splice(sql, &mut |_, _| {}));
+        let scopes = plan
+            .slots
+            .iter()
+            .map(|slot| fixed_scope(&slot.scope))
+            .collect();
+        Self {
+            plan,
+            spliced,
+            scopes,
+        }
+    }
 }
 
 /// A ruleset and the probe that fits it.
@@ -303,6 +322,7 @@ impl Engine {
         rules: &Rules,
         sql: &str,
         view: &View,
+        kept: &dyn Kept,
         protocol: Protocol,
         declared: &[u32],
     ) -> Result<Arc<Prepared>, Refusal> {
@@ -326,19 +346,11 @@ impl Engine {
         {
             return Ok(Arc::clone(&hit.prepared));
         }
-        let plan = rules.set.analyse(sql, &view.session, protocol, declared)?;
-        let spliced = (protocol == Protocol::Extended).then(|| plan.splice(sql, &mut |_, _| {}));
-        let scopes = plan
-            .slots
-            .iter()
-            .map(|slot| fixed_scope(&slot.scope))
-            .collect();
+        let plan = rules
+            .set
+            .analyse_in(sql, &view.session, kept, protocol, declared)?;
         let cacheable = cacheable(sql, &plan);
-        let prepared = Arc::new(Prepared {
-            plan,
-            spliced,
-            scopes,
-        });
+        let prepared = Arc::new(Prepared::new(Arc::new(plan), sql, protocol));
         if cacheable {
             self.make_room();
             let cached = CachedPlan {
@@ -400,9 +412,18 @@ fn statement_too_long(limit: usize) -> Refusal {
 
 /// Texts with literals for protected columns are not kept: the cache would hold plaintext for as long as it likes.
 fn cacheable(sql: &str, plan: &Plan) -> bool {
-    let from_literal =
-        |operand: &Operand| matches!(operand, Operand::Literal(Some(_)) | Operand::Array(_));
+    let from_literal = |operand: &Operand| match operand {
+        Operand::Literal(Some(_))
+        | Operand::Array(_)
+        | Operand::Argument(..)
+        | Operand::ArgumentArray(..) => true,
+        Operand::Literal(None) | Operand::Param(_) => false,
+    };
+    // What EXECUTE means depends on the session; what PREPARE keeps may hold literals.
+    let kept = |effect: &Effect| matches!(effect, Effect::Prepare { .. } | Effect::Execute { .. });
     sql.len() <= MAX_CACHED_STATEMENT_BYTES
+        && !plan.answers_itself
+        && !plan.statements.iter().any(|s| kept(&s.effect))
         && !plan.slots.iter().any(|slot| from_literal(&slot.operand))
 }
 

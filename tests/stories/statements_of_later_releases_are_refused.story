@@ -2,11 +2,6 @@
 -- policy --
 public.people  scope = "platform"  email: text
 -- setup directly: create table people (id int, email text); create table open (id int, email text) --
--- as app: prepare p as select email from people --
-ERROR:  0A000: PREPARE is not supported in a statement that names something protected
-LINE 1: prepare p as select email from people
-        ^
-HINT:  See docs/errors.md#statement-not-supported.
 -- as app: create view v as select email from people --
 ERROR:  0A000: CREATE is not supported in a statement that names something protected
 LINE 1: create view v as select email from people

@@ -16,6 +16,8 @@ mod login;
 mod malformed;
 #[path = "protocol/papers.rs"]
 mod papers;
+#[path = "protocol/prepared.rs"]
+mod prepared;
 #[path = "protocol/replication.rs"]
 mod replication;
 #[path = "protocol/session.rs"]
@@ -26,6 +28,8 @@ mod size;
 mod sockets;
 #[path = "protocol/startup.rs"]
 mod startup;
+#[path = "protocol/strings.rs"]
+mod strings;
 #[path = "protocol/tls.rs"]
 mod tls;
 
@@ -43,7 +47,7 @@ const TABLES: &str = "
     CREATE TABLE open (id int PRIMARY KEY, v text);
 ";
 const POLICY: &str = r#"
-public.people  scope = "platform"  email: text, search = ["equality"]  age: int4
+public.people  scope = "platform"  email: text, search = ["equality"]  age: int4, search = ["equality"]
 "#;
 const ROWS: &str = "
     INSERT INTO people VALUES (1, 'ada@example.com', 36), (2, 'bob@example.com', NULL), (3, NULL, 7),

@@ -29,6 +29,7 @@ macro_rules! stories {
 stories! {
     a_customer_moves_between_tenants
     a_damaged_value_is_not_shown
+    a_session_keeps_statements_and_cursors
     an_analyst_sees_masked_emails
     an_unprotected_table_is_as_ever
     bad_input_is_refused_as_postgres_would
@@ -46,6 +47,7 @@ stories! {
     statements_of_later_releases_are_refused
     tenants_have_keys_of_their_own
     the_command_line_explains
+    the_server_is_asked_to_explain
     the_session_names_its_tenant
     transactions_stay_the_servers_own
     unique_emails_stay_unique

@@ -185,7 +185,7 @@ fn query(door: &Door<'_>, mut cursor: Cursor<'_>) -> Result<Verdict, Refusal> {
         Output::Fields(fields) => fields,
         // The server says that it returns no rows.
         Output::None => Vec::new(),
-        Output::Unknown | Output::Cursor(_) => {
+        Output::Unknown | Output::Cursor(_) | Output::Explained => {
             return Err(refusals::construct(
                 "COPY of a query whose columns only the server knows",
             ));

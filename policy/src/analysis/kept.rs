@@ -1,7 +1,8 @@
-//! What a session keeps by name: cursors and prepared statements. Judges the statement inside, and says what the session
-//! must remember once the server has run it. Remembers nothing itself.
+//! What a session keeps by name: cursors and prepared statements. Says what the session must remember once the server
+//! has run a statement, and knows what earlier statements of the same string have kept. The statements inside are
+//! judged elsewhere (`prepare`, `execute`).
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use sqlparser::{keywords::Keyword, tokenizer::Token as Kind};
 
@@ -11,9 +12,80 @@ use super::{
 };
 use crate::{
     Refusal,
-    plan::{Effect, Output},
+    plan::{Effect, Output, Plan},
     text::{Tokens, Verb, split, verb},
 };
+
+/// The prepared statements of a session that hold something protected.
+pub trait Kept: Sync {
+    /// The statement of this name; a refusal if it cannot be executed as it was planned.
+    fn prepared(&self, name: &str) -> Option<Result<Remembered, Refusal>>;
+}
+
+/// A prepared statement, whoever prepared it.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// Its plan, made for the extended protocol.
+    pub plan: Arc<Plan>,
+    /// The declared types of its parameters; 0: not declared.
+    pub declared: Vec<u32>,
+}
+
+/// A session that keeps nothing.
+pub(super) struct Nothing;
+
+impl Kept for Nothing {
+    fn prepared(&self, _: &str) -> Option<Result<Remembered, Refusal>> {
+        None
+    }
+}
+
+/// What the session keeps, as the statements of a string change it one after the other.
+pub(super) struct Names<'a> {
+    session: &'a dyn Kept,
+    /// What this string prepared; `None` if nothing protected.
+    here: HashMap<String, Option<Remembered>>,
+    /// This string dropped everything before.
+    emptied: bool,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(session: &'a dyn Kept) -> Self {
+        Self {
+            session,
+            here: HashMap::new(),
+            emptied: false,
+        }
+    }
+
+    /// The prepared statement of this name, if it holds something protected.
+    pub(super) fn prepared(&self, name: &str) -> Result<Option<Remembered>, Refusal> {
+        match self.here.get(name) {
+            Some(known) => Ok(known.clone()),
+            None if self.emptied => Ok(None),
+            None => self.session.prepared(name).transpose(),
+        }
+    }
+
+    /// Follows what a statement does.
+    pub(super) fn follow(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Prepare { name, statement } => {
+                let known = statement.as_ref().map(|statement| Remembered {
+                    plan: Arc::clone(&statement.plan),
+                    declared: statement.declared.clone(),
+                });
+                self.here.insert(name.clone(), known);
+            }
+            Effect::Deallocate(Some(name)) => drop(self.here.insert(name.clone(), None)),
+            Effect::Deallocate(None) | Effect::DiscardAll => {
+                self.here.clear();
+                self.emptied = true;
+            }
+            Effect::None | Effect::Declare { .. } | Effect::Close(_) | Effect::Execute { .. } => {}
+        }
+    }
+}
 
 /// What each statement of a text that names nothing protected does to the session's names. Empty if the text cannot be
 /// read safely.
@@ -23,7 +95,10 @@ pub fn effects(sql: &str) -> Vec<Effect> {
     };
     let effect = |statement: &Range<usize>| match verb(&tokens, statement) {
         Some(verb) => relayed(verb),
-        None => Effect::None,
+        None => match executed(&tokens, statement) {
+            Some(name) => Effect::Execute { name, plan: None },
+            None => Effect::None,
+        },
     };
     split(&tokens).iter().map(effect).collect()
 }
@@ -39,10 +114,21 @@ fn relayed(verb: Verb) -> Effect {
         Verb::Close(name) => Effect::Close(name),
         Verb::Deallocate(name) => Effect::Deallocate(name),
         Verb::DiscardAll => Effect::DiscardAll,
-        Verb::Fetch(_) | Verb::Move(_) | Verb::Prepare { .. } | Verb::Execute { .. } => {
-            Effect::None
-        }
+        Verb::Prepare { name, .. } => Effect::Prepare {
+            name,
+            statement: None,
+        },
+        Verb::Execute { name, .. } => Effect::Execute { name, plan: None },
+        Verb::Fetch(_) | Verb::Move(_) => Effect::None,
     }
+}
+
+/// The statement that another one executes: EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE.
+fn executed(tokens: &Tokens<'_>, statement: &Range<usize>) -> Option<String> {
+    let at = statement
+        .clone()
+        .find(|at| tokens.is_word(*at, "execute"))?;
+    tokens.name(at + 1).map(String::from)
 }
 
 /// What is to be done with a statement, and what follows from it.
@@ -51,6 +137,8 @@ pub(super) struct Judged {
     /// What it returns if it is relayed.
     pub(super) relayed: Output,
     pub(super) effect: Effect,
+    /// The text sent holds the answer.
+    pub(super) answers_itself: bool,
 }
 
 impl From<Verdict> for Judged {
@@ -59,13 +147,24 @@ impl From<Verdict> for Judged {
             verdict,
             relayed: Output::Unknown,
             effect: Effect::None,
+            answers_itself: false,
         }
+    }
+}
+
+impl Kept for Names<'_> {
+    fn prepared(&self, name: &str) -> Option<Result<Remembered, Refusal>> {
+        Names::prepared(self, name).transpose()
     }
 }
 
 impl Door<'_> {
     /// Judges one statement, and what it does to the session's names.
-    pub(super) fn judge_kept(&self, statement: &Range<usize>) -> Result<Judged, Refusal> {
+    pub(super) fn judge_kept(
+        &self,
+        statement: &Range<usize>,
+        names: &Names<'_>,
+    ) -> Result<Judged, Refusal> {
         let relay = Judged::from(Verdict::Relay);
         match verb(self.tokens, statement) {
             Some(Verb::Declare { query, name, hold }) => {
@@ -85,14 +184,53 @@ impl Door<'_> {
                 effect: relayed(verb),
                 ..relay
             }),
-            Some(Verb::Prepare { .. } | Verb::Execute { .. }) | None => {
-                Ok(self.judge(statement)?.into())
+            Some(Verb::Prepare {
+                name,
+                list,
+                types,
+                statement: inner,
+            }) => {
+                self.check_dynamic(statement)?;
+                let declared = self.declared_types(&types);
+                let (verdict, statement) = self.prepare(&list, &types, &inner, declared)?;
+                Ok(Judged {
+                    effect: Effect::Prepare { name, statement },
+                    ..verdict.into()
+                })
             }
+            Some(Verb::Execute {
+                name,
+                list,
+                arguments,
+            }) => {
+                self.check_dynamic(statement)?;
+                self.execute(name, &list, &arguments, names)
+            }
+            None if self.tokens.is_word(statement.start, "explain") => {
+                self.explain(statement, names)
+            }
+            None => self.other(statement, names),
         }
     }
 
+    /// Statements that keep nothing by name.
+    fn other(&self, statement: &Range<usize>, names: &Names<'_>) -> Result<Judged, Refusal> {
+        let judged = Judged::from(self.judge(statement)?);
+        let Some(name) = executed(self.tokens, statement) else {
+            return Ok(judged);
+        };
+        if names.prepared(&name)?.is_some() {
+            let at = self.tokens.range(statement.start).start;
+            return Err(refusals::construct("EXECUTE inside of another statement").at(at));
+        }
+        Ok(Judged {
+            effect: Effect::Execute { name, plan: None },
+            ..judged
+        })
+    }
+
     /// The query of a cursor.
-    fn inner_query(&self, query: &Range<usize>) -> Result<Verdict, Refusal> {
+    pub(super) fn inner_query(&self, query: &Range<usize>) -> Result<Verdict, Refusal> {
         if !self.names_protected(query) {
             return Ok(Verdict::Relay);
         }

@@ -13,6 +13,7 @@ use sqlparser::{
 use super::{
     Analyser, Protocol, SessionView, copy,
     function::runs_text,
+    kept::Kept,
     namespace::Ctes,
     params::Parameters,
     protection::{Protection, Standing},
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     Refusal,
     copy::CopyPlan,
-    plan::{Edit, Field, Output, Slot},
+    plan::{Edit, Output, Slot},
     ruleset::Ruleset,
     text::{MAX_DEPTH, Tokens, depth, teach},
 };
@@ -35,6 +36,7 @@ pub(super) struct Door<'a> {
     pub(super) protocol: Protocol,
     pub(super) oids: &'a [u32],
     pub(super) tokens: &'a Tokens<'a>,
+    pub(super) kept: &'a dyn Kept,
 }
 
 /// What is to be done with a statement.
@@ -139,7 +141,11 @@ impl Door<'_> {
         }
     }
 
-    fn judge_named(&self, statement: &Range<usize>, explained: bool) -> Result<Verdict, Refusal> {
+    pub(super) fn judge_named(
+        &self,
+        statement: &Range<usize>,
+        explained: bool,
+    ) -> Result<Verdict, Refusal> {
         let tokens = self.tokens;
         let first = statement
             .clone()
@@ -153,40 +159,11 @@ impl Door<'_> {
             | Keyword::INSERT
             | Keyword::UPDATE
             | Keyword::DELETE => self.analyse(statement),
-            Keyword::EXPLAIN if !explained => self.explain(statement),
             Keyword::COPY if !explained => copy::judge(self, statement),
             _ if explained => {
                 Err(refusals::construct("EXPLAIN of this").at(tokens.range(first).start))
             }
             _ => utility::judge(self, statement),
-        }
-    }
-
-    /// `EXPLAIN [ANALYZE] [VERBOSE] statement`, `EXPLAIN (options) statement`.
-    fn explain(&self, statement: &Range<usize>) -> Result<Verdict, Refusal> {
-        let tokens = self.tokens;
-        let mut at = statement.start + 1;
-        let options = matches!(tokens.kind(at), Kind::LParen)
-            && !["select", "with", "values", "table"]
-                .iter()
-                .any(|word| tokens.is_word(at + 1, word))
-            && !matches!(tokens.kind(at + 1), Kind::LParen);
-        if options {
-            at = tokens.behind_pair(at)?;
-        }
-        while ["analyze", "analyse", "verbose"]
-            .iter()
-            .any(|word| tokens.is_word(at, word))
-        {
-            at += 1;
-        }
-        match self.judge_named(&(at..statement.end), true)? {
-            Verdict::Relay => Ok(Verdict::Relay),
-            Verdict::Copied(..) => Err(refusals::construct("EXPLAIN of this")),
-            Verdict::Changed(changes) => Ok(Verdict::Changed(Box::new(Changes {
-                output: Output::Fields(vec![Field::Plain]),
-                ..*changes
-            }))),
         }
     }
 

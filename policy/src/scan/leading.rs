@@ -46,7 +46,14 @@ impl Leading {
             let (word, rest) = first_word(statement, budget)?;
             self.scan.names |= NAMES.iter().any(|name| word.eq_ignore_ascii_case(name));
             match Verb::of(word) {
-                Verb::Explain => statement = skip_options(rest, budget)?,
+                Verb::Explain => {
+                    statement = skip_options(rest, budget)?;
+                    let options = &rest[..rest.len() - statement.len()];
+                    // pgveil's own option.
+                    self.scan.protected |= options
+                        .windows(6)
+                        .any(|word| word.eq_ignore_ascii_case(b"pgveil"));
+                }
                 Verb::Rows => self.may_select_into = true,
                 Verb::Plain => {}
                 Verb::Catalog => {

@@ -6,6 +6,7 @@
 mod copy;
 mod extended;
 mod function;
+mod kept;
 mod probe;
 mod query;
 

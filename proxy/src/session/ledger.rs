@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use pgveil_config::ScopePath;
+use pgveil_keys::DekId;
 use pgveil_policy::{
     Plan, Refusal, Ruleset,
     copy::CopyRows,
@@ -25,7 +27,7 @@ use super::{
     results::{Described, ResultRules},
     view::View,
 };
-use crate::engine::{Prepared, Rules};
+use crate::engine::Prepared;
 
 /// A statement that a Parse made.
 #[derive(Debug)]
@@ -54,7 +56,28 @@ pub struct ProtectedStatement {
     /// The session as it was at Parse.
     pub view: Arc<View>,
     /// The rules it was planned under.
-    pub rules: Arc<Rules>,
+    pub ruleset: Arc<Ruleset>,
+    /// By slot that stands in the text as a literal, how it was made; `None` for NULL.
+    pub literals: Vec<Option<LiteralSlot>>,
+}
+
+/// How a slot in the text of a prepared statement was made.
+#[derive(Debug)]
+pub struct LiteralSlot {
+    /// With whose keys.
+    pub scope: ScopePath,
+    /// The key that it was sealed with; `None` for a term.
+    pub dek: Option<DekId>,
+}
+
+impl Statement {
+    /// Whether it prepares another statement when it runs.
+    pub fn prepares(&self) -> bool {
+        let prepares = |effect: &Effect| matches!(effect, Effect::Prepare { .. });
+        let planned = self.protected.as_ref().map(|p| &p.prepared.plan.statements);
+        self.effects.iter().any(prepares)
+            || planned.is_some_and(|all| all.iter().any(|s| prepares(&s.effect)))
+    }
 }
 
 /// A portal that a Bind made.
@@ -161,8 +184,20 @@ pub struct QueryOwed {
     pub rules: Option<Arc<ResultRules>>,
     /// What each statement does to the session's names, if the text was not analysed.
     pub effects: Vec<Effect>,
-    /// The server has reported an error: the rest of the text is not run.
+    /// The client's string goes on behind this part: its ReadyForQuery is not shown unless it failed.
+    pub continues: bool,
+    /// The server reported an error.
     pub failed: bool,
+}
+
+impl QueryOwed {
+    /// Whether some statement of it that has not been answered prepares another.
+    pub fn prepares(&self) -> bool {
+        let prepares = |effect: &Effect| matches!(effect, Effect::Prepare { .. });
+        let planned = self.prepared.as_ref().map(|p| &p.plan.statements);
+        self.effects.iter().any(prepares)
+            || planned.is_some_and(|all| all.iter().any(|s| prepares(&s.effect)))
+    }
 }
 
 /// The session's state that both directions share.
@@ -196,7 +231,7 @@ pub struct Ledger {
     probe_closes: u8,
     /// Something in the running transaction may have changed a setting.
     pub settings_touched: bool,
-    /// A name that was taken was parsed again.
+    /// A name that was taken was parsed again, or SQL prepared one.
     pub name_was_taken: bool,
     /// A statement was prepared or a cursor declared that may change settings whenever it runs: the session is
     /// asked again before every protected statement.
@@ -207,6 +242,8 @@ pub struct Ledger {
     pub rules_touched: bool,
     /// The session's settings may differ from the last view.
     pub view_stale: bool,
+    /// How a part of a string ended: whether the rest may follow.
+    pub part_ended: Option<bool>,
     /// A result could not be shown although the server had already answered: the transaction must be failed.
     pub fail_transaction: bool,
 }
@@ -242,18 +279,25 @@ impl Ledger {
             .retain(|name, _| only.is_some_and(|only| only != name) || coming(name));
     }
 
-    /// Whether a name that was taken was parsed again, and the server has not said yet what became of it.
+    /// A message is sent whose answer decides what a name means.
+    pub fn note_preparing(&mut self, prepares: bool) {
+        self.name_was_taken |= prepares;
+    }
+
+    /// Whether a name that was taken was parsed again, or SQL prepares one, and the server has not said yet what
+    /// became of it.
     pub fn is_name_unsettled(&mut self) -> bool {
         // Looked for only after it happened once: it hardly ever does.
         self.name_was_taken = self.name_was_taken
-            && self.owed.iter().any(|owed| {
-                matches!(
-                    owed,
-                    Owed::Parse {
-                        previous: Some(_),
-                        ..
-                    }
-                )
+            && self.owed.iter().any(|owed| match owed {
+                Owed::Parse {
+                    previous: Some(_), ..
+                } => true,
+                Owed::Query(query) => query.prepares(),
+                Owed::Execute {
+                    portal: PortalNamed::Bound(portal),
+                } => portal.statement.prepares(),
+                _ => false,
             });
         self.name_was_taken
     }

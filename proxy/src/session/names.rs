@@ -1,18 +1,20 @@
-//! What a session keeps by name in SQL: cursors that DECLARE made. Follows the server's answers, so that it is as the
+//! What a session keeps by name in SQL: cursors that DECLARE made, statements that PREPARE made. Follows the server's answers, so that it is as the
 //! server is when a row description arrives. Plans nothing.
 
 use std::{collections::HashMap, sync::Arc};
 
 use pgveil_policy::{
-    Ruleset,
-    plan::{Effect, Output},
+    Refusal, Ruleset,
+    analysis::{Kept, Protocol, Remembered},
+    plan::{Effect, Output, PreparedStatement},
 };
 
 use super::{
-    ledger::{Ledger, Owed, Portal, PortalNamed, Statement},
+    ledger::{Ledger, Owed, Portal, PortalNamed, ProtectedStatement, Statement},
+    results::Described,
     view::View,
 };
-use crate::engine::Prepared;
+use crate::engine::{Engine, Prepared, Rules};
 
 /// Cursors remembered for one session. Of one more FETCH shows nothing protected.
 const MAX_CURSORS: usize = 4096;
@@ -48,7 +50,7 @@ impl Planned {
             prepared: Arc::clone(&protected.prepared),
             statement: 0,
             view: Some(Arc::clone(&protected.view)),
-            ruleset: Arc::clone(&protected.rules.set),
+            ruleset: Arc::clone(&protected.ruleset),
         })
     }
 
@@ -143,6 +145,134 @@ impl Cursors {
     }
 }
 
+/// What PREPARE made, as Parse would have made it.
+fn kept(statement: &PreparedStatement, planned: &Planned, view: &Arc<View>) -> Statement {
+    let plan = Arc::clone(&statement.plan);
+    Statement {
+        scan: planned.ruleset.scan(statement.sql.as_bytes()),
+        effects: Vec::new(),
+        protected: Some(ProtectedStatement {
+            sql: statement.sql.clone(),
+            declared: statement.declared.clone(),
+            prepared: Arc::new(Prepared::new(plan, &statement.sql, Protocol::Extended)),
+            view: Arc::clone(view),
+            ruleset: Arc::clone(&planned.ruleset),
+            literals: Vec::new(),
+        }),
+        described: Described::default(),
+        ends_transaction: false,
+    }
+}
+
+/// What a session has prepared, for planning a statement that executes it.
+pub struct KeptBy<'a> {
+    /// The session.
+    pub ledger: &'a Ledger,
+    /// For planning again after the catalog changed.
+    pub engine: &'a Engine,
+    /// The rules in force.
+    pub rules: &'a Rules,
+    /// The session now.
+    pub view: &'a View,
+}
+
+impl Kept for KeptBy<'_> {
+    fn prepared(&self, name: &str) -> Option<Result<Remembered, Refusal>> {
+        let statement = self.ledger.statements.get(name.as_bytes())?;
+        let protected = statement.protected.as_ref()?;
+        Some(self.usable(protected).map(|()| Remembered {
+            plan: Arc::clone(&protected.prepared.plan),
+            declared: protected.declared.clone(),
+        }))
+    }
+}
+
+impl KeptBy<'_> {
+    /// Whether a statement still means what it meant when it was prepared.
+    ///
+    /// # Errors
+    /// What the client must be told otherwise.
+    pub fn usable(&self, protected: &ProtectedStatement) -> Result<(), Refusal> {
+        let prepared = &protected.prepared;
+        if !reads_names_only(prepared) && !self.view.resolves_like(&protected.view) {
+            return Err(other_search_path());
+        }
+        if self.rules.set.version != protected.ruleset.version {
+            let again = self.engine.prepare(
+                self.rules,
+                &protected.sql,
+                self.view,
+                self,
+                Protocol::Extended,
+                &protected.declared,
+            );
+            // What the analysis says now must be what was prepared; a plan's Debug form holds no plaintext.
+            if again.is_err()
+                || again.is_ok_and(|now| format!("{now:?}") != format!("{prepared:?}"))
+            {
+                return Err(plan_changed());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what a statement executes by name still is what it was when the statement was parsed.
+    ///
+    /// # Errors
+    /// What the client must be told otherwise.
+    pub fn executes_the_same(&self, statement: &Statement) -> Result<(), Refusal> {
+        let planned = statement.protected.iter();
+        let planned = planned.flat_map(|p| p.prepared.plan.statements.iter().map(|s| &s.effect));
+        for effect in statement.effects.iter().chain(planned) {
+            if let Effect::Execute { name, plan } = effect {
+                let now = self.prepared(name).transpose()?;
+                let same = match (&now, plan) {
+                    (None, None) => true,
+                    (Some(now), Some(then)) => Arc::ptr_eq(&now.plan, then),
+                    _ => false,
+                };
+                if !same {
+                    return Err(plan_changed());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a statement names no relation, only what the session keeps: it means the same under every search path.
+fn reads_names_only(prepared: &Prepared) -> bool {
+    prepared.plan.statements.iter().all(|s| {
+        matches!(s.output, Output::Cursor(_))
+            || matches!(
+                s.effect,
+                Effect::Close(_)
+                    | Effect::Deallocate(_)
+                    | Effect::DiscardAll
+                    | Effect::Execute { .. }
+            )
+    })
+}
+
+fn other_search_path() -> Refusal {
+    Refusal::unsupported(
+        "search-path-changed",
+        "the prepared statement was planned under another search path",
+    )
+    .detail("Its names may mean other tables now.")
+    .hint("Prepare it again.")
+}
+
+/// The plan of a prepared statement does not hold any more.
+pub fn plan_changed() -> Refusal {
+    Refusal::unsupported(
+        "cached-plan-changed",
+        "cached plan must not change result type",
+    )
+    .detail("The catalog, a key or another prepared statement changed after the statement was prepared.")
+    .hint("Prepare it again.")
+}
+
 impl Ledger {
     /// The rows that the row description at hand is about.
     pub fn described(&mut self) -> Option<Planned> {
@@ -205,6 +335,17 @@ impl Ledger {
                 let shown = planned.filter(|_| *rows != Output::Unknown);
                 self.cursors.declare(name.as_bytes(), *hold, shown.cloned());
                 self.portals.remove(name.as_bytes());
+            }
+            Effect::Execute { .. } => {}
+            Effect::Prepare { name, statement } => {
+                self.forget_statements(Some(name.as_bytes()));
+                if let (Some(statement), Some(planned)) = (statement, planned)
+                    && let Some(view) = &planned.view
+                {
+                    let made = kept(statement, planned, view);
+                    self.statements
+                        .insert(name.clone().into_bytes(), Arc::new(made));
+                }
             }
             Effect::Close(name) => self.cursors.close(name.as_deref().map(str::as_bytes)),
             Effect::Deallocate(name) => {

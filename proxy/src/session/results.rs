@@ -77,6 +77,12 @@ impl ResultRules {
         }
     }
 
+    /// For the words of EXPLAIN.
+    pub fn explained(columns: usize) -> Self {
+        let columns = (0..columns).map(|_| Rule::Pass);
+        Self::new(columns.collect(), None, None)
+    }
+
     /// For a statement without rows.
     pub fn none() -> Self {
         Self::new(Vec::new(), None, None)
@@ -150,6 +156,12 @@ pub fn judge(
         (Output::Fields(fields), Some(view)) => Some((fields, view)),
         _ => None,
     };
+    if *output == Output::Explained {
+        return Ok(Judged {
+            rules: ResultRules::explained(row.fields().count()),
+            rewritten: false,
+        });
+    }
     let Some((fields, view)) = planned else {
         let columns = row
             .fields()

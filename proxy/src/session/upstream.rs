@@ -30,6 +30,7 @@ use crate::{
 };
 
 const BYTEA: u32 = 17;
+const TEXT: u32 = 25;
 /// Declaring a parameter `unknown` leaves its type to the server, as 0 does.
 const UNKNOWN: u32 = 705;
 const IN_FAILED_TRANSACTION: &[u8] = b"25P02";
@@ -440,7 +441,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             return Ok(Fate::Pass);
         };
         let plan = &protected.prepared.plan;
-        if plan.server_params.is_empty() {
+        if plan.server_params.is_empty() && !plan.answers_itself {
             return Ok(Fate::Pass);
         }
         let queue = self.client.settle(&mut self.reader);
@@ -456,6 +457,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 .copied()
                 .filter(|oid| ![0, UNKNOWN].contains(oid));
             match param {
+                ClientParam::Server(_) if plan.answers_itself => declared.unwrap_or(TEXT),
                 ClientParam::Server(at) => server.get(*at).copied().unwrap_or(0),
                 ClientParam::Logical(logical) => declared.unwrap_or_else(|| logical.oid()),
                 ClientParam::Array(logical) => declared.unwrap_or_else(|| logical.array_oid()),
@@ -592,10 +594,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             self.shared.engine.catalog_may_have_changed(names);
         }
         let broken = std::mem::take(&mut self.broken);
+        if matches!(&answered, Owed::Query(query) if query.continues) {
+            ledger.part_ended = Some(false);
+        }
         let fate = match answered {
             Owed::Probe { .. } => {
                 ledger.probed.get_or_insert(Probed::Failed);
                 self.shared.probed.notify_one();
+                Fate::Skip
+            }
+            Owed::Query(query) if query.continues && !query.failed && !broken => {
+                ledger.part_ended = Some(true);
                 Fate::Skip
             }
             _ if broken && code == b'T' => {
@@ -648,6 +657,7 @@ fn portal_rules(portal: &Portal, ledger: &Ledger) -> Arc<ResultRules> {
 fn cursor_rules(planned: Option<Planned>, formats: &[i16]) -> ResultRules {
     match &planned {
         Some(planned) => match (planned.output(), &planned.view) {
+            (Output::Explained, _) => ResultRules::explained(1),
             (Output::Fields(fields), Some(view)) => {
                 ResultRules::planned(&planned.ruleset, view, fields, formats)
             }

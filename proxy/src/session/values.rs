@@ -265,7 +265,14 @@ impl Maker<'_> {
     ) -> Result<Option<Converted>, Refusal> {
         match operand {
             Operand::Literal(value) => Ok(value.clone().map(Converted::Value)),
-            Operand::Array(_) => Err(Refusal::new(
+            Operand::Argument(value, from) => {
+                let value = value.clone();
+                value
+                    .map(|value| adapt(value, *from, wanted, why, &self.view.session.format))
+                    .transpose()
+                    .map_err(input_refusal)
+            }
+            Operand::Array(_) | Operand::ArgumentArray(..) => Err(Refusal::new(
                 "42804",
                 "invalid-input",
                 "an array stands where a single value is wanted",
@@ -300,7 +307,16 @@ impl Maker<'_> {
                     .map(|v| v.clone().map(Converted::Value))
                     .collect(),
             )),
-            Operand::Literal(_) => Ok(None),
+            Operand::Literal(_) | Operand::Argument(..) => Ok(None),
+            Operand::ArgumentArray(values, from) => {
+                let settings = &self.view.session.format;
+                let adapted = |value: &Value| adapt(value.clone(), *from, wanted, why, settings);
+                let values = values.iter().map(|v| v.as_ref().map(adapted).transpose());
+                values
+                    .collect::<Result<_, _>>()
+                    .map(Some)
+                    .map_err(input_refusal)
+            }
             Operand::Param(index) => {
                 let Some(bytes) = self.params.values.get(*index).copied().flatten() else {
                     return Ok(None);
@@ -345,6 +361,26 @@ impl Maker<'_> {
     fn declared(&self, index: usize) -> Option<LogicalType> {
         let oid = self.params.declared.get(index)?;
         LogicalType::from_oid(*oid, -1)
+    }
+
+    /// The scope of a slot's keys.
+    ///
+    /// # Errors
+    /// `PV001` if it cannot be resolved.
+    pub fn slot_scope(&self, index: usize) -> Result<ScopePath, Refusal> {
+        match self.prepared.plan.slots.get(index) {
+            Some(slot) => self.scope(index, slot).map(Cow::into_owned),
+            None => Err(unknown_column()),
+        }
+    }
+
+    /// The key that values of a scope are sealed with now.
+    ///
+    /// # Errors
+    /// `PV002` when it cannot be had.
+    pub async fn sealing_key(&self, scope: &ScopePath) -> Result<DekId, Refusal> {
+        let key = sealing_key(&self.engine.keys, scope).await?;
+        Ok(key.id())
     }
 
     fn scope(&self, index: usize, slot: &Slot) -> Result<Cow<'_, ScopePath>, Refusal> {

@@ -86,6 +86,7 @@ fn output_text(rules: &Ruleset, output: &Output) -> String {
     match output {
         Output::Unknown => "?".to_owned(),
         Output::None => "nothing".to_owned(),
+        Output::Explained => "an explanation".to_owned(),
         Output::Cursor(name) => format!("rows of {name}"),
         Output::Fields(fields) => {
             let fields: Vec<_> = fields
@@ -105,6 +106,18 @@ fn effect_text(rules: &Ruleset, effect: &Effect) -> Option<String> {
             let held = if *hold { " with hold" } else { "" };
             let rows = output_text(rules, rows);
             Some(format!("  declares {name}{held}: {rows}"))
+        }
+        Effect::Prepare { name, statement } => Some(match statement {
+            None => format!("  prepares {name}: nothing protected"),
+            Some(statement) => {
+                let inner =
+                    rendered(rules, &statement.sql, &statement.plan).replace('\n', "\n    ");
+                format!("  prepares {name}:\n    {inner}")
+            }
+        }),
+        Effect::Execute { name, plan } => {
+            let known = if plan.is_some() { "" } else { ", unknown" };
+            Some(format!("  executes {name}{known}"))
         }
         Effect::Close(name) => Some(format!("  closes {}", all(name))),
         Effect::Deallocate(name) => Some(format!("  deallocates {}", all(name))),
@@ -285,6 +298,21 @@ fn operand_text(operand: &Operand, logical: LogicalType) -> String {
                 "[{}]",
                 values.iter().map(text).collect::<Vec<_>>().join(",")
             )
+        }
+        Operand::Argument(value, from) => {
+            let value = value
+                .as_ref()
+                .map_or("NULL".to_owned(), |v| value_text(v, *from));
+            format!("{value}::{}", from.sql_name())
+        }
+        Operand::ArgumentArray(values, from) => {
+            let text = |value: &Option<Value>| {
+                value
+                    .as_ref()
+                    .map_or("NULL".to_owned(), |value| value_text(value, *from))
+            };
+            let values: Vec<_> = values.iter().map(text).collect();
+            format!("[{}]::{}[]", values.join(","), from.sql_name())
         }
         Operand::Param(n) => format!("${}", n + 1),
     }

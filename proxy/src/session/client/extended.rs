@@ -4,23 +4,15 @@
 
 use std::sync::Arc;
 
-use pgveil_policy::{
-    Refusal,
-    analysis::Protocol,
-    plan::{Effect, Output, ServerParam},
-    scan::Scan,
-};
+use pgveil_policy::{Refusal, analysis::Protocol, plan::ServerParam, scan::Scan};
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::{
-    ClientSide, effects_of, ends_transaction,
-    probe::Ground,
-    query::{located, put_literal},
-    state_unreadable,
+    ClientSide, effects_of, ends_transaction, probe::Ground, query::located, state_unreadable,
 };
 use crate::{
-    engine::{Prepared, Rules},
+    engine::Prepared,
     messages::{
         Bind, BindBuilder, Close, Describe, Execute, Parse, Target, TooLong, tag::client as tag,
         unit,
@@ -28,10 +20,10 @@ use crate::{
     session::{
         SessionError,
         ledger::{Closed, Owed, Portal, PortalNamed, ProtectedStatement, Statement},
+        names::KeptBy,
         refuse::STAND_IN,
         results::Described,
         values::{Made, Maker, Parameters},
-        view::View,
     },
 };
 
@@ -77,6 +69,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 );
             }
         };
+        if scan.names {
+            self.settle_names().await?;
+            if self.skips() {
+                return Ok(());
+            }
+        }
         let Some((sql, declared)) = protected else {
             let statement = Statement {
                 scan,
@@ -116,21 +114,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let Some(view) = view else {
             return self.refuse_parse(&name, state_unreadable());
         };
-        let planned =
-            self.shared
-                .engine
-                .prepare(&rules, &sql, &view, Protocol::Extended, &declared);
+        let planned = self.plan(&rules, &sql, &view, Protocol::Extended, &declared);
         let prepared = match planned.and_then(refused_within) {
             Ok(prepared) => prepared,
             Err(refusal) => return self.refuse_parse(&name, located(&sql, refusal)),
         };
         self.shared.ledger().names_used = true;
-        // The text of a COPY has no parameters: what is sealed in it stands there as a literal.
-        let literal = match self.literals_of_copy(&sql, &prepared, &rules, &view).await {
-            Ok(literal) => literal,
-            Err(refusal) => return self.refuse_parse(&name, refusal),
-        };
-        let text = match (&literal, &prepared.spliced) {
+        let (literal_text, literals) =
+            match self.with_literals(&sql, &prepared, &rules, &view).await {
+                Ok(made) => made,
+                Err(refusal) => return self.refuse_parse(&name, located(&sql, refusal)),
+            };
+        let text = match (&literal_text, &prepared.spliced) {
             (Some(text), _) => text.as_str(),
             (None, Some(spliced)) => spliced.text.as_str(),
             (None, None) => sql.as_str(),
@@ -144,7 +139,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let queue = self.upstream.settle(&mut self.reader);
         let start = queue.len();
         // A plan without parameters of its own keeps what the client declared.
-        let written = if prepared.plan.server_params.is_empty() {
+        let written = if prepared.plan.answers_itself {
+            Parse::write(queue, &name, text.as_bytes(), [].into_iter())
+        } else if prepared.plan.server_params.is_empty() {
             Parse::write(queue, &name, text.as_bytes(), declared.iter().copied())
         } else {
             Parse::write(queue, &name, text.as_bytes(), oids.into_iter())
@@ -162,7 +159,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 declared,
                 prepared: Arc::clone(&prepared),
                 view,
-                rules,
+                ruleset: Arc::clone(&rules.set),
+                literals,
             }),
             described: Described::default(),
             ends_transaction: ends,
@@ -171,30 +169,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         self.upstream.queue().unsplit(parsed);
         self.reader.skip();
         Ok(())
-    }
-
-    async fn literals_of_copy(
-        &self,
-        sql: &str,
-        prepared: &Prepared,
-        rules: &Rules,
-        view: &View,
-    ) -> Result<Option<String>, Refusal> {
-        let plan = &prepared.plan;
-        if plan.slots.is_empty() || plan.statements.iter().all(|s| s.copy.is_none()) {
-            return Ok(None);
-        }
-        let made = Maker {
-            engine: &self.shared.engine,
-            rules: &rules.set,
-            prepared,
-            view,
-            params: Parameters::default(),
-        }
-        .make_all()
-        .await?;
-        let spliced = plan.splice(sql, &mut |slot, out| put_literal(&made[slot], out));
-        Ok(Some(spliced.text))
     }
 
     fn owe_parse(
@@ -267,6 +241,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
 
     pub(super) async fn bind(&mut self) -> Result<(), SessionError> {
         self.settle_names().await?;
+        if self.skips() {
+            return Ok(());
+        }
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
@@ -300,6 +277,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             return Ok(());
         };
         if statement.protected.is_none() {
+            if let Err(refusal) = self.executes_nothing_protected(&statement) {
+                return self.refuse_bind(portal, refusal);
+            }
             self.owe_bind(
                 portal,
                 Portal {
@@ -344,25 +324,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let Some(protected) = &statement.protected else {
             return Ok(());
         };
-        if !reads_names_only(&protected.prepared) && !view.resolves_like(&protected.view) {
-            return self.refuse_bind(portal, other_search_path());
-        }
-        if rules.set.version != protected.rules.set.version {
-            let again = self.shared.engine.prepare(
-                &rules,
-                &protected.sql,
-                &view,
-                Protocol::Extended,
-                &protected.declared,
-            );
-            // What the analysis says now must be what was prepared; a plan's Debug form holds no plaintext.
-            if again.is_err()
-                || again.is_ok_and(|now| format!("{now:?}") != format!("{:?}", protected.prepared))
-            {
-                return self.refuse_bind(portal, plan_changed());
-            }
-        }
         let engine = Arc::clone(&self.shared.engine);
+        let usable = {
+            let ledger = self.shared.ledger();
+            let kept = KeptBy {
+                ledger: &ledger,
+                engine: &engine,
+                rules: &rules,
+                view: &view,
+            };
+            kept.usable(protected)
+                .and_then(|()| kept.executes_the_same(&statement))
+        };
+        if let Err(refusal) = usable {
+            return self.refuse_bind(portal, refusal);
+        }
         let made = {
             let Some(frame) = self.reader.current() else {
                 return Ok(());
@@ -381,7 +357,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 .client_params
                 .len()
                 .max(protected.declared.len());
-            if !prepared.plan.server_params.is_empty() && params.values.len() != wanted {
+            let counted = !prepared.plan.server_params.is_empty() || prepared.plan.answers_itself;
+            if counted && params.values.len() != wanted {
                 let name = String::from_utf8_lossy(bind.statement).into_owned();
                 Err(parameter_count(params.values.len(), &name, wanted))
             } else {
@@ -395,6 +372,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 .make_all()
                 .await
             }
+        };
+        let made = match made {
+            Ok(made) => self
+                .same_literals(protected, &rules, &view)
+                .await
+                .map(|()| made),
+            refused => refused,
         };
         match made {
             Ok(made) => {
@@ -462,6 +446,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
 
     pub(super) async fn describe(&mut self) -> Result<(), SessionError> {
         self.settle_names().await?;
+        if self.skips() {
+            return Ok(());
+        }
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
@@ -496,6 +483,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         };
         if let PortalNamed::Bound(portal) = &portal {
             self.note_effects(portal.statement.scan, portal.statement.ends_transaction);
+            let prepares = portal.statement.prepares();
+            self.shared.ledger().note_preparing(prepares);
         }
         self.unsynced = true;
         self.owe(Some(Owed::Execute { portal }));
@@ -521,17 +510,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         self.reader.pass();
         Ok(())
     }
-}
-
-/// Whether a statement names no relation, only what the session keeps: it means the same under every search path.
-fn reads_names_only(prepared: &Prepared) -> bool {
-    prepared.plan.statements.iter().all(|s| {
-        matches!(s.output, Output::Cursor(_))
-            || matches!(
-                s.effect,
-                Effect::Close(_) | Effect::Deallocate(_) | Effect::DiscardAll
-            )
-    })
 }
 
 /// Prepared statements are single; a refusal inside the plan is the refusal of the whole.
@@ -567,7 +545,11 @@ fn write_bind(
     let values: Vec<Option<&[u8]>> = bind.params().collect();
     // A statement without slots has no server parameters of its own: the client's go as they are.
     let identity: Vec<ServerParam> = (0..values.len()).map(ServerParam::Client).collect();
-    let server = if server.is_empty() { &identity } else { server };
+    let server = if server.is_empty() && !prepared.plan.answers_itself {
+        &identity
+    } else {
+        server
+    };
     let formats: Vec<i16> = server
         .iter()
         .map(|param| match param {
@@ -625,24 +607,6 @@ fn parameter_count(given: usize, name: &str, wanted: usize) -> Refusal {
             "bind message supplies {given} parameters, but prepared statement \"{name}\" requires {wanted}"
         ),
     )
-}
-
-fn other_search_path() -> Refusal {
-    Refusal::unsupported(
-        "search-path-changed",
-        "the prepared statement was planned under another search path",
-    )
-    .detail("Its names may mean other tables now.")
-    .hint("Prepare it again.")
-}
-
-fn plan_changed() -> Refusal {
-    Refusal::unsupported(
-        "cached-plan-changed",
-        "cached plan must not change result type",
-    )
-    .detail("The catalog changed after the statement was prepared.")
-    .hint("Prepare it again.")
 }
 
 #[cfg(test)]

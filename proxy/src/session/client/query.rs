@@ -4,10 +4,11 @@ use std::{fmt::Write, sync::Arc};
 
 use pgveil_policy::{
     Refusal,
-    analysis::Protocol,
-    plan::{Effect, Output},
+    analysis::{Protocol, cut},
+    plan::{Effect, Make, Output},
     scan::Scan,
     splice::PositionMap,
+    text::statements,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
@@ -57,6 +58,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 return self.refuse_query(refusal);
             }
         };
+        if scan.names {
+            self.settle_names().await?;
+            if self.skips() {
+                return Ok(());
+            }
+        }
         self.note_effects(scan, ends);
         {
             let mut ledger = self.shared.ledger();
@@ -66,40 +73,103 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         self.unsynced = false;
         match sql {
             None => {
-                self.owe(Some(Owed::Query(Box::new(QueryOwed {
+                let owed = QueryOwed {
                     effects,
                     ..QueryOwed::default()
-                }))));
+                };
+                self.shared.ledger().note_preparing(owed.prepares());
+                self.owe(Some(Owed::Query(Box::new(owed))));
                 self.reader.pass();
                 Ok(())
             }
             Some((_, false)) => self.refuse_query(not_utf8()),
-            Some((sql, true)) => self.protected_query(sql, scan).await,
+            Some((sql, true)) => {
+                let mut from = 0;
+                loop {
+                    match self.protected_query(&sql, from, scan).await? {
+                        Sent::AsItIs => return Ok(()),
+                        Sent::Part(next) if self.part_ended().await? => from = next,
+                        Sent::Part(_) | Sent::All => break,
+                    }
+                }
+                self.reader.skip();
+                Ok(())
+            }
         }
     }
 
+    /// Waits until the server has answered a part of a string. False if it failed: the rest is not sent, as the server
+    /// would not have run it.
+    async fn part_ended(&mut self) -> Result<bool, SessionError> {
+        self.upstream
+            .flush(&mut self.reader)
+            .await
+            .map_err(SessionError::Upstream)?;
+        loop {
+            if let Some(ended) = self.shared.ledger().part_ended.take() {
+                return Ok(ended);
+            }
+            self.shared.drained.notified().await;
+        }
+    }
+
+    /// Sends the client's string from this byte on, or as much of it as can be planned now; then where the rest begins.
     async fn protected_query(
         &mut self,
-        sql: Zeroizing<String>,
+        whole: &str,
+        from: usize,
         scan: Scan,
-    ) -> Result<(), SessionError> {
+    ) -> Result<Sent, SessionError> {
+        if from == 0
+            && let Some(end) = self.ends_failed_transaction(whole)
+        {
+            self.owe(Some(Owed::Query(Box::new(QueryOwed {
+                continues: true,
+                ..QueryOwed::default()
+            }))));
+            let queue = self.upstream.settle(&mut self.reader);
+            let sql = &whole.as_bytes()[..end];
+            let written = Query { sql }.write(queue);
+            written.expect("a part of a message is no longer than the message");
+            self.note_effects(scan, true);
+            return Ok(Sent::Part(end));
+        }
+        let mut part = Part {
+            sql: &whole[from..],
+            before: whole[..from].chars().count(),
+            continues: false,
+        };
         let ground = match self.ground().await? {
             Ok(ground) => ground,
-            Err(refusal) => return self.refuse_query(refusal),
+            Err(refusal) => return Ok(self.refuse_all(refusal)),
         };
         if scan.settings || scan.catalog {
             // It was noted before the probe ran, which read the state before it.
             self.note_effects(scan, true);
         }
         let Some(view) = ground.view else {
-            return self.refuse_query(state_unreadable());
+            return Ok(self.refuse_all(state_unreadable()));
         };
         let engine = Arc::clone(&self.shared.engine);
-        let prepared = match engine.prepare(&ground.rules, &sql, &view, Protocol::Simple, &[]) {
+        let mut planned = self.plan(&ground.rules, part.sql, &view, Protocol::Simple, &[]);
+        if let Ok(prepared) = &planned
+            && let Some(at) = self.cut(part.sql, prepared)
+        {
+            part.sql = &part.sql[..at];
+            part.continues = true;
+            planned = self.plan(&ground.rules, part.sql, &view, Protocol::Simple, &[]);
+        }
+        let prepared = match planned {
             Ok(prepared) => prepared,
-            Err(refusal) => return self.refuse_query_at(&sql, refusal),
+            Err(refusal) => return Ok(self.refuse_all(part.located(refusal))),
         };
-        if prepared.plan.is_identity()
+        let sent = match part.continues {
+            true => Sent::Part(from + part.sql.len()),
+            false => Sent::All,
+        };
+        if from == 0
+            && !part.continues
+            && prepared.plan.is_identity()
             && prepared
                 .plan
                 .statements
@@ -108,7 +178,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         {
             self.owe(Some(Owed::Query(Box::default())));
             self.reader.pass();
-            return Ok(());
+            return Ok(Sent::AsItIs);
         }
         let made = Maker {
             engine: &engine,
@@ -120,40 +190,74 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         .make_all()
         .await;
         match made {
-            Ok(made) => self.send_query(&sql, &prepared, &ground.rules, view, &made),
-            Err(refusal) => self.refuse_query_at(&sql, refusal),
+            Ok(made) => {
+                self.send_query(&part, &prepared, &ground.rules, view, &made);
+                Ok(sent)
+            }
+            Err(refusal) => Ok(self.refuse_all(part.located(refusal))),
         }
+    }
+
+    /// In a failed transaction the server runs nothing but its end; what follows that is planned once it has ended.
+    fn ends_failed_transaction(&self, sql: &str) -> Option<usize> {
+        let failed = {
+            let ledger = self.shared.ledger();
+            ledger.status == b'E' && ledger.owed.is_empty()
+        };
+        let statements = failed.then(|| statements(sql))?;
+        let (first, second) = (statements.first()?.clone(), statements.get(1)?);
+        let word = sql[first.clone()]
+            .split(|c: char| !c.is_ascii_alphabetic())
+            .next()?;
+        let ends = ["rollback", "abort", "commit", "end"];
+        let ends = ends.iter().any(|end| word.eq_ignore_ascii_case(end));
+        let plain = !self.is_looked_at(self.shared.engine.rules().set.scan(sql[first].as_bytes()));
+        (ends && plain).then_some(second.start)
+    }
+
+    /// Where a string may be cut that was refused because settings may have changed within it.
+    fn cut(&self, sql: &str, prepared: &Prepared) -> Option<usize> {
+        let ledger = self.shared.ledger();
+        // Whether a transaction is open is known only when nothing is under way.
+        let settled = ledger.owed.is_empty() && !self.unsynced;
+        let in_block = ledger.status == b'T';
+        drop(ledger);
+        settled
+            .then(|| cut(sql, &prepared.plan, in_block))
+            .flatten()
     }
 
     fn send_query(
         &mut self,
-        sql: &str,
+        part: &Part<'_>,
         prepared: &Arc<Prepared>,
         rules: &Arc<Rules>,
         view: Arc<View>,
         made: &[Made],
-    ) -> Result<(), SessionError> {
-        if declares(prepared) {
+    ) {
+        if keeps(prepared) {
             self.shared.ledger().names_used = true;
         }
-        let spliced = prepared
-            .plan
-            .splice(sql, &mut |slot, out| put_literal(&made[slot], out));
+        let spliced = prepared.plan.splice(part.sql, &mut |slot, out| {
+            put_literal(&made[slot], prepared.plan.slots[slot].make, out);
+        });
         let refused = prepared
             .plan
             .statements
             .iter()
             .position(|s| s.refused.is_some());
         let refusal = |at: usize| prepared.plan.statements[at].refused.clone();
-        let swap = refused.and_then(|at| Some((at, Box::new(located(sql, refusal(at)?)))));
+        let swap = refused.and_then(|at| Some((at, Box::new(part.located(refusal(at)?)))));
         let owed = QueryOwed {
             prepared: Some(Arc::clone(prepared)),
-            map: Some(spliced.map),
+            map: Some(spliced.map.behind(part.before)),
+            continues: part.continues,
             view: Some(view),
             ruleset: Some(Arc::clone(&rules.set)),
             swap,
             ..QueryOwed::default()
         };
+        self.shared.ledger().note_preparing(owed.prepares());
         self.owe(Some(Owed::Query(Box::new(owed))));
         let queue = self.upstream.settle(&mut self.reader);
         let written = Query {
@@ -171,16 +275,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 owed.swap = Some((0, Box::new(refusal)));
             }
         }
-        self.reader.skip();
-        Ok(())
-    }
-
-    fn refuse_query_at(&mut self, sql: &str, refusal: Refusal) -> Result<(), SessionError> {
-        self.refuse_query(located(sql, refusal))
     }
 
     /// The whole string is replaced by a stand-in, whose error becomes this refusal.
     pub(super) fn refuse_query(&mut self, refusal: Refusal) -> Result<(), SessionError> {
+        self.refuse_all(refusal);
+        self.reader.skip();
+        Ok(())
+    }
+
+    fn refuse_all(&mut self, refusal: Refusal) -> Sent {
         self.shared.count_refusal(&refusal);
         let owed = QueryOwed {
             swap: Some((0, Box::new(refusal))),
@@ -195,15 +299,49 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         }
         .write(queue)
         .expect("the stand-in is short");
-        self.reader.skip();
-        Ok(())
+        Sent::All
     }
 }
 
 /// Whether something protected is kept by name.
-fn declares(prepared: &Prepared) -> bool {
+fn keeps(prepared: &Prepared) -> bool {
     let mut effects = prepared.plan.statements.iter().map(|s| &s.effect);
-    effects.any(|effect| matches!(effect, Effect::Declare { rows, .. } if *rows != Output::Unknown))
+    effects.any(|effect| match effect {
+        Effect::Declare { rows, .. } => *rows != Output::Unknown,
+        Effect::Prepare { statement, .. } => statement.is_some(),
+        Effect::None
+        | Effect::Execute { .. }
+        | Effect::Close(_)
+        | Effect::Deallocate(_)
+        | Effect::DiscardAll => false,
+    })
+}
+
+/// What became of a string.
+enum Sent {
+    /// Relayed.
+    AsItIs,
+    /// Sent, or a stand-in for it.
+    All,
+    /// Sent up to this byte; the rest follows if that succeeds.
+    Part(usize),
+}
+
+/// A part of the client's string that is sent as one message.
+struct Part<'a> {
+    sql: &'a str,
+    /// Characters of the string before it.
+    before: usize,
+    /// The string goes on behind it.
+    continues: bool,
+}
+
+impl Part<'_> {
+    fn located(&self, refusal: Refusal) -> Refusal {
+        let mut refusal = located(self.sql, refusal);
+        refusal.position = refusal.position.map(|at| at + self.before);
+        refusal
+    }
 }
 
 /// Turns a byte offset into Postgres's character position, once the text is at hand.
@@ -214,9 +352,10 @@ pub(super) fn located(sql: &str, mut refusal: Refusal) -> Refusal {
     refusal
 }
 
-pub(super) fn put_literal(made: &Made, out: &mut String) {
+pub(super) fn put_literal(made: &Made, make: Make, out: &mut String) {
     // Writing to a String does not fail.
     let _ = match made {
+        Made::Null if make.is_array() => write!(out, "NULL::pg_catalog.bytea[]"),
         Made::Null => write!(out, "NULL::pg_catalog.bytea"),
         Made::Bytes(bytes) => write!(out, "'\\x{}'::pg_catalog.bytea", hex::encode(bytes)),
         Made::Array(elements) => {
@@ -254,9 +393,10 @@ mod tests {
     #[test]
     fn literals_are_written_with_their_type() {
         let mut out = String::new();
-        put_literal(&Made::Bytes(vec![0xab]), &mut out);
-        put_literal(&Made::Null, &mut out);
-        put_literal(&Made::Array(vec![Some(vec![1]), None]), &mut out);
+        put_literal(&Made::Bytes(vec![0xab]), Make::Seal, &mut out);
+        put_literal(&Made::Null, Make::Seal, &mut out);
+        let array = Made::Array(vec![Some(vec![1]), None]);
+        put_literal(&array, Make::EqualityTerms, &mut out);
         assert_eq!(
             out,
             "'\\xab'::pg_catalog.byteaNULL::pg_catalog.byteaARRAY['\\x01'::pg_catalog.bytea,NULL]::pg_catalog.bytea[]"

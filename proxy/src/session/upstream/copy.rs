@@ -57,7 +57,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                         .view
                         .clone()
                         .unwrap_or_else(|| Arc::clone(&protected.view)),
-                    rules: Arc::clone(&protected.rules.set),
+                    rules: Arc::clone(&protected.ruleset),
                 })
             }
             _ => None,
