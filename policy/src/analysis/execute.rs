@@ -194,6 +194,18 @@ fn wanted(kept: &Remembered, param: usize) -> Option<Wanted> {
         return None;
     }
     let oid = kept.declared.get(param).copied().unwrap_or(0);
+    let told = match kept.plan.client_params.get(param) {
+        Some(ClientParam::Logical(logical)) => Some(logical.without_modifiers()),
+        Some(ClientParam::Converted { from }) => Some(*from),
+        _ => None,
+    };
+    if let (Some(declared), Some(told)) = (LogicalType::from_oid(oid, -1), told)
+        && declared.is_string()
+        && !told.is_string()
+    {
+        // A string that the statement casts is read as the text of that type.
+        return Some(Wanted::Value(told));
+    }
     if oid != 0 {
         let value = LogicalType::from_oid(oid, -1).map(Wanted::Value);
         let array = || LogicalType::from_array_oid(oid).map(Wanted::Array);
