@@ -47,6 +47,7 @@ mod relation;
 mod scope;
 mod seal;
 mod select;
+mod setop;
 mod settings;
 mod statement;
 mod term;

@@ -360,7 +360,7 @@ impl Analyser<'_> {
     pub(super) fn pass(&mut self, mut sealed: Sealed, operand: Operand) -> Result<Sealed, Refusal> {
         let at = self.tokens.range(operand.extent.start).start;
         if matches!(operand.what, What::Null) {
-            self.replace_operand(&operand, Replacement::Text("NULL".to_owned()));
+            self.replace_operand(&operand, Replacement::Text("NULL::bytea".to_owned()));
             return Ok(sealed);
         }
         if sealed.converted {

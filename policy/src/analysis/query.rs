@@ -131,9 +131,25 @@ impl Analyser<'_> {
                 set_quantifier,
                 right,
             } => {
-                let left = self.set_expr(left, parent, ctes)?;
-                let right = self.set_expr(right, parent, ctes)?;
-                combine(*op, *set_quantifier, left, right)
+                let mut ours = self.set_expr(left, parent, ctes)?;
+                let mut theirs = self.set_expr(right, parent, ctes)?;
+                let (all, distinct) = (
+                    *set_quantifier == SetQuantifier::All,
+                    matches!(
+                        set_quantifier,
+                        SetQuantifier::None | SetQuantifier::Distinct
+                    ),
+                );
+                if *op == SetOperator::Union && (all || distinct) {
+                    self.seal_branches((left, &mut ours), (right, &mut theirs))?;
+                }
+                let sealed = ours.is_sealed() || theirs.is_sealed();
+                let listed =
+                    !ours.open && !theirs.open && ours.columns.len() == theirs.columns.len();
+                if *op == SetOperator::Union && distinct && sealed && listed {
+                    return self.unite((left, ours), (right, theirs));
+                }
+                combine(*op, *set_quantifier, ours, theirs)
             }
             SetExpr::Values(values) => self.values(values, parent, ctes),
             SetExpr::Insert(Statement::Insert(insert)) => self.insert(insert, ctes),

@@ -350,3 +350,39 @@ fn chosen_values_are_written() -> Result<()> {
         "UPDATE tenants_notes SET author = COALESCE(author, 'nobody')",
     ])
 }
+
+#[test]
+fn union_tells_rows_apart_by_terms() -> Result<()> {
+    // The order of rows is the server's choice, so every statement sorts or counts.
+    same(&[
+        "SELECT count(*) FROM (SELECT email FROM customers UNION SELECT customer_email FROM orders) s",
+        "SELECT count(*), count(email) FROM (SELECT email FROM customers UNION DISTINCT SELECT NULL) s",
+        "SELECT id, email FROM customers UNION SELECT customer_id, customer_email FROM orders WHERE customer_id IN (1, 2) ORDER BY id",
+        "SELECT id AS n, email AS address FROM customers UNION SELECT 77, 'x' ORDER BY n DESC LIMIT 3",
+        "SELECT id, email FROM customers WHERE id = 1 UNION (SELECT id, email FROM customers ORDER BY id LIMIT 1) ORDER BY 1",
+        "SELECT 1, email FROM customers WHERE id = 1 UNION SELECT 1, email FROM customers WHERE id = 1",
+        "SELECT region, ssn FROM customers WHERE id IN (1, 3) UNION SELECT region, ssn FROM customers WHERE id = 1 ORDER BY region",
+        "SELECT id, email FROM customers UNION SELECT id, email FROM customers UNION ALL SELECT 99, NULL ORDER BY id",
+        "SELECT id, email FROM customers UNION ALL SELECT 98, 'lit' UNION ALL SELECT 99, NULL ORDER BY id",
+        "SELECT id, ssn FROM customers UNION ALL SELECT 99, 'longer than eleven characters' ORDER BY id",
+        "SELECT id, balance FROM customers UNION ALL SELECT 99, 0 ORDER BY id",
+        "SELECT 0 AS id, NULL AS email UNION ALL SELECT id, email FROM customers ORDER BY id",
+        "SELECT id FROM customers WHERE email IN (SELECT customer_email FROM orders UNION SELECT 'eve@example.com') ORDER BY id",
+        "SELECT s.id FROM (SELECT id, email FROM customers UNION SELECT 50, 'q') s WHERE s.email = 'q'",
+        "WITH u AS (SELECT email FROM customers UNION SELECT customer_email FROM orders) SELECT count(*) FROM u WHERE email = 'ada@example.com'",
+        "SELECT count(*) FROM (SELECT author FROM tenants_notes WHERE tenant_id = 10 UNION SELECT author FROM tenants_notes WHERE tenant_id = 10) s",
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT 100, 1, email FROM customers WHERE id = 1 UNION SELECT 100, 1, email FROM customers WHERE id = 1 RETURNING id, customer_email",
+        "SELECT count(*) FROM (SELECT age, active, born FROM customers UNION SELECT age, active, born FROM customers) s",
+    ])?;
+    same_with(&[(
+        "SELECT id, email FROM customers UNION SELECT $1::int, $2 ORDER BY id",
+        &[Some("1"), Some("ada@example.com")],
+    )])?;
+    refused(&[
+        "SELECT author FROM tenants_notes UNION SELECT author FROM tenants_notes",
+        "SELECT email FROM customers UNION SELECT plain FROM customers",
+        "SELECT email FROM customers INTERSECT SELECT customer_email FROM orders",
+        "SELECT email FROM customers EXCEPT SELECT customer_email FROM orders",
+        "SELECT notes FROM customers UNION SELECT notes FROM customers",
+    ])
+}

@@ -1,0 +1,216 @@
+//! UNION over sealed columns: rows are told apart by equality terms. Literals that stand in one branch beside a sealed
+//! column of another are sealed on the way. INTERSECT and EXCEPT are refused (`query`).
+
+use sqlparser::{
+    ast::{Expr, SelectItem, SetExpr, SetOperator, SetQuantifier},
+    tokenizer::Token as Kind_,
+};
+
+use super::{
+    Analyser,
+    kind::{Kind, Sealed},
+    query::Rows,
+    refusals,
+    term::{EQ_TERM, check_equality},
+};
+use crate::{
+    Refusal,
+    plan::Replacement,
+    text::{Tokens, quote_identifier},
+};
+
+/// The rows of both sides of a UNION.
+const UNITED: &str = "pgveil_u";
+
+impl Analyser<'_> {
+    /// Seals literals and parameters of one side of a UNION whose column is sealed on the other side.
+    pub(super) fn seal_branches(
+        &mut self,
+        left: (&SetExpr, &mut Rows),
+        right: (&SetExpr, &mut Rows),
+    ) -> Result<(), Refusal> {
+        let ((left, ours), (right, theirs)) = (left, right);
+        if ours.open || theirs.open || ours.columns.len() != theirs.columns.len() {
+            return Ok(());
+        }
+        for index in 0..ours.columns.len() {
+            let (a, b) = (&ours.columns[index].kind, &theirs.columns[index].kind);
+            let (body, sealed, facts) = match (a, b) {
+                (Kind::Sealed(sealed), Kind::Untyped) => (right, sealed.clone(), &ours.facts),
+                (Kind::Untyped, Kind::Sealed(sealed)) => (left, sealed.clone(), &theirs.facts),
+                _ => continue,
+            };
+            let Some(item) = listed_item(body, index) else {
+                continue;
+            };
+            let Some(operand) = self.operand(item)? else {
+                continue;
+            };
+            let mark = self.facts.len();
+            self.facts.extend(facts.iter().cloned());
+            let passed = self.pass(sealed, operand);
+            self.facts.truncate(mark);
+            let mut passed = passed?;
+            passed.computed = true;
+            let (kept, made) = match a {
+                Kind::Sealed(_) => (&mut ours.columns[index], &mut theirs.columns[index]),
+                _ => (&mut theirs.columns[index], &mut ours.columns[index]),
+            };
+            kept.kind = Kind::Sealed(passed.clone());
+            made.kind = Kind::Sealed(passed);
+        }
+        Ok(())
+    }
+
+    /// `A UNION B` becomes `SELECT DISTINCT ON (u.c1, pgveil.eq_term(u.c2)) u.c1 AS a, u.c2 AS email FROM (A UNION ALL B) AS
+    /// u(c1, c2)`.
+    pub(super) fn unite(
+        &mut self,
+        left: (&SetExpr, Rows),
+        right: (&SetExpr, Rows),
+    ) -> Result<Rows, Refusal> {
+        let ((first, ours), (second, theirs)) = (left, right);
+        let start = self.tokens.body_start(first)?;
+        let position = self.tokens.range(start).start;
+        let refuse = |sealed: &Sealed, why: &str| {
+            refusals::not_comparable(sealed.column(), "the other rows of UNION", why).at(position)
+        };
+        let mark = self.facts.len();
+        self.facts.extend(ours.facts.iter().cloned());
+        self.facts.extend(theirs.facts.iter().cloned());
+        let mut checked = Ok(());
+        for (a, b) in ours.columns.iter().zip(&theirs.columns) {
+            if let (Kind::Sealed(a), Kind::Sealed(b)) = (&a.kind, &b.kind) {
+                checked = checked
+                    .and_then(|()| check_equality(a, "UNION"))
+                    .and_then(|()| self.check_comparable(a, b));
+            }
+        }
+        self.facts.truncate(mark);
+        checked.map_err(|refusal: Refusal| refusal.at(position))?;
+        let names: Option<Vec<String>> = ours
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
+        let rows = super::query::combine(SetOperator::Union, SetQuantifier::All, ours, theirs)?;
+        let (mut keys, mut outputs, mut inner) = (Vec::new(), Vec::new(), Vec::new());
+        let names = names.ok_or_else(|| {
+            refusals::not_understood("The name of a column of UNION is not known").at(position)
+        })?;
+        for (index, (column, name)) in rows.columns.iter().zip(names).enumerate() {
+            let full = format!("{UNITED}.c{}", index + 1);
+            match &column.kind {
+                Kind::Sealed(sealed) if sealed.converted => {
+                    return Err(refuse(sealed, "it is cast to another type"));
+                }
+                Kind::Sealed(_) => keys.push(format!("{EQ_TERM}{full})")),
+                Kind::Holder(holder) => return Err(refusals::holder(holder, "UNION").at(position)),
+                Kind::Plain(_) | Kind::Untyped => keys.push(full.clone()),
+            }
+            outputs.push(format!("{full} AS {}", quote_identifier(&name)));
+            inner.push(format!("c{}", index + 1));
+        }
+        let (left_end, right_start) = (
+            self.tokens.body_end(first)?,
+            self.tokens.body_start(second)?,
+        );
+        let right_end = self.tokens.body_end(second)?;
+        let union = left_end..right_start;
+        let well_formed = self.tokens.is_word(union.start, "union")
+            && (union.len() == 1
+                || (union.len() == 2 && self.tokens.is_word(union.start + 1, "distinct")));
+        if !well_formed {
+            return Err(refusals::not_understood("UNION is not where it should be").at(position));
+        }
+        self.edits.open(
+            position,
+            format!(
+                "SELECT DISTINCT ON ({}) {} FROM (",
+                keys.join(", "),
+                outputs.join(", ")
+            ),
+        );
+        let union = self.tokens.bytes(&union);
+        self.edits
+            .replace(union, Replacement::Text("UNION ALL".to_owned()));
+        self.edits.close(
+            self.tokens.range(right_end - 1).end,
+            format!(") AS {UNITED}({})", inner.join(", ")),
+        );
+        self.note("UNION tells rows apart by equality terms.".to_owned());
+        Ok(rows)
+    }
+}
+
+/// The item of a plain select list.
+fn listed_item(body: &SetExpr, index: usize) -> Option<&Expr> {
+    match body {
+        SetExpr::Select(select) => {
+            let item = |item| match item {
+                &SelectItem::UnnamedExpr(ref expr)
+                | &SelectItem::ExprWithAlias { ref expr, .. } => Some(expr),
+                _ => None,
+            };
+            let items: Option<Vec<&Expr>> = select.projection.iter().map(item).collect();
+            items?.get(index).copied()
+        }
+        _ => None,
+    }
+}
+
+impl Tokens<'_> {
+    /// The first token of a branch.
+    fn body_start(&self, body: &SetExpr) -> Result<usize, Refusal> {
+        match body {
+            SetExpr::Select(select) => self
+                .starting(select.select_token.0.span.start)
+                .ok_or_else(|| refusals::not_understood("SELECT has no place in the text")),
+            SetExpr::SetOperation { left, .. } => self.body_start(left),
+            SetExpr::Query(query) => self.subquery_bracket(query),
+            _ => Err(refusals::not_understood("An unusual branch of UNION")),
+        }
+    }
+
+    /// The index behind a branch: what belongs to the whole follows it.
+    fn body_end(&self, body: &SetExpr) -> Result<usize, Refusal> {
+        const BEHIND: [&str; 9] = [
+            "union",
+            "intersect",
+            "except",
+            "order",
+            "limit",
+            "offset",
+            "fetch",
+            "for",
+            "returning",
+        ];
+        match body {
+            SetExpr::Select(_) => {
+                let mut at = self.body_start(body)? + 1;
+                loop {
+                    let name =
+                        matches!(self.kind(at - 1), Kind_::Period) || self.is_word(at - 1, "as");
+                    let ends = match self.kind(at) {
+                        Kind_::RParen | Kind_::SemiColon | Kind_::EOF => true,
+                        Kind_::Word(_) if !name => {
+                            BEHIND.iter().any(|word| self.is_word(at, word))
+                                || self.are_words(at, &["on", "conflict"])
+                        }
+                        _ => false,
+                    };
+                    if ends {
+                        return Ok(at);
+                    }
+                    at = match self.kind(at) {
+                        Kind_::LParen | Kind_::LBracket => self.behind_pair(at)?,
+                        _ => at + 1,
+                    };
+                }
+            }
+            SetExpr::SetOperation { right, .. } => self.body_end(right),
+            SetExpr::Query(query) => self.behind_pair(self.subquery_bracket(query)?),
+            _ => Err(refusals::not_understood("An unusual branch of UNION")),
+        }
+    }
+}
