@@ -206,6 +206,12 @@ fn wanted(kept: &Remembered, param: usize) -> Option<Wanted> {
         // A string that the statement casts is read as the text of that type.
         return Some(Wanted::Value(told));
     }
+    if let Some(ClientParam::Array(element)) = kept.plan.client_params.get(param) {
+        let declared = LogicalType::from_array_oid(oid);
+        return Some(Wanted::Array(
+            declared.unwrap_or(element.without_modifiers()),
+        ));
+    }
     if oid != 0 {
         let value = LogicalType::from_oid(oid, -1).map(Wanted::Value);
         let array = || LogicalType::from_array_oid(oid).map(Wanted::Array);
