@@ -126,6 +126,10 @@ fn add_relation(catalog: &mut Catalog, row: &Row) -> Result<(), tokio_postgres::
         parents: row.try_get("parents")?,
         trigger_functions: row.try_get("trigger_functions")?,
         has_rules: row.try_get("has_rules")?,
+        has_instead_triggers: row.try_get("has_instead_triggers")?,
+        definition: row.try_get("definition")?,
+        partition_key: row.try_get("partition_key")?,
+        is_partition: row.try_get("relispartition")?,
     };
     let place = catalog.relations.len();
     catalog

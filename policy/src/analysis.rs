@@ -34,6 +34,7 @@ mod insert;
 mod kept;
 mod kind;
 mod literal;
+mod moved;
 mod namespace;
 mod operand;
 mod order;
@@ -58,11 +59,13 @@ mod unnest;
 mod update;
 mod using;
 mod utility;
+pub(crate) mod view;
 
 use std::{ops::Range, sync::Arc};
 
 use crate::{
     Plan, Refusal, Ruleset,
+    catalog::Relation,
     plan::{ClientParam, Effect, Output, ServerParam, StatementPlan},
     text::{INLINE_DEPTH, MAX_DEPTH, Tokens, Verb, depth, split, verb},
     types::FormatSettings,
@@ -79,8 +82,9 @@ use statement::{Changes, Door, Verdict};
 pub struct SessionView {
     /// `current_schemas(true)`: effective search path, `pg_temp_N` and `pg_catalog` in their places.
     pub schemas: Vec<String>,
-    /// Temporary relations of this session that shadow names the policy cares about.
-    pub temporary: Vec<String>,
+    /// Relations that only this session may know: its temporary ones, and those newer than the catalog. They come
+    /// before the catalog's.
+    pub relations: Vec<Relation>,
     /// `standard_conforming_strings` is on and `client_encoding` is UTF8.
     pub readable_text: bool,
     /// Settings for literals.
@@ -139,7 +143,7 @@ impl Ruleset {
             .map(|statement| depth(&tokens, statement))
             .max()
             .unwrap_or(0);
-        let protection = Protection::of(self);
+        let protection = Protection::of(self, view);
         let door = Door {
             rules: self,
             protection: &protection,
@@ -165,6 +169,16 @@ impl Ruleset {
             })
         })
     }
+}
+
+/// The bare names of those of a session's own relations that hold or read sealed values.
+pub(crate) fn own_names(rules: &Ruleset, view: &SessionView) -> Vec<String> {
+    let protection = Protection::of(rules, view);
+    let relations = view.relations.iter();
+    relations
+        .filter(|relation| protection.standing(relation) != protection::Standing::Plain)
+        .map(|relation| relation.name.clone())
+        .collect()
 }
 
 /// A refusal of pgveil's own points at least at its statement; where Postgres gives no position there is none.

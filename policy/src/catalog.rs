@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod session;
 
 /// The catalog at one moment.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +41,22 @@ impl Catalog {
     pub fn relation(&self, schema: &str, name: &str) -> Option<&Relation> {
         let at = self.by_name.get(&(schema.to_owned(), name.to_owned()))?;
         self.relations.get(*at)
+    }
+
+    /// All relations that inherit a table's columns, partitions included, at any depth.
+    pub fn heirs(&self, oid: u32) -> Vec<&Relation> {
+        let mut found: Vec<&Relation> = Vec::new();
+        let mut parents = vec![oid];
+        while let Some(parent) = parents.pop() {
+            for relation in &self.relations {
+                let is_known = found.iter().any(|known| known.oid == relation.oid);
+                if relation.parents.contains(&parent) && !is_known {
+                    parents.push(relation.oid);
+                    found.push(relation);
+                }
+            }
+        }
+        found
     }
 
     /// The relation with this OID.
@@ -80,7 +97,7 @@ impl Column {
 const BYTEA: u32 = 17;
 
 /// A table, view, materialized view, foreign table, partitioned table or composite.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relation {
     /// `pg_class.oid`.
     pub oid: u32,
@@ -104,10 +121,25 @@ pub struct Relation {
     pub trigger_functions: Vec<u32>,
     /// Whether rewrite rules other than a view's own exist.
     pub has_rules: bool,
+    /// Whether triggers run INSTEAD OF writing to this view.
+    pub has_instead_triggers: bool,
+    /// What a view or materialized view selects, as `pg_get_viewdef` prints it.
+    pub definition: Option<String>,
+    /// By what a partitioned table is cut, as `pg_get_partkeydef` prints it.
+    pub partition_key: Option<String>,
+    /// Whether it is a partition.
+    pub is_partition: bool,
+}
+
+impl Relation {
+    /// A view or materialized view.
+    pub fn is_view(&self) -> bool {
+        matches!(self.kind, 'v' | 'm')
+    }
 }
 
 /// A column.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Column {
     /// `pg_attribute.attnum`.
     pub attnum: i16,
@@ -132,7 +164,7 @@ pub struct Column {
 }
 
 /// A unique index.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unique {
     /// Index name.
     pub name: String,

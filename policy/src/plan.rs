@@ -249,6 +249,9 @@ pub enum Output {
     Explained,
 }
 
+/// A relation's OID and a column's number in it, as RowDescription gives them.
+pub type Attribute = (u32, i16);
+
 /// One result column.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Field {
@@ -260,7 +263,7 @@ pub enum Field {
         shown: LogicalType,
         /// The one column that Postgres would report the field for, even where the rewritten statement hides it
         /// from the server (a GROUP BY column becomes an aggregate).
-        origin: Option<ColumnId>,
+        origin: Option<Attribute>,
         /// Columns the value can have come from. Values name their own column; it must be of the logical type of one
         /// of these. Where that is not the shown type, the value is cast when it is shown (`types::cast`).
         columns: Vec<ColumnId>,

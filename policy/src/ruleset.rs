@@ -9,6 +9,7 @@ mod dependents;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod group;
+mod held;
 mod history;
 mod nearest;
 mod renames;
@@ -20,13 +21,14 @@ pub(crate) mod words;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use pgveil_config::{Diagnostic, Mask, PolicyFile, SearchKey};
 
 use crate::{
     Refusal,
+    analysis::{SessionView, own_names, view::Shape},
     catalog::{Catalog, Relation},
     plan::ColumnId,
     scan::Scanner,
@@ -36,6 +38,7 @@ use crate::{
 
 pub use declared::Declared;
 pub use dependents::Dependents;
+pub(crate) use held::Held;
 
 /// One row of `pgveil.columns`: what a column id has meant since it was made. Never reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +133,7 @@ pub enum Pending {
     NotConverted,
     /// It stands under the domain, but has no id in `pgveil.columns`.
     NotRegistered,
-    /// It stands under the domain without id, and the policy does not name it (a copy of a table, made directly).
+    /// It stands under the domain without id, and no column of the policy can have sealed its values.
     NotInPolicy,
 }
 
@@ -162,6 +165,14 @@ pub struct Ruleset {
     pub dependents: Dependents,
     /// By table OID, in the order of attribute numbers.
     tables: HashMap<u32, Vec<Arc<Protected>>>,
+    /// OIDs of partitions and other heirs of protected tables.
+    heirs: BTreeSet<u32>,
+    /// OIDs of tables outside the policy that hold sealed values.
+    moved: BTreeSet<u32>,
+    /// What views and materialized views show, by OID, looked at when it is asked for.
+    views: HashMap<u32, OnceLock<Result<Shape, Refusal>>>,
+    /// The row variable of values of which no row is known.
+    pub(crate) nowhere: Relation,
     /// See `names`.
     names: BTreeSet<String>,
     scanner: Scanner,
@@ -186,6 +197,7 @@ impl Ruleset {
             columns,
             pending,
             declared,
+            inherited,
         } = compiled;
         let mut tables: HashMap<u32, Vec<Arc<Protected>>> = HashMap::new();
         for column in columns.iter().filter(|column| !column.retired) {
@@ -197,6 +209,9 @@ impl Ruleset {
         }
         let mut roots: BTreeSet<u32> = tables.keys().copied().collect();
         roots.extend(pending.iter().map(|column| column.table_oid));
+        let heirs: BTreeSet<u32> = inherited.iter().map(|(oid, ..)| *oid).collect();
+        let moved = moved(&catalog, &tables, &heirs);
+        roots.extend(heirs.iter().chain(&moved));
         let dependents = Dependents::find(&catalog, &roots, &BTreeSet::new());
         let mut names = dependents.names(&catalog, &roots);
         // So that they are not made with plaintext columns.
@@ -211,7 +226,17 @@ impl Ruleset {
             .iter()
             .filter(|column| !column.retired)
             .map(|column| ((column.table_oid, column.attnum), Arc::clone(column)))
+            .chain(
+                inherited
+                    .into_iter()
+                    .map(|(oid, attnum, column)| ((oid, attnum), column)),
+            )
             .collect();
+        let views = dependents.relations.iter().filter(|oid| {
+            let relation = catalog.relation_by_oid(**oid);
+            relation.is_some_and(Relation::is_view)
+        });
+        let views = views.map(|oid| (*oid, OnceLock::new())).collect();
         Self {
             version,
             catalog,
@@ -224,6 +249,10 @@ impl Ruleset {
             declared,
             dependents,
             tables,
+            heirs,
+            moved,
+            views,
+            nowhere: Relation::default(),
             names,
             scanner,
         }
@@ -249,9 +278,51 @@ impl Ruleset {
         self.tables.get(&table_oid).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a relation has protected or pending columns itself.
+    /// Whether a table holds sealed values, or has pending columns.
     pub fn is_protected_relation(&self, oid: u32) -> bool {
-        self.tables.contains_key(&oid) || self.is_pending_table(oid)
+        self.tables.contains_key(&oid)
+            || self.heirs.contains(&oid)
+            || self.moved.contains(&oid)
+            || self.is_pending_table(oid)
+    }
+
+    /// What a view or materialized view of the catalog shows, or why that cannot be known. `None`: it reads nothing
+    /// protected.
+    pub(crate) fn shape(&self, view: &Relation) -> Option<&Result<Shape, Refusal>> {
+        let shape = self.views.get(&view.oid)?;
+        Some(shape.get_or_init(|| Shape::of(self, view)))
+    }
+
+    /// Whether a relation is in the catalog or among `own`.
+    pub fn knows_relation(&self, own: &[Relation], oid: u32) -> bool {
+        own.iter().any(|relation| relation.oid == oid) || self.catalog.by_oid.contains_key(&oid)
+    }
+
+    /// The greatest OID of a relation when the catalog was read.
+    pub fn newest_relation(&self) -> u32 {
+        let oids = self.catalog.relations.iter().map(|relation| relation.oid);
+        oids.max().unwrap_or_default()
+    }
+
+    /// Whether a field that the server reports for this column holds sealed values; `None` for a relation that is
+    /// neither in the catalog nor among `own`, and for a view of which that cannot be known.
+    pub fn holds_sealed(&self, own: &[Relation], table_oid: u32, attnum: i16) -> Option<bool> {
+        let relation = own.iter().find(|relation| relation.oid == table_oid);
+        let is_own = relation.is_some();
+        let relation = relation.or_else(|| self.catalog.relation_by_oid(table_oid))?;
+        let column = relation.attribute(attnum)?;
+        if !relation.is_view() {
+            return Some(!matches!(self.held(relation, column), Held::Plain));
+        }
+        let in_domain = column.sealed_domain().is_some();
+        if is_own {
+            return in_domain.then_some(true);
+        }
+        match self.shape(relation) {
+            None => Some(in_domain),
+            Some(Ok(shape)) => shape.is_sealed(relation, attnum),
+            Some(Err(_)) => None,
+        }
     }
 
     /// Whether a relation is no protected one, but reads one (a view, a child or parent of a table).
@@ -347,7 +418,30 @@ impl Ruleset {
         self.names.iter().map(String::as_str)
     }
 
+    /// The bare names of those of a session's own relations that hold or read sealed values.
+    pub fn own_names(&self, view: &SessionView) -> Vec<String> {
+        own_names(self, view)
+    }
+
     pub(crate) fn scanner(&self) -> &Scanner {
         &self.scanner
     }
+}
+
+/// Tables outside the policy with columns under a domain of pgveil, copies of protected ones for example.
+fn moved(
+    catalog: &Catalog,
+    tables: &HashMap<u32, Vec<Arc<Protected>>>,
+    heirs: &BTreeSet<u32>,
+) -> BTreeSet<u32> {
+    let relations = catalog.relations.iter().filter(|relation| {
+        matches!(relation.kind, 'r' | 'p' | 'f')
+            && !tables.contains_key(&relation.oid)
+            && !heirs.contains(&relation.oid)
+            && relation
+                .columns
+                .iter()
+                .any(|column| column.sealed_domain().is_some())
+    });
+    relations.map(|relation| relation.oid).collect()
 }

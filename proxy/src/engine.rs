@@ -113,7 +113,9 @@ pub struct Engine {
     plan_bytes: AtomicUsize,
     hasher: RandomState,
     catalog_changed: AtomicBool,
-    names_changed: AtomicBool,
+    /// How often names of relations may have changed, and how often that was followed.
+    names_changed: AtomicU64,
+    names_followed: AtomicU64,
     catalog: Mutex<CatalogReader>,
     version: AtomicU64,
 }
@@ -205,7 +207,8 @@ impl Engine {
             plan_bytes: AtomicUsize::new(0),
             hasher: RandomState::new(),
             catalog_changed: AtomicBool::new(false),
-            names_changed: AtomicBool::new(false),
+            names_changed: AtomicU64::new(0),
+            names_followed: AtomicU64::new(0),
             catalog: Mutex::new(catalog),
             version: AtomicU64::new(1),
         })
@@ -220,20 +223,25 @@ impl Engine {
     /// new look; with `names`, every statement does, because it is not known which ones are protected.
     pub fn catalog_may_have_changed(&self, names: bool) {
         self.catalog_changed.store(true, Ordering::Release);
-        self.names_changed.fetch_or(names, Ordering::Release);
+        if names {
+            self.names_changed.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
-    /// Looks at the catalog again if what is protected may have got other names. Should that fail, the statement that
-    /// uses them will say so.
-    pub async fn know_names(&self) {
-        if self.names_changed.load(Ordering::Acquire)
-            && let Err(error) = self.refresh().await
-        {
-            tracing::error!(
-                error = format!("{error:#}"),
-                "the catalog could not be read again"
-            );
+    /// Whether there may be names of protected things that the rules do not know.
+    fn names_may_have_changed(&self) -> bool {
+        self.names_changed.load(Ordering::Acquire) != self.names_followed.load(Ordering::Acquire)
+    }
+
+    /// Looks at the catalog again if what is protected may have got other names.
+    ///
+    /// # Errors
+    /// `PV002` when it cannot be read: nobody knows whether a statement names something protected.
+    pub async fn know_names(&self) -> Result<(), Refusal> {
+        if self.names_may_have_changed() {
+            self.current_rules().await?;
         }
+        Ok(())
     }
 
     /// The rules in force, after a new look at the catalog if one is due.
@@ -241,7 +249,7 @@ impl Engine {
     /// # Errors
     /// `PV002` when the catalog cannot be read: nothing protected can be planned without it.
     pub async fn current_rules(&self) -> Result<Arc<Rules>, Refusal> {
-        if self.catalog_changed.load(Ordering::Acquire) {
+        if self.catalog_changed.load(Ordering::Acquire) || self.names_may_have_changed() {
             self.refresh().await.map_err(|error| {
                 tracing::error!(error = format!("{error:#}"), "the catalog could not be read again");
                 Refusal::new("PV002", "catalog-unavailable", "pgveil cannot read the database's catalog")
@@ -256,10 +264,12 @@ impl Engine {
         let mut catalog = self.catalog.lock().await;
         // Cleared before reading: a change during the read sets it again.
         self.catalog_changed.store(false, Ordering::Release);
-        let names = self.names_changed.swap(false, Ordering::AcqRel);
+        let names = self.names_changed.load(Ordering::Acquire);
         let result = self.refresh_with(&mut catalog).await;
         if result.is_err() {
-            self.catalog_may_have_changed(names);
+            self.catalog_changed.store(true, Ordering::Release);
+        } else {
+            self.names_followed.fetch_max(names, Ordering::AcqRel);
         }
         result
     }

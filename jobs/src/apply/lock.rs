@@ -36,10 +36,7 @@ pub(super) async fn against_other_applies(client: &Client) -> Result<(), JobErro
 
 /// Takes the table for this transaction, or says who has it.
 pub(super) async fn table(client: &Client, table: &TablePlan) -> Result<(), JobError> {
-    let sql = format!(
-        "LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE",
-        table.quoted()
-    );
+    let sql = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", table.quoted());
     match client.batch_execute(&sql).await {
         Ok(()) => Ok(()),
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {

@@ -29,7 +29,7 @@ async fn by_primary_key(client: &Client, table: &TablePlan, place: &[u8]) -> Opt
         })
         .collect();
     let text = format!(
-        "SELECT concat_ws(', ', {}) FROM ONLY {} WHERE ctid = $1",
+        "SELECT concat_ws(', ', {}) FROM {} WHERE oidsend(tableoid) || tidsend(ctid) = $1",
         parts.join(", "),
         table.quoted()
     );
@@ -37,7 +37,7 @@ async fn by_primary_key(client: &Client, table: &TablePlan, place: &[u8]) -> Opt
     row.try_get(0).ok()
 }
 
-/// `tid`'s binary form: block number (4 bytes), offset number (2 bytes).
+/// The table's OID (4 bytes), and `tid`'s binary form: block number (4 bytes), offset number (2 bytes).
 fn by_place(place: &[u8]) -> String {
     let number = |bytes: Option<&[u8]>| {
         bytes
@@ -47,8 +47,8 @@ fn by_place(place: &[u8]) -> String {
     };
     format!(
         "ctid = ({},{})",
-        number(place.get(..4)),
-        number(place.get(4..6))
+        number(place.get(4..8)),
+        number(place.get(8..10))
     )
 }
 
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn reads_a_place() {
-        assert_eq!(by_place(&[0, 0, 1, 2, 0, 7]), "ctid = (258,7)");
+        assert_eq!(by_place(&[0, 0, 64, 0, 0, 0, 1, 2, 0, 7]), "ctid = (258,7)");
         assert_eq!(by_place(&[]), "ctid = (0,0)");
     }
 }

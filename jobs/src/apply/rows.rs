@@ -114,7 +114,7 @@ pub(super) struct Walk<'a> {
 
 /// One row, taken apart.
 pub(super) struct Parts<'r> {
-    /// `ctid`.
+    /// `tableoid` and `ctid`: partitions and heirs are walked with their table.
     pub(super) place: &'r [u8],
     /// Tells the row from the others.
     pub(super) identity: &'r [u8],
@@ -134,7 +134,7 @@ impl<'a> Walk<'a> {
             .chain(table.columns.iter().map(|c| c.name.as_str()));
         let columns: Vec<String> = columns.map(sql::quoted).collect();
         let statement = format!(
-            "DECLARE pgveil_rows NO SCROLL CURSOR FOR SELECT ctid, {}, {} FROM ONLY {}",
+            "DECLARE pgveil_rows NO SCROLL CURSOR FOR SELECT oidsend(tableoid) || tidsend(ctid), {}, {} FROM {}",
             identity(table),
             columns.join(", "),
             table.quoted()

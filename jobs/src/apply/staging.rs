@@ -25,7 +25,7 @@ impl<'a> Staging<'a> {
             .collect();
         let columns = columns.concat();
         let statement = format!(
-            "CREATE TEMPORARY TABLE pgveil_staging (place tid NOT NULL{columns}) ON COMMIT DROP"
+            "CREATE TEMPORARY TABLE pgveil_staging (place bytea NOT NULL{columns}) ON COMMIT DROP"
         );
         client
             .batch_execute(&statement)
@@ -42,7 +42,7 @@ impl<'a> Staging<'a> {
             .copy_in(copy)
             .await
             .map_err(staging(self.table))?;
-        let types: Vec<Type> = std::iter::once(Type::TID)
+        let types: Vec<Type> = std::iter::once(Type::BYTEA)
             .chain(self.table.columns.iter().map(|_| Type::BYTEA))
             .collect();
         let writer = BinaryCopyInWriter::new(sink, &types);
@@ -92,7 +92,7 @@ pub(super) async fn rewrite(client: &Client, table: &TablePlan, rows: u64) -> Re
             let value = if rows == 0 {
                 "NULL::bytea".to_owned()
             } else {
-                format!("pg_temp.pgveil_sealed_{number}(ctid)")
+                format!("pg_temp.pgveil_sealed_{number}(oidsend(tableoid) || tidsend(ctid))")
             };
             format!(
                 "ALTER COLUMN {} TYPE {domain} USING {value}::{domain}",
@@ -100,10 +100,10 @@ pub(super) async fn rewrite(client: &Client, table: &TablePlan, rows: u64) -> Re
             )
         })
         .collect();
-    let alter = format!("ALTER TABLE ONLY {} {}", table.quoted(), changes.join(", "));
+    let alter = format!("ALTER TABLE {} {}", table.quoted(), changes.join(", "));
     client.batch_execute(&alter).await.map_err(doing())?;
     let drops: Vec<String> = numbers
-        .map(|number| format!("DROP FUNCTION pg_temp.pgveil_sealed_{number}(tid);"))
+        .map(|number| format!("DROP FUNCTION pg_temp.pgveil_sealed_{number}(bytea);"))
         .collect();
     client
         .batch_execute(&drops.concat())
@@ -116,7 +116,7 @@ pub(super) async fn rewrite(client: &Client, table: &TablePlan, rows: u64) -> Re
 /// A function that finds a row's sealed value. STRICT in `INTO STRICT` raises an error when the row is not there.
 fn lookup(number: usize) -> String {
     format!(
-        "CREATE FUNCTION pg_temp.pgveil_sealed_{number}(tid) RETURNS bytea LANGUAGE plpgsql STABLE AS $lookup$ \
+        "CREATE FUNCTION pg_temp.pgveil_sealed_{number}(bytea) RETURNS bytea LANGUAGE plpgsql STABLE AS $lookup$ \
          DECLARE found_value bytea; \
          BEGIN SELECT c{number} INTO STRICT found_value FROM pg_temp.pgveil_staging WHERE place = $1; \
          RETURN found_value; END $lookup$;"

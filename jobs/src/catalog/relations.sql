@@ -7,7 +7,13 @@ SELECT c.oid,
        coalesce(calls.oids, '{}') AS calls,
        coalesce(parents.oids, '{}') AS parents,
        coalesce(triggers.oids, '{}') AS trigger_functions,
-       coalesce(rules.other, false) AS has_rules
+       coalesce(rules.other, false) AS has_rules,
+       coalesce(triggers.instead, false) AS has_instead_triggers,
+       -- The system's own views read nothing of anybody's.
+       CASE WHEN c.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgveil')
+            THEN pg_get_viewdef(c.oid) END AS definition,
+       CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_key,
+       c.relispartition
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN (
@@ -32,7 +38,10 @@ LEFT JOIN (
     GROUP BY inhrelid
 ) parents ON parents.inhrelid = c.oid
 LEFT JOIN (
-    SELECT tgrelid, array_agg(DISTINCT tgfoid ORDER BY tgfoid) AS oids
+    SELECT tgrelid,
+           array_agg(DISTINCT tgfoid ORDER BY tgfoid) AS oids,
+           -- TRIGGER_TYPE_INSTEAD
+           bool_or(tgtype & 64 <> 0) AS instead
     FROM pg_trigger
     WHERE NOT tgisinternal
     GROUP BY tgrelid

@@ -108,6 +108,66 @@ pub(super) async fn of_columns(client: &Client, table: &mut TablePlan) -> Result
     Ok(())
 }
 
+/// The same for the table's partitions and heirs, whose columns may have other numbers; and their own indexes, which
+/// go on holding plaintext order where no index of the table would replace them.
+pub(super) async fn of_heirs(
+    client: &Client,
+    catalog: &Catalog,
+    table: &mut TablePlan,
+) -> Result<(), JobError> {
+    if table.columns.is_empty() {
+        return Ok(());
+    }
+    for heir in catalog.heirs(table.oid) {
+        let mut part = table.clone();
+        part.oid = heir.oid;
+        part.schema.clone_from(&heir.schema);
+        part.name.clone_from(&heir.name);
+        part.obstacles.clear();
+        for column in &mut part.columns {
+            let own = heir.column(&column.name);
+            column.attnum = own.map_or(0, |own| own.attnum);
+        }
+        of_columns(client, &mut part).await?;
+        of_own_indexes(client, &mut part).await?;
+        let known = &mut table.obstacles;
+        for obstacle in part.obstacles {
+            if !known.contains(&obstacle) {
+                known.push(obstacle);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn of_own_indexes(client: &Client, part: &mut TablePlan) -> Result<(), JobError> {
+    let attnums: Vec<i16> = part.columns.iter().map(|column| column.attnum).collect();
+    let shown = part.shown();
+    let doing = || JobError::while_doing(format!("read the indexes of {shown}"));
+    let sql = "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+               WHERE i.indrelid = $1 AND i.indkey::int2[] && $2::int2[] \
+               AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) ORDER BY 1";
+    let rows = client
+        .query(sql, &[&part.oid, &attnums])
+        .await
+        .map_err(doing())?;
+    for row in &rows {
+        let name: String = row.try_get(0).map_err(doing())?;
+        part.obstacles.push(Obstacle::blocks(
+            format!(
+                "index {} of {} is on a column to seal",
+                sql::shown(&name),
+                shown
+            ),
+            format!(
+                "DROP INDEX {}; and make it on the table itself, where it becomes one on terms",
+                sql::shown_qualified(&part.schema, &name)
+            ),
+        ));
+    }
+    Ok(())
+}
+
 fn dependent(row: &Row, table: &TablePlan) -> Result<Option<Obstacle>, tokio_postgres::Error> {
     let attnum: i16 = row.try_get("attnum")?;
     let kind: String = row.try_get("kind")?;

@@ -96,6 +96,7 @@ pub(crate) async fn of_rule(
 
     obstacle::of_table(client, &mut table).await?;
     obstacle::of_columns(client, &mut table).await?;
+    obstacle::of_heirs(client, catalog, &mut table).await?;
     obstacle::of_functions(catalog, relation, &mut table);
     if !wanted.is_empty() || !table.columns.is_empty() {
         index::plan(client, &mut table, &wanted).await?;

@@ -24,7 +24,7 @@ use crate::{
     Refusal,
     catalog::Relation,
     plan::Slot,
-    ruleset::{Protected, Ruleset},
+    ruleset::{Held, Protected, Ruleset},
     text::{Tokens, quote_identifier},
     types::LogicalType,
 };
@@ -56,8 +56,16 @@ pub(super) struct Analyser<'a> {
     pub(super) targets: HashSet<usize>,
     /// Tokens whose meaning is known.
     accounted: HashSet<usize>,
-    /// Tables with protected columns that the statement uses.
-    touched: HashMap<u32, &'a Relation>,
+    /// Whether a table or view that holds or reads sealed values is used.
+    pub(super) touched: bool,
+    /// Names of sealed columns of the tables and views that the statement uses, as these have them.
+    pub(super) sealed_names: HashSet<String>,
+    /// And their types.
+    pub(super) logicals: HashSet<LogicalType>,
+    /// The text is a definition that is stored in the server, where it may have been rewritten already.
+    pub(super) stored: bool,
+    /// How many views of the session stand around this text.
+    pub(super) nested: usize,
 }
 
 impl<'a> Analyser<'a> {
@@ -87,13 +95,17 @@ impl<'a> Analyser<'a> {
             element_columns: HashMap::new(),
             targets: HashSet::new(),
             accounted: HashSet::new(),
-            touched: HashMap::new(),
+            touched: false,
+            sealed_names: HashSet::new(),
+            logicals: HashSet::new(),
+            stored: false,
+            nested: 0,
         }
     }
 
     /// Whether a protected table is used.
     pub(super) fn touches(&self) -> bool {
-        !self.touched.is_empty()
+        self.touched
     }
 
     /// Adds a sentence for `pgveil explain`.
@@ -121,39 +133,50 @@ impl<'a> Analyser<'a> {
     }
 
     /// The columns of a row variable.
-    pub(super) fn columns_of(&self, instance: usize) -> Vec<Column> {
+    pub(super) fn columns_of(&mut self, instance: usize) -> Vec<Column> {
         let relation = self.instances[instance];
-        let columns = relation.columns.iter().map(|column| {
-            let kind = match self.protected(relation, column.attnum) {
-                Some(protected) => Kind::Sealed(Sealed::new(Arc::clone(protected), instance)),
-                None => Kind::Plain(Some(Cell {
+        let mut columns = Vec::with_capacity(relation.columns.len());
+        for column in &relation.columns {
+            let kind = match self.rules.held(relation, column) {
+                Held::Protected(protected) => {
+                    let sealed = Sealed::new(Arc::clone(protected), instance);
+                    Kind::Sealed(sealed.from(relation.oid, column.attnum))
+                }
+                Held::Moved(from) => {
+                    let nowhere = self.instance_of(&self.rules.nowhere);
+                    let sealed = Sealed::moved(from, nowhere);
+                    Kind::Sealed(sealed.from(relation.oid, column.attnum))
+                }
+                // What is strange was refused with its table.
+                Held::Plain | Held::Strange => Kind::Plain(Some(Cell {
                     instance,
                     attnum: column.attnum,
                 })),
             };
-            Column {
+            columns.push(Column {
                 name: Some(column.name.clone()),
                 kind,
-            }
-        });
-        columns.collect()
+            });
+        }
+        columns
     }
 
-    /// A table as an entry of FROM; a protected one is remembered.
+    /// A table as an entry of FROM; one that holds sealed values is remembered.
     pub(super) fn table_entry(
         &mut self,
         relation: &'a Relation,
         alias: Option<String>,
     ) -> (Entry, usize) {
-        if self.protection.standing(relation) == Standing::Protected {
-            self.touched.insert(relation.oid, relation);
-        }
         let instance = self.instance_of(relation);
+        let columns = self.columns_of(instance);
+        if self.protection.standing(relation) == Standing::Protected {
+            self.touch(relation, &columns);
+        }
         let entry = Entry {
             id: self.next_entry(),
             schema: alias.is_none().then(|| relation.schema.clone()),
             name: Some(alias.unwrap_or_else(|| relation.name.clone())),
-            columns: self.columns_of(instance),
+            columns,
             open: false,
             table: true,
         };
@@ -214,15 +237,6 @@ impl<'a> Analyser<'a> {
         statement: &Range<usize>,
         left_out: &HashSet<usize>,
     ) -> Result<(), Refusal> {
-        let mut names: HashSet<&str> = HashSet::new();
-        for relation in self.touched.values() {
-            let columns = relation.columns.iter();
-            names.extend(
-                columns
-                    .filter(|c| self.protected(relation, c.attnum).is_some())
-                    .map(|c| c.name.as_str()),
-            );
-        }
         for at in statement.clone() {
             let known =
                 self.accounted.contains(&at) || left_out.contains(&at) || self.tokens.is_syntax(at);
@@ -230,7 +244,7 @@ impl<'a> Analyser<'a> {
                 && self
                     .tokens
                     .name(at)
-                    .is_some_and(|name| names.contains(&*name))
+                    .is_some_and(|name| self.sealed_names.contains(&*name))
             {
                 let what =
                     "A word has the name of a protected column, but its meaning here is not known";
@@ -242,12 +256,10 @@ impl<'a> Analyser<'a> {
 
     /// Whether values of the tables used depend on settings that pgveil cannot follow.
     pub(super) fn check_settings(&self) -> Result<(), Refusal> {
-        let dated = self.touched.values().any(|relation| {
-            relation.columns.iter().any(|column| {
-                self.protected(relation, column.attnum)
-                    .is_some_and(|column| column.logical.depends_on_time_zone())
-            })
-        });
+        let dated = self
+            .logicals
+            .iter()
+            .any(|logical| logical.depends_on_time_zone());
         match self.view.format.unsupported() {
             Some(refusal) if dated => Err(refusal),
             _ => Ok(()),

@@ -37,7 +37,13 @@ impl<'a> Analyser<'a> {
         let mut keys = Vec::new();
         if let Some(ConflictTarget::Columns(columns)) = conflict_target {
             for ident in columns {
-                keys.push((ident, self.column_named(target.relation, ident)?.attnum));
+                let column = self.column_named(target.relation, ident)?;
+                if self.is_moved(target.relation, column) {
+                    return Err(refusals::construct(
+                        "ON CONFLICT with a column of sealed values that is not in the policy",
+                    ));
+                }
+                keys.push((ident, column.attnum));
             }
         }
         for (ident, attnum) in &keys {

@@ -18,13 +18,14 @@ use super::{
     literal,
     namespace::{Ctes, Namespace, Scope},
     refusals,
-    statement::{Changes, Door, Verdict, not_parsed},
+    statement::{Changes, Door, Verdict, not_parsed, unparsed},
 };
 use crate::{
     Refusal,
     catalog::{self, Relation},
     copy::{CopyColumn, CopyFormat, CopyIn, CopyOut, CopyPlan, CopyRole, CopyRows, ForceQuote},
     plan::{Field, Output},
+    ruleset::Held,
     text::{MAX_DEPTH, Tokens, depth, quote_identifier, teach},
     types::LogicalType,
 };
@@ -293,6 +294,9 @@ fn table(door: &Door<'_>, mut cursor: Cursor<'_>, binary: bool) -> Result<Verdic
     } else {
         analyser.relation(&name)?
     };
+    if relation.is_view() {
+        return Err(refusals::construct("COPY of a view"));
+    }
     let (entry, _) = analyser.table_entry(relation, None);
     if !analyser.touches() {
         return Ok(Verdict::Relay);
@@ -411,7 +415,7 @@ impl Door<'_> {
             .with_tokens_with_locations(tokens);
         let expr = parser
             .parse_expr()
-            .map_err(|error| self.unparsed(&error, condition))?;
+            .map_err(|error| unparsed(self.tokens, &error, condition))?;
         let rest = parser.peek_token();
         if rest.token != Kind::EOF {
             let at = self.tokens.starting(rest.span.start);
@@ -477,13 +481,18 @@ fn rows_out(
     columns: &[&catalog::Column],
     options: &Options,
 ) -> CopyOut {
-    let field = |column: &&catalog::Column| match analyser.protected(relation, column.attnum) {
-        Some(protected) => Field::Sealed {
+    let field = |column: &&catalog::Column| match analyser.rules.held(relation, column) {
+        Held::Protected(protected) => Field::Sealed {
             shown: protected.logical,
-            origin: Some(protected.id),
+            origin: Some((relation.oid, column.attnum)),
             columns: vec![protected.id],
         },
-        None => Field::Plain,
+        Held::Moved(from) => Field::Sealed {
+            shown: from[0].logical,
+            origin: Some((relation.oid, column.attnum)),
+            columns: from.iter().map(|column| column.id).collect(),
+        },
+        Held::Plain | Held::Strange => Field::Plain,
     };
     CopyOut {
         fields: columns.iter().map(field).collect(),
@@ -499,6 +508,9 @@ fn rows_in(
 ) -> Result<CopyIn, Refusal> {
     let mut scopes: Vec<&str> = Vec::new();
     for column in columns {
+        if analyser.is_moved(relation, column) {
+            return Err(refusals::no_policy_column(&relation.name, &column.name));
+        }
         let Some(protected) = analyser.protected(relation, column.attnum) else {
             continue;
         };

@@ -6,8 +6,7 @@ use sqlparser::ast::{Cte as CteSyntax, SetExpr, SetOperator, SetQuantifier, With
 
 use super::{
     Analyser,
-    facts::Fact,
-    kind::{Cell, Kind},
+    kind::Kind,
     namespace::{Ctes, Scope, name_of},
     query::{Cte, Rows, combine},
     refusals,
@@ -91,34 +90,15 @@ impl Analyser<'_> {
     /// The same rows once more, as row variables of their own: two uses of one CTE are not the same row.
     pub(super) fn afresh(&mut self, rows: &Rows) -> Rows {
         let mut fresh: HashMap<usize, usize> = HashMap::new();
-        let mut rename = |instance: usize, instances: &mut Vec<_>| {
+        let mut rows = rows.clone();
+        let instances = &mut self.instances;
+        rows.renumber(&mut |instance| {
             *fresh.entry(instance).or_insert_with(|| {
                 let relation = instances[instance];
                 instances.push(relation);
                 instances.len() - 1
             })
-        };
-        let mut rows = rows.clone();
-        let instances = &mut self.instances;
-        let cell = |cell: &mut Cell,
-                    rename: &mut dyn FnMut(usize, &mut Vec<_>) -> usize,
-                    instances: &mut Vec<_>| {
-            cell.instance = rename(cell.instance, instances);
-        };
-        for column in &mut rows.columns {
-            column
-                .kind
-                .each_instance(&mut |instance| *instance = rename(*instance, instances));
-        }
-        for fact in &mut rows.facts {
-            match fact {
-                Fact::Same(a, b) => {
-                    cell(a, &mut rename, instances);
-                    cell(b, &mut rename, instances);
-                }
-                Fact::Is(a, _) => cell(a, &mut rename, instances),
-            }
-        }
+        });
         rows
     }
 }

@@ -304,7 +304,15 @@ fn target(door: &Door<'_>, parts: &[String]) -> Option<(String, String)> {
 /// The schema and name of a table that is there, as the session finds it. Temporary ones are nobody's.
 fn existing(door: &Door<'_>, parts: &[String]) -> Option<(String, String)> {
     match parts {
-        [name] if door.view.temporary.contains(name) => None,
+        [name]
+            if door
+                .view
+                .relations
+                .iter()
+                .any(|own| own.name == *name && own.schema.starts_with("pg_temp_")) =>
+        {
+            None
+        }
         [name] => {
             let found = door
                 .view

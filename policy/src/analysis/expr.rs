@@ -10,7 +10,7 @@ use super::{
     branch::is_grouped,
     function::{is_value_word, whole_row},
     group::Grouping,
-    kind::{Kind, Sealed},
+    kind::Kind,
     namespace::{Ctes, Scope},
     refusals,
     term::uncast,
@@ -45,10 +45,7 @@ impl Analyser<'_> {
                 Ok(Kind::Untyped)
             }
             Expr::Subquery(query) => self.scalar_query(query, cx).map(|kind| match kind {
-                Kind::Sealed(sealed) => Kind::Sealed(Sealed {
-                    computed: true,
-                    ..sealed
-                }),
+                sealed @ Kind::Sealed(_) => sealed.computed(),
                 other @ (Kind::Plain(_) | Kind::Untyped | Kind::Holder(_)) => other,
             }),
             Expr::QualifiedWildcard(name, _) => whole_row(name, cx).map(|()| Kind::Plain(None)),
@@ -227,10 +224,14 @@ impl Analyser<'_> {
         else {
             return self.parts(expr, cx);
         };
-        if matches!(kind, CastKind::DoubleColon | CastKind::Cast) && self.operand(expr)?.is_none() {
+        let castable = matches!(kind, CastKind::DoubleColon | CastKind::Cast);
+        if !self.stored && castable && self.operand(expr)?.is_none() {
             return self.value(expr, cx);
         }
         let kind = self.expr(inner, cx)?;
+        if self.is_stored_domain(expr, inner, &kind)? {
+            return Ok(kind);
+        }
         if let Kind::Holder(holder) = kind {
             return self.cast_holder(expr, inner, holder);
         }

@@ -66,6 +66,22 @@ pub(super) enum Fact {
 }
 
 impl Fact {
+    /// Whether it speaks of a parameter.
+    pub(super) fn has_parameter(&self) -> bool {
+        matches!(self, Self::Is(_, constant) if matches!(constant.what, Known::Param(_)))
+    }
+
+    /// Gives the row variables other numbers.
+    pub(super) fn renumber(&mut self, number: &mut dyn FnMut(usize) -> usize) {
+        let cells = match self {
+            Self::Same(a, b) => [Some(a), Some(b)],
+            Self::Is(a, _) => [Some(a), None],
+        };
+        for cell in cells.into_iter().flatten() {
+            cell.instance = number(cell.instance);
+        }
+    }
+
     /// The columns it speaks of.
     pub(super) fn cells(&self) -> impl Iterator<Item = &Cell> {
         let (first, second) = match self {

@@ -10,6 +10,7 @@ use super::{
     expr::Cx,
     kind::Kind,
     namespace::{Column, Ctes, Entry, Namespace, Scope, name_of},
+    protection::Standing,
     query::Rows,
     refusals,
     relation::idents_of,
@@ -331,6 +332,15 @@ impl Analyser<'_> {
             return self.derived(rows, alias, Some(name_of(only)));
         }
         let relation = self.relation(name)?;
+        if relation.is_view() && self.protection.standing(relation) == Standing::Dependent {
+            let at = idents
+                .first()
+                .and_then(|ident| self.tokens.starting(ident.span.start));
+            let at = at.map_or(0, |at| self.tokens.range(at).start);
+            return self
+                .view_entry(relation, alias)
+                .map_err(|refusal| refusal.at(at));
+        }
         let (mut entry, _) = self.table_entry(relation, alias.map(|alias| name_of(&alias.name)));
         if let Some(alias) = alias {
             self.account(&alias.name);

@@ -120,6 +120,9 @@ impl Analyser<'_> {
         function: &Function,
         cx: Cx<'_>,
     ) -> Result<Kind, Refusal> {
+        if let Some(kind) = self.stored_function(function, cx)? {
+            return Ok(kind);
+        }
         if coalesced(function).is_some() {
             return self.chosen(expr, cx);
         }

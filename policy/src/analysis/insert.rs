@@ -199,6 +199,10 @@ impl<'a> Analyser<'a> {
                 continue;
             }
             let operand = self.operand(cell)?;
+            if self.is_moved(target.relation, column) {
+                self.check_moved_operand(target.relation, column, operand.as_ref(), cell)?;
+                continue;
+            }
             match (self.protected(target.relation, column.attnum), operand) {
                 (Some(protected), _) => sealed.push((protected, cell)),
                 (None, Some(operand)) => {
@@ -275,6 +279,13 @@ impl<'a> Analyser<'a> {
                         "Sealed values of {} are moved as they are.",
                         refusals::name_of(sealed.column())
                     ));
+                }
+                (kind, None) if column.is_some_and(|c| self.is_moved(target.relation, c)) => {
+                    let column = column
+                        .ok_or_else(|| refusals::not_understood("A value without a column"))?;
+                    let operand = item(index).map(|expr| self.operand(expr)).transpose()?;
+                    Self::check_moved(target.relation, column, kind, operand.flatten().as_ref())
+                        .map_err(|refusal| refusal.at(position))?;
                 }
                 (Kind::Sealed(sealed), None) => {
                     let place = "a value for a column that is not protected";

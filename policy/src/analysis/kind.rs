@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{holder::Holder, scope::Part};
 use crate::{
-    plan::{ColumnId, Field, Shape},
+    plan::{Attribute, ColumnId, Field, Shape},
     ruleset::Protected,
     types::LogicalType,
 };
@@ -68,6 +68,8 @@ pub(super) struct Sealed {
     pub(super) shown: LogicalType,
     /// Where it is shown, a cast changes it: nothing else can be done with it.
     pub(super) converted: bool,
+    /// The column that PostgreSQL reports for it, unless it is computed.
+    pub(super) attribute: Option<Attribute>,
 }
 
 impl Sealed {
@@ -80,6 +82,32 @@ impl Sealed {
             }],
             computed: false,
             converted: false,
+            attribute: None,
+        }
+    }
+
+    /// A value that was moved from one of these columns (at least one), of which no row is known.
+    pub(super) fn moved(from: Vec<Arc<Protected>>, nowhere: usize) -> Self {
+        let shown = from[0].logical;
+        let source = |column| Source {
+            column,
+            place: Place::Row(nowhere),
+        };
+        Self {
+            sources: from.into_iter().map(source).collect(),
+            computed: false,
+            shown,
+            converted: false,
+            attribute: None,
+        }
+    }
+
+    /// The same value, read from this column.
+    pub(super) fn from(self, relation: u32, attnum: i16) -> Self {
+        Self {
+            computed: false,
+            attribute: Some((relation, attnum)),
+            ..self
         }
     }
 
@@ -112,11 +140,8 @@ impl Sealed {
     }
 
     /// The column it is, if it is a column and no union of several.
-    pub(super) fn origin(&self) -> Option<ColumnId> {
-        match self.sources.as_slice() {
-            [only] if !self.computed => Some(only.column.id),
-            _ => None,
-        }
+    pub(super) fn origin(&self) -> Option<Attribute> {
+        self.attribute.filter(|_| !self.computed)
     }
 
     /// All columns it can come from.

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::SessionView;
 use crate::{
     catalog::Relation,
     ruleset::{Ruleset, words::Words},
@@ -11,6 +12,7 @@ use crate::{
 /// The ruleset's names, by use.
 pub(super) struct Protection<'a> {
     rules: &'a Ruleset,
+    view: &'a SessionView,
     names: HashSet<&'a str>,
     columns: HashSet<&'a str>,
 }
@@ -20,7 +22,7 @@ pub(super) struct Protection<'a> {
 pub(super) enum Standing {
     /// It has protected columns.
     Protected,
-    /// It depends on one that has.
+    /// It is a view that depends on one that has.
     Dependent,
     /// It may be read; a write runs a function that may read something protected.
     Written,
@@ -29,26 +31,54 @@ pub(super) enum Standing {
 }
 
 impl<'a> Protection<'a> {
-    pub(super) fn of(rules: &'a Ruleset) -> Self {
+    pub(super) fn of(rules: &'a Ruleset, view: &'a SessionView) -> Self {
         let pending = rules.pending.iter().map(|column| column.column.as_str());
         let columns = rules
             .by_attribute
             .values()
             .map(|column| column.name.as_str());
-        Self {
+        let mut this = Self {
             rules,
+            view,
             names: rules.names().collect(),
             columns: columns.chain(pending).collect(),
+        };
+        this.columns.extend(rules.wandering_names());
+        let own = view
+            .relations
+            .iter()
+            .filter(|relation| this.standing(relation) != Standing::Plain);
+        let own: Vec<&Relation> = own.collect();
+        for relation in own {
+            this.names.insert(&relation.name);
+            let sealed = relation
+                .columns
+                .iter()
+                .filter(|c| c.sealed_domain().is_some());
+            this.columns
+                .extend(sealed.map(|column| column.name.as_str()));
         }
+        this
     }
 
     /// What a relation is.
     pub(super) fn standing(&self, relation: &Relation) -> Standing {
-        if self.rules.is_protected_relation(relation.oid) {
-            Standing::Protected
-        } else if self.rules.is_dependent_relation(relation.oid) {
-            Standing::Dependent
-        } else if self.rules.has_dependent_writes(relation.oid) {
+        if relation.is_view() {
+            if rules_or_session_depend(self.rules, self.view, relation, 0) {
+                return Standing::Dependent;
+            }
+        } else if self.rules.is_protected_relation(relation.oid)
+            || relation
+                .columns
+                .iter()
+                .any(|column| column.sealed_domain().is_some())
+        {
+            return Standing::Protected;
+        }
+        let runs = |oid: &u32| self.rules.dependents.functions.contains(oid);
+        if self.rules.has_dependent_writes(relation.oid)
+            || relation.trigger_functions.iter().any(runs)
+        {
             Standing::Written
         } else {
             Standing::Plain
@@ -75,4 +105,39 @@ impl<'a> Protection<'a> {
         let words = Words::of(text);
         self.names.iter().any(|name| words.mentions(name))
     }
+}
+
+/// How deep views of a session may stand upon each other; a deeper one counts as dependent.
+const MAX_VIEWS: usize = 32;
+
+/// Whether a view reads something protected: by the ruleset, or, for one that only the session knows, by what it reads.
+fn rules_or_session_depend(
+    rules: &Ruleset,
+    view: &SessionView,
+    relation: &Relation,
+    depth: usize,
+) -> bool {
+    let own = |oid: u32| view.relations.iter().find(|own| own.oid == oid);
+    if own(relation.oid).is_none() {
+        return rules.is_dependent_relation(relation.oid);
+    }
+    let mentions_function = || {
+        let words = Words::of(relation.definition.as_deref().unwrap_or_default());
+        let mut functions = rules.dependents.function_names.iter();
+        functions.any(|name| words.mentions(name))
+    };
+    depth > MAX_VIEWS
+        || relation
+            .columns
+            .iter()
+            .any(|column| column.sealed_domain().is_some())
+        || relation.reads.iter().any(|oid| match own(*oid) {
+            Some(read) if read.is_view() => rules_or_session_depend(rules, view, read, depth + 1),
+            Some(read) => read
+                .columns
+                .iter()
+                .any(|column| column.sealed_domain().is_some()),
+            None => rules.is_protected_relation(*oid) || rules.is_dependent_relation(*oid),
+        })
+        || mentions_function()
 }

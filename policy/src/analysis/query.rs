@@ -16,7 +16,7 @@ use super::{
 use crate::Refusal;
 
 /// What a query yields.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
     /// Its columns, in order.
     pub(super) columns: Vec<Column>,
@@ -27,6 +27,18 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Gives the row variables other numbers.
+    pub(super) fn renumber(&mut self, number: &mut dyn FnMut(usize) -> usize) {
+        for column in &mut self.columns {
+            column
+                .kind
+                .each_instance(&mut |instance| *instance = number(*instance));
+        }
+        for fact in &mut self.facts {
+            fact.renumber(number);
+        }
+    }
+
     /// Whether any column is sealed or holds sealed values.
     pub(super) fn is_sealed(&self) -> bool {
         self.columns

@@ -238,9 +238,6 @@ pub(super) fn undefined_table(name: &str) -> Refusal {
         "undefined-table",
         format!("relation \"{name}\" does not exist"),
     )
-    .detail(
-        "pgveil does not know it. Temporary tables cannot be used together with protected tables.",
-    )
 }
 
 /// `42703`
@@ -261,12 +258,45 @@ pub(super) fn ambiguous(column: &str) -> Refusal {
     )
 }
 
-/// A temporary relation hides the name of one that the policy cares about.
-pub(super) fn temporary(name: &str) -> Refusal {
+/// A view whose definition cannot be read as the statement's own text would be.
+pub(super) fn view_not_readable(name: &str, inner: &Refusal) -> Refusal {
+    let why = match &inner.detail {
+        Some(detail) => format!("{}: {detail}", inner.message),
+        None => inner.message.clone(),
+    };
     Refusal::unsupported(
-        "temporary-table-not-supported",
-        format!("temporary relation \"{name}\" cannot be used together with protected tables"),
+        "relation-not-supported",
+        format!("view \"{name}\" cannot be read through pgveil"),
     )
+    .detail(format!("Of its definition pgveil says: {why}"))
+    .hint("Create the view again through pgveil, or name the tables that it reads.")
+}
+
+/// A definition that the server would run on sealed values as it stands.
+pub(super) fn stored_comparison() -> Refusal {
+    Refusal::unsupported(
+        "statement-not-supported",
+        "it compares, groups or converts sealed values as bytes",
+    )
+}
+
+/// A column under a domain of pgveil that nothing in the policy explains.
+pub(super) fn strange_column(table: &str, column: &str) -> Refusal {
+    Refusal::unsupported(
+        "column-not-in-policy",
+        format!("column {column:?} of table {table:?} is not in the policy"),
+    )
+    .detail("Its type is a domain of schema pgveil, and no column of the policy is of that type.")
+}
+
+/// A value for a column that holds sealed values without being in the policy.
+pub(super) fn no_policy_column(table: &str, column: &str) -> Refusal {
+    Refusal::unsupported(
+        "value-not-sealable",
+        format!("a value for column \"{column}\" of \"{table}\" cannot be sealed"),
+    )
+    .detail("The column holds sealed values, but the policy does not name it: nothing says for which column and scope.")
+    .hint("Insert values that are sealed already (INSERT ... SELECT from a protected table) or NULL, or name the column in policy.toml.")
 }
 
 /// A view, function or relative of a protected table.

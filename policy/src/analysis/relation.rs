@@ -2,8 +2,13 @@
 
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
-use super::{Analyser, namespace::name_of, protection::Standing, refusals};
-use crate::{Refusal, catalog::Relation, text::quote_identifier};
+use super::{Analyser, SessionView, namespace::name_of, protection::Standing, refusals};
+use crate::{
+    Refusal,
+    catalog::Relation,
+    ruleset::{Held, Ruleset},
+    text::quote_identifier,
+};
 
 impl<'a> Analyser<'a> {
     /// The table that a name means, pinned to its schema where the name alone could be taken for a protected one.
@@ -17,16 +22,14 @@ impl<'a> Analyser<'a> {
             self.account(ident);
         }
         let names: Vec<String> = idents.iter().map(|ident| name_of(ident)).collect();
-        let found = self.resolve(&names).map_err(|refusal| refusal.at(at))?;
+        let found = self.resolve(&names);
         let relation = found.ok_or_else(|| refusals::undefined_table(&names.join(".")).at(at))?;
-        if self.protection.standing(relation) == Standing::Dependent {
-            let why = "reads a protected table, or is its child or parent";
-            return Err(refusals::dependent(&relation.name, why).at(at));
-        }
         if let Some(refusal) = self.rules.refuse_pending(relation.oid) {
             return Err(refusal.at(at));
         }
-        if names.len() == 1 && self.protection.names_relation(&relation.name) {
+        self.check_domains(relation)
+            .map_err(|refusal| refusal.at(at))?;
+        if names.len() == 1 && !self.stored && self.protection.names_relation(&relation.name) {
             self.edits
                 .qualify(at, format!("{}.", quote_identifier(&relation.schema)));
         }
@@ -36,7 +39,14 @@ impl<'a> Analyser<'a> {
     /// The table that a statement writes to.
     pub(super) fn written_relation(&mut self, name: &ObjectName) -> Result<&'a Relation, Refusal> {
         let relation = self.relation(name)?;
-        if self.rules.has_dependent_writes(relation.oid) {
+        if relation.is_view() && self.protection.standing(relation) == Standing::Dependent {
+            let why = "reads a protected table, and pgveil does not write through it";
+            return Err(refusals::dependent(&relation.name, why));
+        }
+        let runs = |oid: &u32| self.rules.dependents.functions.contains(oid);
+        if self.rules.has_dependent_writes(relation.oid)
+            || relation.trigger_functions.iter().any(runs)
+        {
             let why = "runs a function on every write that may read a protected table";
             return Err(refusals::dependent(&relation.name, why));
         }
@@ -44,20 +54,43 @@ impl<'a> Analyser<'a> {
     }
 
     /// Looks a relation up as the session would.
-    pub(super) fn resolve(&self, names: &[String]) -> Result<Option<&'a Relation>, Refusal> {
-        let catalog = &self.rules.catalog;
-        let get = |schema: &str, name: &str| catalog.relation(schema, name);
-        match names {
-            [name] if self.view.temporary.contains(name) => Err(refusals::temporary(name)),
-            [name] => Ok(self
-                .view
-                .schemas
-                .iter()
-                .find_map(|schema| get(schema, name))),
-            [schema, name] => Ok(get(schema, name)),
-            [database, schema, name] if *database == catalog.database => Ok(get(schema, name)),
-            _ => Ok(None),
+    pub(super) fn resolve(&self, names: &[String]) -> Option<&'a Relation> {
+        lookup(self.rules, self.view, names)
+    }
+
+    /// Refuses a relation that holds sealed values of no column that pgveil knows.
+    fn check_domains(&self, relation: &Relation) -> Result<(), Refusal> {
+        let strange = relation
+            .columns
+            .iter()
+            .find(|column| matches!(self.rules.held(relation, column), Held::Strange));
+        match strange {
+            Some(column) => Err(refusals::strange_column(&relation.name, &column.name)),
+            None => Ok(()),
         }
+    }
+}
+
+/// The relation that a name means in a session: its own relations come before those of the catalog.
+pub(super) fn lookup<'a>(
+    rules: &'a Ruleset,
+    view: &'a SessionView,
+    names: &[String],
+) -> Option<&'a Relation> {
+    let get = |schema: &str, name: &str| {
+        let is_own = |relation: &&Relation| {
+            relation.name == name
+                && (relation.schema == schema
+                    || schema == "pg_temp" && relation.schema.starts_with("pg_temp_"))
+        };
+        let own = view.relations.iter().find(is_own);
+        own.or_else(|| rules.relation(schema, name))
+    };
+    match names {
+        [name] => view.schemas.iter().find_map(|schema| get(schema, name)),
+        [schema, name] => get(schema, name),
+        [database, schema, name] if *database == rules.catalog.database => get(schema, name),
+        _ => None,
     }
 }
 

@@ -205,6 +205,14 @@ impl Analyser<'_> {
         name: Option<String>,
         cx: Cx<'_>,
     ) -> Result<Output, Refusal> {
+        if self.stored {
+            let kind = self.passed(expr, cx)?;
+            return Ok(Output {
+                name,
+                kind,
+                written: None,
+            });
+        }
         let kind = self.value(expr, cx)?;
         if cx
             .grouping

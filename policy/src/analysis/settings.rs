@@ -1,7 +1,10 @@
 //! Several statements in one string: what the session looked like when the string came may not hold for a statement
 //! that follows another. Such a statement is refused where it names something protected. Knows no settings' values.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+};
 
 use sqlparser::tokenizer::Token as Kind;
 
@@ -22,6 +25,8 @@ pub(super) struct Settled {
     changed: bool,
     /// `pgveil.NAME` settings that this string has set, by lower-case name.
     scopes: BTreeMap<String, String>,
+    /// Names of relations that statements of this string may have made of protected ones.
+    made: HashSet<String>,
 }
 
 /// Statements that change no setting and no definition, unless they call `set_config`.
@@ -52,7 +57,12 @@ const SETTLED: [&str; 21] = [
 impl Settled {
     /// Refuses a statement that needs to know what an earlier one may have changed.
     pub(super) fn check(&self, door: &Door<'_>, statement: &Range<usize>) -> Result<(), Refusal> {
-        if !self.changed || !door.names_protected(statement) {
+        let names_made = || {
+            let mut names = statement.clone().filter_map(|at| door.tokens.name(at));
+            names.any(|name| self.made.contains(&*name))
+        };
+        let concerned = self.changed && door.names_protected(statement);
+        if !concerned && (self.made.is_empty() || !names_made()) {
             return Ok(());
         }
         Err(may_have_changed())
@@ -110,6 +120,9 @@ impl Settled {
         // The end of the transaction may undo what was set in it.
         let undone = !self.scopes.is_empty() && (is(&"commit") || is(&"end") || is(&"release"));
         let into = is(&"select") && statement.clone().any(|at| tokens.is_word(at, "into"));
+        if (!SETTLED.iter().any(is) || into) && door.names_protected(statement) {
+            self.made.extend(made_names(door, statement, into));
+        }
         // What a statement may change that was prepared earlier is known only of those that were analysed.
         let executes = matches!(effect, Effect::Execute { plan: Some(_), .. });
         self.changed |= !(SETTLED.iter().any(is) || executes) || ends || undone || sets || into;
@@ -238,4 +251,22 @@ fn may_have_changed() -> Refusal {
     )
     .detail("pgveil asks the server for the session's settings between messages, not inside one.")
     .hint("Send it as a message of its own.")
+}
+
+/// Words of which one may be the name of what a statement makes: those before `AS`, a bracket or `PARTITION OF`, or
+/// those around INTO.
+fn made_names(door: &Door<'_>, statement: &Range<usize>, into: bool) -> Vec<String> {
+    let tokens = door.tokens;
+    let ends = |at: &usize| {
+        !into
+            && (tokens.raw(*at) == "("
+                || ["as", "partition"]
+                    .iter()
+                    .any(|word| tokens.is_word(*at, word)))
+    };
+    let words = statement.clone().skip(1).take_while(|at| !ends(at));
+    words
+        .filter_map(|at| tokens.name(at))
+        .map(|name| name.into_owned())
+        .collect()
 }

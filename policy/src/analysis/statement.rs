@@ -1,9 +1,12 @@
 //! One statement: what it names, what kind it is, and which rules analyse it. Joins no statements (`analysis` does).
 
-use std::ops::{ControlFlow, Range};
+use std::{
+    collections::HashSet,
+    ops::{ControlFlow, Range},
+};
 
 use sqlparser::{
-    ast::{Ident, SetExpr, Statement, Visit, Visitor},
+    ast::{Ident, Query, SetExpr, Statement, Visit, Visitor},
     dialect::PostgreSqlDialect,
     keywords::Keyword,
     parser::{Parser, ParserError},
@@ -18,7 +21,9 @@ use super::{
     params::Parameters,
     protection::{Protection, Standing},
     query::Rows,
-    refusals, utility,
+    refusals,
+    relation::lookup,
+    utility,
 };
 use crate::{
     Refusal,
@@ -87,16 +92,23 @@ impl Door<'_> {
     }
 
     fn may_be_protected(&self, at: usize, name: &str) -> bool {
-        let get = |schema: &str| self.rules.relation(schema, name);
-        let to_come = |schema: &str| self.rules.is_to_come(schema, name);
         let qualified = at >= 2 && matches!(self.tokens.kind(at - 1), Kind::Period);
-        let relation = match self.tokens.name(at.saturating_sub(2)).filter(|_| qualified) {
-            Some(schema) if to_come(&schema) => return true,
-            Some(schema) => get(&schema),
-            None if self.view.temporary.iter().any(|hidden| hidden == name) => None,
-            None if self.view.schemas.iter().any(|schema| to_come(schema)) => return true,
-            None => self.view.schemas.iter().find_map(|schema| get(schema)),
+        let schema = self.tokens.name(at.saturating_sub(2)).filter(|_| qualified);
+        let to_come = |schema: &str| self.rules.is_to_come(schema, name);
+        let own = self.view.relations.iter().any(|own| own.name == name);
+        let comes = match &schema {
+            Some(schema) => to_come(schema),
+            None => !own && self.view.schemas.iter().any(|schema| to_come(schema)),
         };
+        let names: Vec<String> = schema
+            .map(|schema| schema.into_owned())
+            .into_iter()
+            .chain([name.to_owned()])
+            .collect();
+        let relation = lookup(self.rules, self.view, &names);
+        if comes {
+            return true;
+        }
         relation.is_some_and(|relation| self.protection.standing(relation) != Standing::Plain)
     }
 
@@ -174,26 +186,7 @@ impl Door<'_> {
                 .detail("It names something protected, and pgveil analyses only so many operators inside each other.")
                 .hint("Use IN or = ANY instead of long chains of OR."));
         }
-        let sensitive = |name: &str| self.protection.names_column(name);
-        let taught = teach(self.tokens, statement, &sensitive);
-        let mut parser = Parser::new(&PostgreSqlDialect {})
-            .with_recursion_limit(MAX_DEPTH)
-            .with_tokens_with_locations(taught.tokens);
-        let parsed = parser
-            .parse_statement()
-            .map_err(|error| self.unparsed(&error, statement))?;
-        let rest = parser.peek_token();
-        if rest.token != Kind::EOF {
-            let at = self
-                .tokens
-                .starting(rest.span.start)
-                .unwrap_or(statement.start);
-            return Err(not_parsed().at(self.tokens.range(at).start));
-        }
-        if let ControlFlow::Break(span) = parsed.visit(&mut QuotedIdents) {
-            let at = self.tokens.starting(span.start).unwrap_or(statement.start);
-            return Err(not_parsed().at(self.tokens.range(at).start));
-        }
+        let (parsed, left_out) = parse(self.tokens, self.protection, statement)?;
         let mut analyser = Analyser::new(
             self.rules,
             self.protection,
@@ -208,7 +201,7 @@ impl Door<'_> {
             return Ok(Verdict::Relay);
         }
         analyser.check_settings()?;
-        analyser.check_ledger(statement, &taught.left_out)?;
+        analyser.check_ledger(statement, &left_out)?;
         let parameters = analyser.parameters()?;
         let output = if silent { Output::None } else { fields(&rows) };
         let edits = analyser
@@ -224,18 +217,60 @@ impl Door<'_> {
             tag: None,
         })))
     }
+}
 
-    /// The parser's message may quote literals; only its place is kept.
-    pub(super) fn unparsed(&self, error: &ParserError, statement: &Range<usize>) -> Refusal {
-        let place = match error {
-            ParserError::ParserError(message) => place_in(message),
-            _ => None,
-        };
-        let at = place
-            .and_then(|place| self.tokens.starting(place))
-            .unwrap_or(statement.start);
-        not_parsed().at(self.tokens.range(at).start)
+/// Parses a statement that names something protected; also says which tokens were left out for the parser.
+fn parse(
+    tokens: &Tokens<'_>,
+    protection: &Protection<'_>,
+    statement: &Range<usize>,
+) -> Result<(Statement, HashSet<usize>), Refusal> {
+    let sensitive = |name: &str| protection.names_column(name);
+    let taught = teach(tokens, statement, &sensitive);
+    let mut parser = Parser::new(&PostgreSqlDialect {})
+        .with_recursion_limit(MAX_DEPTH)
+        .with_tokens_with_locations(taught.tokens);
+    let parsed = parser
+        .parse_statement()
+        .map_err(|error| unparsed(tokens, &error, statement))?;
+    let rest = parser.peek_token();
+    if rest.token != Kind::EOF {
+        let at = tokens.starting(rest.span.start).unwrap_or(statement.start);
+        return Err(not_parsed().at(tokens.range(at).start));
     }
+    if let ControlFlow::Break(span) = parsed.visit(&mut QuotedIdents) {
+        let at = tokens.starting(span.start).unwrap_or(statement.start);
+        return Err(not_parsed().at(tokens.range(at).start));
+    }
+    Ok((parsed, taught.left_out))
+}
+
+/// Parses a query, of a view for example.
+pub(super) fn parse_query(
+    tokens: &Tokens<'_>,
+    protection: &Protection<'_>,
+    range: &Range<usize>,
+) -> Result<(Box<Query>, HashSet<usize>), Refusal> {
+    match parse(tokens, protection, range)? {
+        (Statement::Query(query), left_out) => Ok((query, left_out)),
+        _ => Err(refusals::construct("this statement")),
+    }
+}
+
+/// The parser's message may quote literals; only its place is kept.
+pub(super) fn unparsed(
+    tokens: &Tokens<'_>,
+    error: &ParserError,
+    statement: &Range<usize>,
+) -> Refusal {
+    let place = match error {
+        ParserError::ParserError(message) => place_in(message),
+        _ => None,
+    };
+    let at = place
+        .and_then(|place| tokens.starting(place))
+        .unwrap_or(statement.start);
+    not_parsed().at(tokens.range(at).start)
 }
 
 impl Analyser<'_> {
@@ -266,7 +301,7 @@ impl Analyser<'_> {
     }
 
     /// Words that can only be types are no names of columns: behind `::`, in CAST, before a literal.
-    fn account_types(&mut self, statement: &Range<usize>) {
+    pub(super) fn account_types(&mut self, statement: &Range<usize>) {
         for at in statement.clone() {
             let types = match self.tokens.kind(at) {
                 Kind::DoubleColon => self.tokens.type_end(at + 1).map(|end| at + 1..end),

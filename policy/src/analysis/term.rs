@@ -49,7 +49,7 @@ impl Analyser<'_> {
         {
             return self.expr(expr, cx);
         }
-        let inner = uncast(expr);
+        let inner = if self.stored { expr } else { uncast(expr) };
         let kind = self.expr(inner, cx)?;
         if let (Kind::Sealed(sealed), false) = (&kind, std::ptr::eq(inner, expr)) {
             self.check_cast(expr, sealed)?;

@@ -142,6 +142,7 @@ tables! {
     holds_definitions_to_the_policy: "ddl.txt",
     copies: "copy.txt",
     cuts_strings_of_statements: "several.txt",
+    reads_views_and_copies: "view.txt",
     keeps_the_list_of_others_mistakes: "peers.txt",
 }
 
@@ -174,25 +175,84 @@ fn resolves_names_along_the_search_path() {
     );
 }
 
+/// A session with relations of its own, written as the catalog's fixture writes them.
+fn with_own(own: &'static str) -> impl Fn(&mut super::SessionView) {
+    move |view| {
+        view.schemas.insert(0, "pg_temp_3".into());
+        view.relations = crate::catalog::fixture::catalog(own).relations;
+        for relation in &mut view.relations {
+            relation.oid += 50000;
+        }
+    }
+}
+
 #[test]
-fn never_takes_a_temporary_table_for_a_protected_one() {
-    let hidden = |view: &mut super::SessionView| view.temporary = vec!["customers".into()];
+fn knows_temporary_tables() {
+    let hidden = || with_own("pg_temp_3.customers(id int4, email text)");
     assert_eq!(
-        in_session("SELECT email FROM customers", hidden),
+        in_session("SELECT email FROM customers WHERE email = 'x'", hidden()),
         "unchanged"
     );
     let qualified = in_session(
         "SELECT email FROM public.customers WHERE email = $1",
-        hidden,
+        hidden(),
     );
     assert!(qualified.contains("pgveil.eq_term(email)"));
-    let both = in_session(
-        "SELECT l.email FROM leads l JOIN customers c ON true",
-        hidden,
+    assert_eq!(
+        in_session(
+            "SELECT l.email FROM leads l JOIN customers c ON c.id = l.id AND l.email = $1",
+            hidden()
+        ),
+        "SELECT l.email FROM public.leads l JOIN pg_temp_3.customers c ON c.id = l.id AND pgveil.eq_term(l.email) = $1"
+    );
+    let mixed = in_session(
+        "SELECT 1 FROM leads l JOIN pg_temp.customers c ON c.email = l.email",
+        hidden(),
+    );
+    assert!(mixed.starts_with("0A000 columns-not-comparable"), "{mixed}");
+    let plaintext = in_session(
+        "INSERT INTO leads (id, email) SELECT id, email FROM customers",
+        hidden(),
     );
     assert!(
-        both.starts_with("0A000 temporary-table-not-supported"),
-        "{both}"
+        plaintext.starts_with("0A000 value-not-constant"),
+        "{plaintext}"
+    );
+    let ciphertext = in_session(
+        "INSERT INTO customers SELECT id, email FROM leads",
+        hidden(),
+    );
+    assert!(
+        ciphertext.starts_with("0A000 expression-not-supported"),
+        "{ciphertext}"
+    );
+}
+
+#[test]
+fn knows_temporary_copies_and_views() {
+    let own = || {
+        with_own(
+            "pg_temp_3.kept(id int4, mail pgveil.text, body pgveil.jsonb)
+             view pg_temp_3.shown(id int4, email pgveil.text) reads pg_temp_3.kept as SELECT customers.id, customers.email FROM customers
+             view pg_temp_3.upper(email pgveil.text) reads pg_temp_3.shown as SELECT shown.email FROM shown",
+        )
+    };
+    assert_eq!(
+        in_session("SELECT mail FROM kept", own()),
+        "SELECT mail FROM pg_temp_3.kept"
+    );
+    let counted = in_session("SELECT count(DISTINCT mail) FROM kept", own());
+    assert!(counted.starts_with("0A000"), "{counted}");
+    assert!(in_session("SELECT email FROM shown WHERE email = $1", own()).contains("eq_term"));
+    assert!(in_session("SELECT email FROM upper WHERE email = $1", own()).contains("eq_term"));
+    let written = in_session("INSERT INTO kept (mail) VALUES ('x')", own());
+    assert!(written.starts_with("0A000 value-not-sealable"), "{written}");
+    assert_eq!(
+        in_session(
+            "INSERT INTO kept SELECT id, email, notes FROM customers",
+            own()
+        ),
+        "INSERT INTO pg_temp_3.kept SELECT id, email, notes FROM public.customers"
     );
 }
 

@@ -177,7 +177,9 @@ impl<'a> Analyser<'a> {
         for &Assigned { column, value } in &assigned {
             let position = self.start_of(value);
             let Some(protected) = self.protected(relation, column.attnum) else {
-                if !is_default(value) {
+                if self.is_moved(relation, column) {
+                    self.assign_moved(relation, column, value, cx)?;
+                } else if !is_default(value) {
                     self.plain(
                         value,
                         cx,
@@ -287,6 +289,10 @@ impl<'a> Analyser<'a> {
         for column in columns {
             if let Some(protected) = self.protected(relation, column.attnum) {
                 return Err(refusals::not_constant(protected).at(self.start_of(value)));
+            }
+            if self.is_moved(relation, column) {
+                let refusal = refusals::no_policy_column(&relation.name, &column.name);
+                return Err(refusal.at(self.start_of(value)));
             }
             if scope_columns.contains(column.name.as_str()) {
                 return Err(scope_column(&column.name));

@@ -7,7 +7,7 @@ use super::{
     ddl, refusals,
     statement::{Changes, Door, Verdict},
 };
-use crate::{Refusal, plan::Output};
+use crate::{Refusal, catalog::Relation, plan::Output, ruleset::Held};
 
 /// They use names that are no tables', or nothing but them.
 const NAME_ONLY: [&str; 19] = [
@@ -46,6 +46,9 @@ pub(super) fn judge(door: &Door<'_>, statement: &Range<usize>) -> Result<Verdict
     if is_one_of(&NAME_ONLY) {
         return Ok(Verdict::Relay);
     }
+    if let Some(refusal) = moved_key(door, statement) {
+        return Err(refusal);
+    }
     if let Some(verdict) = ddl::judge(door, statement)? {
         return Ok(verdict);
     }
@@ -68,4 +71,52 @@ pub(super) fn judge(door: &Door<'_>, statement: &Range<usize>) -> Result<Verdict
         .name(first)
         .map_or_else(|| "this".to_owned(), |word| word.to_uppercase());
     Err(refusals::construct(&what).at(tokens.range(first).start))
+}
+
+/// Definitions that would compare, check or convert sealed values as bytes, on columns that the policy does not name.
+fn moved_key(door: &Door<'_>, statement: &Range<usize>) -> Option<Refusal> {
+    const JUDGING: [&str; 9] = [
+        "unique",
+        "primary",
+        "exclude",
+        "references",
+        "check",
+        "type",
+        "generated",
+        "default",
+        "key",
+    ];
+    let tokens = door.tokens;
+    let defines =
+        tokens.is_word(statement.start, "create") || tokens.is_word(statement.start, "alter");
+    let judges = |at: usize| JUDGING.iter().any(|word| tokens.is_word(at, word));
+    if !defines || !statement.clone().any(judges) {
+        return None;
+    }
+    let names: Vec<_> = statement
+        .clone()
+        .filter_map(|at| Some((at, tokens.name(at)?)))
+        .collect();
+    let is_moved = |relation: &Relation, name: &str| {
+        relation.columns.iter().any(|column| {
+            let held = door.rules.held(relation, column);
+            column.name == name && matches!(held, Held::Moved(_) | Held::Strange)
+        })
+    };
+    let relations = door
+        .view
+        .relations
+        .iter()
+        .chain(&door.rules.catalog.relations);
+    let named = relations.filter(|relation| names.iter().any(|(_, name)| *name == relation.name));
+    let tables: Vec<&Relation> = named.filter(|relation| !relation.is_view()).collect();
+    let found = names
+        .iter()
+        .find(|(_, name)| tables.iter().any(|relation| is_moved(relation, name)));
+    found.map(|(at, name)| {
+        refusals::construct(&format!(
+            "a key, check or conversion of \"{name}\", which holds sealed values without being in the policy,"
+        ))
+        .at(tokens.range(*at).start)
+    })
 }

@@ -3,7 +3,9 @@
 //! ```text
 //! public.people(id int4 pk, email pgveil.text, tenant_id int4 not null, born date default now())
 //! view public.names(email pgveil.text) reads public.people calls public.f
-//! public.child(id int4) inherits public.parent triggers public.f rules
+//! view public.mails(email pgveil.text) reads public.people as SELECT people.email FROM public.people
+//! public.child(id int4) inherits public.parent triggers public.f rules partition
+//! partitioned public.parent(id int4) by (id)
 //! unique public.people people_email_key (pgveil.eq_term(email), tenant_id) where
 //! function public.f returns public.people : SELECT * FROM people
 //! ```
@@ -172,8 +174,14 @@ fn relation(line: &str, oids: &Oids) -> Relation {
         calls: Vec::new(),
         parents: Vec::new(),
         trigger_functions: Vec::new(),
-        has_rules: false,
+        ..Relation::default()
     };
+    let mut definition = None;
+    if let Some((before, after)) = rest.split_once(" as ") {
+        definition = Some(after.trim().to_owned());
+        rest = before;
+    }
+    relation.definition = definition;
     for (at, text) in list(columns).into_iter().enumerate() {
         let (column, unique) = column(text, at as i16 + 1);
         relation.uniques.extend(unique.map(|primary| Unique {
@@ -187,8 +195,16 @@ fn relation(line: &str, oids: &Oids) -> Relation {
     }
     while !rest.trim().is_empty() {
         let (word, after) = self::name(rest);
-        if word == "rules" {
-            relation.has_rules = true;
+        if word == "rules" || word == "partition" || word == "instead" {
+            relation.has_rules |= word == "rules";
+            relation.is_partition |= word == "partition";
+            relation.has_instead_triggers |= word == "instead";
+            rest = after;
+            continue;
+        }
+        if word == "by" {
+            let (key, after) = parenthesized(after);
+            relation.partition_key = Some(format!("LIST ({key})"));
             rest = after;
             continue;
         }

@@ -7,7 +7,7 @@ use super::{
     words::Words,
 };
 use crate::{
-    catalog::{Column, Relation},
+    catalog::{Catalog, Column, Relation},
     template::ScopeTemplate,
     types::LogicalType,
 };
@@ -48,6 +48,22 @@ impl<'a> Resolved<'a> {
         self.rule.search.equality
             && self.rule.search_key == SearchKey::Scope
             && !self.scope.columns().is_empty()
+    }
+
+    /// The same column in every partition and other heir of the table, where it may have another number.
+    pub(super) fn heirs(&self, catalog: &'a Catalog) -> Vec<Resolved<'a>> {
+        let heirs = catalog.heirs(self.relation.oid).into_iter();
+        let column = |relation: &'a Relation| {
+            Some(Resolved {
+                rule: self.rule,
+                relation,
+                column: relation.column(&self.column.name)?,
+                logical: self.logical,
+                scope: self.scope.clone(),
+                scope_text: self.scope_text,
+            })
+        };
+        heirs.filter_map(column).collect()
     }
 
     pub(super) fn pending(&self, state: Pending) -> PendingColumn {
@@ -186,7 +202,12 @@ fn check_type(
 }
 
 /// What the server would compute by itself cannot be sealed.
-fn check_default(relation: &Relation, column: &Column, rule: &ColumnRule, findings: &mut Findings) {
+pub(super) fn check_default(
+    relation: &Relation,
+    column: &Column,
+    rule: &ColumnRule,
+    findings: &mut Findings,
+) {
     let name = format!("{}.{}.{}", relation.schema, relation.name, column.name);
     let mut add = |what: &str, cure: &str| findings.add(&rule.at, format!("{name} {what}"), cure);
     if column.generated {

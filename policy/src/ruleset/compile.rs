@@ -22,6 +22,8 @@ pub(super) struct Compiled {
     pub(super) columns: Vec<Arc<Protected>>,
     pub(super) pending: Vec<PendingColumn>,
     pub(super) declared: Vec<Declared>,
+    /// Columns of partitions and other heirs: table OID, attribute number, whose values they hold.
+    pub(super) inherited: Vec<(u32, i16, Arc<Protected>)>,
 }
 
 /// Everything found wrong so far.
@@ -80,6 +82,7 @@ pub(super) fn compile(
         columns: Vec::new(),
         pending: Vec::new(),
         declared,
+        inherited: Vec::new(),
     };
     for column in &resolved {
         let past = current.get(&column.key()).copied();
@@ -88,22 +91,28 @@ pub(super) fn compile(
             (true, None) => Some(Pending::NotRegistered),
             (true, Some(past)) => {
                 history::check(column, past, &mut findings);
-                compiled
-                    .columns
-                    .push(Arc::new(protected(column, past, false)));
+                let protected = Arc::new(protected(column, past, false));
+                for heir in column.heirs(catalog) {
+                    let attnum = heir.column.attnum;
+                    let held = (heir.relation.oid, attnum, Arc::clone(&protected));
+                    compiled.inherited.push(held);
+                }
+                compiled.columns.push(protected);
                 None
             }
         };
-        compiled
-            .pending
-            .extend(state.map(|state| column.pending(state)));
+        if let Some(state) = state {
+            compiled.pending.push(column.pending(state));
+            let heirs = column.heirs(catalog);
+            let heirs = heirs.iter().map(|heir| heir.pending(state));
+            compiled.pending.extend(heirs);
+        }
     }
     let named: HashSet<history::Key<'_>> = resolved.iter().map(Resolved::key).collect();
     history::check_omitted(policy, &named, catalog, &current, &mut findings);
-    compiled
-        .pending
-        .extend(unmanaged(&named, policy, catalog, &current));
     add_retired(&mut compiled, &resolved, registered);
+    let strange = unmanaged(&named, policy, catalog, &current, &compiled);
+    compiled.pending.extend(strange);
     if findings.0.is_empty() {
         Ok(compiled)
     } else {
@@ -149,6 +158,12 @@ fn resolve<'a>(
             };
             let column = column::resolve(rule, column, relation, found, logical, scope, findings);
             unique::check(&column, findings);
+            table::check_partition_key(&column, findings);
+            for heir in column.heirs(catalog) {
+                unique::check(&heir, findings);
+                table::check_partition_key(&heir, findings);
+                column::check_default(heir.relation, heir.column, heir.rule, findings);
+            }
             resolved.push(column);
         }
     }
@@ -175,13 +190,20 @@ fn protected(column: &Resolved<'_>, past: &RegisteredColumn, retired: bool) -> P
     }
 }
 
-/// Columns under a domain of pgveil that neither the policy nor the registry knows.
+/// Columns under a domain of pgveil that neither the policy nor the registry knows, and of which nobody could say what
+/// they hold: no column of the policy ever was of that type.
 fn unmanaged(
     resolved: &HashSet<history::Key<'_>>,
     policy: &PolicyFile,
     catalog: &Catalog,
     current: &HashMap<(&str, &str, &str), &RegisteredColumn>,
+    compiled: &Compiled,
 ) -> Vec<PendingColumn> {
+    let domains: HashSet<&str> = compiled
+        .columns
+        .iter()
+        .map(|column| column.logical.domain())
+        .collect();
     let mut named: HashSet<(&str, &str, &str)> = policy.tables.iter().flat_map(names_of).collect();
     named.extend(resolved);
     let tables = catalog
@@ -190,7 +212,10 @@ fn unmanaged(
         .filter(|r| matches!(r.kind, 'r' | 'p' | 'f'));
     let columns = tables.flat_map(|relation| relation.columns.iter().map(move |c| (relation, c)));
     columns
-        .filter(|(_, column)| column.sealed_domain().is_some())
+        .filter(|(_, column)| {
+            let domain = column.sealed_domain();
+            domain.is_some_and(|domain| !domains.contains(domain))
+        })
         .filter(|(relation, column)| {
             let key = (
                 relation.schema.as_str(),

@@ -2,7 +2,9 @@
 
 use pgveil_config::TableRule;
 
-use super::{compile::Findings, nearest::did_you_mean, renames::Renames};
+use super::{
+    column::Resolved, compile::Findings, nearest::did_you_mean, renames::Renames, words::Words,
+};
 use crate::{
     catalog::{Catalog, Column, Relation},
     template::ScopeTemplate,
@@ -89,23 +91,11 @@ fn absent<'a>(
 
 /// What about a relation rules out protected columns, and the cure.
 fn unsupported(relation: &Relation, catalog: &Catalog) -> Option<(&'static str, &'static str)> {
-    let has_children = || {
-        catalog
-            .relations
-            .iter()
-            .any(|r| r.parents.contains(&relation.oid))
-    };
     if SYSTEM_SCHEMAS.contains(&relation.schema.as_str()) {
         return Some(("belongs to the system", "name a table of the application"));
     }
     match relation.kind {
-        'r' => {}
-        'p' => {
-            return Some((
-                "is a partitioned table: not supported yet",
-                "leave its columns unprotected for now",
-            ));
-        }
+        'r' | 'p' => {}
         'v' | 'm' => return Some(("is a view", "name the table that it reads")),
         'f' => {
             return Some((
@@ -115,19 +105,53 @@ fn unsupported(relation: &Relation, catalog: &Catalog) -> Option<(&'static str, 
         }
         _ => return Some(("is not a table", "name a table")),
     }
-    if !relation.parents.is_empty() || has_children() {
+    if relation.is_partition {
         return Some((
-            "inherits or is inherited from: not supported yet",
-            "leave its columns unprotected for now",
+            "is a partition",
+            "name the partitioned table: its partitions are protected with it",
         ));
     }
-    if relation.has_rules {
+    if !relation.parents.is_empty() {
         return Some((
-            "has rewrite rules, which pgveil cannot follow: not supported yet",
+            "inherits from another table",
+            "name the table that it inherits from: its heirs are protected with it",
+        ));
+    }
+    let heirs = catalog.heirs(relation.oid);
+    if heirs.iter().any(|heir| heir.kind == 'f') {
+        return Some((
+            "has a foreign table among its partitions or heirs",
+            "detach it, and protect the column where its rows are stored",
+        ));
+    }
+    if relation.has_rules || heirs.iter().any(|heir| heir.has_rules) {
+        return Some((
+            "has rewrite rules (or a partition or heir of it has), which pgveil cannot follow: not supported yet",
             "replace the rules by triggers (DROP RULE)",
         ));
     }
     None
+}
+
+/// Rows are sorted into partitions by what the server can read.
+pub(super) fn check_partition_key(column: &Resolved<'_>, findings: &mut Findings) {
+    let Some(key) = &column.relation.partition_key else {
+        return;
+    };
+    // `RANGE (expression, column)`
+    let key = key.split_once('(').map_or(key.as_str(), |(_, key)| key);
+    if Words::of(key).mentions(&column.column.name) {
+        findings.add(
+            &column.rule.at,
+            format!(
+                "{} is in the partition key of {}.{}: the server cannot sort sealed values into partitions",
+                column.display_name(),
+                column.relation.schema,
+                column.relation.name
+            ),
+            "leave it unprotected, or partition the table by other columns",
+        );
+    }
 }
 
 /// The entry's scope template, if all that it names can be read from a row.

@@ -151,22 +151,37 @@ fn refuses_relations_that_it_cannot_protect() {
     let policy = "table public.t scope platform\n a text";
     finds(&plain("view ", ""), policy, "public.t is a view");
     finds(
-        &plain("partitioned ", ""),
+        &plain("partitioned ", " by (a)"),
         policy,
-        "is a partitioned table: not supported yet",
+        "public.t.a is in the partition key of public.t",
+    );
+    finds(
+        "partitioned public.t(a text, b int4) by (b)\npublic.u(a text default now(), b int4) inherits public.t partition",
+        policy,
+        "public.u.a has a default",
+    );
+    finds(
+        "partitioned public.u(a text) by (b)\npublic.t(a text) inherits public.u partition",
+        policy,
+        "public.t is a partition",
+    );
+    finds(
+        "public.t(a text)\nforeign public.u(a text) inherits public.t",
+        policy,
+        "has a foreign table among its partitions or heirs",
+    );
+    finds(
+        "public.t(a text)\npublic.u(a text) inherits public.t rules",
+        policy,
+        "has rewrite rules",
     );
     finds(&plain("foreign ", ""), policy, "is a foreign table");
     finds(
         &plain("", " inherits public.u"),
         policy,
-        "inherits or is inherited",
+        "inherits from another table",
     );
     finds(&plain("", " rules"), policy, "has rewrite rules");
-    finds(
-        "public.t(a text)\npublic.u(a text) inherits public.t",
-        policy,
-        "inherits or is inherited",
-    );
     let policy = "table public.t database other scope platform\n a text";
     finds(&plain("", ""), policy, "is in database other");
     let policy = "table public.t scope platform\n a text\ntable public.t scope platform\n a text";

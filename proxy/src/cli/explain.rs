@@ -28,7 +28,7 @@ pub async fn run(
     schemas.extend(search_path.iter().map(|s| s.trim().to_owned()));
     let view = SessionView {
         schemas,
-        temporary: Vec::new(),
+        relations: Vec::new(),
         readable_text: true,
         format: FormatSettings::default(),
     };

@@ -203,6 +203,31 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         ledger.rules_touched |= scan.catalog && scan.protected;
         ledger.always_probe |= scan.deferred && (scan.settings || scan.catalog);
     }
+
+    /// A statement that names something protected may make or change relations: until the next probe every name may
+    /// be one of theirs.
+    fn note_derived(&self, scan: Scan) {
+        if scan.settings || scan.catalog {
+            let mut ledger = self.shared.ledger();
+            ledger.own_unknown = true;
+            ledger.catalog_touched = true;
+            ledger.rules_touched = true;
+        }
+    }
+
+    /// What a text can touch, by the ruleset's names and by those of the session's own relations. Also says whether
+    /// only the latter make it protected.
+    fn scan(&self, sql: &[u8]) -> (Scan, bool) {
+        let mut scan = self.shared.engine.rules().set.scan(sql);
+        let own = !scan.protected
+            && (self.shared.ledger().own_unknown
+                || self
+                    .view
+                    .as_ref()
+                    .is_some_and(|(view, _)| view.names_own(sql)));
+        scan.protected |= own;
+        (scan, own)
+    }
 }
 
 /// What the statements of a text that is relayed do to the session's names.

@@ -240,6 +240,8 @@ pub struct Ledger {
     pub catalog_touched: bool,
     /// It was something that names protected tables: what is protected, and under which names, may be different now.
     pub rules_touched: bool,
+    /// Relations of the session's own may have come to hold or read sealed values since the last view.
+    pub own_unknown: bool,
     /// The session's settings may differ from the last view.
     pub view_stale: bool,
     /// How a part of a string ended: whether the rest may follow.

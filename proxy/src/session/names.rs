@@ -194,26 +194,24 @@ impl KeptBy<'_> {
     /// What the client must be told otherwise.
     pub fn usable(&self, protected: &ProtectedStatement) -> Result<(), Refusal> {
         let prepared = &protected.prepared;
-        if !reads_names_only(prepared) && !self.view.resolves_like(&protected.view) {
-            return Err(other_search_path());
+        let same_names = reads_names_only(prepared) || self.view.resolves_like(&protected.view);
+        if same_names && self.rules.set.version == protected.ruleset.version {
+            return Ok(());
         }
-        if self.rules.set.version != protected.ruleset.version {
-            let again = self.engine.prepare(
-                self.rules,
-                &protected.sql,
-                self.view,
-                self,
-                Protocol::Extended,
-                &protected.declared,
-            );
-            // What the analysis says now must be what was prepared; a plan's Debug form holds no plaintext.
-            if again.is_err()
-                || again.is_ok_and(|now| format!("{now:?}") != format!("{prepared:?}"))
-            {
-                return Err(plan_changed());
-            }
+        let again = self.engine.prepare(
+            self.rules,
+            &protected.sql,
+            self.view,
+            self,
+            Protocol::Extended,
+            &protected.declared,
+        );
+        // What the analysis says now must be what was prepared; a plan's Debug form holds no plaintext.
+        match again {
+            Ok(now) if format!("{now:?}") == format!("{prepared:?}") => Ok(()),
+            _ if same_names => Err(plan_changed()),
+            _ => Err(other_search_path()),
         }
-        Ok(())
     }
 
     /// Whether what a statement executes by name still is what it was when the statement was parsed.

@@ -181,18 +181,19 @@ pub fn judge(
     let mut shown = Vec::with_capacity(fields.len());
     let reveals = revealed(rules, view);
     for (mut described, field) in row.fields().zip(fields) {
-        let protected = rules
-            .by_attribute
-            .get(&(described.table_oid, described.attnum));
+        // By the catalog: whether the column that the server names holds sealed values.
+        let named = described.table_oid != 0 && described.attnum > 0;
+        let own = &view.session.relations;
+        let witness = rules.holds_sealed(own, described.table_oid, described.attnum);
         match field {
-            Field::Plain if protected.is_some() => {
+            Field::Plain if named && witness == Some(true) => {
                 return Err(disagreement(
                     "The server reports a protected column where the analysis saw none.",
                 ));
             }
             Field::Plain => columns.push(guard(&described)),
             Field::Holder(shape) => {
-                if protected.is_some() || !fits(shape, described.type_oid) {
+                if named && witness == Some(true) || !fits(shape, described.type_oid) {
                     return Err(disagreement(
                         "The server reports another type for a column that holds protected values inside.",
                     ));
@@ -210,8 +211,8 @@ pub fn judge(
                 origin,
                 columns: sources,
             } => {
-                let foreign =
-                    described.table_oid != 0 && described.attnum > 0 && protected.is_none();
+                let known = rules.knows_relation(own, described.table_oid);
+                let foreign = named && (witness == Some(false) || !known);
                 if described.type_oid != BYTEA || foreign {
                     return Err(disagreement(
                         "The server reports an unprotected column where the analysis saw a protected one.",
@@ -223,10 +224,9 @@ pub fn judge(
                     format: described.format,
                     revealed: reveals.clone(),
                 }));
-                match origin.and_then(|id| rules.columns.get(&id)) {
-                    Some(column) if described.table_oid == 0 => {
-                        described.table_oid = column.table_oid;
-                        described.attnum = column.attnum;
+                match *origin {
+                    Some(attribute) if described.table_oid == 0 => {
+                        (described.table_oid, described.attnum) = attribute;
                     }
                     Some(_) => {}
                     // A cast that the server did not see.
@@ -334,10 +334,7 @@ fn stored(rules: &Ruleset, columns: &[ColumnId]) -> Vec<LogicalType> {
 }
 
 fn unplanned(rules: &Ruleset, field: &FieldDescription<'_>) -> Result<Rule, Refusal> {
-    if rules
-        .by_attribute
-        .contains_key(&(field.table_oid, field.attnum))
-    {
+    if rules.holds_sealed(&[], field.table_oid, field.attnum) == Some(true) {
         return Err(Refusal::unsupported("hidden-reference", "the result holds a protected column that the statement does not name")
             .detail("pgveil could not see from the statement's text that it reads a protected table.")
             .hint("Read the table by its name, not through a cursor or a function that pgveil cannot look into."));

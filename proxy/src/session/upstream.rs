@@ -589,9 +589,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             }
         };
         ledger.ready(code);
-        if code == b'I' && std::mem::take(&mut ledger.catalog_touched) {
-            let names = std::mem::take(&mut ledger.rules_touched);
-            self.shared.engine.catalog_may_have_changed(names);
+        if code == b'I' && ledger.catalog_touched {
+            self.shared
+                .engine
+                .catalog_may_have_changed(ledger.rules_touched);
+            // What touched it may have been sent behind what was answered now.
+            let pending = !ledger.owed.is_empty();
+            ledger.catalog_touched = pending;
+            ledger.rules_touched &= pending;
         }
         let broken = std::mem::take(&mut self.broken);
         if matches!(&answered, Owed::Query(query) if query.continues) {

@@ -22,6 +22,8 @@ pub struct View {
     pub roles: Vec<String>,
     /// `pgveil.NAME` settings that templates name; absent when not set or empty.
     pub settings: HashMap<String, String>,
+    /// Names, in lower case, of the session's own relations that hold or read sealed values.
+    own: Vec<String>,
 }
 
 impl View {
@@ -33,10 +35,22 @@ impl View {
             .is_none_or(|roles| roles.iter().any(|r| self.roles.contains(r)))
     }
 
+    /// Whether a statement's text may name a relation of the session's own that holds or reads sealed values.
+    pub fn names_own(&self, sql: &[u8]) -> bool {
+        if self.own.is_empty() {
+            return false;
+        }
+        let text = sql.to_ascii_lowercase();
+        self.own.iter().any(|name| {
+            // How the client spells other letters depends on its encoding.
+            !name.is_ascii() || memchr::memmem::find(&text, name.as_bytes()).is_some()
+        })
+    }
+
     /// Whether names resolve as they did in `other`.
     pub fn resolves_like(&self, other: &View) -> bool {
         self.session.schemas == other.session.schemas
-            && self.session.temporary == other.session.temporary
+            && self.session.relations == other.session.relations
     }
 }
 
@@ -62,13 +76,13 @@ impl Probe {
         settings.sort_unstable();
         settings.dedup();
         Self {
-            sql: probe_sql(&roles, &settings),
+            sql: probe_sql(&roles, &settings, rules.newest_relation()),
             settings,
         }
     }
 
     /// Reads the probe's row. `None` if it is not what was asked for.
-    pub fn read(&self, fields: &[Option<Vec<u8>>]) -> Option<View> {
+    pub fn read(&self, rules: &Ruleset, fields: &[Option<Vec<u8>>]) -> Option<View> {
         if fields.len() != FIXED_FIELDS + self.settings.len() {
             return None;
         }
@@ -90,12 +104,9 @@ impl Probe {
             interval_style: text(8)?.to_owned(),
             abbreviations: text(9)?.to_owned(),
         };
-        let lists: Vec<Vec<String>> = text(0)?
-            .split('\u{1}')
-            .map(str::to_owned)
-            .map(names)
-            .collect();
-        let [schemas, temporary] = <[Vec<String>; 2]>::try_from(lists).ok()?;
+        let (schemas, relations) = text(0)?.split_once('\u{1}')?;
+        let schemas = names(schemas.to_owned());
+        let relations = pgveil_policy::catalog::session::read(relations)?;
         let roles = names(text(1)?.to_owned());
         let settings = self
             .settings
@@ -111,11 +122,16 @@ impl Probe {
         }
         let session = SessionView {
             schemas,
-            temporary,
+            relations,
             readable_text: scs == "on" && (encoding == "UTF8" || unconverted),
             format,
         };
+        let own = rules.own_names(&session).into_iter();
+        let own = own
+            .map(|name| name.to_lowercase().replace('"', "\"\""))
+            .collect();
         Some(View {
+            own,
             session,
             key: key.into(),
             roles,
@@ -138,7 +154,7 @@ fn quote(text: &str) -> String {
 }
 
 /// Every name is qualified, so that no `search_path` can put another function or operator in its place.
-fn probe_sql(roles: &[&str], settings: &[String]) -> String {
+fn probe_sql(roles: &[&str], settings: &[String], newest: u32) -> String {
     let list = "pg_catalog.array_to_string(ARRAY(SELECT x OPERATOR(pg_catalog.||) E'\\x03' FROM";
     let roles = roles
         .iter()
@@ -154,12 +170,11 @@ fn probe_sql(roles: &[&str], settings: &[String]) -> String {
          SELECT r.rolname::pg_catalog.text AS x FROM pg_catalog.pg_roles r JOIN m ON m.oid OPERATOR(pg_catalog.=) r.oid \
          WHERE r.rolname OPERATOR(pg_catalog.=) ANY(ARRAY[{roles}]::pg_catalog.name[])"
     );
+    let relations = relations_sql(newest);
     let mut sql = format!(
         "SELECT {list} pg_catalog.unnest(pg_catalog.current_schemas(true)::pg_catalog.text[]) AS x), '') \
          OPERATOR(pg_catalog.||) E'\\x01' OPERATOR(pg_catalog.||) \
-         {list} (SELECT c.relname::pg_catalog.text AS x FROM pg_catalog.pg_class c \
-           WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
-           AND c.relkind OPERATOR(pg_catalog.=) ANY(ARRAY['r','v','m','f','p']::\"char\"[]) ORDER BY 1) s), ''), \
+         coalesce(({relations})::pg_catalog.text, ''), \
          {list} ({membership}) s), ''), \
          pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('TimeZone'), \
          pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('bytea_output'), \
@@ -173,4 +188,65 @@ fn probe_sql(roles: &[&str], settings: &[String]) -> String {
         sql.push_str(", true)");
     }
     sql
+}
+
+/// Relations that only this session may know, for `catalog::session`: its temporary ones, and those with a greater OID
+/// than any that the catalog had when it was read. (OIDs are handed out in ascending order. After they have wrapped
+/// around, a new relation is unknown until the catalog is read again, which refuses.)
+fn relations_sql(newest: u32) -> String {
+    let is_temporary = "c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()";
+    let oids = |column: &str, from: &str| {
+        format!(
+            "pg_catalog.array_to_json(ARRAY(SELECT DISTINCT {column}::pg_catalog.int8 FROM {from}))"
+        )
+    };
+    let parents = oids(
+        "i.inhparent",
+        "pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid",
+    );
+    let reads = oids(
+        "d.refobjid",
+        "pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d \
+         ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+         AND d.objid OPERATOR(pg_catalog.=) r.oid \
+         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+         WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid AND d.refobjid OPERATOR(pg_catalog.<>) c.oid",
+    );
+    let triggers = oids(
+        "g.tgfoid",
+        "pg_catalog.pg_trigger g WHERE g.tgrelid OPERATOR(pg_catalog.=) c.oid AND NOT g.tgisinternal",
+    );
+    let columns = "SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
+           'attnum', a.attnum, 'name', a.attname, 'type', a.atttypid::pg_catalog.int8, \
+           'base', (CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd' THEN t.typbasetype ELSE t.oid END)::pg_catalog.int8, \
+           'type_name', CASE WHEN n.nspname OPERATOR(pg_catalog.=) 'pgveil' THEN 'pgveil.' OPERATOR(pg_catalog.||) t.typname::pg_catalog.text \
+             ELSE pg_catalog.format_type(a.atttypid, a.atttypmod) END, \
+           'typmod', a.atttypmod, 'not_null', a.attnotnull, \
+           'default', (SELECT pg_catalog.pg_get_expr(e.adbin, e.adrelid) FROM pg_catalog.pg_attrdef e \
+             WHERE e.adrelid OPERATOR(pg_catalog.=) a.attrelid AND e.adnum OPERATOR(pg_catalog.=) a.attnum), \
+           'generated', a.attgenerated OPERATOR(pg_catalog.<>) '', 'identity', a.attidentity OPERATOR(pg_catalog.<>) '') \
+           ORDER BY a.attnum) \
+         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace \
+         WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped";
+    format!(
+        "SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
+           'oid', c.oid::pg_catalog.int8, 'schema', n.nspname, 'name', c.relname, \
+           'kind', c.relkind, 'reads', {reads}, 'parents', {parents}, \
+           'triggers', {triggers}, \
+           'rules', EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid \
+             AND r.ev_type OPERATOR(pg_catalog.<>) '1'), \
+           'instead', EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid OPERATOR(pg_catalog.=) c.oid \
+             AND NOT g.tgisinternal), \
+           'partition', c.relispartition, \
+           'definition', CASE WHEN c.relkind OPERATOR(pg_catalog.=) ANY(ARRAY['v','m']::\"char\"[]) \
+             THEN pg_catalog.pg_get_viewdef(c.oid) END, \
+           'partition_key', CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END, \
+           'columns', ({columns})) ORDER BY c.oid) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+         WHERE c.relkind OPERATOR(pg_catalog.=) ANY(ARRAY['r','v','m','f','p']::\"char\"[]) \
+         AND ({is_temporary} OR c.oid OPERATOR(pg_catalog.>) {newest}::pg_catalog.oid \
+           AND c.relpersistence OPERATOR(pg_catalog.<>) 't' \
+           AND n.nspname OPERATOR(pg_catalog.<>) 'pg_toast')"
+    )
 }

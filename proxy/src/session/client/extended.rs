@@ -36,13 +36,15 @@ const BINARY: i16 = 1;
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     pub(super) async fn parse(&mut self) -> Result<(), SessionError> {
-        self.shared.engine.know_names().await;
+        if let Err(refusal) = self.shared.engine.know_names().await {
+            return self.refuse_parse(&[], refusal);
+        }
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
-        let (name, scan, effects, ends, protected) = match Parse::read(frame.body) {
+        let (name, scan, own, effects, ends, protected) = match Parse::read(frame.body) {
             Ok(parse) => {
-                let scan = self.shared.engine.rules().set.scan(parse.sql);
+                let (scan, own) = self.scan(parse.sql);
                 let looked_at = self.is_looked_at(scan);
                 let effects = if looked_at {
                     Vec::new()
@@ -57,6 +59,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 (
                     parse.name.to_vec(),
                     scan,
+                    own,
                     effects,
                     ends_transaction(parse.sql),
                     protected,
@@ -96,7 +99,25 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             .hint("Set client_encoding to UTF8.");
             return self.refuse_parse(&name, refusal);
         };
-        self.protected_parse(name, sql, declared, scan, ends).await
+        let ground = match self.ground().await? {
+            Ok(ground) => ground,
+            Err(refusal) => return self.refuse_parse(&name, refusal),
+        };
+        if own && ground.view.is_none() {
+            // The transaction has failed: the server refuses all but its end, which names nothing.
+            let statement = Statement {
+                scan,
+                effects: Vec::new(),
+                protected: None,
+                described: Described::default(),
+                ends_transaction: ends,
+            };
+            self.owe_parse(name, Some(Arc::new(statement)), None, None);
+            self.reader.pass();
+            return Ok(());
+        }
+        self.protected_parse(name, sql, declared, scan, ends, ground)
+            .await
     }
 
     async fn protected_parse(
@@ -106,11 +127,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         declared: Vec<u32>,
         scan: Scan,
         ends: bool,
+        ground: Ground,
     ) -> Result<(), SessionError> {
-        let Ground { rules, view } = match self.ground().await? {
-            Ok(ground) => ground,
-            Err(refusal) => return self.refuse_parse(&name, refusal),
-        };
+        let Ground { rules, view } = ground;
         let Some(view) = view else {
             return self.refuse_parse(&name, state_unreadable());
         };
@@ -485,6 +504,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             self.note_effects(portal.statement.scan, portal.statement.ends_transaction);
             let prepares = portal.statement.prepares();
             self.shared.ledger().note_preparing(prepares);
+            if portal.statement.protected.is_some() {
+                self.note_derived(portal.statement.scan);
+            }
         }
         self.unsynced = true;
         self.owe(Some(Owed::Execute { portal }));

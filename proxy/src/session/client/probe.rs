@@ -76,12 +76,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             self.shared.probed.notified().await;
         };
         let view = match probed {
-            Probed::Row(fields) => rules.probe.read(&fields).map(Arc::new),
+            Probed::Row(fields) => rules.probe.read(&rules.set, &fields).map(Arc::new),
             Probed::Failed => None,
         };
-        if view.is_none() {
-            self.shared.ledger().view_stale = true;
-        }
+        let mut ledger = self.shared.ledger();
+        ledger.view_stale |= view.is_none();
+        ledger.own_unknown &= view.is_none();
+        drop(ledger);
         Ok(view)
     }
 }

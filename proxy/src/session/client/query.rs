@@ -28,14 +28,15 @@ use crate::{
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     pub(super) async fn query(&mut self) -> Result<(), SessionError> {
-        self.shared.engine.know_names().await;
+        if let Err(refusal) = self.shared.engine.know_names().await {
+            return self.refuse_query(refusal);
+        }
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
-        let engine = Arc::clone(&self.shared.engine);
-        let (scan, ends, effects, sql) = match Query::read(frame.body) {
+        let (scan, own, ends, effects, sql) = match Query::read(frame.body) {
             Ok(query) => {
-                let scan = engine.rules().set.scan(query.sql);
+                let (scan, own) = self.scan(query.sql);
                 let looked_at = self.is_looked_at(scan);
                 let effects = if looked_at {
                     Vec::new()
@@ -47,6 +48,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 let exact = sql.as_ref().is_none_or(|sql| sql.as_bytes() == query.sql);
                 (
                     scan,
+                    own,
                     ends_transaction(query.sql),
                     effects,
                     sql.map(|sql| (sql, exact)),
@@ -86,7 +88,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             Some((sql, true)) => {
                 let mut from = 0;
                 loop {
-                    match self.protected_query(&sql, from, scan).await? {
+                    match self.protected_query(&sql, from, scan, own).await? {
                         Sent::AsItIs => return Ok(()),
                         Sent::Part(next) if self.part_ended().await? => from = next,
                         Sent::Part(_) | Sent::All => break,
@@ -119,6 +121,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         whole: &str,
         from: usize,
         scan: Scan,
+        own: bool,
     ) -> Result<Sent, SessionError> {
         if from == 0
             && let Some(end) = self.ends_failed_transaction(whole)
@@ -148,6 +151,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             self.note_effects(scan, true);
         }
         let Some(view) = ground.view else {
+            if own && from == 0 {
+                // The transaction has failed: the server refuses all but its end, which names nothing.
+                self.owe(Some(Owed::Query(Box::default())));
+                self.reader.pass();
+                return Ok(Sent::AsItIs);
+            }
             return Ok(self.refuse_all(state_unreadable()));
         };
         let engine = Arc::clone(&self.shared.engine);
@@ -163,6 +172,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             Ok(prepared) => prepared,
             Err(refusal) => return Ok(self.refuse_all(part.located(refusal))),
         };
+        self.note_derived(scan);
         let sent = match part.continues {
             true => Sent::Part(from + part.sql.len()),
             false => Sent::All,

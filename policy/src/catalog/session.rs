@@ -1,0 +1,100 @@
+//! Relations that only a session sees: temporary ones, and those that are newer than the catalog as it was read last
+//! (made in a transaction that has not committed, or a moment ago). The session's own server process describes them
+//! as JSON; this reads that. It asks nothing itself.
+
+use serde_json::Value;
+
+use super::{Column, Relation};
+
+/// Reads the relations out of a JSON array; an empty text means none. `None` if it is not what was asked for.
+pub fn read(json: &str) -> Option<Vec<Relation>> {
+    if json.is_empty() {
+        return Some(Vec::new());
+    }
+    let value: Value = serde_json::from_str(json).ok()?;
+    value.as_array()?.iter().map(relation).collect()
+}
+
+fn relation(value: &Value) -> Option<Relation> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let flag = |name: &str| value.get(name).and_then(Value::as_bool);
+    let columns = match value.get("columns")? {
+        Value::Null => Vec::new(),
+        columns => columns
+            .as_array()?
+            .iter()
+            .map(column)
+            .collect::<Option<_>>()?,
+    };
+    Some(Relation {
+        oid: number(value.get("oid")?)?,
+        schema: text("schema")?,
+        name: text("name")?,
+        kind: text("kind")?.chars().next()?,
+        columns,
+        reads: numbers(value.get("reads")?)?,
+        parents: numbers(value.get("parents")?)?,
+        trigger_functions: numbers(value.get("triggers")?)?,
+        has_rules: flag("rules")?,
+        has_instead_triggers: flag("instead")?,
+        is_partition: flag("partition")?,
+        definition: text("definition"),
+        partition_key: text("partition_key"),
+        ..Relation::default()
+    })
+}
+
+fn column(value: &Value) -> Option<Column> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let flag = |name: &str| value.get(name).and_then(Value::as_bool);
+    Some(Column {
+        attnum: number(value.get("attnum")?)?,
+        name: text("name")?,
+        type_oid: number(value.get("type")?)?,
+        base_type_oid: number(value.get("base")?)?,
+        type_name: text("type_name")?,
+        typmod: number(value.get("typmod")?)?,
+        not_null: flag("not_null")?,
+        default: text("default"),
+        generated: flag("generated")?,
+        identity: flag("identity")?,
+    })
+}
+
+fn number<T: TryFrom<i64>>(value: &Value) -> Option<T> {
+    T::try_from(value.as_i64()?).ok()
+}
+
+fn numbers(value: &Value) -> Option<Vec<u32>> {
+    value.as_array()?.iter().map(number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_probe_makes() {
+        let json = r#"[{"oid" : 20001, "schema" : "pg_temp_3", "name" : "t\"1", "kind" : "r",
+            "reads" : [], "parents" : [16384], "triggers" : [], "rules" : false, "instead" : false, "partition" : false,
+            "definition" : null, "partition_key" : null,
+            "columns" : [{"attnum" : 1, "name" : "email", "type" : 20025, "base" : 17, "type_name" : "pgveil.text",
+                "typmod" : -1, "not_null" : false, "default" : null, "generated" : false, "identity" : false}]},
+            {"oid" : 20002, "schema" : "public", "name" : "none", "kind" : "r", "reads" : [],
+            "parents" : [], "triggers" : [], "rules" : false, "instead" : false, "partition" : false, "definition" : null,
+            "partition_key" : null, "columns" : null}]"#;
+        let relations = read(json).unwrap();
+        assert_eq!(
+            (relations[0].schema.as_str(), relations[0].name.as_str()),
+            ("pg_temp_3", "t\"1")
+        );
+        assert_eq!(relations[0].columns[0].sealed_domain(), Some("text"));
+        assert_eq!(
+            (relations[1].schema.as_str(), relations[1].columns.len()),
+            ("public", 0)
+        );
+        assert_eq!(read(""), Some(Vec::new()));
+        assert_eq!(read("[{}]"), None);
+        assert_eq!(read("\u{3}"), None);
+    }
+}

@@ -1,0 +1,52 @@
+//! Partitioned tables and inheritance: the policy names the parent, its partitions and children are protected with it,
+//! by whichever name a statement reaches the rows.
+
+use anyhow::Result;
+
+use crate::{same, same_with};
+
+#[test]
+fn rows_are_reached_by_parent_and_partition() -> Result<()> {
+    same(&[
+        "SELECT * FROM events ORDER BY id",
+        "SELECT * FROM events_eu ORDER BY id",
+        "SELECT who FROM events WHERE who = 'ada'",
+        "SELECT who, id FROM events_us WHERE who = 'eve'",
+        "SELECT id FROM ONLY events_eu WHERE who IN ('ada', 'bob') ORDER BY id",
+        "SELECT who, count(*) FROM events GROUP BY who",
+        "SELECT DISTINCT who FROM events_rest",
+        "SELECT e.id, u.id FROM events_eu e JOIN events_us u ON u.who = e.who ORDER BY 1, 2",
+        "INSERT INTO events (id, region, who) VALUES (20, 'eu', 'zoe') RETURNING *",
+        "INSERT INTO events_us (id, region, who) VALUES (21, 'us', 'zoe') RETURNING *",
+        "INSERT INTO events_us VALUES ('dan', 22, 'us') RETURNING *",
+        "INSERT INTO events_us VALUES ('dan', 22, 'eu')",
+        "INSERT INTO events (id, region, who) VALUES (1, 'eu', 'ada') ON CONFLICT (region, who) DO NOTHING",
+        "INSERT INTO events (id, region, who) VALUES (30, 'eu', 'ada')",
+        "UPDATE events SET region = 'us' WHERE who = 'bob' RETURNING *",
+        "UPDATE events SET who = 'new' WHERE id = 1 RETURNING *",
+        "UPDATE events_eu SET who = 'new' WHERE who = 'ada' RETURNING *",
+        "DELETE FROM events_us WHERE who = 'eve' RETURNING *",
+        "DELETE FROM events WHERE who IS NULL RETURNING id",
+        "SELECT id, mail FROM persons WHERE mail = 'c@x' ORDER BY id",
+        "SELECT * FROM staff ORDER BY id",
+        "SELECT id FROM ONLY persons WHERE mail = 'c@x'",
+        "SELECT level FROM staff WHERE mail = 'c@x'",
+        "INSERT INTO staff (id, mail, level) VALUES (9, 'd@x', 3) RETURNING *",
+        "UPDATE persons SET mail = 'e@x' RETURNING id, mail",
+    ])
+}
+
+#[test]
+fn parameters_of_partitions() -> Result<()> {
+    same_with(&[
+        ("SELECT id FROM events_us WHERE who = $1", &[Some("eve")]),
+        (
+            "INSERT INTO events_us VALUES ($1, $2, 'us') RETURNING who",
+            &[Some("x"), Some("40")],
+        ),
+        (
+            "SELECT * FROM staff WHERE mail = ANY ($1)",
+            &[Some("{c@x}")],
+        ),
+    ])
+}
