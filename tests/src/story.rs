@@ -128,6 +128,8 @@ impl Stage<'_> {
         let ran = site.command(command, &args)?;
         let mut output = format!("{}{}", ran.stdout, ran.stderr);
         output = output.replace(&format!("{}/", site.etc().display()), "");
+        // Which number its database has is chance.
+        output = output.replace(&format!("database {} ", site.database()), "database app ");
         if ran.code != Some(0) {
             output.push_str(&format!("exit code {}\n", ran.code.unwrap_or(-1)));
         }

@@ -44,9 +44,9 @@ SET
 -- directly: update people set name = left(email::text, 40) where id = 1 --
 UPDATE 1
 -- as support: select row_to_json(p) from people p where id = 1 --
-ERROR:  PV004: a protected column holds something that is not a sealed value
-DETAIL:  What stands there is not shown, and not passed on.
-HINT:  `pgveil check` and the domain's CHECK constraint tell how it could get there. See docs/errors.md#plaintext-found.
+ERROR:  PV003: the result holds a sealed value in a column that is not protected
+DETAIL:  It is not shown: the statement read a protected column in a way that pgveil could not follow.
+HINT:  Read the protected column by name. See docs/errors.md#stray-ciphertext.
 -- as support: select p from people p where id = 1 --
 ERROR:  PV003: the result holds a sealed value in a column that is not protected
 DETAIL:  It is not shown: the statement read a protected column in a way that pgveil could not follow.

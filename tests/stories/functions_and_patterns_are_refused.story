@@ -35,17 +35,12 @@ LINE 1: select id from people where lower(email) = 'ada@example.com'
 DETAIL:  public.people.email holds sealed values; PostgreSQL cannot compute on them.
 HINT:  Select the column as it is, or compare it for equality; compute the rest in the application. See docs/errors.md#expression-not-supported.
 -- as app: select email::varchar from people --
-ERROR:  0A000: protected column "email" cannot be used in a cast to another type
-LINE 1: select email::varchar from people
-               ^
-DETAIL:  public.people.email holds sealed values; PostgreSQL cannot compute on them.
-HINT:  Select the column as it is, or compare it for equality; compute the rest in the application. See docs/errors.md#expression-not-supported.
+ada@example.com
 -- as app: select email from people union select plain from people --
-ERROR:  0A000: protected column "email" cannot be used in UNION
+ERROR:  0A000: UNION ALL cannot combine protected column "email" with something that is not protected
 LINE 1: select email from people union select plain from people
         ^
-DETAIL:  UNION compares rows, and public.people.email holds sealed values.
-HINT:  Use UNION ALL, or SELECT DISTINCT over it where the column has equality. See docs/errors.md#set-operation-not-supported.
+HINT:  Combine columns of the same logical type, or run the queries one by one. See docs/errors.md#set-operation-not-supported.
 -- as app: update people set plain = email --
 ERROR:  0A000: protected column "email" cannot be used in a value for column "plain"
 LINE 1: update people set plain = email
@@ -59,8 +54,4 @@ LINE 1: update people set email = upper('x')
 DETAIL:  A value for public.people.email is sealed before the server sees it.
 HINT:  Give a literal or a parameter; compute the value in the application. See docs/errors.md#value-not-constant.
 -- as app: select people from people --
-ERROR:  0A000: a whole row of "people" cannot be used as a value
-LINE 1: select people from people
-               ^
-DETAIL:  The row holds protected columns.
-HINT:  Name the columns one by one. See docs/errors.md#whole-row-not-supported.
+(1,ada@example.com,ada@example.com)

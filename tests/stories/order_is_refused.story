@@ -20,8 +20,8 @@ HINT:  Order or compare the rows in the application, or by a column that is not 
 ERROR:  0A000: protected column "email" cannot be used in function min
 LINE 1: select min(email) from people
                    ^
-DETAIL:  public.people.email holds sealed values; PostgreSQL cannot compute on them.
-HINT:  Select the column as it is, or compare it for equality; compute the rest in the application. See docs/errors.md#expression-not-supported.
+DETAIL:  public.people.email has no order that PostgreSQL could use.
+HINT:  Order or compare the rows in the application, or by a column that is not protected. See docs/errors.md#ordering-not-supported.
 -- as app: select id, email from people order by id --
 1|b
 2|a

@@ -19,10 +19,11 @@ LINE 1: do $$ begin insert into people values (1, 'plaintext'); end ...
 DETAIL:  pgveil cannot change what the server will read out of the string.
 HINT:  Send the statement itself. See docs/errors.md#dynamic-sql.
 -- as app: alter table people alter column email type varchar --
-ERROR:  0A000: ALTER is not supported in a statement that names something protected
+ERROR:  0A000: this change is not possible on protected column "email"
 LINE 1: alter table people alter column email type varchar
-        ^
-HINT:  See docs/errors.md#statement-not-supported.
+                                        ^
+DETAIL:  The server would have to hold or compute with its plaintext.
+HINT:  Let the application compute or check the value, or leave the column unprotected. See docs/errors.md#definition-needs-plaintext.
 -- as app: insert into open select * from people --
 ERROR:  0A000: protected column "email" cannot be used in a value for a column that is not protected
 LINE 1: insert into open select * from people

@@ -1,7 +1,12 @@
 //! Slots and parameters: which client parameter becomes which server parameters, and what the client sees of it.
 //! Plain uses keep their numbers; every further role gets a number of its own behind them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Range,
+};
+
+use sqlparser::tokenizer::Token as Kind;
 
 use super::{
     Analyser, Protocol,
@@ -12,6 +17,7 @@ use crate::{
     Refusal,
     plan::{self, ClientParam, Make, Replacement, ScopePart, ServerParam, Slot},
     ruleset::Protected,
+    text::Tokens,
     types::{Conversion, LogicalType},
 };
 
@@ -154,7 +160,8 @@ impl Analyser<'_> {
         let mut parameters = Parameters::default();
         let mut further = Vec::new();
         for param in 0..count {
-            let (plain, roles) = by_param.remove(&param).unwrap_or_default();
+            let (mut plain, roles) = by_param.remove(&param).unwrap_or_default();
+            self.test_sealed(&mut plain, &roles);
             let mut slots = roles.iter().map(|role| role.slot);
             let first = if plain.is_empty() { slots.next() } else { None };
             parameters
@@ -173,6 +180,47 @@ impl Analyser<'_> {
         }
         self.retype_scopes(&roles)?;
         Ok(parameters)
+    }
+
+    /// `$1 IS NULL OR email = $1`: what is made of the parameter is NULL when it is, so that its plaintext need not be
+    /// sent for the test. Such uses are plain no longer.
+    fn test_sealed(&mut self, plain: &mut Vec<usize>, roles: &[&Role]) {
+        let Some(role) = roles.first() else { return };
+        plain.retain(|token| {
+            let Some(extent) = self.null_tested(*token) else {
+                return true;
+            };
+            let bytes = self.tokens.bytes(&extent);
+            self.edits.replace(bytes, Replacement::Slot(role.slot));
+            false
+        });
+    }
+
+    /// A parameter with its casts and brackets, if it is only tested for NULL.
+    fn null_tested(&self, token: usize) -> Option<Range<usize>> {
+        let tokens = self.tokens;
+        let (mut start, mut end) = (token, token + 1);
+        loop {
+            let opened = start > 0 && matches!(tokens.kind(start - 1), Kind::LParen);
+            let closed = matches!(tokens.kind(end), Kind::RParen);
+            let cast = start > 1 && opened && tokens.is_word(start - 2, "cast");
+            let named = tokens.type_end(end + 1);
+            if let (Kind::DoubleColon, Some(behind)) = (tokens.kind(end), named) {
+                end = behind;
+            } else if cast && tokens.is_word(end, "as") {
+                let close = named.filter(|at| matches!(tokens.kind(*at), Kind::RParen))?;
+                (start, end) = (start - 2, close + 1);
+            } else if opened && closed && (start < 2 || is_no_call(tokens, start - 2)) {
+                (start, end) = (start - 1, end + 1);
+            } else {
+                break;
+            }
+        }
+        let tested = tokens.are_words(end, &["is", "null"])
+            || tokens.are_words(end, &["is", "not", "null"])
+            || tokens.is_word(end, "isnull")
+            || tokens.is_word(end, "notnull");
+        tested.then_some(start..end)
     }
 
     /// What the client sees of a parameter, and what its plain uses must say for the server to see the same.
@@ -289,6 +337,14 @@ impl Role {
         };
         self.given.unwrap_or(compared)
     }
+}
+
+/// Whether a bracket behind this token only groups.
+fn is_no_call(tokens: &Tokens<'_>, at: usize) -> bool {
+    const BEFORE: [&str; 12] = [
+        "where", "and", "or", "not", "when", "on", "having", "select", "then", "else", "by", "case",
+    ];
+    !matches!(tokens.kind(at), Kind::Word(_)) || BEFORE.iter().any(|word| tokens.is_word(at, word))
 }
 
 fn too_many() -> Refusal {

@@ -61,7 +61,8 @@ impl Settled {
             let mut names = statement.clone().filter_map(|at| door.tokens.name(at));
             names.any(|name| self.made.contains(&*name))
         };
-        let concerned = self.changed && door.names_protected(statement);
+        // Under another search path a name may mean what it does not mean now.
+        let concerned = self.changed && door.spells_protected(statement);
         if !concerned && (self.made.is_empty() || !names_made()) {
             return Ok(());
         }

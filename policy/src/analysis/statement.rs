@@ -91,6 +91,15 @@ impl Door<'_> {
         })
     }
 
+    /// Whether some word is the name of something protected, whatever it means to the session now.
+    pub(super) fn spells_protected(&self, statement: &Range<usize>) -> bool {
+        statement.clone().any(|at| {
+            self.tokens.name(at).is_some_and(|name| {
+                self.protection.names_relation(&name) || self.protection.names_function(&name)
+            })
+        })
+    }
+
     fn may_be_protected(&self, at: usize, name: &str) -> bool {
         let qualified = at >= 2 && matches!(self.tokens.kind(at - 1), Kind::Period);
         let schema = self.tokens.name(at.saturating_sub(2)).filter(|_| qualified);
