@@ -70,7 +70,7 @@ use crate::{
     text::{INLINE_DEPTH, MAX_DEPTH, Tokens, Verb, depth, split, verb},
     types::FormatSettings,
 };
-pub use kept::{Kept, Remembered, effects};
+pub use kept::{Kept, Remembered, effects, no_such_statement};
 pub use settings::cut;
 
 use analyser::Analyser;

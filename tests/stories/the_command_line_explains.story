@@ -17,4 +17,4 @@ relayed as it is: no word of it names a protected table, or a view or function t
 -- pgveil check --
 pgveil.toml: in order
 -- pgveil plan --
-Nothing to do: database t19 is as the policy wants it.
+Nothing to do: database app is as the policy wants it.

@@ -108,6 +108,10 @@ fn no_canary_is_found_in_any_file_of_the_server() -> Result<()> {
     walk_simply(&mut wire, &roads::statements(&mut canaries))?;
     walk_extended(&mut wire, &roads::statements(&mut canaries))?;
     walk_with_parameters(&mut wire, &roads::parameters(&mut canaries))?;
+    for walk in [walk_simply, walk_extended] {
+        let mut wire = Wire::connect(&proxy.target("app"))?;
+        walk(&mut wire, &roads::kept(&mut canaries))?;
+    }
     for messages in roads::raw(&mut canaries) {
         let mut wire = Wire::connect(&proxy.target("app"))?;
         wire.send(&messages)?;

@@ -31,6 +31,12 @@ pub struct Remembered {
     pub declared: Vec<u32>,
 }
 
+/// In PostgreSQL's words.
+pub fn no_such_statement(name: &str) -> Refusal {
+    let message = format!("prepared statement \"{name}\" does not exist");
+    Refusal::new("26000", "invalid-input", message)
+}
+
 /// A session that keeps nothing.
 pub(super) struct Nothing;
 
@@ -40,11 +46,21 @@ impl Kept for Nothing {
     }
 }
 
+/// What a name means since an earlier statement of the string.
+enum Here {
+    /// A statement in which nothing protected is named.
+    Plain,
+    /// One that holds something protected.
+    Protected(Remembered),
+    /// Nothing.
+    Dropped,
+}
+
 /// What the session keeps, as the statements of a string change it one after the other.
 pub(super) struct Names<'a> {
     session: &'a dyn Kept,
-    /// What this string prepared; `None` if nothing protected.
-    here: HashMap<String, Option<Remembered>>,
+    /// What this string prepared or dropped.
+    here: HashMap<String, Here>,
     /// This string dropped everything before.
     emptied: bool,
 }
@@ -61,8 +77,11 @@ impl<'a> Names<'a> {
     /// The prepared statement of this name, if it holds something protected.
     pub(super) fn prepared(&self, name: &str) -> Result<Option<Remembered>, Refusal> {
         match self.here.get(name) {
-            Some(known) => Ok(known.clone()),
-            None if self.emptied => Ok(None),
+            Some(Here::Plain) => Ok(None),
+            Some(Here::Protected(known)) => Ok(Some(known.clone())),
+            // The server need not see arguments that were meant for a protected column.
+            Some(Here::Dropped) => Err(no_such_statement(name)),
+            None if self.emptied => Err(no_such_statement(name)),
             None => self.session.prepared(name).transpose(),
         }
     }
@@ -71,13 +90,18 @@ impl<'a> Names<'a> {
     pub(super) fn follow(&mut self, effect: &Effect) {
         match effect {
             Effect::Prepare { name, statement } => {
-                let known = statement.as_ref().map(|statement| Remembered {
-                    plan: Arc::clone(&statement.plan),
-                    declared: statement.declared.clone(),
-                });
+                let known = match statement {
+                    Some(statement) => Here::Protected(Remembered {
+                        plan: Arc::clone(&statement.plan),
+                        declared: statement.declared.clone(),
+                    }),
+                    None => Here::Plain,
+                };
                 self.here.insert(name.clone(), known);
             }
-            Effect::Deallocate(Some(name)) => drop(self.here.insert(name.clone(), None)),
+            Effect::Deallocate(Some(name)) => {
+                self.here.insert(name.clone(), Here::Dropped);
+            }
             Effect::Deallocate(None) | Effect::DiscardAll => {
                 self.here.clear();
                 self.emptied = true;

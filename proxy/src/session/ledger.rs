@@ -5,7 +5,7 @@
 //! keeps its place and the statement and portal maps follow the server's own word.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -200,6 +200,9 @@ impl QueryOwed {
     }
 }
 
+/// Names remembered of which the server need not see what EXECUTE says.
+const MAX_WITHHELD: usize = 4096;
+
 /// The session's state that both directions share.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -244,6 +247,9 @@ pub struct Ledger {
     pub own_unknown: bool,
     /// The session's settings may differ from the last view.
     pub view_stale: bool,
+    /// Names that something protected had or was to get, and that mean nothing now: what EXECUTE says of them does not
+    /// reach the server.
+    pub withheld: HashSet<Vec<u8>>,
     /// How a part of a string ended: whether the rest may follow.
     pub part_ended: Option<bool>,
     /// A result could not be shown although the server had already answered: the transaction must be failed.
@@ -277,8 +283,26 @@ impl Ledger {
             owed.iter()
                 .any(|owed| matches!(owed, Owed::Parse { name: parsed, .. } if parsed == name))
         };
-        self.statements
-            .retain(|name, _| only.is_some_and(|only| only != name) || coming(name));
+        let withheld = &mut self.withheld;
+        self.statements.retain(|name, statement| {
+            let stays = only.is_some_and(|only| only != name) || coming(name);
+            if !stays && statement.protected.is_some() && withheld.len() < MAX_WITHHELD {
+                withheld.insert(name.clone());
+            }
+            stays
+        });
+    }
+
+    /// A text is sent that is to prepare these statements; until the server has done so, they are not executed.
+    pub fn withhold(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            if let Effect::Prepare { name, .. } = effect
+                && self.withheld.len() < MAX_WITHHELD
+            {
+                self.names_used = true;
+                self.withheld.insert(name.into_bytes());
+            }
+        }
     }
 
     /// A message is sent whose answer decides what a name means.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use pgveil_policy::{
     Refusal, Ruleset,
-    analysis::{Kept, Protocol, Remembered},
+    analysis::{Kept, Protocol, Remembered, no_such_statement},
     plan::{Effect, Output, PreparedStatement},
 };
 
@@ -178,7 +178,10 @@ pub struct KeptBy<'a> {
 
 impl Kept for KeptBy<'_> {
     fn prepared(&self, name: &str) -> Option<Result<Remembered, Refusal>> {
-        let statement = self.ledger.statements.get(name.as_bytes())?;
+        let Some(statement) = self.ledger.statements.get(name.as_bytes()) else {
+            let withheld = self.ledger.withheld.contains(name.as_bytes());
+            return withheld.then(|| Err(no_such_statement(name)));
+        };
         let protected = statement.protected.as_ref()?;
         Some(self.usable(protected).map(|()| Remembered {
             plan: Arc::clone(&protected.prepared.plan),
@@ -337,6 +340,7 @@ impl Ledger {
             Effect::Execute { .. } => {}
             Effect::Prepare { name, statement } => {
                 self.forget_statements(Some(name.as_bytes()));
+                self.withheld.remove(name.as_bytes());
                 if let (Some(statement), Some(planned)) = (statement, planned)
                     && let Some(view) = &planned.view
                 {

@@ -307,7 +307,12 @@ impl Maker<'_> {
                     .map(|v| v.clone().map(Converted::Value))
                     .collect(),
             )),
-            Operand::Literal(_) | Operand::Argument(..) => Ok(None),
+            Operand::Literal(None) | Operand::Argument(None, _) => Ok(None),
+            Operand::Literal(Some(_)) | Operand::Argument(Some(_), _) => Err(Refusal::new(
+                "42804",
+                "invalid-input",
+                "a single value stands where an array is wanted",
+            )),
             Operand::ArgumentArray(values, from) => {
                 let settings = &self.view.session.format;
                 let adapted = |value: &Value| adapt(value.clone(), *from, wanted, why, settings);

@@ -1,6 +1,6 @@
 //! The roads that a plaintext could take. Each use of a canary makes a new one, so that a leak names its road.
 
-use pgveil_tests::wire::Message;
+use pgveil_tests::wire::{Bind, Message};
 
 /// Makes canaries and remembers them.
 #[derive(Default)]
@@ -521,7 +521,74 @@ pub(crate) fn raw(c: &mut Canaries) -> Vec<Vec<Message>> {
             Message::execute("", 0),
             Message::sync(),
         ],
+        // Statements parsed behind what forgets all of them, in one go.
+        vec![
+            Message::parse("n", "SELECT id FROM vault WHERE secret = $1", &[]),
+            Message::parse("", "DEALLOCATE ALL", &[]),
+            Message::bind_text(&[]),
+            Message::execute("", 0),
+            Message::parse(
+                "n",
+                "INSERT INTO vault (id, secret) VALUES (95001, $1)",
+                &[],
+            ),
+            Message::bind(&Bind {
+                statement: "n",
+                params: &[Some(c.text("behind-deallocate").as_bytes())],
+                ..Bind::default()
+            }),
+            Message::execute("", 0),
+            Message::sync(),
+        ],
+        vec![
+            Message::query(
+                "PREPARE s (int, text) AS INSERT INTO vault (id, secret) VALUES ($1, $2)",
+            ),
+            Message::query("PREPARE s AS SELECT upper(secret) FROM vault WHERE id = $1"),
+            Message::bind(&Bind {
+                statement: "s",
+                params: &[Some(b"95002"), Some(c.text("bound-to-sql").as_bytes())],
+                ..Bind::default()
+            }),
+            Message::execute("", 0),
+            Message::sync(),
+        ],
     ]
+}
+
+/// Strings that make and use what a session keeps by name.
+pub(crate) fn kept(c: &mut Canaries) -> Vec<String> {
+    let literals = [
+        "PREPARE ins (int, text) AS INSERT INTO vault (id, secret) VALUES ($1, $2)",
+        "EXECUTE ins (95010, '{}')",
+        "EXECUTE ins (95011, '{}' || '')",
+        "EXECUTE ins (95012, '{}', 3)",
+        "EXPLAIN (VERBOSE) EXECUTE ins (95013, '{}')",
+        "EXPLAIN (PGVEIL) EXECUTE ins (95013, '{}')",
+        "EXPLAIN (PGVEIL) INSERT INTO vault (id, secret) VALUES (1, '{}')",
+        "EXPLAIN (PGVEIL) INSERT INTO vault (id, secret) VALUES (1, upper('{}'))",
+        "EXPLAIN (PGVEIL) INSERT INTO vault (id, big) VALUES (1, '{}')",
+        "EXPLAIN (VERBOSE) INSERT INTO vault (id, secret) VALUES (1, '{}')",
+        "CREATE TABLE made AS EXECUTE ins (95014, '{}')",
+        "BEGIN; DECLARE cur CURSOR WITH HOLD FOR SELECT * FROM vault WHERE secret = '{}'; COMMIT",
+        "FETCH ALL FROM cur",
+        "PREPARE never AS SELECT upper(secret) FROM vault WHERE secret = $1",
+        "EXECUTE never ('{}')",
+        "PREPARE lit AS INSERT INTO vault (id, secret) VALUES ($1, '{}')",
+        "EXECUTE lit (95015)",
+        "DEALLOCATE ins; EXECUTE ins (95016, '{}')",
+        "EXECUTE ins (95017, '{}')",
+        "BEGIN; SET LOCAL search_path = public; INSERT INTO vault (id, secret) VALUES (95018, '{}'); COMMIT",
+        "BEGIN; SELECT 1/0; INSERT INTO vault (id, secret) VALUES (95019, '{}')",
+        "ROLLBACK; INSERT INTO vault (id, secret) VALUES (95020, '{}')",
+        "DISCARD ALL",
+        "EXECUTE lit ('{}')",
+    ];
+    literals
+        .iter()
+        .enumerate()
+        .map(|(number, sql)| sql.replace("{}", &c.text(&format!("kept{number}"))))
+        .collect()
 }
 
 /// A psql script: sessions with settings that change how text is read.

@@ -116,6 +116,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             self.reader.pass();
             return Ok(());
         }
+        self.shared
+            .ledger()
+            .withhold(effects_of(scan, sql.as_bytes()));
         self.protected_parse(name, sql, declared, scan, ends, ground)
             .await
     }

@@ -86,6 +86,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             }
             Some((_, false)) => self.refuse_query(not_utf8()),
             Some((sql, true)) => {
+                self.shared
+                    .ledger()
+                    .withhold(effects_of(scan, sql.as_bytes()));
                 let mut from = 0;
                 loop {
                     match self.protected_query(&sql, from, scan, own).await? {
