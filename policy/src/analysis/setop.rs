@@ -9,6 +9,7 @@ use sqlparser::{
 use super::{
     Analyser,
     kind::{Kind, Sealed},
+    operand::{Cast, Operand},
     query::Rows,
     refusals,
     term::{EQ_TERM, check_equality},
@@ -46,6 +47,9 @@ impl Analyser<'_> {
             let Some(operand) = self.operand(item)? else {
                 continue;
             };
+            if std::ptr::eq(body, left) && is_unnamed(body, index) {
+                self.name_as_written(&operand);
+            }
             let mark = self.facts.len();
             self.facts.extend(facts.iter().cloned());
             let passed = self.pass(sealed, operand);
@@ -60,6 +64,16 @@ impl Analyser<'_> {
             made.kind = Kind::Sealed(passed);
         }
         Ok(())
+    }
+
+    /// The first side names the columns, and what stands there now would give another name (`FigureColname`).
+    fn name_as_written(&mut self, operand: &Operand) {
+        let name = match operand.cast {
+            Cast::To(logical) => logical.domain(),
+            Cast::None | Cast::Array(_) | Cast::Other(_) => "?column?",
+        };
+        let behind = self.tokens.bytes(&operand.extent).end;
+        self.edits.close(behind, format!(" AS \"{name}\""));
     }
 
     /// `A UNION B` becomes `SELECT DISTINCT ON (u.c1, pgveil.eq_term(u.c2)) u.c1 AS a, u.c2 AS email FROM (A UNION ALL B) AS
@@ -144,6 +158,12 @@ impl Analyser<'_> {
 }
 
 /// The item of a plain select list.
+/// Whether a select item has no name of its own.
+fn is_unnamed(body: &SetExpr, index: usize) -> bool {
+    matches!(body, SetExpr::Select(select)
+        if matches!(select.projection.get(index), Some(SelectItem::UnnamedExpr(_))))
+}
+
 fn listed_item(body: &SetExpr, index: usize) -> Option<&Expr> {
     match body {
         SetExpr::Select(select) => {
