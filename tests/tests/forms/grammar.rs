@@ -195,7 +195,7 @@ impl Grammar {
     fn integer(&mut self, most: u64) -> String {
         let sign = self.pick(&["", "", "-", "+", " "]);
         let bits = self.below(64);
-        format!("{sign}{}", self.next() % most >> bits)
+        format!("{sign}{}", (self.next() % most) >> bits)
     }
 
     fn float(&mut self, any: f64) -> String {
@@ -521,7 +521,8 @@ impl Grammar {
     }
 
     fn mac(&mut self) -> String {
-        let hex: String = (0..8).map(|_| format!("{:02x}", self.below(256))).collect();
+        let hex: Vec<String> = (0..8).map(|_| format!("{:02x}", self.below(256))).collect();
+        let hex = hex.concat();
         let (short, long) = (&hex[..12], &hex[..]);
         let by = |text: &str, width: usize, separator: &str| {
             let parts: Vec<String> = text
@@ -555,7 +556,7 @@ impl Grammar {
     }
 
     fn array(&mut self, element: &str) -> String {
-        let dimensions: Vec<u64> = (0..1 + self.below(12) / 8 * (1 + self.below(3)))
+        let dimensions: Vec<u64> = (0..=(self.below(12) / 8 * (1 + self.below(3))))
             .map(|_| 1 + self.below(3))
             .collect();
         let bounds: String = if self.below(6) == 0 {
@@ -613,7 +614,8 @@ impl Grammar {
             0 => format!("\\x{:016x}{:02x}", self.next(), self.below(256)),
             1 => (0..self.below(8))
                 .map(|_| format!("\\{:03o}", self.below(256)))
-                .collect(),
+                .collect::<Vec<_>>()
+                .concat(),
             _ => self.words().replace('\\', "\\\\"),
         }
     }

@@ -176,9 +176,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             Err(refusal) => return Ok(self.refuse_all(part.located(refusal))),
         };
         self.note_derived(scan);
-        let sent = match part.continues {
-            true => Sent::Part(from + part.sql.len()),
-            false => Sent::All,
+        let sent = if part.continues {
+            Sent::Part(from + part.sql.len())
+        } else {
+            Sent::All
         };
         if from == 0
             && !part.continues
