@@ -33,7 +33,8 @@ pub fn smallest(choices: &[u32], most: usize, mut fails: impl FnMut(&[u32]) -> b
         }
         // Make single ones plain, or smaller.
         for at in 0..best.len() {
-            for smaller in [0, best.get(at).copied().unwrap_or(0) / 2] {
+            let now = best.get(at).copied().unwrap_or(0);
+            for smaller in [0, now / 2, now.saturating_sub(1)] {
                 if best.get(at).is_some_and(|now| smaller < *now) {
                     let mut candidate = best.clone();
                     candidate[at] = smaller;

@@ -130,7 +130,7 @@ fn line(reply: &Reply) -> String {
 }
 
 fn sort_rows(lines: &mut [String]) {
-    let is_row = |line: &String| line.starts_with("DataRow");
+    let is_row = |line: &String| line.starts_with("DataRow") || line.starts_with("CopyData");
     let mut start = 0;
     while start < lines.len() {
         let length = lines[start..]
