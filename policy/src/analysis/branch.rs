@@ -371,6 +371,8 @@ impl Analyser<'_> {
         let bare = sealed.shown.without_modifiers();
         let shown = match given {
             None => Some(bare),
+            // Modifiers that are the same on both sides stay.
+            Some(given) if given == sealed.shown => Some(given),
             Some(given) => common_type(bare, given.without_modifiers()),
         };
         let target = sealed.sources.iter().find(|source| {
