@@ -309,7 +309,12 @@ impl Analyser<'_> {
             return Err(refusals::not_supported(sealed.column(), place).at(self.start_of(leaf)));
         }
         sealed.computed = true;
-        if branches.or_null || !operands.is_empty() {
+        // A length that all of them have stays.
+        let alike = !branches.or_null
+            && operands.iter().all(|operand| {
+                matches!(operand.what, What::Literal(_)) && operand.cast == Cast::To(sealed.shown)
+            });
+        if !alike && (branches.or_null || !operands.is_empty()) {
             let column = sealed.column().clone();
             sealed = sealed.of_expression().ok_or_else(|| {
                 refusals::not_supported(
