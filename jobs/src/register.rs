@@ -66,7 +66,7 @@ pub async fn follow(
         let named = rules
             .declared_in(&now.schema, &now.table)
             .iter()
-            .any(|declared| declared.column == now.name);
+            .any(|declared| declared.column == now.name && declared.written);
         let place = (now.table_oid, now.attnum);
         let same =
             (&past.schema, &past.table, &past.column) == (&now.schema, &now.table, &now.name);

@@ -73,6 +73,39 @@ fn a_table_of_the_policy_is_made_used_and_changed() -> Result<()> {
 }
 
 #[test]
+fn a_renamed_column_is_defined_by_the_policy_as_before() -> Result<()> {
+    same(
+        "
+        CREATE TABLE people (id int, email text, ssn varchar(11));
+        INSERT INTO people VALUES (1, 'ada@example.com', '1');
+        ALTER TABLE people RENAME COLUMN email TO mail;
+        ALTER TABLE people ADD CONSTRAINT one_mail UNIQUE (mail);
+        INSERT INTO people VALUES (2, 'ada@example.com', '2');
+        ALTER TABLE people RENAME COLUMN mail TO email;
+        ALTER TABLE people RENAME TO folk;
+        CREATE UNIQUE INDEX one_ssn ON folk (ssn);
+        INSERT INTO folk VALUES (3, 'bob@example.com', '1');
+        SELECT * FROM folk WHERE ssn = '1';
+    ",
+    )?;
+    let twin = Twin::new(TempPostgres::shared()?, "", POLICY, "SELECT 1")?;
+    twin.proxy.psql(
+        "app",
+        "CREATE TABLE people (id int, email text, ssn varchar(11))",
+    )?;
+    twin.proxy
+        .psql("app", "ALTER TABLE people RENAME TO folk")?;
+    let said = twin.proxy.psql(
+        "app",
+        "ALTER TABLE folk ALTER COLUMN email SET DEFAULT 'canary'",
+    )?;
+    if !said.contains("definition-needs-plaintext") {
+        bail!("a plaintext default passed:\n{said}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_scope_of_the_row_holds_for_a_table_made_later() -> Result<()> {
     same("
         CREATE TABLE IF NOT EXISTS public.notes (id int PRIMARY KEY, tenant_id int NOT NULL, author text, body text, UNIQUE (tenant_id, author));

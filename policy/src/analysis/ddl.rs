@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Refusal,
     plan::{Output, Replacement},
-    ruleset::Declared,
+    ruleset::{Declared, Held},
     text::{Tokens, quote_identifier},
 };
 
@@ -112,6 +112,27 @@ impl<'d, 'a> Definition<'d, 'a> {
         range
             .into_iter()
             .find_map(|at| Some((at, self.declared(&self.tokens.name(at)?)?)))
+    }
+
+    /// Whether the statement names a column that holds sealed values and for which the policy has no rule here: a
+    /// partition's or a child's, or a copy's. What would be made of it would work on ciphertext, or hold plaintext.
+    fn names_others(&self, statement: &Range<usize>) -> bool {
+        let (schema, table) = &self.table;
+        let Some(relation) = self.door.rules.relation(schema, table) else {
+            return false;
+        };
+        let others: Vec<&str> = relation
+            .columns
+            .iter()
+            .filter(|column| !matches!(self.door.rules.held(relation, column), Held::Plain))
+            .map(|column| column.name.as_str())
+            .filter(|name| self.declared(name).is_none())
+            .collect();
+        !others.is_empty()
+            && statement
+                .clone()
+                .filter_map(|at| self.tokens.name(at))
+                .any(|name| others.contains(&&*name))
     }
 
     fn note(&mut self, note: String) {

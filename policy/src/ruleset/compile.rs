@@ -151,7 +151,7 @@ fn resolve<'a>(
             };
             column::check_rule(rule, column, logical, scope.as_ref(), findings);
             if let Some(scope) = &scope {
-                declared.push(Declared::new(rule, column, logical, scope, found.is_some()));
+                declared.extend(Declared::of(rule, column, logical, scope, found));
             }
             let (Some((relation, found)), Some(scope)) = (found, &scope) else {
                 continue;

@@ -2,7 +2,11 @@
 
 use pgveil_config::{ColumnRule, SearchKey, TableRule};
 
-use crate::{template::ScopeTemplate, types::LogicalType};
+use crate::{
+    catalog::{Column, Relation},
+    template::ScopeTemplate,
+    types::LogicalType,
+};
 
 /// A column that the policy names.
 #[derive(Clone, Debug)]
@@ -27,17 +31,21 @@ pub struct Declared {
     pub scope_text: String,
     /// The column is in the catalog.
     pub exists: bool,
+    /// It is named as the policy names it.
+    pub written: bool,
 }
 
 impl Declared {
-    pub(super) fn new(
+    /// Under the policy's name, and under the one that it bears now, if that is another: whoever makes a table under the
+    /// policy's name makes it anew.
+    pub(super) fn of(
         table: &TableRule,
         rule: &ColumnRule,
         logical: LogicalType,
         scope: &ScopeTemplate,
-        exists: bool,
-    ) -> Self {
-        Self {
+        found: Option<(&Relation, &Column)>,
+    ) -> Vec<Self> {
+        let written = Self {
             schema: table.schema.clone(),
             table: table.name.clone(),
             column: rule.name.clone(),
@@ -47,8 +55,31 @@ impl Declared {
             equality_group: rule.equality_group.clone(),
             scope: scope.clone(),
             scope_text: table.scope.clone(),
-            exists,
+            exists: false,
+            written: true,
+        };
+        let Some((relation, column)) = found else {
+            return vec![written];
+        };
+        let now = Self {
+            schema: relation.schema.clone(),
+            table: relation.name.clone(),
+            column: column.name.clone(),
+            exists: true,
+            ..written.clone()
+        };
+        if now.key() == written.key() {
+            return vec![now];
         }
+        let now = Self {
+            written: false,
+            ..now
+        };
+        vec![written, now]
+    }
+
+    fn key(&self) -> (&str, &str, &str) {
+        (&self.schema, &self.table, &self.column)
     }
 
     /// `public.customers.email`

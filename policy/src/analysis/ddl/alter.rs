@@ -56,6 +56,9 @@ pub(super) fn judge(
         return Ok(None);
     };
     let mut definition = Definition::new(door, table);
+    if definition.names_others(statement) {
+        return Ok(None);
+    }
     let actions = elements(tokens, behind..statement.end);
     if definition.declared.is_empty() {
         // Another table's; what it says of a protected one is a reference to its key.

@@ -33,6 +33,9 @@ pub(super) fn judge(
         return Ok(None);
     };
     let mut definition = Definition::new(door, table);
+    if definition.names_others(statement) {
+        return Ok(None);
+    }
     let mut method = "btree".to_owned();
     if tokens.is_word(behind, "using") {
         method = tokens
