@@ -3,9 +3,10 @@
 use subtle::ConstantTimeEq;
 
 use super::{
-    BINDING, Key, MECHANISM, MECHANISM_PLUS, ScramError, attribute, base64, hash, is_nonce, mac,
+    BASE64, BINDING, Key, MECHANISM, MECHANISM_PLUS, ScramError, attribute, hash, is_nonce, mac,
     text, xor,
 };
+use base64::Engine as _;
 
 /// What the server's leg has to bind to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +90,9 @@ impl Asking {
         let malformed = ScramError::Malformed {
             detail: "The server's challenge is none.",
         };
-        let salt = base64::decode(attribute(&mut rest, 's')?).ok_or(malformed.clone())?;
+        let salt = BASE64
+            .decode(attribute(&mut rest, 's')?)
+            .map_err(|_| malformed.clone())?;
         let iterations = attribute(&mut rest, 'i')?
             .parse()
             .ok()
@@ -123,19 +126,19 @@ impl Asking {
         ];
         let signature = mac(hash(client_key).as_slice(), &parts);
         let proof = xor(client_key, &signature);
-        let last = format!("{unproved},p={}", base64::encode(proof.as_slice()));
+        let last = format!("{unproved},p={}", BASE64.encode(proof.as_slice()));
         let signature = mac(server_key.as_slice(), &parts);
         (last, Awaited { signature })
     }
 
     /// A last message with a proof that proves nothing: the server refuses the login in its own words.
     pub fn give_up(&self, challenge: &Challenge, noise: [u8; 32]) -> String {
-        format!("{},p={}", self.unproved(challenge), base64::encode(&noise))
+        format!("{},p={}", self.unproved(challenge), BASE64.encode(noise))
     }
 
     fn unproved(&self, challenge: &Challenge) -> String {
         let bound = [self.header.as_bytes(), &self.binding].concat();
-        format!("c={},r={}", base64::encode(&bound), challenge.nonce)
+        format!("c={},r={}", BASE64.encode(bound), challenge.nonce)
     }
 }
 
@@ -146,7 +149,9 @@ impl Awaited {
             return false;
         };
         let mut rest = message;
-        let given = attribute(&mut rest, 'v').ok().and_then(base64::decode);
+        let given = attribute(&mut rest, 'v')
+            .ok()
+            .and_then(|text| BASE64.decode(text).ok());
         given.is_some_and(|given| {
             rest.is_empty() && bool::from(given.as_slice().ct_eq(self.signature.as_slice()))
         })

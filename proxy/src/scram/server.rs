@@ -4,9 +4,10 @@
 use subtle::ConstantTimeEq;
 
 use super::{
-    BINDING, Key, MECHANISM, MECHANISM_PLUS, ScramError, Verifier, any_attribute, attribute,
-    base64, hash, is_nonce, mac, text, xor,
+    BASE64, BINDING, Key, MECHANISM, MECHANISM_PLUS, ScramError, Verifier, any_attribute,
+    attribute, hash, is_nonce, mac, text, xor,
 };
+use base64::Engine as _;
 
 /// Bytes of the client's nonce and of attributes that PostgreSQL ignores are bounded by the message: 64 KiB.
 #[derive(Debug)]
@@ -134,7 +135,7 @@ impl ClientFirst {
     pub fn challenge(self, nonce: &str, salt: &[u8], iterations: u32) -> ServerSide {
         let nonce = format!("{}{nonce}", self.nonce);
         ServerSide {
-            challenge: format!("r={nonce},s={},i={iterations}", base64::encode(salt)),
+            challenge: format!("r={nonce},s={},i={iterations}", BASE64.encode(salt)),
             nonce,
             first: self,
         }
@@ -163,7 +164,9 @@ impl ServerSide {
                 break (proof, &message[..at - 1]);
             }
         };
-        let proof: [u8; 32] = base64::decode(proof)
+        let proof: [u8; 32] = BASE64
+            .decode(proof)
+            .ok()
             .and_then(|proof| proof.try_into().ok())
             .ok_or(ScramError::Malformed {
                 detail: "Malformed proof in client-final-message.",
@@ -201,7 +204,7 @@ impl ServerSide {
         let signature = mac(verifier.server_key.as_slice(), &parts);
         Ok(Proven {
             client_key,
-            last: format!("v={}", base64::encode(signature.as_slice())),
+            last: format!("v={}", BASE64.encode(signature.as_slice())),
         })
     }
 
@@ -211,7 +214,7 @@ impl ServerSide {
         if self.first.binds {
             expected.extend_from_slice(binding.unwrap_or_default());
         }
-        if bound == base64::encode(&expected) {
+        if bound == BASE64.encode(expected) {
             Ok(())
         } else if self.first.binds {
             Err(ScramError::Binding)

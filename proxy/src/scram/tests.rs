@@ -7,7 +7,7 @@ const CLIENT_NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
 const SERVER_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
 
 fn verifier() -> Verifier {
-    let salt = base64::decode(SALT).unwrap();
+    let salt = BASE64.decode(SALT).unwrap();
     let (client_key, server_key) = keys_of_password("pencil", &salt, 4096);
     Verifier::of_keys(salt, 4096, &client_key, server_key)
 }
@@ -41,8 +41,8 @@ fn verifiers_are_read_as_the_server_keeps_them() {
     let made = verifier();
     let text = format!(
         "SCRAM-SHA-256$4096:{SALT}${}:{}",
-        base64::encode(made.stored_key.as_slice()),
-        base64::encode(made.server_key.as_slice())
+        BASE64.encode(made.stored_key.as_slice()),
+        BASE64.encode(made.server_key.as_slice())
     );
     let read = Verifier::parse(&text).unwrap();
     assert!(read.stored_key == made.stored_key && read.server_key == made.server_key);
@@ -172,20 +172,6 @@ fn no_spoilt_message_is_taken_or_panics() {
         "r=abcd,s=AAAA,i=1,x=y",
     ] {
         assert!(asking.hear(wrong.as_bytes()).is_err(), "{wrong}");
-    }
-}
-
-#[test]
-fn base64_is_strict() {
-    for length in 0..20_u8 {
-        let bytes: Vec<u8> = (0..length).map(|i| i.wrapping_mul(73) ^ 0xa5).collect();
-        assert_eq!(base64::decode(&base64::encode(&bytes)).unwrap(), bytes);
-    }
-    assert_eq!(base64::encode(b"n,,"), "biws");
-    for wrong in [
-        "A", "AA", "AAA", "A===", "AB==", "AAB=", "AA=A", "====", "AAAA\n", "AA==AAAA", "é===",
-    ] {
-        assert!(base64::decode(wrong).is_none(), "{wrong}");
     }
 }
 
