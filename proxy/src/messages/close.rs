@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::{Malformed, Target, TooLong, body::Body, builder::FrameBuilder, tag::client::CLOSE};
+use super::{Malformed, Target, TooLong, tag::client::CLOSE};
 
 /// What to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,21 +14,12 @@ pub struct Close<'a> {
 impl<'a> Close<'a> {
     /// Reads a body.
     pub fn read(body: &'a [u8]) -> Result<Self, Malformed> {
-        let mut body = Body::new(body);
-        let kind = body.u8()?;
-        let name = body.string()?;
-        body.end()?;
-        Target::new(kind, name)
-            .map(|target| Self { target })
-            .ok_or(Malformed::CloseSubtype(kind))
+        Target::read(body, Malformed::CloseSubtype).map(|target| Self { target })
     }
 
     /// Appends the frame.
     pub fn write(&self, out: &mut BytesMut) -> Result<(), TooLong> {
-        let mut frame = FrameBuilder::begin(out, CLOSE);
-        frame.u8(self.target.kind());
-        frame.string(self.target.name());
-        frame.end()
+        self.target.write(CLOSE, out)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::{Malformed, Target, TooLong, body::Body, builder::FrameBuilder, tag::client::DESCRIBE};
+use super::{Malformed, Target, TooLong, tag::client::DESCRIBE};
 
 /// What to describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,21 +14,12 @@ pub struct Describe<'a> {
 impl<'a> Describe<'a> {
     /// Reads a body.
     pub fn read(body: &'a [u8]) -> Result<Self, Malformed> {
-        let mut body = Body::new(body);
-        let kind = body.u8()?;
-        let name = body.string()?;
-        body.end()?;
-        Target::new(kind, name)
-            .map(|target| Self { target })
-            .ok_or(Malformed::DescribeSubtype(kind))
+        Target::read(body, Malformed::DescribeSubtype).map(|target| Self { target })
     }
 
     /// Appends the frame.
     pub fn write(&self, out: &mut BytesMut) -> Result<(), TooLong> {
-        let mut frame = FrameBuilder::begin(out, DESCRIBE);
-        frame.u8(self.target.kind());
-        frame.string(self.target.name());
-        frame.end()
+        self.target.write(DESCRIBE, out)
     }
 }
 

@@ -1,5 +1,9 @@
 //! What `Describe` and `Close` name: a prepared statement or a portal.
 
+use bytes::BytesMut;
+
+use super::{Malformed, TooLong, body::Body, builder::FrameBuilder};
+
 /// A statement or a portal by name; the empty name is the unnamed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target<'a> {
@@ -10,20 +14,28 @@ pub enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Of a kind byte; `None` if it is neither.
-    pub(super) fn new(kind: u8, name: &'a [u8]) -> Option<Self> {
+    /// Reads the whole body of a message that is only this; `neither` says what another kind byte is.
+    pub(super) fn read(body: &'a [u8], neither: fn(u8) -> Malformed) -> Result<Self, Malformed> {
+        let mut body = Body::new(body);
+        let kind = body.u8()?;
+        let name = body.string()?;
+        body.end()?;
         match kind {
-            b'S' => Some(Self::Statement(name)),
-            b'P' => Some(Self::Portal(name)),
-            _ => None,
+            b'S' => Ok(Self::Statement(name)),
+            b'P' => Ok(Self::Portal(name)),
+            other => Err(neither(other)),
         }
     }
 
-    pub(super) fn kind(self) -> u8 {
-        match self {
+    /// Appends the frame of such a message.
+    pub(super) fn write(self, tag: u8, out: &mut BytesMut) -> Result<(), TooLong> {
+        let mut frame = FrameBuilder::begin(out, tag);
+        frame.u8(match self {
             Self::Statement(_) => b'S',
             Self::Portal(_) => b'P',
-        }
+        });
+        frame.string(self.name());
+        frame.end()
     }
 
     /// The name alone.
