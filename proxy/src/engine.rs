@@ -69,6 +69,11 @@ impl Prepared {
             scopes,
         }
     }
+
+    /// Whether the server gets the client's parameters as they are: what the client declares and binds is relayed.
+    pub fn keeps_parameters(&self) -> bool {
+        self.plan.server_params.is_empty() && !self.plan.answers_itself
+    }
 }
 
 /// A ruleset and the probe that fits it.

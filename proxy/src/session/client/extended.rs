@@ -160,10 +160,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             .collect();
         let queue = self.upstream.settle(&mut self.reader);
         let start = queue.len();
-        // A plan without parameters of its own keeps what the client declared.
         let written = if prepared.plan.answers_itself {
             Parse::write(queue, &name, text.as_bytes(), [].into_iter())
-        } else if prepared.plan.server_params.is_empty() {
+        } else if prepared.keeps_parameters() {
             Parse::write(queue, &name, text.as_bytes(), declared.iter().copied())
         } else {
             Parse::write(queue, &name, text.as_bytes(), oids.into_iter())
@@ -379,8 +378,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 .client_params
                 .len()
                 .max(protected.declared.len());
-            let counted = !prepared.plan.server_params.is_empty() || prepared.plan.answers_itself;
-            if counted && params.values.len() != wanted {
+            if !prepared.keeps_parameters() && params.values.len() != wanted {
                 let name = String::from_utf8_lossy(bind.statement).into_owned();
                 Err(parameter_count(params.values.len(), &name, wanted))
             } else {
@@ -402,7 +400,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 .map(|()| made),
             refused => refused,
         };
+        let bound = Portal {
+            statement: Arc::clone(&statement),
+            view: Some(view),
+            formats,
+            rules: Described::default(),
+        };
         match made {
+            Ok(_) if protected.prepared.keeps_parameters() => {
+                self.owe_bind(portal, bound);
+                self.reader.pass();
+                Ok(())
+            }
             Ok(made) => {
                 let queue = self.upstream.settle(&mut self.reader);
                 let start = queue.len();
@@ -416,17 +425,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                     queue.truncate(start);
                     return self.refuse_bind(portal, too_long_refusal(too_long));
                 }
-                let bound = queue.split_off(start);
-                self.owe_bind(
-                    portal,
-                    Portal {
-                        statement,
-                        view: Some(view),
-                        formats,
-                        rules: Described::default(),
-                    },
-                );
-                self.upstream.queue().unsplit(bound);
+                let written = queue.split_off(start);
+                self.owe_bind(portal, bound);
+                self.upstream.queue().unsplit(written);
                 self.reader.skip();
                 Ok(())
             }
@@ -568,13 +569,6 @@ fn write_bind(
 ) -> Result<(), TooLong> {
     let server = &prepared.plan.server_params;
     let values: Vec<Option<&[u8]>> = bind.params().collect();
-    // A statement without slots has no server parameters of its own: the client's go as they are.
-    let identity: Vec<ServerParam> = (0..values.len()).map(ServerParam::Client).collect();
-    let server = if server.is_empty() && !prepared.plan.answers_itself {
-        &identity
-    } else {
-        server
-    };
     let formats: Vec<i16> = server
         .iter()
         .map(|param| match param {
