@@ -39,7 +39,7 @@ use anyhow::{Result, anyhow, ensure};
 use pgveil_tests::{
     postgres::TempPostgres,
     twin::{Sessions, Twin},
-    wire::{Message, transcript},
+    wire::{Bind, Message, transcript},
 };
 
 const TABLES: &str = "
@@ -79,4 +79,28 @@ fn alike(sessions: &mut Sessions, messages: &[Message], readies: usize) -> Resul
         "directly:\n{direct}\n\nthrough pgveil:\n{veiled}"
     );
     Ok(veiled)
+}
+
+/// One string after the other, each as a Query.
+fn same_in_turn(strings: &[&str]) -> Result<Vec<String>> {
+    let mut sessions = sessions()?;
+    strings
+        .iter()
+        .map(|sql| alike(&mut sessions, &[Message::query(sql)], 1))
+        .collect()
+}
+
+/// Parse, Bind, Describe, Execute, Sync.
+fn extended(sql: &str, params: &[Option<&[u8]>], results: &[i16]) -> [Message; 5] {
+    [
+        Message::parse("", sql, &[]),
+        Message::bind(&Bind {
+            params,
+            results,
+            ..Bind::default()
+        }),
+        Message::describe_portal(""),
+        Message::execute("", 0),
+        Message::sync(),
+    ]
 }

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use aho_corasick::AhoCorasick;
 use pgveil_policy::{Ruleset, analysis::SessionView, ruleset::Protected, types::FormatSettings};
 
 /// The name under which the probe is prepared; no client is likely to use it, and it is closed at once.
@@ -22,8 +23,8 @@ pub struct View {
     pub roles: Vec<String>,
     /// `pgveil.NAME` settings that templates name; absent when not set or empty.
     pub settings: HashMap<String, String>,
-    /// Names, in lower case, of the session's own relations that hold or read sealed values.
-    own: Vec<String>,
+    /// Finds the names of the session's own relations that hold or read sealed values.
+    own: Option<OwnNames>,
 }
 
 impl View {
@@ -37,20 +38,48 @@ impl View {
 
     /// Whether a statement's text may name a relation of the session's own that holds or reads sealed values.
     pub fn names_own(&self, sql: &[u8]) -> bool {
-        if self.own.is_empty() {
-            return false;
-        }
-        let text = sql.to_ascii_lowercase();
-        self.own.iter().any(|name| {
-            // How the client spells other letters depends on its encoding.
-            !name.is_ascii() || memchr::memmem::find(&text, name.as_bytes()).is_some()
-        })
+        self.own.as_ref().is_some_and(|own| own.may_stand_in(sql))
     }
 
     /// Whether names resolve as they did in `other`.
     pub fn resolves_like(&self, other: &View) -> bool {
         self.session.schemas == other.session.schemas
             && self.session.relations == other.session.relations
+    }
+}
+
+/// Names to look for in every statement's text.
+#[derive(Debug)]
+enum OwnNames {
+    /// By their letters.
+    Found(AhoCorasick),
+    /// How the client spells letters outside ASCII depends on its encoding: any text may name them.
+    Anywhere,
+}
+
+impl OwnNames {
+    fn of(names: Vec<String>) -> Option<Self> {
+        if names.is_empty() {
+            return None;
+        }
+        if names.iter().any(|name| !name.is_ascii()) {
+            return Some(Self::Anywhere);
+        }
+        let names = names.iter().map(|name| name.replace('"', "\"\""));
+        // An identifier with Unicode escapes may spell any of them.
+        let names = names.chain(["u&\"".to_owned()]);
+        let built = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(names);
+        // Too many names for the automaton: then any text.
+        Some(built.map_or(Self::Anywhere, Self::Found))
+    }
+
+    fn may_stand_in(&self, sql: &[u8]) -> bool {
+        match self {
+            Self::Found(names) => names.is_match(sql),
+            Self::Anywhere => true,
+        }
     }
 }
 
@@ -126,12 +155,8 @@ impl Probe {
             readable_text: scs == "on" && (encoding == "UTF8" || unconverted),
             format,
         };
-        let own = rules.own_names(&session).into_iter();
-        let own = own
-            .map(|name| name.to_lowercase().replace('"', "\"\""))
-            .collect();
         Some(View {
-            own,
+            own: OwnNames::of(rules.own_names(&session)),
             session,
             key: key.into(),
             roles,
@@ -249,4 +274,26 @@ fn relations_sql(newest: u32) -> String {
            AND c.relpersistence OPERATOR(pg_catalog.<>) 't' \
            AND n.nspname OPERATOR(pg_catalog.<>) 'pg_toast')"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_names_are_found_in_every_spelling() {
+        let own = OwnNames::of(vec!["mine".to_owned(), "a\"b".to_owned()]).unwrap();
+        for sql in [
+            "TABLE MINE",
+            "TABLE \"a\"\"b\"",
+            "TABLE u&\"\\006dine\"",
+            "SELECT 1 FROM minestrone",
+        ] {
+            assert!(own.may_stand_in(sql.as_bytes()), "{sql}");
+        }
+        assert!(!own.may_stand_in(b"SELECT 1"));
+        assert!(OwnNames::of(Vec::new()).is_none());
+        let foreign = OwnNames::of(vec!["größe".to_owned()]).unwrap();
+        assert!(foreign.may_stand_in(b"TABLE gr\xf6\xdfe"));
+    }
 }

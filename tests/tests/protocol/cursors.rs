@@ -3,30 +3,7 @@
 use anyhow::{Result, ensure};
 use pgveil_tests::wire::{Bind, Message, Wire};
 
-use crate::{alike, sessions, twin};
-
-fn same_in_turn(strings: &[&str]) -> Result<Vec<String>> {
-    let mut sessions = sessions()?;
-    strings
-        .iter()
-        .map(|sql| alike(&mut sessions, &[Message::query(sql)], 1))
-        .collect()
-}
-
-/// Parse, Bind, Describe, Execute, Sync.
-fn extended(sql: &str, params: &[Option<&[u8]>], results: &[i16]) -> [Message; 5] {
-    [
-        Message::parse("", sql, &[]),
-        Message::bind(&Bind {
-            params,
-            results,
-            ..Bind::default()
-        }),
-        Message::describe_portal(""),
-        Message::execute("", 0),
-        Message::sync(),
-    ]
-}
+use crate::{alike, extended, same_in_turn, sessions, twin};
 
 #[test]
 fn a_cursor_moves_in_every_direction() -> Result<()> {

@@ -3,26 +3,7 @@
 use anyhow::{Result, ensure};
 use pgveil_tests::wire::{Bind, Message, Wire};
 
-use crate::{alike, sessions, twin};
-
-fn same_in_turn(strings: &[&str]) -> Result<Vec<String>> {
-    let mut sessions = sessions()?;
-    strings
-        .iter()
-        .map(|sql| alike(&mut sessions, &[Message::query(sql)], 1))
-        .collect()
-}
-
-/// Parse, Bind, Describe, Execute, Sync.
-fn extended(sql: &str) -> [Message; 5] {
-    [
-        Message::parse("", sql, &[]),
-        Message::bind_text(&[]),
-        Message::describe_portal(""),
-        Message::execute("", 0),
-        Message::sync(),
-    ]
-}
+use crate::{alike, extended, same_in_turn, sessions, twin};
 
 /// Bind to a named statement, Describe, Execute, Sync.
 fn bound(
@@ -221,7 +202,7 @@ fn executing_by_the_extended_protocol() -> Result<()> {
         "PREPARE plain AS SELECT v FROM open WHERE id = $1",
         "EXECUTE plain (1)",
     ] {
-        alike(&mut sessions, &extended(sql), 1)?;
+        alike(&mut sessions, &extended(sql, &[], &[]), 1)?;
     }
     let twice = [
         Message::query("BEGIN"),
