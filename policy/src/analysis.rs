@@ -17,6 +17,7 @@ mod constant;
 mod copy;
 mod cte;
 mod ddl;
+mod derive;
 mod edits;
 mod elements;
 mod execute;

@@ -2,6 +2,8 @@
 //! failed transactions. Canaries are sent along each road; then the data directory, the WAL and a log as talkative as
 //! Postgres can be are searched for them raw, in hex and in base64. The proxy's own log, at its most talkative, too.
 
+#[path = "leak/made.rs"]
+mod made;
 #[path = "leak/roads.rs"]
 mod roads;
 #[path = "leak/search.rs"]
@@ -111,7 +113,15 @@ fn no_canary_is_found_in_any_file_of_the_server() -> Result<()> {
     for walk in [walk_simply, walk_extended] {
         let mut wire = Wire::connect(&proxy.target("app"))?;
         walk(&mut wire, &roads::kept(&mut canaries))?;
+        let mut wire = Wire::connect(&proxy.target("app"))?;
+        walk(&mut wire, &made::statements(&mut canaries))?;
     }
+    let kept =
+        "SELECT count(*) FROM pg_views WHERE viewname LIKE 'made%' AND definition LIKE '%eq_term%'";
+    ensure!(
+        database.admin(kept)? == "3",
+        "the views were not made with terms"
+    );
     for messages in roads::raw(&mut canaries) {
         let mut wire = Wire::connect(&proxy.target("app"))?;
         wire.send(&messages)?;

@@ -285,7 +285,13 @@ impl Analyser<'_> {
                 operands.push(operand);
                 continue;
             }
-            match self.value(leaf, cx)? {
+            // In a kept definition casts between a domain and bytea are the server's own.
+            let kind = if self.stored {
+                self.expr(leaf, cx)?
+            } else {
+                self.value(leaf, cx)?
+            };
+            match kind {
                 Kind::Sealed(sealed) => {
                     first_text = first_text.or(Some(sealed.shown));
                     let column = sealed.column().clone();
@@ -365,7 +371,9 @@ impl Analyser<'_> {
     pub(super) fn pass(&mut self, mut sealed: Sealed, operand: Operand) -> Result<Sealed, Refusal> {
         let at = self.tokens.range(operand.extent.start).start;
         if matches!(operand.what, What::Null) {
-            self.replace_operand(&operand, Replacement::Text("NULL::bytea".to_owned()));
+            if !self.stored {
+                self.replace_operand(&operand, Replacement::Text("NULL::bytea".to_owned()));
+            }
             return Ok(sealed);
         }
         if sealed.converted {

@@ -297,7 +297,7 @@ fn needs_plaintext(declared: &Declared, what: &str, at: usize, tokens: &Tokens<'
 }
 
 /// `a`, `b.a`, `c.b.a`: the parts, and the token behind.
-fn name(tokens: &Tokens<'_>, at: usize) -> Option<(Vec<String>, usize)> {
+pub(super) fn name(tokens: &Tokens<'_>, at: usize) -> Option<(Vec<String>, usize)> {
     let mut parts = vec![tokens.name(at)?.into_owned()];
     let mut at = at + 1;
     while matches!(tokens.kind(at), Kind::Period) {
@@ -308,7 +308,7 @@ fn name(tokens: &Tokens<'_>, at: usize) -> Option<(Vec<String>, usize)> {
 }
 
 /// The schema and name that a table to be made will have.
-fn target(door: &Door<'_>, parts: &[String]) -> Option<(String, String)> {
+pub(super) fn target(door: &Door<'_>, parts: &[String]) -> Option<(String, String)> {
     match parts {
         [name] => {
             let schemas = door.view.schemas.iter();

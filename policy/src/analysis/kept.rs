@@ -239,6 +239,9 @@ impl Door<'_> {
 
     /// Statements that keep nothing by name.
     fn other(&self, statement: &Range<usize>, names: &Names<'_>) -> Result<Judged, Refusal> {
+        if let Some(judged) = self.made_by_execute(statement, names)? {
+            return Ok(judged);
+        }
         let judged = Judged::from(self.judge(statement)?);
         let Some(name) = executed(self.tokens, statement) else {
             return Ok(judged);

@@ -134,6 +134,16 @@ impl Sealed {
         !self.converted && sources.all(|source| source.column.logical.without_modifiers() == shown)
     }
 
+    /// Whether the value may be stored under a domain as it is: no cast lies on it, and whatever was sealed on the way
+    /// was sealed with the keys of its scope.
+    pub(super) fn may_be_kept(&self, domain: &str) -> bool {
+        !self.converted
+            && self.sources.iter().all(|source| {
+                !matches!(source.place, Place::Made(None))
+                    && source.column.logical.domain() == domain
+            })
+    }
+
     /// The type of the first column.
     pub(super) fn logical(&self) -> LogicalType {
         self.column().logical

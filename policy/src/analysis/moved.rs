@@ -49,7 +49,11 @@ impl Analyser<'_> {
     ) -> Result<(), Refusal> {
         let is_null = matches!(operand, Some(operand) if matches!(operand.what, What::Null));
         match kind {
-            Kind::Sealed(sealed) if Some(sealed.logical().domain()) == column.sealed_domain() => {
+            Kind::Sealed(sealed)
+                if column
+                    .sealed_domain()
+                    .is_some_and(|domain| sealed.may_be_kept(domain)) =>
+            {
                 Ok(())
             }
             Kind::Untyped if is_null => Ok(()),

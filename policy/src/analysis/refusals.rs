@@ -272,6 +272,22 @@ pub(super) fn view_not_readable(name: &str, inner: &Refusal) -> Refusal {
     .hint("Create the view again through pgveil, or name the tables that it reads.")
 }
 
+/// A view that could not be read once it is made.
+pub(super) fn definition_not_readable(inner: &Refusal) -> Refusal {
+    let why = match &inner.detail {
+        Some(detail) => format!("{}: {detail}", inner.message),
+        None => inner.message.clone(),
+    };
+    Refusal::unsupported(
+        "relation-not-supported",
+        "the view could not be read through pgveil once it is made",
+    )
+    .detail(format!(
+        "Of its definition as the server would keep it pgveil says: {why}"
+    ))
+    .hint("Write the query in a simpler form, or query the tables.")
+}
+
 /// A definition that the server would run on sealed values as it stands.
 pub(super) fn stored_comparison() -> Refusal {
     Refusal::unsupported(

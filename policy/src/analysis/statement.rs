@@ -14,7 +14,7 @@ use sqlparser::{
 };
 
 use super::{
-    Analyser, Protocol, SessionView, copy,
+    Analyser, Protocol, SessionView, copy, derive,
     function::runs_text,
     kept::Kept,
     namespace::Ctes,
@@ -172,6 +172,9 @@ impl Door<'_> {
             .clone()
             .find(|at| !matches!(tokens.kind(*at), Kind::LParen))
             .unwrap_or(statement.start);
+        if let Some(head) = derive::Head::read(tokens, statement) {
+            return head.judge(self, statement);
+        }
         match tokens.keyword(first) {
             Keyword::SELECT
             | Keyword::WITH
@@ -179,7 +182,10 @@ impl Door<'_> {
             | Keyword::VALUES
             | Keyword::INSERT
             | Keyword::UPDATE
-            | Keyword::DELETE => self.analyse(statement),
+            | Keyword::DELETE => match derive::select_into(self, statement) {
+                Some(into) => into.judge(self, statement),
+                None => self.analyse(statement),
+            },
             Keyword::COPY if !explained => copy::judge(self, statement),
             _ if explained => {
                 Err(refusals::construct("EXPLAIN of this").at(tokens.range(first).start))
@@ -190,34 +196,76 @@ impl Door<'_> {
 
     /// Parses and analyses a query or a data-changing statement.
     pub(super) fn analyse(&self, statement: &Range<usize>) -> Result<Verdict, Refusal> {
+        let Some(understood) = self.understand(statement, &(0..0), self.protocol)? else {
+            return Ok(Verdict::Relay);
+        };
+        let Understood {
+            mut analyser,
+            rows,
+            silent,
+        } = understood;
+        let parameters = analyser.parameters()?;
+        let output = if silent { Output::None } else { fields(&rows) };
+        Changes::of(analyser, parameters, output)
+    }
+
+    /// The same without the end: `None` if it uses nothing protected. The tokens `apart` are no part of it.
+    pub(super) fn understand(
+        &self,
+        statement: &Range<usize>,
+        apart: &Range<usize>,
+        protocol: Protocol,
+    ) -> Result<Option<Understood<'_>>, Refusal> {
         if depth(self.tokens, statement) > MAX_DEPTH {
             return Err(Refusal::unsupported("statement-too-complex", "the statement is nested too deeply")
                 .detail("It names something protected, and pgveil analyses only so many operators inside each other.")
                 .hint("Use IN or = ANY instead of long chains of OR."));
         }
-        let (parsed, left_out) = parse(self.tokens, self.protection, statement)?;
+        let (parsed, mut left_out) = parse(self.tokens, self.protection, statement, apart)?;
+        left_out.extend(apart.clone());
         let mut analyser = Analyser::new(
             self.rules,
             self.protection,
             self.view,
-            self.protocol,
+            protocol,
             self.oids,
             self.tokens,
         );
         analyser.account_types(statement);
         let (rows, silent) = analyser.statement(&parsed)?;
         if !analyser.touches() {
-            return Ok(Verdict::Relay);
+            return Ok(None);
         }
         analyser.check_settings()?;
         analyser.check_ledger(statement, &left_out)?;
-        let parameters = analyser.parameters()?;
-        let output = if silent { Output::None } else { fields(&rows) };
+        Ok(Some(Understood {
+            analyser,
+            rows,
+            silent,
+        }))
+    }
+}
+
+/// A statement that was analysed.
+pub(super) struct Understood<'a> {
+    pub(super) analyser: Analyser<'a>,
+    pub(super) rows: Rows,
+    /// It returns none of them.
+    silent: bool,
+}
+
+impl Changes {
+    /// What the analyser wants changed.
+    pub(super) fn of(
+        analyser: Analyser<'_>,
+        parameters: Parameters,
+        output: Output,
+    ) -> Result<Verdict, Refusal> {
         let edits = analyser
             .edits
             .finish()
             .ok_or_else(|| refusals::not_understood("Two changes of the text overlap"))?;
-        Ok(Verdict::Changed(Box::new(Changes {
+        Ok(Verdict::Changed(Box::new(Self {
             edits,
             slots: analyser.slots,
             parameters,
@@ -228,14 +276,21 @@ impl Door<'_> {
     }
 }
 
-/// Parses a statement that names something protected; also says which tokens were left out for the parser.
+/// Parses a statement that names something protected, without the tokens `apart`; also says which tokens were left out
+/// for the parser.
 fn parse(
     tokens: &Tokens<'_>,
     protection: &Protection<'_>,
     statement: &Range<usize>,
+    apart: &Range<usize>,
 ) -> Result<(Statement, HashSet<usize>), Refusal> {
     let sensitive = |name: &str| protection.names_column(name);
-    let taught = teach(tokens, statement, &sensitive);
+    let mut taught = teach(tokens, statement, &sensitive);
+    taught.tokens.retain(|token| {
+        tokens
+            .starting(token.span.start)
+            .is_none_or(|at| !apart.contains(&at))
+    });
     let mut parser = Parser::new(&PostgreSqlDialect {})
         .with_recursion_limit(MAX_DEPTH)
         .with_tokens_with_locations(taught.tokens);
@@ -260,7 +315,7 @@ pub(super) fn parse_query(
     protection: &Protection<'_>,
     range: &Range<usize>,
 ) -> Result<(Box<Query>, HashSet<usize>), Refusal> {
-    match parse(tokens, protection, range)? {
+    match parse(tokens, protection, range, &(0..0))? {
         (Statement::Query(query), left_out) => Ok((query, left_out)),
         _ => Err(refusals::construct("this statement")),
     }

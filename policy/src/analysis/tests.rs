@@ -143,6 +143,7 @@ tables! {
     copies: "copy.txt",
     cuts_strings_of_statements: "several.txt",
     reads_views_and_copies: "view.txt",
+    makes_relations_of_queries: "derive.txt",
     keeps_the_list_of_others_mistakes: "peers.txt",
 }
 

@@ -98,6 +98,29 @@ fn defined(
     Ok(shape)
 }
 
+/// Whether a definition like this, as it would be kept, can be read, and shows what the client's own query does.
+pub(super) fn stands(
+    rules: &Ruleset,
+    view: &SessionView,
+    sql: &str,
+    meant: &Rows,
+) -> Result<(), Refusal> {
+    let tokens = Tokens::read(sql)?;
+    let protection = Protection::of(rules, view);
+    let kept = shape_of(rules, view, &protection, &tokens, &(0..tokens.len()), 0)?;
+    let shapes = |rows: &Rows| -> Vec<_> {
+        let columns = rows.columns.iter();
+        columns.map(|column| column.kind.shape()).collect()
+    };
+    if shapes(&kept.rows) == shapes(meant) {
+        Ok(())
+    } else {
+        Err(refusals::not_understood(
+            "The server would keep other columns: a cast of a protected column is done when it is shown",
+        ))
+    }
+}
+
 fn shape_of(
     rules: &Ruleset,
     view: &SessionView,

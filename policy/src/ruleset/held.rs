@@ -50,6 +50,11 @@ impl Ruleset {
         }
     }
 
+    /// The type in which values that were moved under a domain are shown. `None`: no column of the policy is of that type.
+    pub(crate) fn moved_type(&self, domain: &str) -> Option<LogicalType> {
+        self.sealed_as(domain).map(|sealed| sealed.logical)
+    }
+
     /// All columns whose values stand under a domain, and the type in which they are shown.
     fn sealed_as(&self, domain: &str) -> Option<SealedAs<'_>> {
         let mut columns: Vec<&Arc<Protected>> = self

@@ -10,7 +10,7 @@ pub(crate) struct Canaries {
 
 impl Canaries {
     /// A text that occurs nowhere else.
-    fn text(&mut self, road: &str) -> String {
+    pub(crate) fn text(&mut self, road: &str) -> String {
         self.remember(format!("canary-{:03}-{road}-x7q", self.made.len()))
     }
 
