@@ -3,6 +3,8 @@
 //!
 //! Needs no rights beyond what PUBLIC has, and works on PostgreSQL 14 to 18.
 
+pub mod seen;
+
 use pgveil_policy::catalog::{Catalog, Column, Function, Relation, Unique};
 use tokio_postgres::{Client, Row, error::SqlState};
 

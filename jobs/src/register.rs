@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use pgveil_keys::keystore::registry::{self, NewColumn};
 use pgveil_policy::{
     Ruleset,
+    catalog::Catalog,
     ruleset::{Declared, Pending, PendingColumn, RegisteredColumn},
 };
 use tokio_postgres::Client;
@@ -17,24 +18,76 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('pgveil.columns'))";
 
 /// Registers every column of the policy that is ready but for its id. Answers whether there was one.
 pub async fn made_through_the_proxy(client: &Client, rules: &Ruleset) -> Result<bool, JobError> {
-    let candidates: Vec<(&PendingColumn, &Declared)> = rules
-        .pending
-        .iter()
-        .filter(|column| column.state == Pending::NotRegistered)
-        .filter_map(|column| {
-            let declared = rules.declared_in(&column.schema, &column.table);
-            let declared = declared
-                .into_iter()
-                .find(|declared| declared.column == column.column)?;
-            Some((column, declared))
-        })
-        .collect();
     let mut fresh = Vec::new();
-    for candidate in candidates {
+    for candidate in candidates(rules) {
         if is_empty(client, candidate.0).await {
             fresh.push(candidate);
         }
     }
+    register_in_transaction(client, &fresh).await
+}
+
+/// The same for what a transaction sees that has not committed: `rules` were compiled against what it sees, and `known`
+/// is what everybody sees. A column that is not in it was made in that transaction, whose every statement went through
+/// pgveil; it can only hold what is sealed for it from now on. The id is committed here, whatever becomes of the column.
+pub async fn made_in_a_transaction(
+    client: &Client,
+    rules: &Ruleset,
+    known: &Catalog,
+) -> Result<bool, JobError> {
+    let is_known = |column: &PendingColumn| {
+        let relation = known.relation_by_oid(column.table_oid);
+        relation.is_some_and(|relation| relation.attribute(column.attnum).is_some())
+    };
+    let fresh: Vec<_> = candidates(rules)
+        .into_iter()
+        .filter(|(column, _)| !is_known(column))
+        .collect();
+    register_in_transaction(client, &fresh).await
+}
+
+/// An id whose column was never committed, or is gone, gets the place of the one that a transaction has made under its
+/// name, so that its next rename is followed. The place of a column that everybody sees is left alone until COMMIT.
+pub async fn follow_in_a_transaction(
+    client: &Client,
+    rules: &Ruleset,
+    known: &Catalog,
+    registered: &[RegisteredColumn],
+) -> Result<(), JobError> {
+    let is_known = |(oid, attnum): (u32, i16)| {
+        let relation = known.relation_by_oid(oid);
+        relation.is_some_and(|relation| relation.attribute(attnum).is_some())
+    };
+    let unused: Vec<RegisteredColumn> = registered
+        .iter()
+        .filter(|past| {
+            let named = known.relation(&past.schema, &past.table);
+            let named = named.is_some_and(|table| table.column(&past.column).is_some());
+            !named && !is_known(past.place)
+        })
+        .cloned()
+        .collect();
+    follow(client, rules, &unused).await
+}
+
+/// Columns that the policy names and that lack nothing but an id.
+fn candidates(rules: &Ruleset) -> Vec<(&PendingColumn, &Declared)> {
+    let unregistered = rules.pending.iter();
+    let unregistered = unregistered.filter(|column| column.state == Pending::NotRegistered);
+    let declared = |column: &PendingColumn| {
+        let of_table = rules.declared_in(&column.schema, &column.table);
+        let mut of_table = of_table.into_iter();
+        of_table.find(|declared| declared.column == column.column)
+    };
+    unregistered
+        .filter_map(|column| Some((column, declared(column)?)))
+        .collect()
+}
+
+async fn register_in_transaction(
+    client: &Client,
+    fresh: &[(&PendingColumn, &Declared)],
+) -> Result<bool, JobError> {
     if fresh.is_empty() {
         return Ok(false);
     }
@@ -43,7 +96,7 @@ pub async fn made_through_the_proxy(client: &Client, rules: &Ruleset) -> Result<
         .batch_execute("BEGIN")
         .await
         .map_err(failed("begin registering columns"))?;
-    let done = register_all(client, &fresh).await;
+    let done = register_all(client, fresh).await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     client
         .batch_execute(end)
@@ -78,6 +131,51 @@ pub async fn follow(
     Ok(())
 }
 
+/// Gives new ids to columns that are not there and that the policy describes otherwise than when they got theirs: nothing
+/// holds values of the former description but what was moved elsewhere, and that keeps its id. Answers whether there was one.
+pub async fn described_anew(client: &Client, rules: &Ruleset) -> Result<bool, JobError> {
+    let mut done = false;
+    for past in registry::list(client).await? {
+        let absent = rules.absent().find(|declared| {
+            (&declared.schema, &declared.table, &declared.column)
+                == (&past.schema, &past.table, &past.column)
+        });
+        let Some(declared) = absent.filter(|declared| !is_described_by(declared, &past)) else {
+            continue;
+        };
+        if registry::retire(client, past.id).await? {
+            registry::register(client, &described(declared, (0, 0))).await?;
+            done = true;
+        }
+    }
+    Ok(done)
+}
+
+/// Whether a column would be registered in these words again.
+fn is_described_by(declared: &Declared, past: &RegisteredColumn) -> bool {
+    let now = described(declared, past.place);
+    let scope = past.scope.as_deref().unwrap_or(&now.scope);
+    (now.logical_type.as_str(), now.equality, now.shared_key)
+        == (past.logical_type.as_str(), past.equality, past.shared_key)
+        && now.equality_group == past.equality_group
+        && now.scope == scope
+}
+
+fn described(declared: &Declared, (table_oid, attnum): (u32, i16)) -> NewColumn {
+    NewColumn {
+        schema: declared.schema.clone(),
+        table: declared.table.clone(),
+        column: declared.column.clone(),
+        table_oid,
+        attnum,
+        logical_type: declared.logical.sql_name(),
+        equality: declared.equality,
+        shared_key: declared.shared_key,
+        equality_group: declared.equality_group.clone(),
+        scope: declared.scope.to_string(),
+    }
+}
+
 /// Values that are there already were sealed for a column that nobody knows any more: their terms would match no new
 /// ones. Who may not look cannot know; then `pgveil apply` has to say what is wrong.
 async fn is_empty(client: &Client, column: &PendingColumn) -> bool {
@@ -110,18 +208,7 @@ async fn register_all(
         if live.contains(&key) {
             continue;
         }
-        let new = NewColumn {
-            schema: key.0,
-            table: key.1,
-            column: key.2,
-            table_oid: column.table_oid,
-            attnum: column.attnum,
-            logical_type: declared.logical.sql_name(),
-            equality: declared.equality,
-            shared_key: declared.shared_key,
-            equality_group: declared.equality_group.clone(),
-            scope: declared.scope.to_string(),
-        };
+        let new = described(declared, (column.table_oid, column.attnum));
         registry::register(client, &new).await?;
     }
     Ok(())

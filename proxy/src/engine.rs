@@ -2,6 +2,8 @@
 //!
 //! It owns no socket of a client and knows no message; sessions ask it.
 
+mod reader;
+
 use std::{
     collections::hash_map::RandomState,
     hash::BuildHasher,
@@ -15,20 +17,17 @@ use std::{
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use pgveil_config::{PolicyFile, ScopePath, Settings};
-use pgveil_keys::{
-    Keys,
-    database::{self, Database},
-    keystore::registry,
-};
+use pgveil_keys::Keys;
 use pgveil_policy::{
     Plan, Refusal, Ruleset,
     analysis::{Kept, Protocol},
+    catalog::Catalog,
     plan::{Effect, Operand, ScopePart},
-    ruleset::RegisteredColumn,
     splice::Spliced,
 };
 use tokio::sync::Mutex;
 
+use self::reader::CatalogReader;
 use crate::session::view::{Probe, View};
 
 /// Statements longer than this are planned anew each time: a cached plan holds its text.
@@ -83,6 +82,18 @@ pub struct Rules {
     pub set: Arc<Ruleset>,
     /// What a session asks the server about itself.
     pub probe: Probe,
+    /// Of the catalog that they were compiled against; of no use where a transaction saw that catalog.
+    pub fingerprint: u64,
+}
+
+impl Rules {
+    fn new(set: Ruleset, fingerprint: u64) -> Self {
+        Self {
+            probe: Probe::new(&set),
+            set: Arc::new(set),
+            fingerprint,
+        }
+    }
 }
 
 struct CachedPlan {
@@ -125,58 +136,6 @@ pub struct Engine {
     version: AtomicU64,
 }
 
-/// The connection over which the catalog is read, and what was seen last.
-struct CatalogReader {
-    settings: Arc<Settings>,
-    database: Option<Database>,
-    fingerprint: u64,
-}
-
-impl CatalogReader {
-    async fn client(&mut self) -> anyhow::Result<&Database> {
-        if self
-            .database
-            .as_ref()
-            .is_none_or(|database| database.is_closed())
-        {
-            let keystore = &self.settings.keystore;
-            let url = keystore.url.read()?;
-            self.database =
-                Some(database::connect(&url, keystore.tls, keystore.ca_file.as_deref()).await?);
-        }
-        self.database
-            .as_ref()
-            .ok_or_else(|| anyhow::anyhow!("no connection"))
-    }
-
-    async fn compile(&mut self, policy: &PolicyFile, version: u64) -> anyhow::Result<Ruleset> {
-        let client = self.client().await?;
-        // The fingerprint is taken first: a change between the two reads makes the next look find a difference.
-        let fingerprint = pgveil_jobs::catalog::fingerprint(client).await?;
-        let catalog = pgveil_jobs::catalog::read(client).await?;
-        // Retired columns too: values that they sealed may have been moved.
-        let registered = registry::history(&**client).await?;
-        let registered: Vec<RegisteredColumn> =
-            registered.into_iter().map(|row| row.column).collect();
-        self.fingerprint = fingerprint;
-        let catalog = Arc::new(catalog);
-        let compile = |registered: &[RegisteredColumn]| {
-            Ruleset::compile(policy, Arc::clone(&catalog), registered, version)
-                .map_err(pgveil_config::Diagnostics)
-        };
-        let rules = compile(&registered)?;
-        let client = self.client().await?;
-        pgveil_jobs::register::follow(client, &rules, &registered).await?;
-        if !pgveil_jobs::register::made_through_the_proxy(client, &rules).await? {
-            return Ok(rules);
-        }
-        let registered = registry::history(&**client).await?;
-        let registered: Vec<RegisteredColumn> =
-            registered.into_iter().map(|row| row.column).collect();
-        Ok(compile(&registered)?)
-    }
-}
-
 impl Engine {
     /// Reads the catalog and compiles the policy.
     ///
@@ -187,24 +146,16 @@ impl Engine {
         policy: PolicyFile,
         keys: Arc<Keys>,
     ) -> anyhow::Result<Self> {
-        let mut catalog = CatalogReader {
-            settings: Arc::clone(&settings),
-            database: None,
-            fingerprint: 0,
-        };
-        let set = catalog.compile(&policy, 1).await?;
+        let mut catalog = CatalogReader::new(Arc::clone(&settings));
+        let set = catalog.compile_first(&policy).await?;
         for column in set.absent() {
             tracing::warn!(
                 column = column.display_name(),
                 "the policy names a column that does not exist; it is protected once it is made through pgveil"
             );
         }
-        let probe = Probe::new(&set);
         Ok(Self {
-            rules: ArcSwap::from_pointee(Rules {
-                set: Arc::new(set),
-                probe,
-            }),
+            rules: ArcSwap::from_pointee(Rules::new(set, catalog.fingerprint())),
             keys,
             settings,
             policy,
@@ -256,10 +207,11 @@ impl Engine {
     pub async fn current_rules(&self) -> Result<Arc<Rules>, Refusal> {
         if self.catalog_changed.load(Ordering::Acquire) || self.names_may_have_changed() {
             self.refresh().await.map_err(|error| {
-                tracing::error!(error = format!("{error:#}"), "the catalog could not be read again");
-                Refusal::new("PV002", "catalog-unavailable", "pgveil cannot read the database's catalog")
-                    .detail("A statement changed the catalog and it must be read again before protected columns can be used.")
-                    .hint("Look at pgveil's log; `pgveil check` says what is wrong.")
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the catalog could not be read again"
+                );
+                unreadable()
             })?;
         }
         Ok(self.rules())
@@ -280,23 +232,47 @@ impl Engine {
     }
 
     async fn refresh_with(&self, catalog: &mut CatalogReader) -> anyhow::Result<()> {
-        let seen = catalog.fingerprint;
-        if pgveil_jobs::catalog::fingerprint(catalog.client().await?).await? == seen {
+        if !catalog.has_changed().await? {
             return Ok(());
         }
-        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
-        let set = catalog.compile(&self.policy, version).await?;
-        let probe = Probe::new(&set);
-        self.rules.store(Arc::new(Rules {
-            set: Arc::new(set),
-            probe,
-        }));
+        let set = catalog.compile(&self.policy, self.next_version()).await?;
+        let version = set.version;
+        self.rules
+            .store(Arc::new(Rules::new(set, catalog.fingerprint())));
         self.forget_plans();
         tracing::info!(
             version,
             "the catalog changed; the policy was compiled against it again"
         );
         Ok(())
+    }
+
+    fn next_version(&self) -> u64 {
+        self.version.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The rules within a transaction that sees this catalog, while all others see `known`. Columns that it has made
+    /// get their ids.
+    ///
+    /// # Errors
+    /// What the transaction has made does not fit the policy, or the keystore cannot be asked.
+    pub async fn rules_within(&self, seen: Catalog, known: &Catalog) -> Result<Rules, Refusal> {
+        let mut catalog = self.catalog.lock().await;
+        let version = self.next_version();
+        let compiled = catalog.compile_within(&self.policy, seen, known, version);
+        match compiled.await {
+            Ok(set) => Ok(Rules::new(set, 0)),
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "what a transaction made could not be followed"
+                );
+                Err(match error.downcast::<pgveil_config::Diagnostics>() {
+                    Ok(findings) => unfit(&findings),
+                    Err(_) => unreadable(),
+                })
+            }
+        }
     }
 
     /// Runs for as long as the process: looks for catalog changes and drops expired keys.
@@ -411,6 +387,22 @@ impl Engine {
             false
         });
     }
+}
+
+fn unreadable() -> Refusal {
+    Refusal::new("PV002", "catalog-unavailable", "pgveil cannot read the database's catalog")
+        .detail("A statement changed the catalog and it must be read again before protected columns can be used.")
+        .hint("Look at pgveil's log; `pgveil check` says what is wrong.")
+}
+
+fn unfit(findings: &pgveil_config::Diagnostics) -> Refusal {
+    let messages = findings.0.iter().map(|finding| finding.message.as_str());
+    Refusal::unsupported(
+        "definition-differs",
+        "what this transaction has changed does not fit the policy",
+    )
+    .detail(messages.collect::<Vec<_>>().join("; "))
+    .hint("Roll back, and change the definition or the policy.")
 }
 
 fn statement_too_long(limit: usize) -> Refusal {

@@ -139,6 +139,18 @@ impl Sessions {
         Ok(None)
     }
 
+    /// Runs a statement on both, in whatever transaction they are; `None` if this mode cannot carry it.
+    pub fn step(
+        &mut self,
+        case: &Case<'_>,
+        mode: Mode,
+    ) -> Result<Option<(Vec<Reply>, Vec<Reply>)>> {
+        match self.messages(case, mode)? {
+            Some(messages) => self.exchange(&messages, 1).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Runs a script on both, in a transaction that is rolled back, in every mode that can carry its form.
     pub fn play(&mut self, script: &Script, form: Form) -> Result<Verdict> {
         let params: Vec<_> = script.params.clone();

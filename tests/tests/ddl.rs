@@ -1,6 +1,11 @@
 //! Definitions through the proxy: tables that the policy names get their types when they are made, keys become indexes
 //! on terms, renamed columns stay readable, and a plaintext database told the same answers the same.
 
+#[path = "ddl/killed.rs"]
+mod killed;
+#[path = "ddl/transactions.rs"]
+mod transactions;
+
 use anyhow::{Result, bail};
 use pgveil_tests::{postgres::TempPostgres, twin::Twin};
 

@@ -44,6 +44,7 @@ public.vault  scope = "platform"
     doc: jsonb
     raw: bytea
 public.by_tenant  scope = "tenant:{tenant}"  secret: text, search = ["equality"]
+public.fresh  scope = "platform"  secret: text, search = ["equality"]
 "#;
 
 /// How many leaks a failure tells.
@@ -122,6 +123,10 @@ fn no_canary_is_found_in_any_file_of_the_server() -> Result<()> {
         database.admin(kept)? == "3",
         "the views were not made with terms"
     );
+    for walk in [walk_simply, walk_extended] {
+        let mut wire = Wire::connect(&proxy.target("app"))?;
+        walk(&mut wire, &roads::made_within(&mut canaries))?;
+    }
     for messages in roads::raw(&mut canaries) {
         let mut wire = Wire::connect(&proxy.target("app"))?;
         wire.send(&messages)?;

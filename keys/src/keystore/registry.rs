@@ -70,6 +70,16 @@ pub async fn history(client: &impl GenericClient) -> Result<Vec<Registration>, K
     rows.iter().map(parse).collect()
 }
 
+/// The greatest id that was ever given.
+pub async fn newest(client: &impl GenericClient) -> Result<Option<ColumnId>, KeystoreError> {
+    let row = client
+        .query_one("SELECT max(id) FROM pgveil.columns", &[])
+        .await?;
+    let id: Option<i32> = row.try_get(0)?;
+    id.map(|id| u32::try_from(id).map(ColumnId).map_err(|_| damaged()))
+        .transpose()
+}
+
 /// Gives a column an id. Refused (unique) while the same column is registered and not retired.
 pub async fn register(
     client: &impl GenericClient,

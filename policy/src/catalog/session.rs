@@ -1,10 +1,10 @@
 //! Relations that only a session sees: temporary ones, and those that are newer than the catalog as it was read last
-//! (made in a transaction that has not committed, or a moment ago). The session's own server process describes them
-//! as JSON; this reads that. It asks nothing itself.
+//! (made in a transaction that has not committed, or a moment ago); and all relations as a transaction sees them that
+//! changed some. The session's own server process describes them as JSON; this reads that. It asks nothing itself.
 
 use serde_json::Value;
 
-use super::{Column, Relation};
+use super::{Column, Function, Relation, Unique};
 
 /// Reads the relations out of a JSON array; an empty text means none. `None` if it is not what was asked for.
 pub fn read(json: &str) -> Option<Vec<Relation>> {
@@ -40,7 +40,50 @@ fn relation(value: &Value) -> Option<Relation> {
         is_partition: flag("partition")?,
         definition: text("definition"),
         partition_key: text("partition_key"),
-        ..Relation::default()
+        calls: value.get("calls").map_or(Some(Vec::new()), numbers)?,
+        uniques: value.get("uniques").map_or(Some(Vec::new()), uniques)?,
+    })
+}
+
+fn uniques(value: &Value) -> Option<Vec<Unique>> {
+    match value {
+        Value::Null => Some(Vec::new()),
+        value => value.as_array()?.iter().map(unique).collect(),
+    }
+}
+
+fn unique(value: &Value) -> Option<Unique> {
+    let keys = value.get("keys")?.as_array()?.iter();
+    let attnums = value.get("attnums")?.as_array()?.iter();
+    Some(Unique {
+        name: value.get("name")?.as_str()?.to_owned(),
+        primary: value.get("primary")?.as_bool()?,
+        attnums: attnums.map(number).collect::<Option<_>>()?,
+        keys: keys.filter_map(Value::as_str).map(str::to_owned).collect(),
+        partial: value.get("partial")?.as_bool()?,
+    })
+}
+
+/// Reads functions out of a JSON array, as [`read`] reads relations.
+pub fn read_functions(json: &str) -> Option<Vec<Function>> {
+    if json.is_empty() {
+        return Some(Vec::new());
+    }
+    let value: Value = serde_json::from_str(json).ok()?;
+    value.as_array()?.iter().map(function).collect()
+}
+
+fn function(value: &Value) -> Option<Function> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some(Function {
+        oid: number(value.get("oid")?)?,
+        schema: text("schema")?,
+        name: text("name")?,
+        body: text("body")?,
+        returns_relation: match value.get("returns")? {
+            Value::Null => None,
+            oid => Some(number(oid)?),
+        },
     })
 }
 

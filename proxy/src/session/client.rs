@@ -7,6 +7,7 @@ mod copy;
 mod extended;
 mod function;
 mod kept;
+mod look;
 mod probe;
 mod query;
 
@@ -33,6 +34,8 @@ pub struct ClientSide<R, W> {
     shared: Arc<Shared>,
     /// The session as the last probe saw it, and the rules that the probe was made for.
     view: Option<(Arc<View>, Arc<Rules>)>,
+    /// The rules within a transaction that has changed something protected.
+    overlay: Option<look::Overlay>,
     /// Messages of the extended protocol went out that no Sync has ended.
     unsynced: bool,
     /// The rows of a COPY FROM STDIN with protected columns.
@@ -54,6 +57,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             upstream,
             shared,
             view: None,
+            overlay: None,
             unsynced: false,
             copying: None,
         }
@@ -192,6 +196,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             return;
         }
         let mut ledger = self.shared.ledger();
+        ledger.may_have_ended |= ends_transaction;
+        // What was changed may bear its former names again, or yet others: until the next probe every name counts.
+        ledger.own_unknown |= ledger.rules_touched && (ends_transaction || scan.catalog);
         if scan.settings {
             ledger.view_stale = true;
             ledger.settings_touched = true;
@@ -215,10 +222,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         }
     }
 
+    /// What a text can touch, by the names of all rulesets that may be in force.
+    fn scan_by_rules(&self, sql: &[u8]) -> Scan {
+        let mut scan = self.shared.engine.rules().set.scan(sql);
+        if let Some(own) = self.own_rules() {
+            // What the transaction calls otherwise may be called as before at any moment.
+            let within = own.set.scan(sql);
+            scan.protected |= within.protected;
+            scan.settings |= within.settings;
+            scan.catalog |= within.catalog;
+        }
+        scan
+    }
+
     /// What a text can touch, by the ruleset's names and by those of the session's own relations. Also says whether
     /// only the latter make it protected.
     fn scan(&self, sql: &[u8]) -> (Scan, bool) {
-        let mut scan = self.shared.engine.rules().set.scan(sql);
+        let mut scan = self.scan_by_rules(sql);
         let own = !scan.protected
             && (self.shared.ledger().own_unknown
                 || self

@@ -137,10 +137,12 @@ pub enum Owed {
     Query(Box<QueryOwed>),
     /// FunctionCallResponse, ReadyForQuery.
     FunctionCall,
-    /// The probe's answers, which are swallowed.
+    /// The answers to queries of pgveil's own, which are swallowed.
     Probe {
         /// With a Sync of its own, so that a ReadyForQuery follows.
         synced: bool,
+        /// CloseCompletes that are still to come: of each query one for its portal, one for its statement.
+        closes: usize,
     },
     /// The answer to a stand-in that pgveil sent on its own account to fail the transaction; swallowed but
     /// for the ReadyForQuery.
@@ -200,6 +202,9 @@ impl QueryOwed {
     }
 }
 
+/// Rows that a probe's queries return together, at most: one each.
+const MAX_PROBE_ROWS: usize = 8;
+
 /// Names remembered of which the server need not see what EXECUTE says.
 const MAX_WITHHELD: usize = 4096;
 
@@ -228,10 +233,10 @@ pub struct Ledger {
     pub fail_copy: bool,
     /// The client's data for the COPY that is answered next has ended.
     copy_ended: bool,
-    /// The answer of the last probe, handed to the client side.
+    /// The answer of the last probe, handed to the client side once it has ended.
     pub probed: Option<Probed>,
-    /// CloseCompletes of the current probe that have come: one for its portal, one for its statement.
-    probe_closes: u8,
+    /// The rows of the current probe that have come.
+    probe_rows: Vec<Vec<Option<Vec<u8>>>>,
     /// Something in the running transaction may have changed a setting.
     pub settings_touched: bool,
     /// A name that was taken was parsed again, or SQL prepared one.
@@ -243,6 +248,8 @@ pub struct Ledger {
     pub catalog_touched: bool,
     /// It was something that names protected tables: what is protected, and under which names, may be different now.
     pub rules_touched: bool,
+    /// A text that may have ended the transaction was sent since the last ReadyForQuery.
+    pub may_have_ended: bool,
     /// Relations of the session's own may have come to hold or read sealed values since the last view.
     pub own_unknown: bool,
     /// The session's settings may differ from the last view.
@@ -259,8 +266,8 @@ pub struct Ledger {
 /// How a probe ended.
 #[derive(Debug)]
 pub enum Probed {
-    /// The server's answer.
-    Row(Vec<Option<Vec<u8>>>),
+    /// The server's answer, the rows of all its queries.
+    Rows(Vec<Vec<Option<Vec<u8>>>>),
     /// It was skipped or refused: the transaction has failed.
     Failed,
 }
@@ -355,19 +362,34 @@ impl Ledger {
             }
         }
         if probe {
-            self.probed = Some(Probed::Failed);
+            self.probe_failed();
         }
         probe
     }
 
-    /// One of the probe's two CloseCompletes arrived; true with the second.
+    /// A row of the probe arrived. False if there are more than can be.
+    pub fn probe_row(&mut self, row: Vec<Option<Vec<u8>>>) -> bool {
+        self.probe_rows.push(row);
+        self.probe_rows.len() <= MAX_PROBE_ROWS
+    }
+
+    /// One of the probe's CloseCompletes arrived; true with the last.
     pub fn probe_closed(&mut self) -> bool {
-        self.probe_closes += 1;
-        if self.probe_closes == 2 {
-            self.probe_closes = 0;
-            return true;
+        let Some(Owed::Probe { closes, .. }) = self.owed.front_mut() else {
+            return false;
+        };
+        *closes = closes.saturating_sub(1);
+        let ended = *closes == 0;
+        if ended {
+            self.probed = Some(Probed::Rows(std::mem::take(&mut self.probe_rows)));
         }
-        false
+        ended
+    }
+
+    /// The probe was refused or skipped.
+    pub fn probe_failed(&mut self) {
+        self.probe_rows.clear();
+        self.probed = Some(Probed::Failed);
     }
 
     /// The oldest answer that is owed.
@@ -440,6 +462,7 @@ impl Ledger {
     /// ReadyForQuery arrived.
     pub fn ready(&mut self, status: u8) {
         self.skipping = false;
+        self.may_have_ended &= !self.owed.is_empty();
         self.end_copy();
         let was = std::mem::replace(&mut self.status, status);
         self.cursors.ready(status == b'I');
@@ -549,7 +572,10 @@ mod tests {
     fn until_a_sync_is_sent_everything_is_skipped() {
         let mut ledger = Ledger::new();
         parse(&mut ledger, b"");
-        ledger.owed.push_back(Owed::Probe { synced: false });
+        ledger.owed.push_back(Owed::Probe {
+            synced: false,
+            closes: 2,
+        });
         assert!(ledger.skip_to_sync(), "the probe is among what is skipped");
         assert!(ledger.skipping);
         assert!(matches!(ledger.probed, Some(Probed::Failed)));

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     End, SessionError, Shared,
-    ledger::{Closed, Ledger, Owed, Portal, PortalNamed, Probed},
+    ledger::{Closed, Ledger, Owed, Portal, PortalNamed},
     names::Planned,
     refuse::put_refusal,
     results::{ResultRules, is_ciphertext, judge, stray_ciphertext, with_formats},
@@ -258,8 +258,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         };
         let row = DataRow::read(frame.body).map_err(|_| SessionError::OutOfStep)?;
         let fields = row.values().map(|v| v.map(<[u8]>::to_vec)).collect();
-        self.shared.ledger().probed = Some(Probed::Row(fields));
-        Ok(())
+        if self.shared.ledger().probe_row(fields) {
+            Ok(())
+        } else {
+            Err(SessionError::OutOfStep)
+        }
     }
 
     fn complete(&mut self) -> Fate {
@@ -272,8 +275,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             .map(|c| c.tag.to_vec())
             .unwrap_or_default();
         let mut ledger = self.shared.ledger();
+        if let Some(Owed::Probe { .. }) = ledger.front() {
+            // Its statement and portal are closed after it; the probe itself ends with those answers.
+            return Fate::Skip;
+        }
         ledger.end_copy();
-        ledger.front();
         match done.as_slice() {
             b"DEALLOCATE ALL" => ledger.forget_statements(None),
             b"DISCARD ALL" => ledger.apply(&Effect::DiscardAll, None),
@@ -308,8 +314,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 }
                 Fate::Pass
             }
-            // The probe's statement and portal are closed after it; the probe itself ends with those answers.
-            Some(Owed::Probe { .. }) => Fate::Skip,
             _ => Fate::Pass,
         };
         drop(ledger);
@@ -364,7 +368,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 self.shared.drained.notify_waiters();
                 Fate::Pass
             }
-            (Some(Owed::Probe { synced }), tag) => {
+            (Some(Owed::Probe { synced, .. }), tag) => {
                 let synced = *synced;
                 let ended = if tag == tag::CLOSE_COMPLETE {
                     ledger.probe_closed()
@@ -549,7 +553,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 self.shared.drained.notify_waiters();
             }
             Some(Owed::FunctionCall | Owed::Failing) => {}
-            Some(Owed::Probe { synced: true }) => ledger.probed = Some(Probed::Failed),
+            Some(Owed::Probe { synced: true, .. }) => ledger.probe_failed(),
             _ => {
                 if ledger.skip_to_sync() {
                     self.shared.probed.notify_one();
@@ -582,7 +586,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                     | Owed::Query(_)
                     | Owed::FunctionCall
                     | Owed::Failing
-                    | Owed::Probe { synced: true }),
+                    | Owed::Probe { synced: true, .. }),
                 ) => break owed,
                 Some(_) => {}
                 None => return Err(SessionError::OutOfStep),
@@ -604,7 +608,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         }
         let fate = match answered {
             Owed::Probe { .. } => {
-                ledger.probed.get_or_insert(Probed::Failed);
+                if ledger.probed.is_none() {
+                    ledger.probe_failed();
+                }
                 self.shared.probed.notify_one();
                 Fate::Skip
             }

@@ -45,6 +45,45 @@ pub(crate) fn statements(c: &mut Canaries) -> Vec<String> {
     all
 }
 
+/// A table that is made, renamed, dropped and rolled back within transactions, written to under whatever name it has.
+pub(crate) fn made_within(c: &mut Canaries) -> Vec<String> {
+    let definitions = [
+        ("CREATE TABLE fresh (id int, secret text)", "fresh", "secret"),
+        ("ALTER TABLE fresh RENAME TO fresh_a", "fresh_a", "secret"),
+        ("SAVEPOINT b", "fresh_a", "secret"),
+        ("ALTER TABLE fresh_a RENAME TO fresh_b", "fresh_b", "secret"),
+        ("ROLLBACK TO b", "fresh_a", "secret"),
+        (
+            "ALTER TABLE fresh_a RENAME COLUMN secret TO hidden",
+            "fresh_a",
+            "hidden",
+        ),
+        ("DROP TABLE fresh_a", "fresh", "secret"),
+        ("CREATE TABLE fresh (secret text, id int)", "fresh", "secret"),
+    ];
+    let mut road = Vec::new();
+    for end in 1..=definitions.len() {
+        road.push("BEGIN".to_owned());
+        for (sql, table, column) in &definitions[..end] {
+            road.push((*sql).to_owned());
+            let mut say = |what: &str| {
+                road.push("SAVEPOINT try".to_owned());
+                road.push(what.replace('?', &c.text("fresh")));
+                road.push("ROLLBACK TO try".to_owned());
+            };
+            say(&format!(
+                "INSERT INTO {table} (id, {column}) VALUES (1, '?')"
+            ));
+            say(&format!(
+                "SELECT id FROM {table} WHERE {column} = '?' AND 1 / 0 = 1"
+            ));
+        }
+        road.push(if end % 2 == 0 { "COMMIT" } else { "ROLLBACK" }.to_owned());
+        road.push("DROP TABLE IF EXISTS fresh, fresh_a, fresh_b".to_owned());
+    }
+    road
+}
+
 fn stored(c: &mut Canaries) -> Vec<String> {
     // Ids differ from call to call, so that each road stores its row.
     let id = 1000 + c.made.len() * 100;

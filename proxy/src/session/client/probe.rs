@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgveil_policy::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::ClientSide;
+use super::{ClientSide, look::Looked, state_unreadable};
 use crate::{
     engine::Rules,
     messages::{BindBuilder, Close, Execute, Parse, Target, tag::client as tag, unit},
@@ -24,27 +24,45 @@ pub(super) struct Ground {
     pub(super) view: Option<Arc<View>>,
 }
 
+/// How often rules and view are asked for again because what they say changed meanwhile.
+const ATTEMPTS: usize = 4;
+
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     /// The rules in force and the session as the server sees it now.
     pub(super) async fn ground(&mut self) -> Result<Result<Ground, Refusal>, SessionError> {
-        let rules = match self.shared.engine.current_rules().await {
-            Ok(rules) => rules,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        if let Some((view, made_for)) = &self.view
-            && Arc::ptr_eq(made_for, &rules)
-            && !self.stale()
-        {
-            return Ok(Ok(Ground {
-                rules,
-                view: Some(Arc::clone(view)),
-            }));
+        for _ in 0..ATTEMPTS {
+            let shared_rules = match self.shared.engine.current_rules().await {
+                Ok(rules) => rules,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            let rules = self.rules_in_force(&shared_rules);
+            if let Some((view, made_for)) = &self.view
+                && Arc::ptr_eq(made_for, &rules)
+                && !self.stale()
+            {
+                return Ok(Ok(Ground {
+                    rules,
+                    view: Some(Arc::clone(view)),
+                }));
+            }
+            let Some(view) = self.probe(&rules).await? else {
+                return Ok(Ok(Ground { rules, view: None }));
+            };
+            self.view = Some((Arc::clone(&view), Arc::clone(&rules)));
+            match self.look(&shared_rules).await? {
+                Ok(Looked::Failed) => return Ok(Ok(Ground { rules, view: None })),
+                Ok(Looked::Same) if Arc::ptr_eq(&self.rules_in_force(&shared_rules), &rules) => {
+                    return Ok(Ok(Ground {
+                        rules,
+                        view: Some(view),
+                    }));
+                }
+                // What the session's own relations are depends on the rules.
+                Ok(Looked::Same | Looked::Anew) => {}
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         }
-        let view = self.probe(&rules).await?;
-        if let Some(view) = &view {
-            self.view = Some((Arc::clone(view), Arc::clone(&rules)));
-        }
-        Ok(Ok(Ground { rules, view }))
+        Ok(Err(state_unreadable()))
     }
 
     fn stale(&self) -> bool {
@@ -59,39 +77,62 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 return Ok(None);
             }
             ledger.view_stale = false;
-            ledger.probed = None;
         }
-        let synced = !self.unsynced;
-        self.owe(Some(Owed::Probe { synced }));
-        let queue = self.upstream.settle(&mut self.reader);
-        write_probe(queue, &rules.probe.sql, synced);
-        self.upstream
-            .flush(&mut self.reader)
-            .await
-            .map_err(SessionError::Upstream)?;
-        let probed = loop {
-            if let Some(probed) = self.shared.ledger().probed.take() {
-                break probed;
-            }
-            self.shared.probed.notified().await;
-        };
-        let view = match probed {
-            Probed::Row(fields) => rules.probe.read(&rules.set, &fields).map(Arc::new),
-            Probed::Failed => None,
-        };
+        let rows = self.ask(&[&rules.probe.sql]).await?;
+        let row = rows.as_ref().and_then(|rows| rows.first());
+        let view = row.and_then(|fields| rules.probe.read(&rules.set, fields));
+        let view = view.map(Arc::new);
         let mut ledger = self.shared.ledger();
         ledger.view_stale |= view.is_none();
         ledger.own_unknown &= view.is_none();
         drop(ledger);
         Ok(view)
     }
+
+    /// Has the server run queries of pgveil's own, and waits for what they return. `None`: one of them failed, and with
+    /// it the transaction, or it had failed before.
+    pub(super) async fn ask(
+        &mut self,
+        queries: &[&str],
+    ) -> Result<Option<Vec<Vec<Option<Vec<u8>>>>>, SessionError> {
+        let synced = !self.unsynced;
+        self.shared.ledger().probed = None;
+        self.owe(Some(Owed::Probe {
+            synced,
+            closes: 2 * queries.len(),
+        }));
+        let queue = self.upstream.settle(&mut self.reader);
+        for sql in queries {
+            write_query(queue, sql);
+        }
+        unit::write(queue, if synced { tag::SYNC } else { tag::FLUSH });
+        self.upstream
+            .flush(&mut self.reader)
+            .await
+            .map_err(SessionError::Upstream)?;
+        loop {
+            let probed = {
+                let mut ledger = self.shared.ledger();
+                let is_probe = |owed: &Owed| matches!(owed, Owed::Probe { .. });
+                // With a Sync, it has ended when the ReadyForQuery has come.
+                let ended = !(synced && ledger.owed.iter().any(is_probe));
+                ledger.probed.take_if(|_| ended)
+            };
+            match probed {
+                Some(Probed::Rows(rows)) => return Ok(Some(rows)),
+                Some(Probed::Failed) => return Ok(None),
+                None => {}
+            }
+            self.shared.probed.notified().await;
+        }
+    }
 }
 
 /// Parse, Bind, Execute, Close: under names of its own, so that the client's unnamed statement and portal live on.
-/// Within a pipeline it ends with Flush, since a Sync would end the client's implicit transaction.
-fn write_probe(queue: &mut bytes::BytesMut, sql: &str, synced: bool) {
+/// Within a pipeline Flush follows, since a Sync would end the client's implicit transaction.
+fn write_query(queue: &mut bytes::BytesMut, sql: &str) {
     let name = PROBE_NAME.as_bytes();
-    let short = "the probe is short";
+    let short = "queries of pgveil's own are short";
     Parse::write(queue, name, sql.as_bytes(), [].into_iter()).expect(short);
     BindBuilder::begin(queue, name, name, [].into_iter())
         .end([].into_iter())
@@ -112,5 +153,4 @@ fn write_probe(queue: &mut bytes::BytesMut, sql: &str, synced: bool) {
     }
     .write(queue)
     .expect(short);
-    unit::write(queue, if synced { tag::SYNC } else { tag::FLUSH });
 }

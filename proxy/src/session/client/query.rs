@@ -225,7 +225,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             .next()?;
         let ends = ["rollback", "abort", "commit", "end"];
         let ends = ends.iter().any(|end| word.eq_ignore_ascii_case(end));
-        let plain = !self.is_looked_at(self.shared.engine.rules().set.scan(sql[first].as_bytes()));
+        let plain = !self.is_looked_at(self.scan_by_rules(sql[first].as_bytes()));
         (ends && plain).then_some(second.start)
     }
 

@@ -1,0 +1,133 @@
+//! Reads the catalog and the registry of columns on a connection of pgveil's own and compiles the policy against them.
+//! Says nothing about statements.
+
+use std::sync::Arc;
+
+use pgveil_config::{PolicyFile, Settings};
+use pgveil_keys::{
+    database::{self, Database},
+    keystore::registry,
+};
+use pgveil_policy::{Ruleset, catalog::Catalog, plan::ColumnId, ruleset::RegisteredColumn};
+
+/// The connection over which the catalog is read, and what was seen last.
+pub(super) struct CatalogReader {
+    settings: Arc<Settings>,
+    database: Option<Database>,
+    fingerprint: u64,
+    newest: Option<ColumnId>,
+}
+
+impl CatalogReader {
+    /// Nothing is read yet.
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            settings,
+            database: None,
+            fingerprint: 0,
+            newest: None,
+        }
+    }
+
+    /// Of the catalog that was compiled against last.
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// Whether the catalog, or the registry of columns, is not what was compiled against last.
+    pub(super) async fn has_changed(&mut self) -> anyhow::Result<bool> {
+        let (fingerprint, newest) = (self.fingerprint, self.newest);
+        let client = self.client().await?;
+        Ok(
+            pgveil_jobs::catalog::fingerprint(client).await? != fingerprint
+                || registry::newest(&**client).await? != newest,
+        )
+    }
+
+    async fn client(&mut self) -> anyhow::Result<&Database> {
+        if self
+            .database
+            .as_ref()
+            .is_none_or(|database| database.is_closed())
+        {
+            let keystore = &self.settings.keystore;
+            let url = keystore.url.read()?;
+            self.database =
+                Some(database::connect(&url, keystore.tls, keystore.ca_file.as_deref()).await?);
+        }
+        self.database
+            .as_ref()
+            .ok_or_else(|| anyhow::anyhow!("no connection"))
+    }
+
+    /// The policy compiled against the catalog of now.
+    pub(super) async fn compile(
+        &mut self,
+        policy: &PolicyFile,
+        version: u64,
+    ) -> anyhow::Result<Ruleset> {
+        let client = self.client().await?;
+        // The fingerprint is taken first: a change between the two reads makes the next look find a difference.
+        let fingerprint = pgveil_jobs::catalog::fingerprint(client).await?;
+        let catalog = pgveil_jobs::catalog::read(client).await?;
+        let mut registered = self.registered().await?;
+        self.fingerprint = fingerprint;
+        let catalog = Arc::new(catalog);
+        let mut rules = compiled(policy, &catalog, &registered, version)?;
+        let client = self.client().await?;
+        pgveil_jobs::register::follow(client, &rules, &registered).await?;
+        if pgveil_jobs::register::made_through_the_proxy(client, &rules).await? {
+            registered = self.registered().await?;
+            rules = compiled(policy, &catalog, &registered, version)?;
+        }
+        self.newest = registered.iter().map(|column| column.id).max();
+        Ok(rules)
+    }
+
+    /// The same when the process starts: the policy may describe a column that is not there otherwise than before.
+    pub(super) async fn compile_first(&mut self, policy: &PolicyFile) -> anyhow::Result<Ruleset> {
+        let rules = self.compile(policy, 1).await?;
+        let client = self.client().await?;
+        if pgveil_jobs::register::described_anew(client, &rules).await? {
+            return self.compile(policy, 1).await;
+        }
+        Ok(rules)
+    }
+
+    /// The policy compiled against the catalog that a transaction sees, while all others see `known`.
+    pub(super) async fn compile_within(
+        &mut self,
+        policy: &PolicyFile,
+        seen: Catalog,
+        known: &Catalog,
+        version: u64,
+    ) -> anyhow::Result<Ruleset> {
+        let seen = Arc::new(seen);
+        let mut registered = self.registered().await?;
+        let mut rules = compiled(policy, &seen, &registered, version)?;
+        let client = self.client().await?;
+        if pgveil_jobs::register::made_in_a_transaction(client, &rules, known).await? {
+            registered = self.registered().await?;
+            rules = compiled(policy, &seen, &registered, version)?;
+        }
+        let client = self.client().await?;
+        pgveil_jobs::register::follow_in_a_transaction(client, &rules, known, &registered).await?;
+        Ok(rules)
+    }
+
+    /// Retired columns too: values that they sealed may have been moved.
+    async fn registered(&mut self) -> anyhow::Result<Vec<RegisteredColumn>> {
+        let rows = registry::history(&**self.client().await?).await?;
+        Ok(rows.into_iter().map(|row| row.column).collect())
+    }
+}
+
+fn compiled(
+    policy: &PolicyFile,
+    catalog: &Arc<Catalog>,
+    registered: &[RegisteredColumn],
+    version: u64,
+) -> anyhow::Result<Ruleset> {
+    let compiled = Ruleset::compile(policy, Arc::clone(catalog), registered, version);
+    Ok(compiled.map_err(pgveil_config::Diagnostics)?)
+}
