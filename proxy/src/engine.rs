@@ -133,6 +133,9 @@ pub struct Engine {
     names_changed: AtomicU64,
     names_followed: AtomicU64,
     catalog: Mutex<CatalogReader>,
+    /// For what a transaction has made. Reading the catalog may wait for a lock that this very transaction holds, so
+    /// this is a connection of its own.
+    within: Mutex<CatalogReader>,
     version: AtomicU64,
 }
 
@@ -147,6 +150,7 @@ impl Engine {
         keys: Arc<Keys>,
     ) -> anyhow::Result<Self> {
         let mut catalog = CatalogReader::new(Arc::clone(&settings));
+        let within = CatalogReader::new(Arc::clone(&settings));
         let set = catalog.compile_first(&policy).await?;
         for column in set.absent() {
             tracing::warn!(
@@ -165,6 +169,7 @@ impl Engine {
             catalog_changed: AtomicBool::new(false),
             names_changed: AtomicU64::new(0),
             names_followed: AtomicU64::new(0),
+            within: Mutex::new(within),
             catalog: Mutex::new(catalog),
             version: AtomicU64::new(1),
         })
@@ -232,7 +237,7 @@ impl Engine {
     }
 
     async fn refresh_with(&self, catalog: &mut CatalogReader) -> anyhow::Result<()> {
-        if !catalog.has_changed().await? {
+        if !catalog.has_changed(self.names_may_have_changed()).await? {
             return Ok(());
         }
         let set = catalog.compile(&self.policy, self.next_version()).await?;
@@ -257,9 +262,9 @@ impl Engine {
     /// # Errors
     /// What the transaction has made does not fit the policy, or the keystore cannot be asked.
     pub async fn rules_within(&self, seen: Catalog, known: &Catalog) -> Result<Rules, Refusal> {
-        let mut catalog = self.catalog.lock().await;
+        let mut registry = self.within.lock().await;
         let version = self.next_version();
-        let compiled = catalog.compile_within(&self.policy, seen, known, version);
+        let compiled = registry.compile_within(&self.policy, seen, known, version);
         match compiled.await {
             Ok(set) => Ok(Rules::new(set, 0)),
             Err(error) => {

@@ -34,13 +34,14 @@ impl CatalogReader {
         self.fingerprint
     }
 
-    /// Whether the catalog, or the registry of columns, is not what was compiled against last.
-    pub(super) async fn has_changed(&mut self) -> anyhow::Result<bool> {
+    /// Whether the catalog, or with `ids` the registry of columns, is not what was compiled against last. The registry is
+    /// looked at where a transaction has ended: values may bear ids that were given within it.
+    pub(super) async fn has_changed(&mut self, ids: bool) -> anyhow::Result<bool> {
         let (fingerprint, newest) = (self.fingerprint, self.newest);
         let client = self.client().await?;
         Ok(
             pgveil_jobs::catalog::fingerprint(client).await? != fingerprint
-                || registry::newest(&**client).await? != newest,
+                || ids && registry::newest(&**client).await? != newest,
         )
     }
 

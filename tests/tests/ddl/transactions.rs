@@ -477,6 +477,36 @@ fn a_pipeline_in_a_block_uses_what_it_makes() -> Result<()> {
     check(&mut sessions, "SELECT * FROM people", &[], Mode::Simple)
 }
 
+/// To read a view's definition the server locks what the view reads; the transaction holds that lock itself.
+#[test]
+fn a_transaction_that_locks_what_a_view_reads_goes_on() -> Result<()> {
+    let _alone = ALONE.lock();
+    let twin = twin()?;
+    for database in [&twin.plain, &twin.veiled] {
+        database.run("CREATE VIEW seen AS SELECT id FROM staff")?;
+    }
+    let mut sessions = twin.sessions("app")?;
+    for sql in [
+        "BEGIN",
+        "ALTER TABLE staff ADD COLUMN level int",
+        "UPDATE staff SET level = 1, email = 'up@example.com' WHERE email = 'boss@example.com'",
+        "ALTER TABLE staff ADD COLUMN other int",
+        "SELECT * FROM staff WHERE email = 'up@example.com'",
+        "CREATE TABLE people (email text)",
+        "INSERT INTO people VALUES ('x')",
+        "ALTER TABLE staff DROP COLUMN other",
+        "SELECT count(*) FROM seen",
+        "SELECT * FROM staff WHERE email = 'up@example.com'",
+        "ROLLBACK",
+    ] {
+        check(&mut sessions, sql, &[], Mode::Simple)?;
+    }
+    for database in [&twin.plain, &twin.veiled] {
+        database.run("DROP VIEW seen")?;
+    }
+    Ok(())
+}
+
 /// The snapshot of such a transaction does not show what others commit.
 #[test]
 fn a_transaction_with_an_old_snapshot_uses_it_after_commit() -> Result<()> {

@@ -48,7 +48,11 @@ pub(crate) fn statements(c: &mut Canaries) -> Vec<String> {
 /// A table that is made, renamed, dropped and rolled back within transactions, written to under whatever name it has.
 pub(crate) fn made_within(c: &mut Canaries) -> Vec<String> {
     let definitions = [
-        ("CREATE TABLE fresh (id int, secret text)", "fresh", "secret"),
+        (
+            "CREATE TABLE fresh (id int, secret text)",
+            "fresh",
+            "secret",
+        ),
         ("ALTER TABLE fresh RENAME TO fresh_a", "fresh_a", "secret"),
         ("SAVEPOINT b", "fresh_a", "secret"),
         ("ALTER TABLE fresh_a RENAME TO fresh_b", "fresh_b", "secret"),
@@ -59,7 +63,11 @@ pub(crate) fn made_within(c: &mut Canaries) -> Vec<String> {
             "hidden",
         ),
         ("DROP TABLE fresh_a", "fresh", "secret"),
-        ("CREATE TABLE fresh (secret text, id int)", "fresh", "secret"),
+        (
+            "CREATE TABLE fresh (secret text, id int)",
+            "fresh",
+            "secret",
+        ),
     ];
     let mut road = Vec::new();
     for end in 1..=definitions.len() {
