@@ -241,19 +241,27 @@ fn relations_sql(newest: u32) -> String {
         "g.tgfoid",
         "pg_catalog.pg_trigger g WHERE g.tgrelid OPERATOR(pg_catalog.=) c.oid AND NOT g.tgisinternal",
     );
-    let columns = "SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
+    // A domain over one of pgveil's holds the same values.
+    let chain = "WITH RECURSIVE d(oid, kind, base, name, space) AS (\
+         SELECT t.oid, t.typtype, t.typbasetype, t.typname, t.typnamespace UNION ALL \
+         SELECT u.oid, u.typtype, u.typbasetype, u.typname, u.typnamespace FROM d JOIN pg_catalog.pg_type u \
+           ON u.oid OPERATOR(pg_catalog.=) d.base WHERE d.kind OPERATOR(pg_catalog.=) 'd')";
+    let columns = format!(
+        "SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
            'attnum', a.attnum, 'name', a.attname, 'type', a.atttypid::pg_catalog.int8, \
-           'base', (CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd' THEN t.typbasetype ELSE t.oid END)::pg_catalog.int8, \
-           'type_name', CASE WHEN n.nspname OPERATOR(pg_catalog.=) 'pgveil' THEN 'pgveil.' OPERATOR(pg_catalog.||) t.typname::pg_catalog.text \
-             ELSE pg_catalog.format_type(a.atttypid, a.atttypmod) END, \
+           'base', ({chain} SELECT d.oid FROM d WHERE d.kind OPERATOR(pg_catalog.<>) 'd')::pg_catalog.int8, \
+           'type_name', COALESCE(({chain} SELECT 'pgveil.' OPERATOR(pg_catalog.||) d.name::pg_catalog.text FROM d \
+               JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) d.space \
+               WHERE n.nspname OPERATOR(pg_catalog.=) 'pgveil' LIMIT 1), \
+             pg_catalog.format_type(a.atttypid, a.atttypmod)), \
            'typmod', a.atttypmod, 'not_null', a.attnotnull, \
            'default', (SELECT pg_catalog.pg_get_expr(e.adbin, e.adrelid) FROM pg_catalog.pg_attrdef e \
              WHERE e.adrelid OPERATOR(pg_catalog.=) a.attrelid AND e.adnum OPERATOR(pg_catalog.=) a.attnum), \
            'generated', a.attgenerated OPERATOR(pg_catalog.<>) '', 'identity', a.attidentity OPERATOR(pg_catalog.<>) '') \
            ORDER BY a.attnum) \
          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
-         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace \
-         WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped";
+         WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped"
+    );
     format!(
         "SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
            'oid', c.oid::pg_catalog.int8, 'schema', n.nspname, 'name', c.relname, \

@@ -2,7 +2,26 @@
 
 use anyhow::Result;
 
-use crate::scripts;
+use crate::{refused, same, scripts};
+
+#[test]
+fn a_domain_over_pgveils_own_is_read_through() -> Result<()> {
+    same(&[
+        "SELECT id, email, short FROM archived ORDER BY id",
+        "SELECT id, email IS NULL FROM archived ORDER BY id",
+        "SELECT id, COALESCE(short, email) FROM archived ORDER BY id",
+    ])?;
+    // Never a comparison of ciphertext.
+    refused(&[
+        "SELECT count(DISTINCT email) FROM archived",
+        "SELECT count(*) FROM archived GROUP BY short",
+        "SELECT DISTINCT email FROM archived",
+        "SELECT id FROM archived WHERE email = 'ada@example.com'",
+        "SELECT id FROM archived WHERE email = short",
+        "SELECT a.id FROM archived a JOIN customers c ON c.email = a.email",
+        "SELECT a.id FROM archived a JOIN customers c USING (email)",
+    ])
+}
 
 #[test]
 fn plain_temporary_tables_stand_beside_protected_ones() -> Result<()> {
