@@ -39,7 +39,9 @@ use std::{borrow::Cow, fmt};
 use zeroize::Zeroizing;
 
 pub use array::Element;
-pub use convert::{Conversion, Converted, can_cast, cast, convert, has_operator, is_assignable};
+pub use convert::{
+    Conversion, Converted, can_cast, cast, convert, has_operator, is_assignable, is_implicit,
+};
 pub use document::json_string;
 pub use error::{DamagedValue, InputError};
 pub use interval::Fields;

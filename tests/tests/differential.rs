@@ -18,6 +18,8 @@ mod refusing;
 mod schema;
 #[path = "differential/scoping.rs"]
 mod scoping;
+#[path = "differential/sets.rs"]
+mod sets;
 #[path = "differential/tricky.rs"]
 mod tricky;
 #[path = "differential/writing.rs"]

@@ -9,6 +9,7 @@ use super::{
     compare::strip,
     expr::Cx,
     kind::{Kind, Sealed},
+    list::common_type,
     operand::{Cast, Operand, What},
     refusals,
     term::COMPARISON,
@@ -70,15 +71,32 @@ impl Analyser<'_> {
         array: &Expr,
         elements: &[Expr],
     ) -> Result<(), Refusal> {
+        let cast = self.array_cast(array)?;
+        let (mut operands, mut types) = (Vec::new(), Vec::new());
         for element in elements {
             let operand = self.operand(element)?;
             let operand = operand.ok_or_else(|| self.mixed(sealed, array, element))?;
+            types.push(self.operand_type(&operand).ok().flatten());
+            operands.push(operand);
+        }
+        let common = match cast.clone().map(|range| self.named_type(range)) {
+            // The cast is each element's own.
+            Some(Cast::Array(element)) => types
+                .iter()
+                .all(Option::is_none)
+                .then(|| element.without_modifiers()),
+            Some(_) => None,
+            None => common_type(types),
+        };
+        for operand in operands {
+            let operand = Operand { common, ..operand };
+            self.check_common(sealed, &operand)?;
             self.term(sealed, operand)?;
         }
         let outer = self.tokens.extent(array)?;
         let inner = self.elements_extent(elements)?;
         let ends = |at: usize| self.tokens.range(at - 1).end;
-        if let Some(range) = self.array_cast(array)? {
+        if let Some(range) = cast {
             let bare = sealed.logical().without_modifiers();
             match self.named_type(range.clone()) {
                 Cast::Array(element) if element.comparable_with(bare) => {}

@@ -8,8 +8,8 @@ use super::{
     compare::strip,
     expr::Cx,
     function::last_name,
-    group::ANY_VALUE,
     kind::{Kind, Place, Sealed, Source, common_type},
+    list::List,
     operand::{Cast, Made, Operand, What, given_type},
     refusals,
     scope::{Part, planned},
@@ -50,10 +50,11 @@ impl Analyser<'_> {
             },
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
                 let kind = self.expr(expr, cx)?;
-                if kind.sealed().is_some() && is_grouped(expr, cx)? {
-                    let range = self.tokens.bytes(&self.tokens.extent(expr)?);
-                    self.edits.open(range.start, ANY_VALUE);
-                    self.edits.close(range.end, ")");
+                if let Some(grouping) = cx.grouping
+                    && kind.sealed().is_some()
+                    && is_grouped(expr, cx)?
+                {
+                    self.any_of_group(expr, grouping)?;
                 }
                 Ok(kind)
             }
@@ -84,7 +85,17 @@ impl Analyser<'_> {
     pub(super) fn chosen(&mut self, expr: &Expr, cx: Cx<'_>) -> Result<Kind, Refusal> {
         let mut branches = Branches::default();
         self.branches(expr, cx, &mut branches)?;
-        self.choice(&branches, cx)
+        let kind = self.choice(&branches, cx)?;
+        if let Some(sealed) = kind.sealed()
+            && cx
+                .grouping
+                .is_some_and(|grouping| grouping.holds_expression(expr))
+        {
+            // The server would have to see the key itself, to the letter.
+            let place = "an expression over one of GROUP BY";
+            return Err(refusals::not_supported(sealed.column(), place).at(self.start_of(expr)));
+        }
+        Ok(kind)
     }
 
     /// The values that an expression chooses among; its conditions are analysed.
@@ -103,10 +114,9 @@ impl Analyser<'_> {
                 ..
             } => {
                 match operand {
-                    // `CASE x WHEN a ... WHEN b` compares as `x IN (a, b)` does.
                     Some(operand) => {
                         let whens: Vec<_> = conditions.iter().map(|when| &when.condition).collect();
-                        self.compare_list(operand, &whens, cx)?;
+                        self.compare_list(operand, &whens, List::Case, cx)?;
                     }
                     None => {
                         for when in conditions {
@@ -381,6 +391,7 @@ impl Analyser<'_> {
             return Err(refusals::not_supported(sealed.column(), place).at(at));
         }
         let given = self.operand_type(&operand).map_err(|r| r.at(at))?;
+        let given = given.or(operand.common);
         let bare = sealed.shown.without_modifiers();
         let shown = match given {
             None => Some(bare),

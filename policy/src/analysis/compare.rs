@@ -1,11 +1,12 @@
 //! Equality in all its spellings: the sealed side becomes its equality term, the other side a term of the same kind.
-//! What is not equality is refused elsewhere (`expr`).
+//! What is not equality is refused elsewhere (`expr`); lists are `list`'s business.
 
 use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query};
 
 use super::{
     Analyser,
     branch::Branches,
+    elements::Source,
     expr::Cx,
     facts::Fact,
     kind::{Kind, Sealed},
@@ -24,6 +25,11 @@ impl Analyser<'_> {
     pub(super) fn compare(&mut self, left: &Expr, right: &Expr, cx: Cx<'_>) -> Result<(), Refusal> {
         if let (Some(lefts), Some(rights)) = (row_of(left), row_of(right)) {
             return self.compare_rows(&lefts, &rights, cx);
+        }
+        if let (Some(members), Expr::Subquery(query)) = (row_of(left), strip(right))
+            && members.len() > 1
+        {
+            return self.compare_query(left, query, cx);
         }
         let (a, b) = (self.operand(left)?, self.operand(right)?);
         match (a, b) {
@@ -84,7 +90,7 @@ impl Analyser<'_> {
             .try_for_each(|operand| self.term(&sealed, operand))
     }
 
-    /// `email = u.x`, where `u.x` is what `unnest` takes out of an array.
+    /// `email = u.x`, where `u.x` is what `unnest` takes out of an array, or a column of VALUES; `email = (SELECT 'x')`.
     fn compare_elements_of(
         &mut self,
         sealed: &Sealed,
@@ -92,11 +98,18 @@ impl Analyser<'_> {
         other: &Expr,
         cx: Cx<'_>,
     ) -> Result<(), Refusal> {
-        let Some(array) = self.element_column(other, cx)? else {
+        let source = match strip(other) {
+            Expr::Subquery(query) => self.cells_of(query, 0)?.map(Source::Cells),
+            _ => self.element_column(other, cx)?,
+        };
+        let Some(source) = source else {
             return Err(self.mixed(sealed, expr, other));
         };
         self.wrap_term(expr, sealed)?;
-        self.terms(sealed, array)
+        match source {
+            Source::Array(array) => self.terms(sealed, array),
+            Source::Cells(cells) => self.term_cells(sealed, cells),
+        }
     }
 
     fn compare_rows(
@@ -139,43 +152,8 @@ impl Analyser<'_> {
         self.term(&sealed, operand)
     }
 
-    /// `expr [NOT] IN (list)`.
-    pub(super) fn compare_list(
-        &mut self,
-        expr: &Expr,
-        list: &[&Expr],
-        cx: Cx<'_>,
-    ) -> Result<(), Refusal> {
-        if let Some(members) = row_of(expr) {
-            return self.compare_row_list(&members, list, cx);
-        }
-        let Kind::Sealed(sealed) = self.comparand(expr, cx)? else {
-            for item in list {
-                if let Kind::Sealed(other) = self.comparand(item, cx)? {
-                    return Err(self.mixed(&other, item, expr));
-                }
-            }
-            return Ok(());
-        };
-        self.wrap_term(expr, &sealed)?;
-        for item in list {
-            match self.operand(item)? {
-                Some(operand) => self.term(&sealed, operand)?,
-                None => match self.comparand(item, cx)? {
-                    Kind::Sealed(other) => {
-                        self.check_comparable(&sealed, &other)
-                            .map_err(|r| r.at(self.start_of(item)))?;
-                        self.wrap_term(item, &other)?;
-                    }
-                    _ => return Err(self.mixed(&sealed, expr, item)),
-                },
-            }
-        }
-        Ok(())
-    }
-
     /// `(a, b) IN ((..), (..))`: each row of the list may pin the scope by itself.
-    fn compare_row_list(
+    pub(super) fn compare_row_list(
         &mut self,
         members: &[&Expr],
         list: &[&Expr],
@@ -287,7 +265,7 @@ impl Analyser<'_> {
                 self.add_same(ours, theirs);
             }
         }
-        let terms = self.compare_outputs(&members, &kinds, &rows);
+        let terms = self.compare_outputs(&members, &kinds, query, &rows);
         self.facts.truncate(mark);
         let terms = terms?;
         if terms.contains(&true) {
@@ -302,10 +280,12 @@ impl Analyser<'_> {
         &mut self,
         members: &[&Expr],
         kinds: &[Kind],
+        query: &Query,
         rows: &Rows,
     ) -> Result<Vec<bool>, Refusal> {
         let mut terms = Vec::new();
-        for ((kind, column), member) in kinds.iter().zip(&rows.columns).zip(members) {
+        for (index, (kind, column)) in kinds.iter().zip(&rows.columns).enumerate() {
+            let member = members[index];
             let position = self.start_of(member);
             match (kind, &column.kind) {
                 (Kind::Holder(holder), _) | (_, Kind::Holder(holder)) => {
@@ -318,12 +298,17 @@ impl Analyser<'_> {
                     terms.push(true);
                 }
                 (Kind::Sealed(ours), _) => {
-                    return Err(refusals::not_comparable(
-                        ours.column(),
-                        "a sub-select's column",
-                        "that column is not protected",
-                    )
-                    .at(position));
+                    let Some(cells) = self.cells_of(query, index)? else {
+                        return Err(refusals::not_comparable(
+                            ours.column(),
+                            "a sub-select's column",
+                            "that column is not protected",
+                        )
+                        .at(position));
+                    };
+                    self.wrap_term(member, ours)?;
+                    self.term_cells(ours, cells)?;
+                    terms.push(false);
                 }
                 (_, Kind::Sealed(theirs)) => {
                     let why = "the other side is not the same kind of column";

@@ -1,6 +1,6 @@
 //! Common table expressions: analysed once, where they stand; every use is a row variable of its own.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use sqlparser::ast::{Cte as CteSyntax, SetExpr, SetOperator, SetQuantifier, With};
 
@@ -36,8 +36,13 @@ impl Analyser<'_> {
                 }
                 _ => self.query(&cte.query, parent, &ctes)?,
             };
+            let mut cells = Vec::new();
+            for column in 0..rows.columns.len() {
+                cells.push(self.cells_of(&cte.query, column)?);
+            }
             let rows = self.renamed(rows, Some(&cte.alias))?;
-            ctes = ctes.with(name_of(&cte.alias.name), Rc::new(Cte { rows }));
+            let cells = RefCell::new(cells);
+            ctes = ctes.with(name_of(&cte.alias.name), Rc::new(Cte { rows, cells }));
         }
         Ok(ctes)
     }
@@ -76,7 +81,13 @@ impl Analyser<'_> {
             }
         }
         let named = self.renamed(first.clone(), Some(&cte.alias))?;
-        let inner = ctes.with(name_of(&cte.alias.name), Rc::new(Cte { rows: named }));
+        let inner = ctes.with(
+            name_of(&cte.alias.name),
+            Rc::new(Cte {
+                rows: named,
+                cells: RefCell::default(),
+            }),
+        );
         let second = self.set_expr(right, parent, &inner)?;
         let mut rows = combine(SetOperator::Union, quantifier, first, second)?;
         rows.facts.clear();

@@ -13,6 +13,7 @@ use sqlparser::{
 
 use super::{
     Analyser,
+    cells::Cells,
     compare::strip,
     expr::Cx,
     from::unnamed,
@@ -38,40 +39,60 @@ struct Unnested<'q> {
     columns: Vec<String>,
 }
 
-/// A column that `unnest` makes of a literal or parameter array.
+/// What a column is made of, if that is nothing but literals and parameters.
+pub(super) enum Source {
+    /// The elements of an array.
+    Array(Operand),
+    /// Single values.
+    Cells(Cells),
+}
+
+/// A column that `unnest` makes of a literal or parameter array, or VALUES of literals and parameters.
 pub(super) struct ElementColumn {
     /// Its name.
     name: String,
     /// The name of its table; `None` if that is its own.
     table: Option<String>,
-    array: Operand,
+    /// The common table expression that it is a column of.
+    cte: Option<String>,
+    source: Source,
 }
 
 impl Analyser<'_> {
-    /// Remembers of which arrays the columns of an entry are made.
-    pub(super) fn remember_elements(&mut self, names: &Namespace, arrays: Vec<Option<Operand>>) {
+    /// Remembers of which literals and parameters the columns of an entry are made.
+    pub(super) fn remember_elements(
+        &mut self,
+        names: &Namespace,
+        cte: Option<String>,
+        sources: Vec<Option<Source>>,
+    ) {
         let [entry] = names.entries.as_slice() else {
             return;
         };
-        for (index, array) in arrays.into_iter().enumerate() {
+        for (index, source) in sources.into_iter().enumerate() {
             let name = entry
                 .columns
                 .get(index)
                 .and_then(|column| column.name.clone());
-            if let (Some(array), Some(name)) = (array, name) {
+            if let (Some(source), Some(name)) = (source, name) {
                 let table = entry.name.clone().filter(|table| *table != name);
-                let column = ElementColumn { name, table, array };
+                let column = ElementColumn {
+                    name,
+                    table,
+                    cte: cte.clone(),
+                    source,
+                };
                 self.element_columns.insert((entry.id, index), column);
             }
         }
     }
 
-    /// The array out of which a column comes, if the statement uses the column here and nowhere else.
+    /// What a column is made of, if the statement uses the column here and nowhere else.
     pub(super) fn element_column(
         &mut self,
         expr: &Expr,
         cx: Cx<'_>,
-    ) -> Result<Option<Operand>, Refusal> {
+    ) -> Result<Option<Source>, Refusal> {
         let idents = match strip(expr) {
             Expr::Identifier(ident) => std::slice::from_ref(ident),
             Expr::CompoundIdentifier(idents) => idents.as_slice(),
@@ -95,7 +116,7 @@ impl Analyser<'_> {
             self.account(ident);
         }
         let column = self.element_columns.remove(&identity);
-        Ok(column.map(|column| column.array))
+        Ok(column.map(|column| column.source))
     }
 
     /// Whether a column's name stands in the text only where it is defined and at this place, and its table's name only
@@ -115,11 +136,18 @@ impl Analyser<'_> {
         let qualifies = |at: usize| {
             matches!(tokens.kind(at + 1), Kind::Period) && !matches!(tokens.kind(at + 2), Kind::Mul)
         };
-        let tables = column.table.as_ref().map_or(1, |table| {
+        let places = |table: &String| {
             (0..tokens.len())
                 .filter(|at| is(*at, table) && !qualifies(*at))
                 .count()
-        });
+        };
+        // A common table expression is named where it is defined, and where it is used.
+        let once = |table: &String| match &column.cte {
+            Some(cte) if cte == table => places(table) == 2,
+            _ => places(table) == 1,
+        };
+        let defined = column.cte.as_ref().is_none_or(|cte| places(cte) == 2);
+        let used = defined && column.table.as_ref().is_none_or(once);
         // A star by itself shows every column; `count(*)` and `t.*` do not.
         let shows_all = (0..tokens.len()).any(|at| {
             matches!(tokens.kind(at), Kind::Mul)
@@ -129,7 +157,7 @@ impl Analyser<'_> {
                     && matches!(tokens.kind(at + 1), Kind::RParen))
         });
         let natural = (0..tokens.len()).any(|at| tokens.is_word(at, "natural"));
-        others == 1 && tables == 1 && !shows_all && !natural
+        others == 1 && used && !shows_all && !natural
     }
 
     /// The array of which a query yields the elements as this column, if that is all it does with it.
@@ -421,7 +449,7 @@ fn unnest_in(select: &Select) -> Option<Unnested<'_>> {
 }
 
 /// Rows go through it as they are.
-fn is_simple(select: &Select) -> bool {
+pub(super) fn is_simple(select: &Select) -> bool {
     let groups = match &select.group_by {
         GroupByExpr::All(_) => true,
         GroupByExpr::Expressions(keys, modifiers) => !keys.is_empty() || !modifiers.is_empty(),
@@ -432,7 +460,7 @@ fn is_simple(select: &Select) -> bool {
         && select.named_window.is_empty()
 }
 
-fn is_expression(item: &SelectItem) -> bool {
+pub(super) fn is_expression(item: &SelectItem) -> bool {
     matches!(
         item,
         SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. }

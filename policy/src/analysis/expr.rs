@@ -11,6 +11,7 @@ use super::{
     function::{is_value_word, whole_row},
     group::Grouping,
     kind::Kind,
+    list::List,
     namespace::{Ctes, Scope},
     refusals,
     term::uncast,
@@ -80,7 +81,7 @@ impl Analyser<'_> {
                 self.compare(left, right, cx).map(|()| Kind::Plain(None))
             }
             Expr::InList { expr, list, .. } => self
-                .compare_list(expr, &list.iter().collect::<Vec<_>>(), cx)
+                .compare_list(expr, &list.iter().collect::<Vec<_>>(), List::In, cx)
                 .map(|()| Kind::Plain(None)),
             Expr::InSubquery { expr, subquery, .. } => self
                 .compare_query(expr, subquery, cx)

@@ -7,6 +7,7 @@ use sqlparser::ast::{
 
 use super::{
     Analyser,
+    elements::Source,
     expr::Cx,
     kind::Kind,
     namespace::{Column, Ctes, Entry, Namespace, Scope, name_of},
@@ -173,7 +174,7 @@ impl Analyser<'_> {
                 ..
             } => {
                 let first = self.instances.len();
-                let mut arrays = Vec::new();
+                let mut sources = Vec::new();
                 let mut rows = self.query(
                     subquery,
                     if *lateral { Some(&visible) } else { parent },
@@ -183,10 +184,14 @@ impl Analyser<'_> {
                 rows.facts
                     .retain(|fact| fact.cells().all(|cell| cell.instance >= first));
                 for column in 0..rows.columns.len() {
-                    arrays.push(self.elements_of(subquery, column)?);
+                    let array = self.elements_of(subquery, column)?;
+                    sources.push(match array {
+                        Some(array) => Some(Source::Array(array)),
+                        None => self.cells_of(subquery, column)?.map(Source::Cells),
+                    });
                 }
                 let names = self.derived(rows, alias.as_ref(), None)?;
-                self.remember_elements(&names, arrays);
+                self.remember_elements(&names, None, sources);
                 Ok(names)
             }
             TableFactor::NestedJoin {
@@ -329,7 +334,11 @@ impl Analyser<'_> {
         {
             self.account(only);
             let rows = self.afresh(&cte.rows);
-            return self.derived(rows, alias, Some(name_of(only)));
+            let names = self.derived(rows, alias, Some(name_of(only)))?;
+            let cells = cte.cells.take().into_iter();
+            let sources = cells.map(|cells| cells.map(Source::Cells)).collect();
+            self.remember_elements(&names, Some(name_of(only)), sources);
+            return Ok(names);
         }
         let relation = self.relation(name)?;
         if relation.is_view() && self.protection.standing(relation) == Standing::Dependent {

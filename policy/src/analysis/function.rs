@@ -9,7 +9,7 @@ use sqlparser::ast::{
 
 use super::{
     Analyser,
-    branch::coalesced,
+    branch::{coalesced, is_grouped},
     expr::{Cx, Place},
     group::Grouping,
     hold::{array_of_query, holding},
@@ -179,6 +179,7 @@ impl Analyser<'_> {
                         ("bool_and" | "bool_or" | "every", FunctionArgExpr::Expr(expr)) => {
                             self.truth(expr, inner, &place)?;
                         }
+                        ("grouping", FunctionArgExpr::Expr(expr)) => self.grouping_key(expr, cx)?,
                         ("greatest" | "least" | "min" | "max", FunctionArgExpr::Expr(expr)) => {
                             self.ordered(expr, inner, Place::Order(place.clone()))?;
                         }
@@ -267,6 +268,16 @@ impl Analyser<'_> {
             refusals::name_of(sealed.column())
         ));
         self.wrap(expr, EQ_TERM, ")")
+    }
+
+    /// `GROUPING(email)`: its arguments are keys of GROUP BY, to the letter.
+    fn grouping_key(&mut self, key: &Expr, cx: Cx<'_>) -> Result<(), Refusal> {
+        let kind = self.expr(key, cx)?;
+        match refusals::not_plain(&kind, "GROUPING") {
+            Some(_) if is_grouped(key, cx)? => self.wrap(key, EQ_TERM, ")"),
+            Some(refusal) => Err(refusal.at(self.start_of(key))),
+            None => Ok(()),
+        }
     }
 
     fn clause(

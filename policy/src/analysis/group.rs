@@ -1,4 +1,6 @@
-//! GROUP BY and DISTINCT over sealed columns: rows are told apart by equality terms, and one value of each group is shown.
+//! GROUP BY and DISTINCT over sealed values: rows are told apart by equality terms, and one value of each group is shown.
+
+use std::ops::Range;
 
 use sqlparser::{
     ast::{Expr, GroupByExpr, SelectItem, Value as Constant},
@@ -11,6 +13,7 @@ use super::{
     expr::Cx,
     kind::{Cell, Kind, Sealed},
     namespace::{Reference, name_of},
+    passing::repeatable,
     refusals,
     term::{EQ_TERM, check_equality},
 };
@@ -22,18 +25,27 @@ pub(super) const ANY_VALUE: &str = "pgveil.any_value(";
 /// What the rows of a SELECT are grouped by.
 #[derive(Default)]
 pub(super) struct Grouping {
-    /// Plain columns.
+    /// Plain columns that are the same in all rows of a group.
     pub(super) cells: Vec<Cell>,
     /// Sealed columns, grouped by their terms.
     sealed: Vec<(usize, usize)>,
-    /// Select items that are no columns: the very expressions.
-    computed: Vec<*const Expr>,
+    /// Select items that are no columns, and the bytes of the key that means them by number or alias.
+    items: Vec<(*const Expr, Range<usize>)>,
+    /// Keys that choose among sealed values, and the items that such keys mean.
+    expressions: Vec<Expr>,
+    /// ROLLUP, CUBE or GROUPING SETS: a key is NULL in some groups.
+    pub(super) sets: bool,
 }
 
 impl Grouping {
     /// Whether this select item, which is no column, is grouped by.
     pub(super) fn holds_item(&self, item: &Expr) -> bool {
-        self.computed.iter().any(|held| std::ptr::eq(*held, item))
+        self.items.iter().any(|(held, _)| std::ptr::eq(*held, item)) || self.holds_expression(item)
+    }
+
+    /// Whether this is a key that chooses among sealed values.
+    pub(super) fn holds_expression(&self, expr: &Expr) -> bool {
+        self.expressions.iter().any(|held| held == strip(expr))
     }
 
     /// Whether this column is grouped by its term.
@@ -63,37 +75,44 @@ impl Analyser<'_> {
         }
         let mut grouping = Grouping::default();
         let mut sealed_keys: Vec<(Sealed, usize)> = Vec::new();
-        for key in keys {
+        for (key, in_set) in members(keys) {
             let position = self.start_of(key);
+            grouping.sets |= in_set;
             match self
                 .group_key(key, projection, cx, &mut grouping)
                 .map_err(|refusal| refusal.at(position))?
             {
                 Kind::Sealed(sealed) => {
-                    let reference = key_reference(key, projection, cx)?;
-                    grouping
-                        .sealed
-                        .extend(reference.and_then(|reference| reference.identity));
+                    match key_reference(key, projection, cx)? {
+                        Some(reference) => grouping.sealed.extend(reference.identity),
+                        None => grouping.expressions.push(strip(key).clone()),
+                    }
                     sealed_keys.push((sealed, position));
                 }
-                Kind::Plain(cell) => grouping.cells.extend(cell),
+                Kind::Plain(cell) if !in_set => grouping.cells.extend(cell),
                 Kind::Holder(holder) => {
                     return Err(refusals::holder(&holder, "GROUP BY").at(position));
                 }
-                Kind::Untyped => {}
+                Kind::Plain(_) | Kind::Untyped => {}
             }
         }
         for (sealed, position) in sealed_keys {
-            check_equality(&sealed, "GROUP BY").map_err(|refusal| refusal.at(position))?;
-            if !self.same_scope_within(&sealed, &grouping.cells) {
-                return Err(refusals::scope_not_pinned(sealed.column(), "GROUP BY").at(position));
-            }
-            self.note(format!(
-                "GROUP BY groups by the equality terms of {}.",
-                refusals::name_of(sealed.column())
-            ));
+            self.check_group(&sealed, &grouping)
+                .map_err(|refusal| refusal.at(position))?;
         }
         Ok(Some(grouping))
+    }
+
+    fn check_group(&mut self, sealed: &Sealed, grouping: &Grouping) -> Result<(), Refusal> {
+        check_equality(sealed, "GROUP BY")?;
+        if !self.same_scope_within(sealed, &grouping.cells) {
+            return Err(refusals::scope_not_pinned(sealed.column(), "GROUP BY"));
+        }
+        self.note(format!(
+            "GROUP BY groups by the equality terms of {}.",
+            refusals::name_of(sealed.column())
+        ));
+        Ok(())
     }
 
     fn group_key(
@@ -112,9 +131,10 @@ impl Analyser<'_> {
             return Ok(Kind::Untyped);
         }
         if !named_elsewhere {
-            let kind = self.expr(key, cx)?;
+            let kind = self.comparand(key, cx)?;
             if let Kind::Sealed(sealed) = &kind {
-                if key_reference(key, projection, cx)?.is_none() {
+                let column = key_reference(key, projection, cx)?.is_some();
+                if !column && !repeatable(key) {
                     return Err(refusals::not_supported(sealed.column(), "this GROUP BY"));
                 }
                 self.wrap(key, EQ_TERM, ")")?;
@@ -124,20 +144,76 @@ impl Analyser<'_> {
         if let Expr::Identifier(ident) = strip(key) {
             self.account(ident);
         }
+        let extent = self.tokens.extent(key)?;
+        let bytes = self.tokens.bytes(&extent);
         let Some(reference) = key_reference(key, projection, cx)? else {
-            // A computed select item: analysed, and refused if need be, where it stands.
-            grouping.computed.push(meant);
+            // A computed select item: analysed where it stands.
+            grouping.items.push((meant, bytes));
             return Ok(Kind::Untyped);
         };
         if let Kind::Sealed(_) = &reference.kind {
             let text = written_reference(&reference)
                 .ok_or_else(|| refusals::construct("GROUP BY here"))?;
-            let extent = self.tokens.extent(key)?;
             let term = format!("{EQ_TERM}{text})");
-            self.edits
-                .replace(self.tokens.bytes(&extent), Replacement::Text(term));
+            self.edits.replace(bytes, Replacement::Text(term));
         }
         Ok(reference.kind)
+    }
+
+    /// A select item that the rows are grouped by, and that is no column: one of the group's values is shown. A key that
+    /// means it by number or alias becomes the item's term.
+    pub(super) fn grouped_item(
+        &mut self,
+        expr: &Expr,
+        sealed: &Sealed,
+        grouping: &Grouping,
+    ) -> Result<(), Refusal> {
+        let refuse = |place| Err(refusals::not_supported(sealed.column(), place));
+        // Of groups without the key the value is NULL, and which those are is told by the key's text.
+        if grouping.sets || !repeatable(expr) {
+            return refuse("GROUP BY over an expression");
+        }
+        self.check_group(sealed, grouping)?;
+        let range = self.tokens.bytes(&self.tokens.extent(expr)?);
+        let again = self.edits.copy(self.tokens.sql, &range);
+        for (_, key) in grouping
+            .items
+            .iter()
+            .filter(|(held, _)| std::ptr::eq(*held, expr))
+        {
+            self.edits
+                .replace(key.clone(), Replacement::Text(EQ_TERM.to_owned()));
+            self.edits.close_with(key.end, again.clone());
+            self.edits.close(key.end, ")");
+        }
+        self.edits.open(range.start, ANY_VALUE);
+        self.edits.close(range.end, ")");
+        Ok(())
+    }
+
+    /// Puts the aggregate around a column that is grouped by its term: one of the group's values is shown.
+    pub(super) fn any_of_group(
+        &mut self,
+        column: &Expr,
+        grouping: &Grouping,
+    ) -> Result<(), Refusal> {
+        let range = self.tokens.bytes(&self.tokens.extent(column)?);
+        let (mut before, mut behind) = (ANY_VALUE.to_owned(), ")");
+        if grouping.sets {
+            let again = self.edits.copy(self.tokens.sql, &range);
+            let again: String = again
+                .iter()
+                .filter_map(|with| match with {
+                    Replacement::Text(text) => Some(text.as_str()),
+                    Replacement::Slot(_) | Replacement::Param(_) => None,
+                })
+                .collect();
+            before = format!("CASE WHEN GROUPING({EQ_TERM}{again})) = 0 THEN {ANY_VALUE}");
+            behind = ") END";
+        }
+        self.edits.open(range.start, before);
+        self.edits.close(range.end, behind);
+        Ok(())
     }
 
     /// `SELECT DISTINCT a, email` becomes `SELECT DISTINCT ON (1, pgveil.eq_term(email)) a, email`.
@@ -156,7 +232,7 @@ impl Analyser<'_> {
                 Kind::Sealed(sealed) => sealed,
                 Kind::Holder(holder) => return Err(refusals::holder(holder, "DISTINCT")),
                 Kind::Plain(_) | Kind::Untyped => {
-                    keys.push((index + 1).to_string());
+                    keys.push(vec![Replacement::Text((index + 1).to_string())]);
                     continue;
                 }
             };
@@ -164,11 +240,7 @@ impl Analyser<'_> {
             if !self.same_scope_within(sealed, &cells) {
                 return Err(refusals::scope_not_pinned(sealed.column(), "DISTINCT"));
             }
-            let text = output.written.as_deref();
-            let text = text.ok_or_else(|| {
-                refusals::not_supported(sealed.column(), "DISTINCT over an expression")
-            })?;
-            keys.push(format!("{EQ_TERM}{text})"));
+            keys.push(distinct_key(output, sealed, "DISTINCT over an expression")?);
             self.note(format!(
                 "DISTINCT tells rows apart by the equality terms of {}.",
                 refusals::name_of(sealed.column())
@@ -182,11 +254,115 @@ impl Analyser<'_> {
                 "DISTINCT is not where it should be",
             ));
         }
-        self.edits.close(
-            self.tokens.range(distinct).end,
-            format!(" ON ({})", keys.join(", ")),
-        );
+        let at = self.tokens.range(distinct).end;
+        for (index, key) in keys.into_iter().enumerate() {
+            self.edits
+                .close(at, if index == 0 { " ON (" } else { ", " });
+            self.edits.close_with(at, key);
+        }
+        self.edits.close(at, ")");
         Ok(())
+    }
+
+    /// `DISTINCT ON (email, 2)`: keys that are sealed become their terms.
+    pub(super) fn distinct_on(
+        &mut self,
+        keys: &[Expr],
+        outputs: &[Output],
+        cx: Cx<'_>,
+    ) -> Result<(), Refusal> {
+        const PLACE: &str = "DISTINCT ON";
+        let (mut cells, mut sealed_keys) = (Vec::new(), Vec::new());
+        for key in keys {
+            let position = self.start_of(key);
+            let named = output_of(key, outputs);
+            if let (Some(_), Expr::Identifier(ident)) = (named, strip(key)) {
+                self.account(ident);
+            }
+            match named {
+                Some(output) => match &output.kind {
+                    Kind::Sealed(sealed) => {
+                        let term = distinct_key(output, sealed, PLACE)
+                            .map_err(|refusal| refusal.at(position))?;
+                        let bytes = self.tokens.bytes(&self.tokens.extent(key)?);
+                        self.edits
+                            .replace(bytes.clone(), Replacement::Text(String::new()));
+                        self.edits.close_with(bytes.end, term);
+                        sealed_keys.push((sealed.clone(), position));
+                    }
+                    Kind::Holder(holder) => {
+                        return Err(refusals::holder(holder, PLACE).at(position));
+                    }
+                    Kind::Plain(cell) => cells.extend(*cell),
+                    Kind::Untyped => {}
+                },
+                None => match self.expr(key, cx)? {
+                    Kind::Sealed(sealed) => {
+                        self.wrap_term(key, &sealed)?;
+                        sealed_keys.push((sealed, position));
+                    }
+                    Kind::Holder(holder) => {
+                        return Err(refusals::holder(&holder, PLACE).at(position));
+                    }
+                    Kind::Plain(cell) => cells.extend(cell),
+                    Kind::Untyped => {}
+                },
+            }
+        }
+        for (sealed, position) in sealed_keys {
+            check_equality(&sealed, PLACE).map_err(|refusal| refusal.at(position))?;
+            if !self.same_scope_within(&sealed, &cells) {
+                return Err(refusals::scope_not_pinned(sealed.column(), PLACE).at(position));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The term of a select item, as a key of DISTINCT.
+fn distinct_key(
+    output: &Output,
+    sealed: &Sealed,
+    place: &str,
+) -> Result<Vec<Replacement>, Refusal> {
+    let written = output
+        .written
+        .clone()
+        .ok_or_else(|| refusals::not_supported(sealed.column(), place))?;
+    let mut key = vec![Replacement::Text(EQ_TERM.to_owned())];
+    key.extend(written);
+    key.push(Replacement::Text(")".to_owned()));
+    Ok(key)
+}
+
+/// The single keys of GROUP BY, and whether they are of ROLLUP, CUBE or GROUPING SETS.
+fn members(keys: &[Expr]) -> impl Iterator<Item = (&Expr, bool)> {
+    keys.iter().flat_map(|key| match key {
+        Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) => {
+            sets.iter().flatten().map(|key| (key, true)).collect()
+        }
+        Expr::Tuple(members) => members.iter().map(|key| (key, false)).collect::<Vec<_>>(),
+        key => vec![(key, false)],
+    })
+}
+
+/// The output column that a DISTINCT ON key names.
+fn output_of<'o>(key: &Expr, outputs: &'o [Output]) -> Option<&'o Output> {
+    match strip(key) {
+        Expr::Identifier(ident) => {
+            let name = name_of(ident);
+            outputs
+                .iter()
+                .find(|output| output.name.as_deref() == Some(&name))
+        }
+        Expr::Value(value) => match &value.value {
+            Constant::Number(number, _) => {
+                let index = number.parse::<usize>().ok()?.checked_sub(1)?;
+                outputs.get(index)
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -196,8 +372,8 @@ pub(super) struct Output {
     pub(super) name: Option<String>,
     /// What it holds.
     pub(super) kind: Kind,
-    /// For a sealed column: the reference, written in full.
-    pub(super) written: Option<String>,
+    /// For a sealed value: what it can be written as once more; a column's reference in full.
+    pub(super) written: Option<Vec<Replacement>>,
 }
 
 /// `customers.email`

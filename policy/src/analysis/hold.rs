@@ -341,9 +341,15 @@ impl Analyser<'_> {
     pub(super) fn array_of(&mut self, array: &Array, cx: Cx<'_>) -> Result<Kind, Refusal> {
         let mut elements: Vec<(Kind, &Expr)> = Vec::new();
         let mut nulls = false;
+        let mut operands: Vec<&Expr> = Vec::new();
         for element in &array.elem {
             if is_null(element) {
                 nulls = true;
+                continue;
+            }
+            if self.operand(element)?.is_some() {
+                self.expr(element, cx)?;
+                operands.push(element);
                 continue;
             }
             elements.push((self.held(element, cx)?, element));
@@ -370,6 +376,10 @@ impl Analyser<'_> {
                 }
             });
         }
+        if let Some(before) = merged.take() {
+            merged = Some(self.beside(before, &operands)?);
+            modified &= operands.is_empty();
+        }
         match merged {
             // An array of arrays is one of more dimensions.
             Some(Kind::Holder(holder)) if matches!(holder.inside(), Inside::Array { .. }) => {
@@ -378,6 +388,29 @@ impl Analyser<'_> {
             Some(element) => Holder::array(element.computed(), modified).map(Kind::Holder),
             None => Ok(Kind::Plain(None)),
         }
+    }
+
+    /// `ARRAY[email, 'x']`: literals and parameters beside a sealed value are sealed with it.
+    fn beside(&mut self, element: Kind, operands: &[&Expr]) -> Result<Kind, Refusal> {
+        let place = "an array together with something else";
+        let Some(first) = operands.first() else {
+            return Ok(element);
+        };
+        let refused = refusals::not_plain(&element, place);
+        let bare = match element {
+            Kind::Sealed(sealed) => sealed.of_expression(),
+            Kind::Plain(_) | Kind::Untyped | Kind::Holder(_) => None,
+        };
+        let Some(mut sealed) = bare else {
+            let refused = refused.unwrap_or_else(|| refusals::construct(place));
+            return Err(refused.at(self.start_of(first)));
+        };
+        for operand in operands {
+            if let Some(operand) = self.operand(operand)? {
+                sealed = self.pass(sealed, operand)?;
+            }
+        }
+        Ok(Kind::Sealed(sealed))
     }
 }
 

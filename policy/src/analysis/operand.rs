@@ -27,6 +27,8 @@ pub(super) struct Operand {
     pub(super) what: What,
     /// What it is cast to, if anything.
     pub(super) cast: Cast,
+    /// The type that it gets together with the other values of a list or an array, without modifiers.
+    pub(super) common: Option<LogicalType>,
     /// Its tokens, cast and brackets included.
     pub(super) extent: Range<usize>,
 }
@@ -97,7 +99,12 @@ impl Analyser<'_> {
                     }
                     what => what,
                 };
-                return Ok(Some(Operand { what, cast, extent }));
+                return Ok(Some(Operand {
+                    what,
+                    cast,
+                    common: None,
+                    extent,
+                }));
             }
             Expr::TypedString(typed) => {
                 let literal = self.tokens.starting(typed.value.span.start);
@@ -116,6 +123,7 @@ impl Analyser<'_> {
                 return Ok(literal.map(|literal| Operand {
                     what: What::Literal(literal),
                     cast,
+                    common: None,
                     extent,
                 }));
             }
@@ -126,6 +134,7 @@ impl Analyser<'_> {
                 return Ok(Some(Operand {
                     what: What::Literal(literal),
                     cast: Cast::None,
+                    common: None,
                     extent: self.tokens.extent(expr)?,
                 }));
             }
@@ -152,7 +161,12 @@ impl Analyser<'_> {
                 None => return Ok(None),
             },
         };
-        Ok(Some(Operand { what, cast, extent }))
+        Ok(Some(Operand {
+            what,
+            cast,
+            common: None,
+            extent,
+        }))
     }
 
     /// The number of the parameter at a token, from 0.
@@ -243,7 +257,7 @@ impl Analyser<'_> {
                 .input(literal.text.as_bytes(), &self.view.format)
                 .map_err(|error| refusals::input(error, at))
         };
-        let Some(given) = given else {
+        let Some(given) = given.or(operand.common) else {
             return input(target).map(Made::Value);
         };
         if given != given.without_modifiers() {
@@ -270,6 +284,19 @@ impl Analyser<'_> {
                 Err(error) => return Err(refusals::input(error, at)),
             },
             None => input(given)?,
+        };
+        let (value, given) = match operand.common {
+            // Among other values it becomes what they are first.
+            Some(common) if common != given.without_modifiers() => {
+                check_types(common, column, why).map_err(|refusal| refusal.at(at))?;
+                let settings = &self.view.format;
+                match convert(&value, given, common, Conversion::Assignment, settings) {
+                    Ok(Converted::Value(value)) => (value, common),
+                    Ok(Converted::NeverEqual) => return Ok(Made::NeverEqual),
+                    Err(error) => return Err(refusals::input(error, at)),
+                }
+            }
+            _ => (value, given),
         };
         match convert(&value, given, target, why, &self.view.format) {
             Ok(Converted::Value(value)) => Ok(Made::Value(value)),

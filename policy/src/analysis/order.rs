@@ -5,7 +5,6 @@ use sqlparser::ast::{Distinct, Expr, OrderByExpr, Select, Value as Constant};
 
 use super::{
     Analyser,
-    compare::strip,
     expr::Cx,
     group::Output,
     kind::Kind,
@@ -37,16 +36,7 @@ impl Analyser<'_> {
                 self.distinct(at, outputs)
                     .map_err(|refusal| refusal.at(position))
             }
-            Some(Distinct::On(keys)) => {
-                keys.iter()
-                    .try_for_each(|key| match output_of(key, outputs) {
-                        Some(kind) => match refusals::not_plain(kind, "DISTINCT ON") {
-                            Some(refusal) => Err(refusal.at(self.start_of(key))),
-                            None => Ok(()),
-                        },
-                        None => self.plain(key, cx, "DISTINCT ON").map(|_| ()),
-                    })
-            }
+            Some(Distinct::On(keys)) => self.distinct_on(keys, outputs, cx),
             _ => Ok(()),
         }
     }
@@ -119,28 +109,5 @@ impl Analyser<'_> {
             }) => Ok(()),
             None => self.order_keys(std::slice::from_ref(key), cx, "ORDER BY"),
         }
-    }
-}
-
-/// The output column that a DISTINCT ON key names.
-fn output_of<'o>(key: &Expr, outputs: &'o [Output]) -> Option<&'o Kind> {
-    match strip(key) {
-        Expr::Identifier(ident) => {
-            let name = name_of(ident);
-            let sealed = outputs
-                .iter()
-                .find(|output| output.name.as_deref() == Some(&name));
-            sealed
-                .map(|output| &output.kind)
-                .filter(|kind| kind.protected().is_some())
-        }
-        Expr::Value(value) => match &value.value {
-            Constant::Number(number, _) => {
-                let index = number.parse::<usize>().ok()?.checked_sub(1)?;
-                outputs.get(index).map(|output| &output.kind)
-            }
-            _ => None,
-        },
-        _ => None,
     }
 }

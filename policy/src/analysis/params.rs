@@ -69,7 +69,9 @@ impl Analyser<'_> {
             } else {
                 self.parameter_type(param, &operand.cast)
             };
-            let given = given.map_err(|refusal| refusal.at(position))?;
+            let given = given
+                .and_then(|given| self.given_among(param, operand, given, column.logical))
+                .map_err(|refusal| refusal.at(position))?;
             if let Some(given) = given {
                 let why = if make.stores() {
                     Conversion::Assignment

@@ -85,7 +85,7 @@ impl Analyser<'_> {
             self.plain(second, cx, "NULLIF")?;
             return Ok(Kind::Plain(None));
         };
-        if !repeatable(first) {
+        if !repeatable_in_nullif(first) {
             let place = "NULLIF over an expression";
             return Err(refusals::not_supported(sealed.column(), place).at(self.start_of(first)));
         }
@@ -162,18 +162,30 @@ impl Analyser<'_> {
     }
 }
 
-/// Whether an expression can be computed twice: it calls no function but COALESCE and its like.
-fn repeatable(expr: &Expr) -> bool {
-    let mut calls = false;
+/// Whether an expression can be computed twice: it calls no function but COALESCE and NULLIF.
+pub(super) fn repeatable(expr: &Expr) -> bool {
+    calls_only(expr, &|function| {
+        super::branch::coalesced(function).is_some() || super::function::is_nullif(function)
+    })
+}
+
+/// The same for what stands in a NULLIF, of which each level would double the text.
+fn repeatable_in_nullif(expr: &Expr) -> bool {
+    calls_only(expr, &|function| {
+        super::branch::coalesced(function).is_some()
+    })
+}
+
+/// Whether an expression has no sub-selects, and no calls but these.
+fn calls_only(expr: &Expr, known: &dyn Fn(&Function) -> bool) -> bool {
+    let mut others = false;
     let _ = sqlparser::ast::visit_expressions(expr, |part: &Expr| {
-        calls |= match part {
-            Expr::Function(function) => {
-                super::branch::coalesced(function).is_none() || function.over.is_some()
-            }
+        others |= match part {
+            Expr::Function(function) => !known(function) || function.over.is_some(),
             Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => true,
             _ => false,
         };
         std::ops::ControlFlow::<()>::Continue(())
     });
-    !calls
+    !others
 }

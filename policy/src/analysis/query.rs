@@ -1,12 +1,16 @@
 //! Queries: WITH, set operations, VALUES, LIMIT. A SELECT by itself is `select`'s business.
 
+use std::cell::RefCell;
+
 use sqlparser::ast::{
-    LimitClause, OrderBy, OrderByKind, Query, SetExpr, SetOperator, SetQuantifier, Statement,
+    Expr, LimitClause, OrderBy, OrderByKind, Query, SetExpr, SetOperator, SetQuantifier, Statement,
     TableAlias, Values,
 };
 
 use super::{
     Analyser,
+    cells::Cells,
+    difference::Matching,
     expr::Cx,
     facts::Fact,
     kind::Kind,
@@ -50,6 +54,8 @@ impl Rows {
 /// A common table expression.
 pub(super) struct Cte {
     pub(super) rows: Rows,
+    /// Which of its columns are made of literals and parameters; taken by the first use.
+    pub(super) cells: RefCell<Vec<Option<Cells>>>,
 }
 
 impl Analyser<'_> {
@@ -152,7 +158,7 @@ impl Analyser<'_> {
                         SetQuantifier::None | SetQuantifier::Distinct
                     ),
                 );
-                if *op == SetOperator::Union && (all || distinct) {
+                if all || distinct {
                     self.seal_branches((left, &mut ours), (right, &mut theirs))?;
                 }
                 let sealed = ours.is_sealed() || theirs.is_sealed();
@@ -160,6 +166,13 @@ impl Analyser<'_> {
                     !ours.open && !theirs.open && ours.columns.len() == theirs.columns.len();
                 if *op == SetOperator::Union && distinct && sealed && listed {
                     return self.unite((left, ours), (right, theirs));
+                }
+                if let Some(matching) = Matching::of(*op, all)
+                    && sealed
+                    && listed
+                    && (all || distinct)
+                {
+                    return self.matched(matching, (left, ours), (right, theirs));
                 }
                 combine(*op, *set_quantifier, ours, theirs)
             }
@@ -187,16 +200,21 @@ impl Analyser<'_> {
             ctes,
             grouping: None,
         };
-        let mut width = 0;
+        let mut made: Vec<bool> = Vec::new();
         for row in &values.rows {
-            width = width.max(row.content.len());
-            for cell in &row.content {
+            made.resize(made.len().max(row.content.len()), true);
+            for (cell, made) in row.content.iter().zip(&mut made) {
                 self.plain(cell, cx, "VALUES")?;
+                *made &= self.operand(cell)?.is_some();
             }
         }
+        let width = made.len();
         let column = |index: usize| Column {
             name: Some(format!("column{}", index + 1)),
-            kind: Kind::Plain(None),
+            kind: match made[index] {
+                true => Kind::Untyped,
+                false => Kind::Plain(None),
+            },
         };
         Ok(Rows {
             columns: (0..width).map(column).collect(),
@@ -226,6 +244,9 @@ impl Analyser<'_> {
             grouping: None,
         };
         for key in keys {
+            if !matches!(key.expr, Expr::Identifier(_) | Expr::Value(_)) {
+                return Err(refusals::order_of_rows().at(self.start_of(&key.expr)));
+            }
             self.order_key(key, &rows.columns, rows.open, cx)?;
         }
         Ok(())
@@ -310,8 +331,16 @@ pub(super) fn combine(
             None => refusals::construct(name),
         });
     }
+    combine_all(left, right)
+}
+
+/// The rows of either, as UNION ALL yields them.
+pub(super) fn combine_all(left: Rows, right: Rows) -> Result<Rows, Refusal> {
+    let sealed = left.is_sealed() || right.is_sealed();
     if sealed && (left.open || right.open || left.columns.len() != right.columns.len()) {
-        return Err(refusals::construct("UNION ALL of different columns"));
+        return Err(refusals::construct(
+            "a set operation over different columns",
+        ));
     }
     let open = left.open || right.open;
     let mut facts = left.facts;
@@ -340,12 +369,13 @@ fn combined(left: Kind, right: Kind) -> Result<Kind, Refusal> {
                 .ok_or_else(|| different(&name, "a column of another type"))
         }
         (Kind::Holder(ours), Kind::Holder(theirs)) => {
-            let refused = refusals::holder(&ours, "UNION ALL with one of another make");
+            let refused = refusals::holder(&ours, "a set operation with one of another make");
             ours.merged(theirs).map(Kind::Holder).ok_or(refused)
         }
-        (Kind::Holder(holder), _) | (_, Kind::Holder(holder)) => {
-            Err(refusals::holder(&holder, "UNION ALL"))
-        }
+        (Kind::Holder(holder), _) | (_, Kind::Holder(holder)) => Err(refusals::holder(
+            &holder,
+            "a set operation with something else",
+        )),
         (Kind::Sealed(sealed), _) | (_, Kind::Sealed(sealed)) => Err(different(
             &sealed.column().name,
             "something that is not protected",
@@ -357,7 +387,7 @@ fn combined(left: Kind, right: Kind) -> Result<Kind, Refusal> {
 fn different(column: &str, other: &str) -> Refusal {
     Refusal::unsupported(
         "set-operation-not-supported",
-        format!("UNION ALL cannot combine protected column \"{column}\" with {other}"),
+        format!("a set operation cannot combine protected column \"{column}\" with {other}"),
     )
     .hint("Combine columns of the same logical type, or run the queries one by one.")
 }

@@ -213,6 +213,13 @@ pub(super) fn no_operator(left: &str, right: &str) -> Refusal {
         .hint("No operator matches the given name and argument types. You might need to add explicit type casts.")
 }
 
+/// ORDER BY of a set operation takes names and numbers only, as PostgreSQL says.
+pub(super) fn order_of_rows() -> Refusal {
+    let message = "invalid UNION/INTERSECT/EXCEPT ORDER BY clause";
+    Refusal::new("0A000", "statement-not-understood", message)
+        .detail("Only result column names can be used, not expressions or functions.")
+}
+
 /// What an input function says. It may quote the client's own literal, to the client only.
 pub(super) fn input(error: InputError, at: usize) -> Refusal {
     // As in Postgres: an input function's error points at the literal, a cast's (length, precision, range) does not.

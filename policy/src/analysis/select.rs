@@ -18,6 +18,7 @@ use super::{
     holder::Inside,
     kind::Kind,
     namespace::{Column, Ctes, Scope, name_of},
+    passing::repeatable,
     query::Rows,
     refusals,
     relation::idents_of,
@@ -213,13 +214,27 @@ impl Analyser<'_> {
                 written: None,
             });
         }
-        let kind = self.value(expr, cx)?;
-        if cx
-            .grouping
-            .is_some_and(|grouping| grouping.holds_item(expr))
-            && let Some(refusal) = refusals::not_plain(&kind, "GROUP BY over an expression")
-        {
-            return Err(refusal.at(self.start_of(expr)));
+        let grouped = cx.grouping.filter(|grouping| grouping.holds_item(expr));
+        let inner = match grouped {
+            // The columns in it are those of each row.
+            Some(_) => Cx {
+                grouping: None,
+                ..cx
+            },
+            None => cx,
+        };
+        let kind = self.value(expr, inner)?;
+        if let Some(grouping) = grouped {
+            match &kind {
+                Kind::Sealed(sealed) => self
+                    .grouped_item(expr, sealed, grouping)
+                    .map_err(|refusal| refusal.at(self.start_of(expr)))?,
+                Kind::Holder(holder) => {
+                    let place = "GROUP BY over an expression";
+                    return Err(refusals::holder(holder, place).at(self.start_of(expr)));
+                }
+                Kind::Plain(_) | Kind::Untyped => {}
+            }
         }
         if kind.sealed().is_none() {
             return Ok(Output {
@@ -237,9 +252,19 @@ impl Analyser<'_> {
         let (written, renamed) = match column {
             Some((inner, idents)) => {
                 let reference = cx.scope.find(idents)?;
-                (written_reference(&reference), is_grouped(inner, cx)?)
+                let text = written_reference(&reference);
+                let text = text.map(|text| vec![Replacement::Text(text)]);
+                (text, grouped.is_some() || is_grouped(inner, cx)?)
             }
-            None => (None, is_respelt(strip(expr))),
+            None => {
+                let respelt = grouped.is_some() || is_respelt(strip(expr));
+                let extent = self.tokens.extent(expr).ok();
+                let again = extent.filter(|_| repeatable(expr)).map(|extent| {
+                    self.edits
+                        .copy(self.tokens.sql, &self.tokens.bytes(&extent))
+                });
+                (again, respelt)
+            }
         };
         if renamed && alias.is_none() {
             let name = name.as_deref().ok_or_else(|| {
@@ -289,7 +314,7 @@ impl Analyser<'_> {
             let kind = shown.kind.clone();
             outputs.push(Output {
                 name: shown.name.clone(),
-                written: written(shown),
+                written: written(shown).map(|text| vec![Replacement::Text(text)]),
                 kind,
             });
         }
@@ -357,7 +382,7 @@ impl Analyser<'_> {
             outputs.push(Output {
                 name: column.name.clone(),
                 kind: column.kind.clone(),
-                written,
+                written: written.map(|text| vec![Replacement::Text(text)]),
             });
         }
         Ok(entry.open)

@@ -1,8 +1,8 @@
 //! UNION over sealed columns: rows are told apart by equality terms. Literals that stand in one branch beside a sealed
-//! column of another are sealed on the way. INTERSECT and EXCEPT are refused (`query`).
+//! column of another are sealed on the way. INTERSECT and EXCEPT are `difference`'s business.
 
 use sqlparser::{
-    ast::{Expr, SelectItem, SetExpr, SetOperator, SetQuantifier},
+    ast::{Expr, SelectItem, SetExpr},
     tokenizer::Token as Kind_,
 };
 
@@ -10,7 +10,7 @@ use super::{
     Analyser,
     kind::{Kind, Sealed},
     operand::{Cast, Operand},
-    query::Rows,
+    query::{Rows, combine_all},
     refusals,
     term::{EQ_TERM, check_equality},
 };
@@ -18,13 +18,14 @@ use crate::{
     Refusal,
     plan::Replacement,
     text::{Tokens, quote_identifier},
+    types::LogicalType,
 };
 
 /// The rows of both sides of a UNION.
 const UNITED: &str = "pgveil_u";
 
 impl Analyser<'_> {
-    /// Seals literals and parameters of one side of a UNION whose column is sealed on the other side.
+    /// Seals literals and parameters of one side of a set operation whose column is sealed on the other side.
     pub(super) fn seal_branches(
         &mut self,
         left: (&SetExpr, &mut Rows),
@@ -41,18 +42,22 @@ impl Analyser<'_> {
                 (Kind::Untyped, Kind::Sealed(sealed)) => (left, sealed.clone(), &theirs.facts),
                 _ => continue,
             };
-            let Some(item) = listed_item(body, index) else {
-                continue;
+            let operands = match self.branch_operands(body, index, &sealed)? {
+                Some(operands) if std::ptr::eq(body, right) || !is_values(body) => operands,
+                // The first side's literals would be text.
+                Some(operands) if sealed.shown == LogicalType::Text => operands,
+                _ => continue,
             };
-            let Some(operand) = self.operand(item)? else {
-                continue;
-            };
-            if std::ptr::eq(body, left) && is_unnamed(body, index) {
-                self.name_as_written(&operand);
+            if let [operand] = operands.as_slice()
+                && std::ptr::eq(body, left)
+                && is_unnamed(body, index)
+            {
+                self.name_as_written(operand);
             }
             let mark = self.facts.len();
             self.facts.extend(facts.iter().cloned());
-            let passed = self.pass(sealed, operand);
+            let mut operands = operands.into_iter();
+            let passed = operands.try_fold(sealed, |sealed, operand| self.pass(sealed, operand));
             self.facts.truncate(mark);
             let mut passed = passed?;
             passed.computed = true;
@@ -64,6 +69,23 @@ impl Analyser<'_> {
             made.kind = Kind::Sealed(passed);
         }
         Ok(())
+    }
+
+    /// The literals and parameters of which a branch makes a column: one of a select list, or some of VALUES.
+    fn branch_operands(
+        &self,
+        body: &SetExpr,
+        index: usize,
+        sealed: &Sealed,
+    ) -> Result<Option<Vec<Operand>>, Refusal> {
+        if let Some(item) = listed_item(body, index) {
+            return Ok(self.operand(item)?.map(|operand| vec![operand]));
+        }
+        if !is_values(body) {
+            return Ok(None);
+        }
+        let cells = self.cells_of_body(body, index)?;
+        Ok(cells.and_then(|cells| cells.of_type(sealed.shown)))
     }
 
     /// The first side names the columns, and what stands there now would give another name (`FigureColname`).
@@ -92,6 +114,12 @@ impl Analyser<'_> {
         let mark = self.facts.len();
         self.facts.extend(ours.facts.iter().cloned());
         self.facts.extend(theirs.facts.iter().cloned());
+        // Rows that differ in one column are told apart by it, whatever the others' terms are.
+        for (a, b) in ours.columns.iter().zip(&theirs.columns) {
+            if let (Some(a), Some(b)) = (a.kind.cell(), b.kind.cell()) {
+                self.add_same(a, b);
+            }
+        }
         let mut checked = Ok(());
         for (a, b) in ours.columns.iter().zip(&theirs.columns) {
             if let (Kind::Sealed(a), Kind::Sealed(b)) = (&a.kind, &b.kind) {
@@ -107,7 +135,7 @@ impl Analyser<'_> {
             .iter()
             .map(|column| column.name.clone())
             .collect();
-        let rows = super::query::combine(SetOperator::Union, SetQuantifier::All, ours, theirs)?;
+        let rows = combine_all(ours, theirs)?;
         let (mut keys, mut outputs, mut inner) = (Vec::new(), Vec::new(), Vec::new());
         let names = names.ok_or_else(|| {
             refusals::not_understood("The name of a column of UNION is not known").at(position)
@@ -157,14 +185,18 @@ impl Analyser<'_> {
     }
 }
 
-/// The item of a plain select list.
+fn is_values(body: &SetExpr) -> bool {
+    matches!(body, SetExpr::Values(_))
+}
+
 /// Whether a select item has no name of its own.
 fn is_unnamed(body: &SetExpr, index: usize) -> bool {
     matches!(body, SetExpr::Select(select)
         if matches!(select.projection.get(index), Some(SelectItem::UnnamedExpr(_))))
 }
 
-fn listed_item(body: &SetExpr, index: usize) -> Option<&Expr> {
+/// The item of a plain select list.
+pub(super) fn listed_item(body: &SetExpr, index: usize) -> Option<&Expr> {
     match body {
         SetExpr::Select(select) => {
             let item = |item| match item {
@@ -181,19 +213,29 @@ fn listed_item(body: &SetExpr, index: usize) -> Option<&Expr> {
 
 impl Tokens<'_> {
     /// The first token of a branch.
-    fn body_start(&self, body: &SetExpr) -> Result<usize, Refusal> {
+    pub(super) fn body_start(&self, body: &SetExpr) -> Result<usize, Refusal> {
         match body {
             SetExpr::Select(select) => self
                 .starting(select.select_token.0.span.start)
                 .ok_or_else(|| refusals::not_understood("SELECT has no place in the text")),
             SetExpr::SetOperation { left, .. } => self.body_start(left),
             SetExpr::Query(query) => self.subquery_bracket(query),
-            _ => Err(refusals::not_understood("An unusual branch of UNION")),
+            SetExpr::Values(values) => match values.rows.first() {
+                Some(row) => {
+                    let open = self.starting(row.opening_token.0.span.start);
+                    open.and_then(|open| open.checked_sub(1))
+                        .ok_or_else(|| refusals::not_understood("VALUES has no place in the text"))
+                }
+                None => Err(refusals::not_understood("VALUES without rows")),
+            },
+            _ => Err(refusals::not_understood(
+                "An unusual branch of a set operation",
+            )),
         }
     }
 
     /// The index behind a branch: what belongs to the whole follows it.
-    fn body_end(&self, body: &SetExpr) -> Result<usize, Refusal> {
+    pub(super) fn body_end(&self, body: &SetExpr) -> Result<usize, Refusal> {
         const BEHIND: [&str; 9] = [
             "union",
             "intersect",
@@ -230,7 +272,20 @@ impl Tokens<'_> {
             }
             SetExpr::SetOperation { right, .. } => self.body_end(right),
             SetExpr::Query(query) => self.behind_pair(self.subquery_bracket(query)?),
-            _ => Err(refusals::not_understood("An unusual branch of UNION")),
+            SetExpr::Values(_) => {
+                let mut at = self.body_start(body)? + 1;
+                while matches!(self.kind(at), Kind_::LParen) {
+                    at = self.behind_pair(at)?;
+                    if !matches!(self.kind(at), Kind_::Comma) {
+                        break;
+                    }
+                    at += 1;
+                }
+                Ok(at)
+            }
+            _ => Err(refusals::not_understood(
+                "An unusual branch of a set operation",
+            )),
         }
     }
 }

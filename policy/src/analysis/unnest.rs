@@ -4,6 +4,7 @@ use sqlparser::ast::{Expr, TableAlias};
 
 use super::{
     Analyser,
+    elements::Source,
     expr::Cx,
     holder::Inside,
     kind::Kind,
@@ -92,7 +93,8 @@ impl Analyser<'_> {
         }
         let mut arrays_of_columns = Vec::new();
         for array in operands {
-            arrays_of_columns.push(self.array_operand(array)?);
+            let array = self.array_operand(array)?;
+            arrays_of_columns.push(array.map(Source::Array));
         }
         let rows = Rows {
             columns,
@@ -100,7 +102,7 @@ impl Analyser<'_> {
         };
         let names = self.derived(rows, alias, Some(UNNEST.to_owned()))?;
         if plain {
-            self.remember_elements(&names, arrays_of_columns);
+            self.remember_elements(&names, None, arrays_of_columns);
         }
         Ok(names)
     }

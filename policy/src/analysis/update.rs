@@ -13,6 +13,7 @@ use super::{
     compare::row_of,
     condition::cell_of,
     constant::family,
+    elements::Source,
     expr::Cx,
     namespace::{Ctes, Namespace, Scope, name_of},
     operand::is_default,
@@ -200,9 +201,12 @@ impl<'a> Analyser<'a> {
                 .collect();
             let held = |name: &str| parts.get(name).cloned().flatten();
             if self.operand(value)?.is_none()
-                && let Some(array) = self.element_column(value, cx)?
+                && let Some(source) = self.element_column(value, cx)?
             {
-                self.seal_elements(protected, array, &held)?;
+                match source {
+                    Source::Array(array) => self.seal_elements(protected, array, &held)?,
+                    Source::Cells(cells) => self.seal_cells(protected, cells, &held)?,
+                }
                 continue;
             }
             if !moves && self.operand(value)?.is_none() {

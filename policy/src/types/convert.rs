@@ -105,6 +105,22 @@ pub fn has_operator(one: LogicalType, other: LogicalType) -> bool {
     }
 }
 
+/// Whether Postgres casts between two types by itself in any expression, modifiers aside (`pg_cast.castcontext`).
+pub fn is_implicit(from: LogicalType, to: LogicalType) -> bool {
+    let (from, to) = (from.without_modifiers(), to.without_modifiers());
+    match (from, to) {
+        _ if from == to => false,
+        (Text | Varchar(_) | Bpchar(_), Text | Varchar(_) | Bpchar(_)) => true,
+        (Int2, Int4 | Int8) | (Int4, Int8) => true,
+        (Int2 | Int4 | Int8, Numeric(_)) => true,
+        (Int2 | Int4 | Int8 | Numeric(_), Float4 | Float8) | (Float4, Float8) => true,
+        (Date, Timestamp(_) | Timestamptz(_)) | (Timestamp(_), Timestamptz(_)) => true,
+        (Time(_), Timetz(_) | Interval(..)) | (Cidr, Inet) => true,
+        (Macaddr, Macaddr8) | (Macaddr8, Macaddr) => true,
+        _ => false,
+    }
+}
+
 /// A value that is no send form of the type it is said to be.
 fn damaged() -> InputError {
     InputError::binary("incorrect binary data format")

@@ -286,6 +286,15 @@ impl Writer<'_> {
             7 => {
                 self.feature("in list");
                 let kind = self.comparable_type();
+                if self.choices.percent(12) {
+                    self.feature("constant in a list of columns");
+                    self.constant(kind);
+                    self.push(" IN (");
+                    self.list(2, |writer, _| writer.column_or_constant(kind));
+                    self.push(")");
+                    self.depth -= 1;
+                    return;
+                }
                 self.column_or_constant(kind);
                 let operator = *self.choices.of(&[" IN (", " NOT IN ("]);
                 self.push(operator);
@@ -302,7 +311,18 @@ impl Writer<'_> {
                     .of(&[" IN ", " NOT IN ", " = ANY ", " <> ALL "]);
                 self.push(operator);
                 self.push("(");
-                self.sub_select(&[kind]);
+                if operator.ends_with("IN ") && self.choices.percent(25) {
+                    self.feature("in values");
+                    self.push("VALUES ");
+                    let count = self.choices.below(2) + 1;
+                    self.list(count, |writer, _| {
+                        writer.push("(");
+                        writer.constant(kind);
+                        writer.push(")");
+                    });
+                } else {
+                    self.sub_select(&[kind]);
+                }
                 self.push(")");
             }
             9 => {
@@ -312,7 +332,11 @@ impl Writer<'_> {
                 let operator = *self.choices.of(&[" = ANY (ARRAY[", " <> ALL (ARRAY["]);
                 self.push(operator);
                 let count = self.choices.below(3) + 1;
-                self.list(count, |writer, _| writer.typed_constant(kind));
+                let typed = self.choices.percent(80);
+                self.list(count, |writer, _| match typed {
+                    true => writer.typed_constant(kind),
+                    false => writer.constant(kind),
+                });
                 self.push("])");
             }
             10 => {

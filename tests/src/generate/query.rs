@@ -1,5 +1,7 @@
 //! Queries.
 
+use std::collections::HashMap;
+
 use super::{
     statement::{DEEPEST, Piece, Visible, Writer},
     world::{TABLES, TYPES, Type},
@@ -346,6 +348,7 @@ impl Writer<'_> {
         let from = std::mem::replace(&mut self.pieces, head);
         let count = self.choices.below(3);
         let mut keys: Vec<String> = Vec::new();
+        let mut kinds: HashMap<String, Type> = HashMap::new();
         for _ in 0..count {
             let kind = self.comparable_type();
             if let Some(column) = self.scopes.last().and_then(|level| {
@@ -354,11 +357,22 @@ impl Writer<'_> {
                     .find(|column| column.kind == kind && !keys.contains(&column.name))
             }) {
                 keys.push(column.name.clone());
+                kinds.insert(column.name.clone(), kind);
             }
         }
         let items = keys.clone();
+        // A key that is an expression is meant by its number, so that its constants are one.
+        let expressions = !keys.is_empty() && self.choices.percent(15);
         for key in &items {
-            self.push(&format!("{key}, "));
+            match kinds.get(key) {
+                Some(kind) if expressions => {
+                    self.feature("group by an expression");
+                    self.push(&format!("COALESCE({key}, "));
+                    self.constant(*kind);
+                    self.push("), ");
+                }
+                _ => self.push(&format!("{key}, ")),
+            }
         }
         self.aggregate();
         if self.choices.percent(40) {
@@ -373,13 +387,15 @@ impl Writer<'_> {
         if !keys.is_empty() {
             self.push(" GROUP BY ");
             match self.choices.weighted(&[70, 20, 10]) {
-                0 => self.push(&keys.join(", ")),
-                1 => {
+                0 if !expressions => self.push(&keys.join(", ")),
+                0 | 1 => {
                     let numbers: Vec<_> = (1..=keys.len()).map(|n| n.to_string()).collect();
                     self.push(&numbers.join(", "));
                 }
                 _ => {
                     self.feature("grouping sets");
+                    let numbers: Vec<_> = (1..=keys.len()).map(|n| n.to_string()).collect();
+                    let keys = if expressions { numbers } else { keys };
                     self.push(&format!("ROLLUP ({})", keys.join(", ")));
                 }
             }

@@ -381,8 +381,6 @@ fn union_tells_rows_apart_by_terms() -> Result<()> {
     refused(&[
         "SELECT author FROM tenants_notes UNION SELECT author FROM tenants_notes",
         "SELECT email FROM customers UNION SELECT plain FROM customers",
-        "SELECT email FROM customers INTERSECT SELECT customer_email FROM orders",
-        "SELECT email FROM customers EXCEPT SELECT customer_email FROM orders",
         "SELECT notes FROM customers UNION SELECT notes FROM customers",
     ])
 }
