@@ -37,7 +37,7 @@ HINT:  Select the column as it is, or compare it for equality; compute the rest 
 -- as app: select email::varchar from people --
 ada@example.com
 -- as app: select email from people union select plain from people --
-ERROR:  0A000: UNION ALL cannot combine protected column "email" with something that is not protected
+ERROR:  0A000: a set operation cannot combine protected column "email" with something that is not protected
 LINE 1: select email from people union select plain from people
         ^
 HINT:  Combine columns of the same logical type, or run the queries one by one. See docs/errors.md#set-operation-not-supported.
