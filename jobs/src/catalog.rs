@@ -5,7 +5,8 @@
 
 pub mod seen;
 
-use pgveil_policy::catalog::{Catalog, Column, Function, Relation, Unique};
+use pgveil_keys::keystore::labels;
+use pgveil_policy::catalog::{Catalog, Column, Function, Relation, Type, Unique};
 use tokio_postgres::{Client, Row, error::SqlState};
 
 use crate::{JobError, sql};
@@ -48,6 +49,7 @@ pub(crate) async fn read_in_transaction(client: &Client) -> Result<Catalog, JobE
     let columns = rows(client, include_str!("catalog/columns.sql")).await?;
     let uniques = rows(client, include_str!("catalog/uniques.sql")).await?;
     let functions = rows(client, include_str!("catalog/functions.sql")).await?;
+    let types = rows(client, include_str!("catalog/types.sql")).await?;
 
     let mut catalog = Catalog {
         database: database
@@ -59,6 +61,12 @@ pub(crate) async fn read_in_transaction(client: &Client) -> Result<Catalog, JobE
             .map(function)
             .collect::<Result<_, _>>()
             .map_err(reading)?,
+        types: types
+            .iter()
+            .map(type_of)
+            .collect::<Result<_, _>>()
+            .map_err(reading)?,
+        sealed_labels: labels::list(client).await?,
         ..Catalog::default()
     };
     for row in &relations {
@@ -78,7 +86,7 @@ pub(crate) async fn read_in_transaction(client: &Client) -> Result<Catalog, JobE
 }
 
 /// A number that changes whenever committed DDL touched something that `read` reads: relations, columns, defaults,
-/// indexes, inheritance, rules, triggers, functions, domains, schemas. Cheap enough to ask every few seconds (one
+/// indexes, inheritance, rules, triggers, functions, domains, enums, schemas. Cheap enough to ask every few seconds (one
 /// statement, no locks, no transaction of its own).
 ///
 /// It cannot see temporary objects, DDL that has not committed, roles and settings, nor what a superuser writes
@@ -177,6 +185,20 @@ fn unique(row: &Row) -> Result<Unique, tokio_postgres::Error> {
         attnums: row.try_get("attnums")?,
         keys: keys.into_iter().flatten().map(sql::index_key).collect(),
         partial: row.try_get("partial")?,
+    })
+}
+
+fn type_of(row: &Row) -> Result<Type, tokio_postgres::Error> {
+    let oids: Option<Vec<u32>> = row.try_get("label_oids")?;
+    let labels: Option<Vec<String>> = row.try_get("labels")?;
+    Ok(Type {
+        oid: row.try_get("oid")?,
+        array_oid: row.try_get("typarray")?,
+        schema: row.try_get("nspname")?,
+        name: row.try_get("typname")?,
+        labels: oids
+            .zip(labels)
+            .map(|(oids, labels)| oids.into_iter().zip(labels).collect()),
     })
 }
 

@@ -101,8 +101,8 @@ fn add_pending(policy: &PolicyFile, column: &PendingColumn, found: &mut Findings
 }
 
 /// A plain column whose type converts without loss reads as the policy's type: `apply` will see to it row by row.
-fn as_it_will_read(policy: &PolicyFile, catalog: &Catalog) -> Catalog {
-    let mut catalog = catalog.clone();
+fn as_it_will_read(policy: &PolicyFile, types: &Catalog) -> Catalog {
+    let mut catalog = types.clone();
     let places: HashMap<(String, String), usize> = catalog.by_name.clone();
     for rule in &policy.tables {
         let Some(place) = places.get(&(rule.schema.clone(), rule.name.clone())) else {
@@ -114,17 +114,17 @@ fn as_it_will_read(policy: &PolicyFile, catalog: &Catalog) -> Catalog {
                 .columns
                 .iter_mut()
                 .find(|c| c.name == column_rule.name);
-            if let (Some(column), Ok(to)) = (column, LogicalType::parse(&column_rule.logical_type))
-            {
-                read_as(column, to);
+            let to = types.parse_type(&column_rule.logical_type);
+            if let (Some(column), Ok(to)) = (column, to) {
+                let from = types.type_of(column.type_oid, column.typmod);
+                read_as(column, from, to);
             }
         }
     }
     catalog
 }
 
-fn read_as(column: &mut Column, to: LogicalType) {
-    let from = LogicalType::from_oid(column.type_oid, column.typmod);
+fn read_as(column: &mut Column, from: Option<LogicalType>, to: LogicalType) {
     if from.is_some_and(|from| convertible(from, to)) {
         column.type_oid = to.oid();
         column.base_type_oid = to.oid();

@@ -9,6 +9,7 @@ pub mod check;
 mod connect;
 mod error;
 mod findings;
+pub mod labels;
 pub mod plan;
 pub mod register;
 mod sql;

@@ -5,6 +5,7 @@
 
 mod connection;
 mod keks;
+pub mod labels;
 mod memory;
 mod records;
 pub mod registry;

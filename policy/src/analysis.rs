@@ -59,6 +59,7 @@ mod term;
 #[cfg(test)]
 mod tests;
 mod truth;
+mod type_name;
 mod unnest;
 mod update;
 mod using;

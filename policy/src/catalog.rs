@@ -5,6 +5,9 @@ use std::collections::HashMap;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod session;
+mod types;
+
+pub use types::{SealedLabel, Type, enums_of};
 
 /// The catalog at one moment.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,10 @@ pub struct Catalog {
     pub functions: Vec<Function>,
     /// The database these were read from.
     pub database: String,
+    /// All types but arrays and row types.
+    pub types: Vec<Type>,
+    /// `pgveil.enum_labels`.
+    pub sealed_labels: Vec<SealedLabel>,
 }
 
 impl Catalog {
@@ -34,6 +41,7 @@ impl Catalog {
             relations,
             functions,
             database,
+            ..Self::default()
         }
     }
 

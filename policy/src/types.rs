@@ -11,6 +11,7 @@ mod date;
 mod datetime;
 mod document;
 mod encoding;
+mod enumeration;
 mod error;
 mod float;
 mod integer;
@@ -43,13 +44,15 @@ pub use convert::{
     Conversion, Converted, can_cast, cast, convert, has_operator, is_assignable, is_implicit,
 };
 pub use document::json_string;
+pub use enumeration::{Definition, EnumType, Label};
 pub use error::{DamagedValue, InputError};
 pub use interval::Fields;
 pub use mask::mask;
 pub use name::UnknownType;
 pub use settings::FormatSettings;
 
-/// A plaintext value of some logical type in that type's binary (send) form. Not printable; zeroized on drop.
+/// A plaintext value of some logical type in that type's binary (send) form; an enum's as `enumeration` says.
+/// Not printable; zeroized on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Value(Zeroizing<Vec<u8>>);
 
@@ -121,6 +124,8 @@ pub enum LogicalType {
     Json,
     /// `jsonb`
     Jsonb,
+    /// An enum type of the database
+    Enum(EnumType),
     /// An array of any of the others
     Array(Element),
 }
@@ -148,6 +153,7 @@ impl LogicalType {
             Uuid => uuid::input(text),
             Json => json::input(text),
             Jsonb => jsonb::input(text),
+            Enum(kind) => kind.input(text),
             Array(element) => array::input(element, text, settings),
         }?;
         Ok(Value::from_send_form(bytes))
@@ -171,6 +177,7 @@ impl LogicalType {
             Uuid => uuid::recv(bytes),
             Json => json::input(encoding::utf8(bytes)?),
             Jsonb => jsonb::recv(bytes),
+            Enum(kind) => kind.recv(bytes),
             Array(element) => array::recv(element, bytes, settings),
         }?;
         Ok(Value::from_send_form(bytes))
@@ -204,10 +211,32 @@ impl LogicalType {
             Macaddr | Macaddr8 => mac::output(self, value, out),
             Uuid => uuid::output(value, out),
             Array(element) => array::output(element, value, settings, out),
+            Enum(kind) => kind.output(value, out),
             Jsonb => {
                 out.extend_from_slice(jsonb::read(value)?.as_bytes());
                 Ok(())
             }
+        }
+    }
+
+    /// Appends the binary form of a stored value, as the send function does.
+    pub fn send(self, value: &[u8], out: &mut Vec<u8>) -> Result<(), DamagedValue> {
+        match self {
+            Enum(kind) => kind.output(value, out),
+            Array(element) if self.is_stored_otherwise() => array::send(element, value, out),
+            _ => {
+                out.extend_from_slice(value);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether values are stored in another form than the send form.
+    pub fn is_stored_otherwise(self) -> bool {
+        match self {
+            Enum(_) => true,
+            Array(element) => element.kind().is_stored_otherwise(),
+            _ => false,
         }
     }
 

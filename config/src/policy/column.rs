@@ -75,7 +75,7 @@ pub(super) static SECTION: Section = Section {
             kind: Kind::Text(Form::Any),
             need: Need::Required("\"text\""),
             support: Support::Since("0.1"),
-            meaning: "The logical type, which applications see: `bool`, `int2`, `int4`, `int8`, `float4`, `float8`, `numeric(p,s)`, `text`, `varchar(n)`, `bpchar(n)`, `bytea`, `date`, `time(p)`, `timetz(p)`, `timestamp(p)`, `timestamptz(p)`, `interval` with fields and precision, `uuid`, `json`, `jsonb`, `inet`, `cidr`, `macaddr`, `macaddr8`, and arrays of these (`text[]`).",
+            meaning: "The logical type, which applications see: `bool`, `int2`, `int4`, `int8`, `float4`, `float8`, `numeric(p,s)`, `text`, `varchar(n)`, `bpchar(n)`, `bytea`, `date`, `time(p)`, `timetz(p)`, `timestamp(p)`, `timestamptz(p)`, `interval` with fields and precision, `uuid`, `json`, `jsonb`, `inet`, `cidr`, `macaddr`, `macaddr8`, an enum type of the database (`mood` in schema `public`, else `schema.name`), and arrays of these (`text[]`).",
         },
         Key {
             name: "search",

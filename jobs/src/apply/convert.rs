@@ -9,12 +9,12 @@ use pgveil_keys::{
     Keys,
     keystore::registry::{self, NewColumn},
 };
-use pgveil_policy::{plan::ColumnId, ruleset::RegisteredColumn};
+use pgveil_policy::{catalog::enums_of, plan::ColumnId, ruleset::RegisteredColumn};
 use tokio_postgres::Client;
 
 use super::{lock, rows, sealing::Sealing, staging, verify};
 use crate::{
-    JobError, catalog, findings,
+    JobError, catalog, findings, labels,
     plan::{ColumnPlan, TablePlan, of_rule},
 };
 
@@ -65,6 +65,7 @@ async fn in_transaction(
     }
     let mut counts = (0, 0);
     if !table.columns.is_empty() {
+        record_labels(client, &table).await?;
         let ids = register(client, &table).await?;
         let sealing = Sealing::new(keys, &table, &ids);
         let (before, values) = rows::seal_all(client, &table, &sealing).await?;
@@ -139,6 +140,22 @@ async fn plan_again(
         ..now.clone()
     } == *planned;
     if alike { Ok(now) } else { Err(changed()) }
+}
+
+/// Enum labels must be on record before values are sealed as their numbers.
+async fn record_labels(client: &Client, table: &TablePlan) -> Result<(), JobError> {
+    let enums = enums_of(table.columns.iter().map(|column| column.to));
+    if enums.is_empty() {
+        return Ok(());
+    }
+    let catalog = labels::in_transaction(client, &enums).await?;
+    let same = |column: &ColumnPlan| catalog.parse_type(&column.to.sql_name()) == Ok(column.to);
+    if table.columns.iter().all(same) {
+        return Ok(());
+    }
+    Err(JobError::ChangedMeanwhile {
+        table: table.shown(),
+    })
 }
 
 async fn history(client: &Client) -> Result<Vec<RegisteredColumn>, JobError> {

@@ -32,7 +32,10 @@ SELECT coalesce(bit_xor(mark), 0) FROM (
     FROM pg_proc p WHERE p.oid >= 16384
     UNION ALL
     SELECT hash_record_extended(ROW(t.tableoid, t.oid, 0::int8, t.xmin, t.ctid), 0)
-    FROM pg_type t WHERE t.oid >= 16384 AND t.typtype = 'd'
+    FROM pg_type t WHERE t.oid >= 16384 AND t.typtype IN ('d', 'e')
+    UNION ALL
+    SELECT hash_record_extended(ROW(e.tableoid, e.oid, 0::int8, e.xmin, e.ctid), 0)
+    FROM pg_enum e
     UNION ALL
     SELECT hash_record_extended(ROW(n.tableoid, n.oid, 0::int8, n.xmin, n.ctid), 0)
     FROM pg_namespace n WHERE n.nspname !~ '^pg_(toast|temp_)'

@@ -69,5 +69,10 @@ pub fn catalog(base: &Catalog, relations: &str, functions: &str) -> Option<Catal
         all.push(relation);
     }
     let functions = session::read_functions(functions)?;
-    Some(Catalog::new(all, functions, base.database.clone()))
+    // Types are those that all others see: what a transaction does to an enum is known when it commits.
+    Some(Catalog {
+        types: base.types.clone(),
+        sealed_labels: base.sealed_labels.clone(),
+        ..Catalog::new(all, functions, base.database.clone())
+    })
 }

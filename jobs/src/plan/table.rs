@@ -79,14 +79,14 @@ pub(crate) async fn of_rule(
     let mut wanted = Vec::new();
     for column_rule in &rule.columns {
         let column = relation.columns.iter().find(|c| c.name == column_rule.name);
-        let (Some(column), Ok(to)) = (column, LogicalType::parse(&column_rule.logical_type)) else {
+        let (Some(column), Ok(to)) = (column, catalog.parse_type(&column_rule.logical_type)) else {
             continue;
         };
         if column_rule.search.equality {
             wanted.push(wanted_index(&table.scope, column_rule));
         }
         if column.sealed_domain().is_none() {
-            add_column(&mut table, column, column_rule, to);
+            add_column(&mut table, catalog, column, column_rule, to);
         }
     }
     table.other_columns = relation.columns.iter().map(|c| c.name.clone()).collect();
@@ -132,9 +132,16 @@ fn wanted_index(scope: &ScopeTemplate, rule: &ColumnRule) -> index::Wanted {
 }
 
 /// Adds a column to seal. One that cannot be sealed is a finding of the ruleset.
-fn add_column(table: &mut TablePlan, column: &Column, rule: &ColumnRule, to: LogicalType) {
-    let from =
-        LogicalType::from_oid(column.type_oid, column.typmod).filter(|from| convertible(*from, to));
+fn add_column(
+    table: &mut TablePlan,
+    catalog: &Catalog,
+    column: &Column,
+    rule: &ColumnRule,
+    to: LogicalType,
+) {
+    let from = catalog
+        .type_of(column.type_oid, column.typmod)
+        .filter(|from| convertible(*from, to));
     let Some(from) = from else { return };
     table.columns.push(ColumnPlan {
         attnum: column.attnum,

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     Refusal,
+    catalog::Catalog,
     plan::{self, ClientParam, Edit, Effect, Replacement, ScopePart, ServerParam, Slot},
     text::MAX_DEPTH,
     types::{Conversion, Converted, LogicalType, Value, convert},
@@ -127,7 +128,7 @@ impl Door<'_> {
         param: usize,
         range: &Range<usize>,
     ) -> Result<Option<plan::Operand>, Refusal> {
-        let Some(wanted) = wanted(kept, param) else {
+        let Some(wanted) = wanted(kept, param, &self.rules.catalog) else {
             return Ok(None);
         };
         let at = self.tokens.range(range.start).start;
@@ -176,7 +177,7 @@ enum Wanted {
 }
 
 /// The type of a parameter of which some slot or scope is made, as the client sees it.
-fn wanted(kept: &Remembered, param: usize) -> Option<Wanted> {
+fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> {
     let uses = |operand: &plan::Operand| matches!(operand, plan::Operand::Param(n) if *n == param);
     let scope = |slot: &Slot| {
         slot.scope.iter().find_map(|part| match part {
@@ -199,7 +200,7 @@ fn wanted(kept: &Remembered, param: usize) -> Option<Wanted> {
         Some(ClientParam::Converted { from }) => Some(*from),
         _ => None,
     };
-    if let (Some(declared), Some(told)) = (LogicalType::from_oid(oid, -1), told)
+    if let (Some(declared), Some(told)) = (catalog.type_of(oid, -1), told)
         && declared.is_string()
         && !told.is_string()
     {
@@ -207,15 +208,14 @@ fn wanted(kept: &Remembered, param: usize) -> Option<Wanted> {
         return Some(Wanted::Value(told));
     }
     if let Some(ClientParam::Array(element)) = kept.plan.client_params.get(param) {
-        let declared = LogicalType::from_array_oid(oid);
+        let declared = catalog.element_of(oid);
         return Some(Wanted::Array(
             declared.unwrap_or(element.without_modifiers()),
         ));
     }
     if oid != 0 {
-        let value = LogicalType::from_oid(oid, -1).map(Wanted::Value);
-        let array = || LogicalType::from_array_oid(oid).map(Wanted::Array);
-        return Some(value.or_else(array).unwrap_or(Wanted::Unusable));
+        let value = catalog.type_of(oid, -1).map(Wanted::Value);
+        return Some(value.unwrap_or(Wanted::Unusable));
     }
     Some(match kept.plan.client_params.get(param) {
         Some(ClientParam::Logical(logical)) => Wanted::Value(logical.without_modifiers()),

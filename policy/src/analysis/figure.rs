@@ -88,5 +88,5 @@ fn figure(expr: &Expr) -> Option<Figure> {
 /// The catalog's name of a type.
 fn type_name(written: &str) -> Option<Figure> {
     let logical = LogicalType::parse(&written.to_ascii_lowercase()).ok()?;
-    Some(Figure::Weak(logical.domain().to_owned()))
+    Some(Figure::Weak(logical.type_name().to_owned()))
 }

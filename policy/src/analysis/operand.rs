@@ -11,7 +11,7 @@ use sqlparser::{
 use super::{
     Analyser,
     literal::{self, Literal},
-    refusals,
+    refusals, type_name,
 };
 use crate::{
     Refusal, plan,
@@ -202,23 +202,19 @@ impl Analyser<'_> {
 
     /// The same of a name in pieces.
     fn type_named(&self, ranges: &[Range<usize>]) -> Cast {
-        let quoted = ranges
-            .iter()
-            .cloned()
-            .flatten()
-            .any(|at| self.tokens.raw(at).starts_with('"'));
         let pieces: Vec<&str> = ranges
             .iter()
             .map(|range| &self.tokens.sql[self.tokens.bytes(range)])
             .collect();
-        let mut text = pieces.join(" ").to_ascii_lowercase();
-        if let Some(bare) = text.strip_prefix("pg_catalog.") {
-            text = bare.to_owned();
-        }
-        match LogicalType::parse(&text).ok().filter(|_| !quoted) {
+        let text = pieces.join(" ");
+        match type_name::named(&text, &self.rules.catalog, self.view) {
             Some(LogicalType::Array(element)) => Cast::Array(element.kind()),
             Some(logical) => Cast::To(logical),
-            None => Cast::Other(text),
+            None => {
+                let text = text.to_ascii_lowercase();
+                let bare = text.strip_prefix("pg_catalog.").map(str::to_owned);
+                Cast::Other(bare.unwrap_or(text))
+            }
         }
     }
 
@@ -314,7 +310,7 @@ impl Analyser<'_> {
         let declared = match self.oids.get(number).copied().unwrap_or(0) {
             // 0: not given; 705: `unknown`.
             0 | 705 => None,
-            oid => Some(LogicalType::from_oid(oid, -1).ok_or_else(|| {
+            oid => Some(self.rules.catalog.type_of(oid, -1).ok_or_else(|| {
                 unusable(number, "it is declared with a type that cannot be sealed")
             })?),
         };

@@ -114,7 +114,7 @@ impl Analyser<'_> {
     ) -> Result<Option<LogicalType>, Refusal> {
         let declared = match self.oids.get(param).copied().unwrap_or(0) {
             0 | 705 => None,
-            oid => Some(LogicalType::from_array_oid(oid).ok_or_else(|| {
+            oid => Some(self.rules.catalog.element_of(oid).ok_or_else(|| {
                 unusable(param, "it is not declared as an array that can be sealed")
             })?),
         };

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::{
     Protocol, refusals,
     statement::{Changes, Door, Verdict},
+    type_name,
 };
 use crate::{
     Refusal,
@@ -24,20 +25,13 @@ impl Door<'_> {
     }
 
     fn type_oid(&self, range: &Range<usize>) -> u32 {
-        if range.clone().any(|at| self.tokens.raw(at).starts_with('"')) {
-            return OTHER_TYPE;
+        let text = &self.tokens.sql[self.tokens.bytes(range)];
+        let folded = text.to_ascii_lowercase();
+        if folded.strip_prefix("pg_catalog.").unwrap_or(&folded) == "unknown" {
+            return 0;
         }
-        let text = self.tokens.sql[self.tokens.bytes(range)].to_ascii_lowercase();
-        let text = text.strip_prefix("pg_catalog.").unwrap_or(&text);
-        let logical = |name: &str| {
-            let parsed = LogicalType::parse(name).ok();
-            parsed.map(LogicalType::without_modifiers)
-        };
-        match text.strip_suffix("[]") {
-            _ if text == "unknown" => 0,
-            Some(element) => logical(element.trim_end()).map_or(OTHER_TYPE, |t| t.array_oid()),
-            None => logical(text).map_or(OTHER_TYPE, |t| t.oid()),
-        }
+        let logical = type_name::named(text, &self.rules.catalog, self.view);
+        logical.map_or(OTHER_TYPE, LogicalType::oid)
     }
 
     /// What becomes of PREPARE, and what the session must keep.

@@ -91,7 +91,7 @@ impl Analyser<'_> {
     /// The first side names the columns, and what stands there now would give another name (`FigureColname`).
     fn name_as_written(&mut self, operand: &Operand) {
         let name = match operand.cast {
-            Cast::To(logical) => logical.domain(),
+            Cast::To(logical) => logical.type_name(),
             Cast::None | Cast::Array(_) | Cast::Other(_) => "?column?",
         };
         let behind = self.tokens.bytes(&operand.extent).end;

@@ -128,13 +128,13 @@ pub(super) fn resolve<'a>(
     rule: &'a ColumnRule,
     relation: &'a Relation,
     column: &'a Column,
-    logical: LogicalType,
+    (logical, catalog): (LogicalType, &Catalog),
     scope: &ScopeTemplate,
     findings: &mut Findings,
 ) -> Resolved<'a> {
     let table_name = format!("{}.{}", relation.schema, relation.name);
     check_default(relation, column, rule, findings);
-    check_type(&table_name, column, rule, logical, findings);
+    check_type(&table_name, column, rule, (logical, catalog), findings);
     Resolved {
         rule,
         relation,
@@ -145,8 +145,12 @@ pub(super) fn resolve<'a>(
     }
 }
 
-pub(super) fn logical_type(rule: &ColumnRule, findings: &mut Findings) -> Option<LogicalType> {
-    match LogicalType::parse(&rule.logical_type) {
+pub(super) fn logical_type(
+    rule: &ColumnRule,
+    catalog: &Catalog,
+    findings: &mut Findings,
+) -> Option<LogicalType> {
+    match catalog.parse_type(&rule.logical_type) {
         Ok(logical) => Some(logical),
         Err(unknown) => {
             let near = unknown
@@ -158,7 +162,7 @@ pub(super) fn logical_type(rule: &ColumnRule, findings: &mut Findings) -> Option
                 format!("{:?} is not a type that pgveil can protect{near}", rule.logical_type),
                 "bool, int2, int4, int8, float4, float8, numeric(p,s), text, varchar(n), bpchar(n), bytea, date, time, \
                  timetz, timestamp, timestamptz, interval, uuid, json, jsonb, inet, cidr, macaddr and macaddr8 are \
-                 supported, and arrays of these",
+                 supported, enum types of the database (schema.name), and arrays of these",
             );
             None
         }
@@ -170,7 +174,7 @@ fn check_type(
     table: &str,
     column: &Column,
     rule: &ColumnRule,
-    logical: LogicalType,
+    (logical, catalog): (LogicalType, &Catalog),
     findings: &mut Findings,
 ) {
     let name = format!("{table}.{}", column.name);
@@ -186,7 +190,7 @@ fn check_type(
         }
         return;
     }
-    match LogicalType::from_oid(column.type_oid, column.typmod) {
+    match catalog.type_of(column.type_oid, column.typmod) {
         Some(found) if found == logical => {}
         Some(found) => findings.add(
             &rule.type_at,

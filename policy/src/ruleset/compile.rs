@@ -90,7 +90,7 @@ pub(super) fn compile(
             (false, _) => Some(Pending::NotConverted),
             (true, None) => Some(Pending::NotRegistered),
             (true, Some(past)) => {
-                history::check(column, past, &mut findings);
+                history::check(column, past, catalog, &mut findings);
                 let protected = Arc::new(protected(column, past, false));
                 for heir in column.heirs(catalog) {
                     let attnum = heir.column.attnum;
@@ -110,7 +110,7 @@ pub(super) fn compile(
     }
     let named: HashSet<history::Key<'_>> = resolved.iter().map(Resolved::key).collect();
     history::check_omitted(policy, &named, catalog, &current, &mut findings);
-    add_retired(&mut compiled, &resolved, registered);
+    add_retired(&mut compiled, &resolved, registered, catalog);
     let strange = unmanaged(&named, policy, catalog, &current, &compiled);
     compiled.pending.extend(strange);
     if findings.0.is_empty() {
@@ -146,7 +146,7 @@ fn resolve<'a>(
         let scope = table::scope(rule, relation, findings);
         for column in &rule.columns {
             let found = column::find(rule, column, relation, renames, findings);
-            let Some(logical) = column::logical_type(column, findings) else {
+            let Some(logical) = column::logical_type(column, catalog, findings) else {
                 continue;
             };
             column::check_rule(rule, column, logical, scope.as_ref(), findings);
@@ -156,7 +156,15 @@ fn resolve<'a>(
             let (Some((relation, found)), Some(scope)) = (found, &scope) else {
                 continue;
             };
-            let column = column::resolve(rule, column, relation, found, logical, scope, findings);
+            let column = column::resolve(
+                rule,
+                column,
+                relation,
+                found,
+                (logical, catalog),
+                scope,
+                findings,
+            );
             unique::check(&column, findings);
             table::check_partition_key(&column, findings);
             for heir in column.heirs(catalog) {
@@ -254,6 +262,7 @@ fn add_retired(
     compiled: &mut Compiled,
     resolved: &[Resolved<'_>],
     registered: &[RegisteredColumn],
+    catalog: &Catalog,
 ) {
     let known: HashSet<_> = compiled.columns.iter().map(|column| column.id).collect();
     for past in registered.iter().filter(|past| !known.contains(&past.id)) {
@@ -262,6 +271,6 @@ fn add_retired(
             .find(|column| column.key() == history::key(past));
         compiled
             .columns
-            .extend(history::retired(past, successor).map(Arc::new));
+            .extend(history::retired(past, successor, catalog).map(Arc::new));
     }
 }

@@ -9,7 +9,7 @@ use super::{
     column::Resolved,
     compile::{Findings, names_of},
 };
-use crate::{catalog::Catalog, template::ScopeTemplate, types::LogicalType};
+use crate::{catalog::Catalog, template::ScopeTemplate};
 
 /// Schema, table, column.
 pub(super) type Key<'a> = (&'a str, &'a str, &'a str);
@@ -31,11 +31,16 @@ pub(super) fn current(registered: &[RegisteredColumn]) -> HashMap<Key<'_>, &Regi
 }
 
 /// Whether new values would be like those the column holds.
-pub(super) fn check(column: &Resolved<'_>, past: &RegisteredColumn, findings: &mut Findings) {
+pub(super) fn check(
+    column: &Resolved<'_>,
+    past: &RegisteredColumn,
+    catalog: &Catalog,
+    findings: &mut Findings,
+) {
     let later = "; changing it comes with rewrap (not supported yet)";
     let name = column.display_name();
     let rule = column.rule;
-    match LogicalType::parse(&past.logical_type) {
+    match catalog.parse_type(&past.logical_type) {
         Ok(sealed) if sealed == column.logical => {}
         // The domain in the catalog differs too, and that has been said.
         _ if column.column.sealed_domain() != Some(column.logical.domain()) => {}
@@ -151,8 +156,9 @@ pub(super) fn check_omitted(
 pub(super) fn retired(
     past: &RegisteredColumn,
     successor: Option<&Resolved<'_>>,
+    catalog: &Catalog,
 ) -> Option<Protected> {
-    let logical = LogicalType::parse(&past.logical_type).ok()?;
+    let logical = catalog.parse_type(&past.logical_type).ok()?;
     let scope = past.scope.as_deref().unwrap_or("platform");
     let group = past.equality_group.clone();
     Some(Protected {

@@ -4,7 +4,7 @@
 mod text;
 
 use super::{
-    Conversion, Converted, DamagedValue, FormatSettings, InputError, LogicalType, Value,
+    Conversion, Converted, DamagedValue, EnumType, FormatSettings, InputError, LogicalType, Value,
     binary::Reader, convert,
 };
 use crate::plan::Rendering;
@@ -13,12 +13,24 @@ use crate::plan::Rendering;
 const MAX_DIMENSIONS: i32 = 6;
 /// Most elements that a server's array may have (`MaxArraySize`).
 const MAX_ELEMENTS: i32 = 134_217_727;
+/// `ANYENUMOID`, in the place of an enum's own OID in what is sealed: dumps do not keep that.
+const ANY_ENUM: u32 = 3500;
+
+/// The element type that stands in a stored array.
+fn stored_oid(element: LogicalType) -> u32 {
+    match element {
+        LogicalType::Enum(_) => ANY_ENUM,
+        _ => element.oid(),
+    }
+}
 
 /// The type of an array's elements: any logical type but an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Element {
     oid: u32,
     typmod: i32,
+    /// The type, if it is an enum.
+    kind: Option<EnumType>,
 }
 
 impl Element {
@@ -27,12 +39,19 @@ impl Element {
         (!matches!(kind, LogicalType::Array(_))).then(|| Self {
             oid: kind.oid(),
             typmod: kind.typmod(),
+            kind: match kind {
+                LogicalType::Enum(kind) => Some(kind),
+                _ => None,
+            },
         })
     }
 
     /// The type.
     pub fn kind(self) -> LogicalType {
-        LogicalType::of_one(self.oid, self.typmod).unwrap_or(LogicalType::Text)
+        match self.kind {
+            Some(kind) => LogicalType::Enum(kind),
+            None => LogicalType::of_one(self.oid, self.typmod).unwrap_or(LogicalType::Text),
+        }
     }
 }
 
@@ -115,11 +134,12 @@ impl Array {
     /// Reads a binary form; each element by `recv`, whose second argument counts from 1.
     fn recv<E: From<InputError>>(
         element: LogicalType,
+        oid: u32,
         bytes: &[u8],
         mut recv: impl FnMut(&[u8], usize) -> Result<Value, E>,
     ) -> Result<Self, E> {
         let mut reader = Reader::new(bytes);
-        let mut dimensions = header(element, &mut reader)?;
+        let mut dimensions = header(element, oid, &mut reader)?;
         let count = count_of(&dimensions)?;
         if count == 0 {
             dimensions.clear();
@@ -145,19 +165,23 @@ impl Array {
 
     /// A stored array; its elements are not looked at.
     fn stored(element: LogicalType, value: &[u8]) -> Result<Self, DamagedValue> {
-        let read = Self::recv::<InputError>(element, value, |bytes, _| {
+        let read = Self::recv::<InputError>(element, stored_oid(element), value, |bytes, _| {
             Ok(Value::from_send_form(bytes.to_vec()))
         });
         Ok(read?)
     }
 
-    /// The send form.
+    /// The send form, but for an enum's OID.
     fn encode(&self, element: LogicalType) -> Vec<u8> {
+        self.encode_as(stored_oid(element))
+    }
+
+    fn encode_as(&self, oid: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut word = |word: i32| bytes.extend_from_slice(&word.to_be_bytes());
         word(self.dimensions.len() as i32);
         word(self.elements.iter().any(Option::is_none).into());
-        word(element.oid() as i32);
+        word(oid as i32);
         for Dimension { count, lower } in &self.dimensions {
             word(*count);
             word(*lower);
@@ -176,7 +200,11 @@ impl Array {
 }
 
 /// Dimensions, flags, element type and bounds.
-fn header(element: LogicalType, reader: &mut Reader<'_>) -> Result<Vec<Dimension>, InputError> {
+fn header(
+    element: LogicalType,
+    oid: u32,
+    reader: &mut Reader<'_>,
+) -> Result<Vec<Dimension>, InputError> {
     let dimensions = reader.i32()?;
     if dimensions < 0 {
         return Err(InputError::binary(format!(
@@ -189,7 +217,7 @@ fn header(element: LogicalType, reader: &mut Reader<'_>) -> Result<Vec<Dimension
     if !matches!(reader.i32()?, 0 | 1) {
         return Err(InputError::binary("invalid array flags"));
     }
-    check_element_type(element, reader.i32()? as u32)?;
+    check_element_type(element, oid, reader.i32()? as u32)?;
     (0..dimensions)
         .map(|_| {
             Ok(Dimension {
@@ -200,9 +228,9 @@ fn header(element: LogicalType, reader: &mut Reader<'_>) -> Result<Vec<Dimension
         .collect()
 }
 
-fn check_element_type(element: LogicalType, oid: u32) -> Result<(), InputError> {
+fn check_element_type(element: LogicalType, wanted: u32, oid: u32) -> Result<(), InputError> {
     let expected = element.without_modifiers();
-    if oid == expected.oid() {
+    if oid == wanted {
         return Ok(());
     }
     let found = LogicalType::from_oid(oid, -1).map_or_else(|| "???".into(), LogicalType::sql_name);
@@ -242,7 +270,7 @@ pub(super) fn recv(
     settings: &FormatSettings,
 ) -> Result<Vec<u8>, InputError> {
     let element = element.kind();
-    let array = Array::recv(element, bytes, |bytes, index| {
+    let array = Array::recv(element, element.oid(), bytes, |bytes, index| {
         element_recv(element, bytes, index, settings)
     })?;
     Ok(array.encode(element))
@@ -262,6 +290,20 @@ pub(super) fn output(
         out,
         &mut |value, out| element.output(value, settings, out),
     )
+}
+
+/// The send form of a stored array whose elements are stored otherwise.
+pub(super) fn send(element: Element, value: &[u8], out: &mut Vec<u8>) -> Result<(), DamagedValue> {
+    let element = element.kind();
+    let mut array = Array::stored(element, value)?;
+    for value in array.elements.iter_mut().flatten() {
+        let mut sent = Vec::new();
+        element.send(value.as_bytes(), &mut sent)?;
+        *value = Value::from_send_form(sent);
+    }
+    let sent = zeroize::Zeroizing::new(array.encode_as(element.oid()));
+    out.extend_from_slice(&sent);
+    Ok(())
 }
 
 /// The array as `to_json` and `to_jsonb` write it; bounds are lost.
@@ -349,7 +391,7 @@ impl LogicalType {
         bytes: &[u8],
         settings: &FormatSettings,
     ) -> Result<Vec<Option<Value>>, InputError> {
-        let array = Array::recv(self, bytes, |bytes, index| {
+        let array = Array::recv(self, self.oid(), bytes, |bytes, index| {
             element_recv(self, bytes, index, settings)
         })?;
         Ok(array.elements)

@@ -77,7 +77,7 @@ fn family(kind: LogicalType) -> Family {
         Date | Timestamp(_) | Timestamptz(_) => Family::Timestamp,
         Time(_) | Timetz(_) | Interval(..) => Family::Clock,
         Inet | Cidr => Family::Network,
-        alone @ (Bool | Bytea | Uuid | Json | Jsonb | Macaddr | Macaddr8 | Array(_)) => {
+        alone @ (Bool | Bytea | Uuid | Json | Jsonb | Macaddr | Macaddr8 | Enum(_) | Array(_)) => {
             Family::Alone(alone)
         }
     }

@@ -44,7 +44,7 @@ impl LogicalType {
             Date | Timestamp(_) | Timestamptz(_) => self.json_date(value, settings, out),
             Array(element) => array::json(element, value, rendering, settings, out),
             Text | Varchar(_) | Bpchar(_) | Bytea | Uuid | Time(_) | Timetz(_) | Interval(..)
-            | Inet | Cidr | Macaddr | Macaddr8 => {
+            | Inet | Cidr | Macaddr | Macaddr8 | Enum(_) => {
                 let mut text = zeroize::Zeroizing::new(Vec::with_capacity(value.len()));
                 self.output(value, settings, &mut text)?;
                 json_string(&text, out);

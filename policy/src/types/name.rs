@@ -183,7 +183,15 @@ impl LogicalType {
         self.row().0
     }
 
-    /// Name in `pg_type`, OID, array OID, length.
+    /// `pg_type.typname` of a type that is no array.
+    pub fn type_name(self) -> &'static str {
+        match self {
+            Enum(kind) => kind.name(),
+            _ => self.row().0,
+        }
+    }
+
+    /// Domain, OID, array OID, length. But for enums a domain is named as `pg_type` names its type.
     fn row(self) -> (&'static str, u32, u32, i16) {
         match self {
             Bool => ("bool", 16, 1000, 1),
@@ -210,6 +218,7 @@ impl LogicalType {
             Uuid => ("uuid", 2950, 2951, 16),
             Json => ("json", 114, 199, -1),
             Jsonb => ("jsonb", 3802, 3807, -1),
+            Enum(kind) => (kind.domain(), kind.oid(), kind.array_oid(), 4),
             // Arrays of arrays are of the same type.
             Array(element) => {
                 let oid = element.kind().row().2;
@@ -259,6 +268,7 @@ impl LogicalType {
             Timetz(Some(p)) => format!("time({p}) with time zone"),
             Interval(fields, precision) => interval::sql_name((fields, precision)),
             Array(element) => format!("{}[]", element.kind().sql_name()),
+            Enum(kind) => kind.sql_name().into(),
             other => other.domain().into(),
         }
     }
@@ -333,6 +343,7 @@ fn domain_of_array(element: LogicalType) -> &'static str {
         Uuid => "uuid[]",
         Json => "json[]",
         Jsonb => "jsonb[]",
+        Enum(kind) => kind.array_domain(),
         Array(element) => domain_of_array(element.kind()),
     }
 }

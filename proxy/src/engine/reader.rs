@@ -61,8 +61,22 @@ impl CatalogReader {
             .ok_or_else(|| anyhow::anyhow!("no connection"))
     }
 
-    /// The policy compiled against the catalog of now.
+    /// The policy compiled against the catalog of now. If that has labels of enum types that are not on record yet, it is
+    /// read again once they are.
     pub(super) async fn compile(
+        &mut self,
+        policy: &PolicyFile,
+        version: u64,
+    ) -> anyhow::Result<Ruleset> {
+        let rules = self.compile_once(policy, version).await?;
+        let client = self.client().await?;
+        if pgveil_jobs::labels::record_new(client, &rules).await? {
+            return self.compile_once(policy, version).await;
+        }
+        Ok(rules)
+    }
+
+    async fn compile_once(
         &mut self,
         policy: &PolicyFile,
         version: u64,

@@ -17,9 +17,21 @@ pub struct Database<'a> {
 
 impl<'a> Database<'a> {
     pub(super) fn create(server: &'a TempPostgres) -> Result<Self> {
+        Self::create_from(server, "template1")
+    }
+
+    /// Another database with the same contents: objects have the same OIDs in both. Nobody may be connected to this one.
+    pub fn copy(&self) -> Result<Self> {
+        Self::create_from(self.server, &self.name)
+    }
+
+    fn create_from(server: &'a TempPostgres, template: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        server.admin("postgres", &format!("CREATE DATABASE {name} OWNER app"))?;
+        server.admin(
+            "postgres",
+            &format!("CREATE DATABASE {name} OWNER app TEMPLATE {template}"),
+        )?;
         server.admin(
             "postgres",
             &format!("GRANT CREATE ON DATABASE {name} TO pgveil"),

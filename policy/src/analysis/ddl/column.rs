@@ -5,9 +5,8 @@ use std::ops::Range;
 use sqlparser::tokenizer::Token as Kind;
 
 use super::{Definition, constraint::Key, needs_plaintext};
-use crate::{
-    Refusal, plan::Replacement, ruleset::Declared, text::quote_identifier, types::LogicalType,
-};
+use crate::analysis::type_name;
+use crate::{Refusal, plan::Replacement, ruleset::Declared, text::quote_identifier};
 
 /// Words that end a column's type.
 const BEHIND_TYPE: [&str; 15] = [
@@ -75,10 +74,8 @@ impl<'a> Definition<'_, 'a> {
         {
             return Ok(());
         }
-        let text = written.to_ascii_lowercase();
-        let text = text.strip_prefix("pg_catalog.").unwrap_or(&text);
-        let quoted = range.clone().any(|at| self.tokens.raw(at).starts_with('"'));
-        let given = LogicalType::parse(text).ok().filter(|_| !quoted);
+        let catalog = &self.door.rules.catalog;
+        let given = type_name::named(written, catalog, self.door.view);
         if given != Some(declared.logical) {
             return Err(Refusal::new(
                 "42804",
@@ -94,6 +91,16 @@ impl<'a> Definition<'_, 'a> {
                 declared.logical
             ))
             .hint("Write the same type in the statement and in the policy.")
+            .at(bytes.start));
+        }
+        // The domains of PostgreSQL's own types are there from the beginning.
+        if declared.logical.is_stored_otherwise() && !catalog.has_domain(declared.logical.domain())
+        {
+            return Err(Refusal::unsupported(
+                "column-not-converted",
+                format!("there is no domain {domain} yet"),
+            )
+            .hint("Make the table beside pgveil, then run `pgveil apply`.")
             .at(bytes.start));
         }
         self.note(format!(

@@ -40,6 +40,7 @@ pub fn can_cast(from: LogicalType, to: LogicalType) -> bool {
                 | Cidr
                 | Macaddr
                 | Macaddr8
+                | Enum(_)
                 | Array(_)
         ),
         (Int2, Int4 | Int8 | Numeric(None) | Float4 | Float8)

@@ -114,7 +114,10 @@ impl Inside<'_> {
             self.stored.as_slice()
         };
         match self.lens.unseal(envelope, &[shown], self.plain)? {
-            Unsealed::Plain(_) if self.binary => out.extend_from_slice(self.plain),
+            Unsealed::Plain(column) if self.binary => column
+                .logical
+                .send(self.plain, out)
+                .map_err(|_| no_value())?,
             Unsealed::Plain(column) => column
                 .logical
                 .output(self.plain, self.lens.settings, out)

@@ -144,6 +144,10 @@ pub fn open_field(
                 shown
                     .output(plain, lens.settings, out)
                     .map_err(|_| damaged("Its plaintext is no value of its type."))?;
+            } else if shown.is_stored_otherwise() {
+                shown
+                    .send(plain, out)
+                    .map_err(|_| damaged("Its plaintext is no value of its type."))?;
             } else {
                 std::mem::swap(&mut **plain, &mut **out);
             }
