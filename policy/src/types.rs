@@ -171,7 +171,7 @@ impl LogicalType {
             Date => date::recv(bytes),
             Timestamp(_) | Timestamptz(_) => timestamp::recv(self, bytes),
             Time(_) | Timetz(_) => time_of_day::recv(self, bytes),
-            Interval(fields, precision) => interval::recv(bytes, (fields, precision)),
+            Interval(fields, precision) => interval::recv(bytes, (fields, precision), settings),
             Inet | Cidr => network::recv(self, bytes),
             Macaddr | Macaddr8 => mac::recv(self, bytes),
             Uuid => uuid::recv(bytes),

@@ -362,10 +362,24 @@ fn labels_may_be_added_and_renamed() -> Result<()> {
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n\n"));
     }
-    // What is stored is found again by a pgveil that starts now.
-    let sealed = twin
-        .veiled
-        .admin("SELECT label, number FROM pgveil.enum_labels ORDER BY 2")?;
-    assert_eq!(sealed.trim(), "sad|1\nok|2\ngreat|3\nfine|4");
+    let recorded = "SELECT label, number FROM pgveil.enum_labels ORDER BY 2";
+    assert_eq!(
+        twin.veiled.admin(recorded)?.trim(),
+        "sad|1\nok|2\ngreat|3\nfine|4"
+    );
+    // As from a dump: a type of the same labels with other OIDs.
+    let again = "DROP TYPE mood; CREATE TYPE mood AS ENUM ('fine', 'sad', 'ok', 'great')";
+    twin.proxy.psql("app", again)?;
+    for sql in [
+        "SELECT * FROM people ORDER BY id",
+        "SELECT id FROM people WHERE mood = 'ok' ORDER BY id",
+        "SELECT id FROM people WHERE moods = '{fine,ok}' ORDER BY id",
+    ] {
+        assert_eq!(
+            twin.proxy.psql("app", sql)?,
+            twin.plain.psql("app", sql)?,
+            "{sql}"
+        );
+    }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Every logical type: text and binary in and out are the server's own, under the session's settings, and bad input has the
 //! server's SQLSTATE. Each value is inserted and returned in all formats on a plain and on a protected table.
 
+#[path = "types/declared.rs"]
+mod declared;
 #[path = "types/generate.rs"]
 mod generate;
 #[path = "types/values.rs"]

@@ -57,6 +57,34 @@ impl Ymd {
         }
     }
 
+    /// `j2date`, which makes something odd of days before 4801 BC instead of an error.
+    pub(super) fn as_the_server_has_it(days: i64) -> Self {
+        const JULIAN_OF_EPOCH: i64 = 2_451_545;
+        const OFFSET: u32 = 32_044;
+        let julian = ((days + JULIAN_OF_EPOCH) as u32).wrapping_add(OFFSET);
+        if julian < i32::MAX as u32 {
+            return Self::from_days(days);
+        }
+        let quad = julian / 146_097;
+        let extra = (julian - quad * 146_097) * 4 + 3;
+        let julian = julian.wrapping_add(60 + quad * 3 + extra / 146_097);
+        let quad = julian / 1461;
+        let rest = julian - quad * 1461;
+        let year = rest * 4 / 1461;
+        let of_year = 123
+            + if year == 0 {
+                (rest + 306) % 366
+            } else {
+                (rest + 305) % 365
+            };
+        let month = of_year * 2141 / 65_536;
+        Self {
+            year: i64::from(year + quad * 4) - 4800,
+            month: i64::from((month + 10) % 12 + 1),
+            day: i64::from(of_year - 7834 * month / 256),
+        }
+    }
+
     /// Whether the server's calendar begins no later and ends no earlier.
     pub(super) fn is_in_calendar(self) -> bool {
         let Self { year, month, .. } = self;

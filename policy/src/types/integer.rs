@@ -5,12 +5,12 @@ use super::{DamagedValue, InputError, LogicalType, binary, encoding, radix};
 /// Decimal with an optional sign and white space around it; since PostgreSQL 16 also what `radix` reads.
 pub(super) fn input(kind: LogicalType, text: &str, release: u32) -> Result<Vec<u8>, InputError> {
     let range = || InputError::text_out_of_range(&kind.sql_name(), text);
-    let plain = if release >= radix::SINCE {
-        radix::plain(encoding::trim(text))
+    let read = if release >= radix::SINCE {
+        parse_newer(least(kind), text.as_bytes())
     } else {
-        text.into()
+        parse(least(kind), text.as_bytes())
     };
-    match parse(least(kind), plain.as_bytes()) {
+    match read {
         Ok(value) => encode(kind, value).ok_or_else(range),
         Err(Unread::Syntax) => Err(InputError::syntax(&kind.sql_name(), text)),
         Err(Unread::Range) => Err(range()),
@@ -28,6 +28,52 @@ fn least(kind: LogicalType) -> i64 {
 enum Unread {
     Syntax,
     Range,
+}
+
+/// `pg_strtoint64_safe` and its like, since PostgreSQL 16: what is out of range before its last digit is so whatever follows.
+fn parse_newer(least: i64, text: &[u8]) -> Result<i64, Unread> {
+    let greatest = u128::from(least.unsigned_abs());
+    let blanks = |text: &[u8]| {
+        text.iter()
+            .take_while(|byte| encoding::is_space(**byte))
+            .count()
+    };
+    let text = &text[blanks(text)..];
+    let (negative, text) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    let (radix, text) = match text {
+        [b'0', b'x' | b'X', rest @ ..] => (16, rest),
+        [b'0', b'o' | b'O', rest @ ..] => (8, rest),
+        [b'0', b'b' | b'B', rest @ ..] => (2, rest),
+        _ => (10, text),
+    };
+    let digit = |at: usize| char::from(*text.get(at)?).to_digit(radix);
+    let (mut value, mut at) = (0_u128, 0);
+    loop {
+        if let Some(digit) = digit(at) {
+            if value > greatest / u128::from(radix) {
+                return Err(Unread::Range);
+            }
+            value = value * u128::from(radix) + u128::from(digit);
+            at += 1;
+        } else if text.get(at) == Some(&b'_') {
+            at += 1;
+            // A decimal number does not begin with one.
+            if digit(at).is_none() || (radix == 10 && at == 1) {
+                return Err(Unread::Syntax);
+            }
+        } else {
+            break;
+        }
+    }
+    if at == 0 || at + blanks(&text[at..]) != text.len() {
+        return Err(Unread::Syntax);
+    }
+    let value = i128::try_from(value).map_err(|_| Unread::Range)?;
+    i64::try_from(if negative { -value } else { value }).map_err(|_| Unread::Range)
 }
 
 /// Digits are counted downwards, since the least integer has no positive counterpart. What goes below it is out of

@@ -171,17 +171,38 @@ impl Interval {
         days * i128::from(DAY) + i128::from(self.micros)
     }
 
-    /// One of PostgreSQL 17's infinities, which are extreme numbers to older servers.
-    fn is_infinite(self) -> bool {
-        let least = (i32::MIN, i32::MIN, i64::MIN);
-        let greatest = (i32::MAX, i32::MAX, i64::MAX);
-        [least, greatest].contains(&(self.months, self.days, self.micros))
+    /// `-infinity` since PostgreSQL 17, an extreme number to older servers.
+    pub(super) const LEAST: Self = Self {
+        months: i32::MIN,
+        days: i32::MIN,
+        micros: i64::MIN,
+    };
+    /// `infinity`, the same way.
+    pub(super) const GREATEST: Self = Self {
+        months: i32::MAX,
+        days: i32::MAX,
+        micros: i64::MAX,
+    };
+
+    pub(super) fn is_infinite(self) -> bool {
+        [Self::LEAST, Self::GREATEST].contains(&self)
+    }
+
+    /// Older servers compute with what later ones take for an infinity.
+    fn checked(self, settings: &FormatSettings) -> Result<Self, InputError> {
+        if self.is_infinite() && settings.release < 17 {
+            return Err(infinite());
+        }
+        Ok(self)
     }
 
     /// Cuts to the fields and rounds seconds, half away from zero.
     pub(super) fn assign(mut self, (fields, precision): Modifiers) -> Self {
         const MINUTE: i64 = 60_000_000;
         use Fields::*;
+        if self.is_infinite() {
+            return self;
+        }
         let whole = |micros: i64, unit: i64| micros / unit * unit;
         match fields {
             Some(Year) => {
@@ -202,7 +223,9 @@ impl Interval {
 }
 
 fn infinite() -> InputError {
-    InputError::unsupported("infinite intervals are not supported in values of protected columns")
+    InputError::unsupported(
+        "infinite intervals are not supported in values of protected columns before PostgreSQL 17",
+    )
 }
 
 pub(super) fn input(
@@ -210,17 +233,18 @@ pub(super) fn input(
     modifiers: Modifiers,
     settings: &FormatSettings,
 ) -> Result<Vec<u8>, InputError> {
-    let interval = read::parse(text, modifiers.0, settings)?;
+    let interval = read::parse(text, modifiers.0, settings)?.checked(settings)?;
     Ok(interval.assign(modifiers).encode())
 }
 
-pub(super) fn recv(bytes: &[u8], modifiers: Modifiers) -> Result<Vec<u8>, InputError> {
+pub(super) fn recv(
+    bytes: &[u8],
+    modifiers: Modifiers,
+    settings: &FormatSettings,
+) -> Result<Vec<u8>, InputError> {
     binary::checked::<16>(bytes, |array| {
         let interval = Interval::read(&array).map_err(|_| InputError::truncated())?;
-        if interval.is_infinite() {
-            return Err(infinite());
-        }
-        Ok(interval.assign(modifiers).encode())
+        Ok(interval.checked(settings)?.assign(modifiers).encode())
     })
 }
 

@@ -122,10 +122,10 @@ impl Grammar {
         }
         let bits = self.next();
         let base = match type_name.split(['(', ' ']).next().unwrap_or_default() {
-            "bool" => self.pick(&["true", "f", "yes", "of", "no", "1", "on", "TRUE ", "tr"]),
-            "int2" => self.integer(40_000),
-            "int4" => self.integer(3_000_000_000),
-            "int8" => self.integer(u64::MAX),
+            "bool" => self.truth(),
+            "int2" => self.integer(16),
+            "int4" => self.integer(32),
+            "int8" => self.integer(64),
             "float4" => self.float(f64::from(f32::from_bits(bits as u32))),
             "float8" => self.float(f64::from_bits(bits)),
             "numeric" => self.decimal(),
@@ -135,7 +135,7 @@ impl Grammar {
             "interval" => self.interval(),
             "inet" | "cidr" => self.network(),
             "macaddr" | "macaddr8" => self.mac(),
-            "uuid" => format!("{:016x}{:016x}", self.next(), self.next()),
+            "uuid" => self.uuid(),
             "bytea" => self.bytea(),
             "json" | "jsonb" => self.json(3),
             _ => self.words(),
@@ -147,7 +147,7 @@ impl Grammar {
     }
 
     /// SplitMix64.
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -155,16 +155,16 @@ impl Grammar {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    fn pick(&mut self, from: &[&str]) -> String {
+    pub(super) fn pick(&mut self, from: &[&str]) -> String {
         let index = self.below(from.len() as u64) as usize;
         from[index].to_owned()
     }
 
-    fn digits(&mut self, most: u64) -> String {
+    pub(super) fn digits(&mut self, most: u64) -> String {
         let count = 1 + self.below(most);
         (0..count)
             .map(|_| char::from(b'0' + self.below(10) as u8))
@@ -190,45 +190,6 @@ impl Grammar {
 
     fn noise(&mut self) -> char {
         self.pick(NOISE).chars().next().unwrap_or(' ')
-    }
-
-    fn integer(&mut self, most: u64) -> String {
-        let sign = self.pick(&["", "", "-", "+", " "]);
-        let bits = self.below(64);
-        format!("{sign}{}", (self.next() % most) >> bits)
-    }
-
-    fn float(&mut self, any: f64) -> String {
-        match self.below(4) {
-            0 => any.to_string(),
-            1 => format!("{any:e}"),
-            2 => self.decimal(),
-            _ => self.pick(&[
-                "NaN", "Infinity", "-inf", "0", "-0", "1e308", "1e-45", "1e39", "1e-400", "0x1p3",
-            ]),
-        }
-    }
-
-    fn decimal(&mut self) -> String {
-        let sign = self.pick(&["", "-", "+"]);
-        let (whole, part) = (self.digits(20), self.digits(20));
-        match self.below(6) {
-            0 => format!("{sign}{whole}"),
-            1 | 2 => format!("{sign}{}.{part}", &whole[..1.max(whole.len() / 4)]),
-            3 => format!("{sign}.{part}"),
-            4 => self.pick(&[
-                "NaN",
-                "inf",
-                "-Infinity",
-                "0.00",
-                "1e5",
-                "1e-5",
-                "99999999.995",
-                "1e131073",
-                "1e131072",
-            ]),
-            _ => format!("{sign}{whole}.{part}e{}", self.below(40) as i64 - 20),
-        }
     }
 
     fn year(&mut self) -> String {
@@ -349,6 +310,30 @@ impl Grammar {
     }
 
     fn interval(&mut self) -> String {
+        if self.below(30) == 0 {
+            return self.pick(&[
+                "infinity",
+                "-infinity",
+                "+infinity",
+                "inf",
+                " Infinity ",
+                "- infinity",
+                "@ infinity",
+                "infinity ago",
+                "infinity 1 day",
+                "1 day infinity",
+                "1 infinity",
+                "infinity month",
+                "-infinity timezone",
+                "1 day ago 2 hours",
+                "day 1",
+                "1 day hour",
+                "day hour 1",
+                "1 day ago ago",
+                "P0x1Y",
+                "PT0x10S",
+            ]);
+        }
         match self.below(10) {
             0 | 1 => self.iso_interval(),
             2 => {

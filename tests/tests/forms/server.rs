@@ -28,9 +28,18 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Both say that the input is bad.
+    pub(crate) fn fails_like(&self, other: &Self) -> bool {
+        let is_bad = |answer: &Self| matches!(answer, Self::Error { sqlstate, .. } if sqlstate.starts_with("22"));
+        is_bad(self) && is_bad(other)
+    }
+}
+
 pub(crate) struct Server {
     runtime: Runtime,
     client: Client,
+    has_old_zones: bool,
 }
 
 /// Reads each text as a literal of the type. An error of one is the answer of that one.
@@ -69,9 +78,26 @@ impl Server {
             let (client, connection) = tokio_postgres::connect(&target.conninfo(), NoTls).await?;
             tokio::spawn(connection);
             client.batch_execute(FUNCTIONS).await?;
-            anyhow::Ok(client)
+            let early = "SELECT '1850-01-01 00:00 EST5EDT'::timestamptz = '1850-01-01 05:00+00'";
+            let old = client.query_one(early, &[]).await?.try_get(0)?;
+            anyhow::Ok((client, old))
         })?;
-        Ok(Self { runtime, client })
+        let (client, has_old_zones) = client;
+        Ok(Self {
+            runtime,
+            client,
+            has_old_zones,
+        })
+    }
+
+    /// Zones of before IANA's release 2024b are links to cities in servers that bring later data along, and differ from what
+    /// pgveil has in times of long ago.
+    pub(crate) fn reads_otherwise(&self, text: &str) -> bool {
+        let lower = text.to_ascii_lowercase();
+        !self.has_old_zones
+            && ["est5edt", "met", "cet"]
+                .iter()
+                .any(|zone| lower.contains(zone))
     }
 
     /// Begins with fresh settings, changes some, and says what they are.

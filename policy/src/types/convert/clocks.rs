@@ -20,6 +20,10 @@ pub(super) fn assign(
         let interval = Interval::read(value).map_err(|_| damaged())?;
         return Ok(match to {
             Interval(fields, precision) => interval.assign((fields, precision)).encode(),
+            _ if interval.is_infinite() => {
+                let message = "cannot convert infinite interval to time";
+                return Err(InputError::new("22008", message));
+            }
             _ => time_of_day::encode(to, interval.micros.rem_euclid(DAY), 0),
         });
     }

@@ -119,6 +119,7 @@ impl Decoder<'_> {
                 TIME | ZONE
             }
             Word::SummerTime => self.summer_time(),
+            Word::Julian if self.lacks_number(next) => return Err(Fault::Format),
             Word::Julian => {
                 self.pending = Some(Pending::Julian);
                 0

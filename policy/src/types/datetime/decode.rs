@@ -14,6 +14,8 @@ use crate::types::{
     zone::{Zone, lacks_rule},
 };
 
+/// The release since which `infinity` and `epoch` stand alone, and a number follows `J`.
+const STRICT: u32 = 16;
 /// The release since which abbreviations of the session's zone come before those of `timezone_abbreviations`.
 const ABBREVIATIONS_OF_SESSION: u32 = 18;
 
@@ -52,7 +54,7 @@ pub(super) enum Pending {
 
 /// What the fields have said so far.
 pub(super) struct Decoder<'s> {
-    settings: &'s FormatSettings,
+    pub(super) settings: &'s FormatSettings,
     pub(super) order: DateOrder,
     pub(super) mask: Mask,
     pub(super) year: i64,
@@ -183,6 +185,12 @@ impl<'s> Decoder<'s> {
         Ok(self.run_together(&text[..dash], mask)? | ZONE)
     }
 
+    /// Whether nothing that a `J` could stand before follows: since PostgreSQL 16 that is an error.
+    pub(super) fn lacks_number(&self, next: Option<Kind>) -> bool {
+        let fits = matches!(next, Some(Kind::Number | Kind::Time | Kind::Date));
+        self.settings.release >= STRICT && !fits
+    }
+
     fn julian_day(&mut self, day: i64) -> Result<(), Fault> {
         let date = calendar::Ymd::from_days(int(day)? + calendar::MIN_DAY);
         (self.year, self.month, self.day) = (date.year, date.month, date.day);
@@ -225,7 +233,11 @@ impl<'s> Decoder<'s> {
             (hour, minute, 0, rest)
         };
         (self.hour, self.minute, self.second) = (hour, minute, second);
-        self.micros = if rest.is_empty() { 0 } else { fraction(rest)? };
+        self.micros = if rest.is_empty() {
+            0
+        } else {
+            fraction(rest, self.settings.release < 15)?
+        };
         // The hour is looked at by the caller.
         if minute > 59 || second > 60 {
             return Err(Fault::Field);
@@ -340,7 +352,11 @@ impl<'s> Decoder<'s> {
             }
             Word::Epoch | Word::Infinity | Word::MinusInfinity => {
                 self.whole = Some(word);
-                RESERVED
+                if self.settings.release >= STRICT {
+                    DATE | TIME | ZONE
+                } else {
+                    RESERVED
+                }
             }
             Word::Allballs => {
                 self.whole = None;
@@ -354,6 +370,7 @@ impl<'s> Decoder<'s> {
                 ));
             }
             Word::SummerTime => self.summer_time(),
+            Word::Julian if self.lacks_number(next) => return Err(Fault::Format),
             Word::Julian => {
                 self.pending = Some(Pending::Julian);
                 0

@@ -74,7 +74,7 @@ impl Decoder<'_> {
                 month: 1,
                 day: 1,
             };
-            let date = Ymd::from_days(new_year.days() + self.day_of_year - 1);
+            let date = Ymd::as_the_server_has_it(new_year.days() + self.day_of_year - 1);
             (self.year, self.month, self.day) = (date.year, date.month, date.day);
         }
         if self.mask & MONTH != 0 && !(1..=12).contains(&self.month) {

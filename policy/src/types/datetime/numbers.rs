@@ -33,11 +33,11 @@ fn low_bits(digits: &str) -> i64 {
     i64::from(leading_integer(digits).0.unwrap_or(0) as i32)
 }
 
-/// `.fff` in microseconds, by way of a double as on the server.
-pub(in crate::types) fn fraction(text: &str) -> Result<i64, Fault> {
+/// `.fff` in microseconds, by way of a double as on the server. PostgreSQL 14 does not read a point alone.
+pub(in crate::types) fn fraction(text: &str, is_14: bool) -> Result<i64, Fault> {
     let digits = text.strip_prefix('.').ok_or(Fault::Format)?;
     if digits.is_empty() {
-        return Ok(0);
+        return if is_14 { Err(Fault::Format) } else { Ok(0) };
     }
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Fault::Format);
@@ -135,7 +135,7 @@ impl Decoder<'_> {
             if text.len() - rest.len() > 2 {
                 return self.run_together(text, mask | DATE);
             }
-            self.micros = fraction(rest)?;
+            self.micros = fraction(rest, self.settings.release < 15)?;
         } else if !rest.is_empty() {
             return Err(Fault::Format);
         }
@@ -206,7 +206,7 @@ impl Decoder<'_> {
                         .bytes()
                         .take_while(u8::is_ascii_digit)
                         .count();
-                self.micros = fraction(&text[digits.len()..end])?;
+                self.micros = fraction(&text[digits.len()..end], false)?;
                 digits
             }
             None => text,

@@ -26,6 +26,11 @@ pub(super) fn parse(
     fields: Option<Fields>,
     settings: &FormatSettings,
 ) -> Result<Interval, InputError> {
+    if settings.release < 15 && is_read_otherwise_by_14(text, settings.interval_style()) {
+        let fault =
+            Fault::Unsupported("an interval with long numbers or fractions on PostgreSQL 14");
+        return Err(fault.into_error("interval", text));
+    }
     let found = fields::split(text, ROOM).and_then(|split| in_words(&split, fields, settings));
     let found = match found {
         Err(Fault::Format) => iso::parse(text, Sums::new(settings)),
@@ -42,12 +47,48 @@ pub(super) fn parse(
         .total()
 }
 
+/// Whether PostgreSQL 14, which reads whole numbers in 32 bits and adds fractions up in other steps, may make something else
+/// of the text than later releases.
+fn is_read_otherwise_by_14(text: &str, style: IntervalStyle) -> bool {
+    const LONGEST: usize = 6;
+    let is_long = |run: &str| run.trim_start_matches('0').len() > LONGEST;
+    let is_digit = |c: char| c.is_ascii_digit();
+    let mut numbers = text.split(|c: char| !is_digit(c));
+    let all_negative = style == IntervalStyle::SqlStandard && text.trim_start().starts_with('-');
+    numbers.any(is_long) || all_negative || !has_plain_fraction(text)
+}
+
+/// No fraction, one of the seconds of a time of day, or one of seconds alone.
+fn has_plain_fraction(text: &str) -> bool {
+    let is_digit = |c: char| c.is_ascii_digit();
+    let Some((whole, rest)) = text.split_once('.') else {
+        return !text.contains(['e', 'E']) || text.starts_with(|c: char| c != 'P');
+    };
+    let is_second = |word: &str| {
+        let word = word.to_ascii_lowercase();
+        word.is_empty()
+            || matches!(
+                word.as_str(),
+                "s" | "sec" | "secs" | "second" | "seconds" | "ago"
+            )
+    };
+    let fits = if text.contains(':') {
+        whole.trim_end_matches(is_digit).ends_with(':')
+    } else {
+        text.split(|c: char| !c.is_ascii_alphabetic())
+            .all(is_second)
+    };
+    fits && whole.ends_with(is_digit) && rest.starts_with(is_digit) && !rest.contains('.')
+}
+
 /// The sums of what has been read, year and month apart as on the server.
 pub(super) struct Sums {
     years: i32,
     months: i32,
     days: i32,
     micros: i64,
+    /// PostgreSQL 17's.
+    infinity: Option<Interval>,
     /// PostgreSQL 14 cuts fractions of years to months and rounds fractions of seconds to even.
     is_14: bool,
 }
@@ -59,11 +100,15 @@ impl Sums {
             months: 0,
             days: 0,
             micros: 0,
+            infinity: None,
             is_14: settings.release < 15,
         }
     }
 
     fn total(self) -> Result<Interval, InputError> {
+        if let Some(infinity) = self.infinity {
+            return Ok(infinity);
+        }
         let months = i64::from(self.years) * 12 + i64::from(self.months);
         let months =
             i32::try_from(months).map_err(|_| InputError::new("22008", "interval out of range"))?;
@@ -149,6 +194,9 @@ fn add(sum: &mut i32, value: i64, each: i32) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Units that only dates have, spelt as they are looked up.
+const DATE_UNITS: [&str; 7] = ["j", "jd", "julian", "dow", "doy", "isodow", "isoyear"];
+
 /// What has been settled, one bit each.
 type Mask = u32;
 const TIME_FIELDS: Mask = bit(Unit::Hour) | bit(Unit::Minute) | ALL_SECONDS;
@@ -166,7 +214,13 @@ struct Reader {
     settled: Mask,
     all_negative: bool,
     before: bool,
+    /// A unit was read, and its number was not yet: since PostgreSQL 17 no other word may come in between.
+    expects_number: bool,
+    is_strict: bool,
 }
+
+/// The release that knows infinite intervals, and takes `ago` at the end only and one unit a number.
+const STRICT: u32 = 17;
 
 fn in_words(
     split: &[Field],
@@ -187,15 +241,17 @@ fn in_words(
         settled: 0,
         all_negative,
         before: false,
+        expects_number: false,
+        is_strict: settings.release >= STRICT,
     };
-    for field in split.iter().rev() {
-        let settled = reader.field(field)?;
+    for (at, field) in split.iter().rev().enumerate() {
+        let settled = reader.field(field, at == 0)?;
         if settled & reader.settled != 0 {
             return Err(Fault::Format);
         }
         reader.settled |= settled;
     }
-    if reader.settled == 0 {
+    if reader.settled == 0 || reader.is_strict && reader.expects_number {
         return Err(Fault::Format);
     }
     if reader.before {
@@ -205,7 +261,7 @@ fn in_words(
 }
 
 impl Reader {
-    fn field(&mut self, field: &Field) -> Result<Mask, Fault> {
+    fn field(&mut self, field: &Field, is_last: bool) -> Result<Mask, Fault> {
         let text = field.text.as_str();
         match field.kind {
             Kind::Time => {
@@ -225,7 +281,7 @@ impl Reader {
                 _ => self.number(text),
             },
             Kind::Date | Kind::Number => self.number(text),
-            Kind::Word => self.word(text),
+            Kind::Word => self.word(text, is_last),
         }
     }
 
@@ -237,6 +293,7 @@ impl Reader {
             micros
         };
         self.unit = Some(Ok(Unit::Day));
+        self.expects_number = false;
     }
 
     /// `hh:mm`, `hh:mm:ss.fff`, `mm:ss.fff`; of two fields minutes and seconds, if it is cut to these.
@@ -257,7 +314,7 @@ impl Reader {
         let micros = if rest.is_empty() {
             0
         } else {
-            crate::types::datetime::fraction(rest)?
+            crate::types::datetime::fraction(rest, self.sums.is_14)?
         };
         if hour < 0 || !(0..=59).contains(&minute) || !(0..=60).contains(&second) {
             return Err(Fault::Field);
@@ -282,6 +339,7 @@ impl Reader {
     }
 
     fn number(&mut self, text: &str) -> Result<Mask, Fault> {
+        self.expects_number = false;
         let mut unit = self.unit.take().unwrap_or(Ok(self.last_unit()));
         let (mut value, rest) = integer(text)?;
         let mut part = 0.0;
@@ -348,16 +406,34 @@ impl Reader {
         Ok(bit(unit))
     }
 
-    fn word(&mut self, text: &str) -> Result<Mask, Fault> {
+    fn word(&mut self, text: &str, is_last: bool) -> Result<Mask, Fault> {
+        if self.is_strict && self.expects_number {
+            return Err(Fault::Format);
+        }
         match units::find(text) {
-            Some(Word::Unit(unit)) => self.unit = Some(Ok(unit)),
+            Some(Word::Unit(unit)) => {
+                self.unit = Some(Ok(unit));
+                self.expects_number = true;
+            }
             Some(Word::Useless) => self.unit = Some(Err(Fault::Format)),
+            Some(Word::Ago) if self.is_strict && !is_last => return Err(Fault::Format),
             Some(Word::Ago) => {
                 self.before = true;
                 self.unit = Some(Err(Fault::Format));
             }
-            None if matches!(text, "infinity" | "-infinity" | "+infinity") => {
-                return Err(Fault::Unsupported("an infinite interval"));
+            None if self.is_strict && is_last && text.ends_with("infinity") => {
+                self.sums.infinity = match text {
+                    "infinity" | "+infinity" => Some(Interval::GREATEST),
+                    "-infinity" => Some(Interval::LEAST),
+                    _ => return Err(Fault::Format),
+                };
+                self.unit = Some(Err(Fault::Format));
+                return Ok(Mask::MAX);
+            }
+            // Units of dates, which a number may follow that brings its own.
+            None if self.is_strict && DATE_UNITS.contains(&text) => {
+                self.unit = Some(Err(Fault::Format));
+                self.expects_number = true;
             }
             None => return Err(Fault::Format),
         }

@@ -20,6 +20,14 @@ struct Parts {
 }
 
 pub(super) fn write(interval: Interval, style: IntervalStyle, out: &mut Vec<u8>) {
+    if interval.is_infinite() {
+        let shown: &[u8] = if interval == Interval::LEAST {
+            b"-infinity"
+        } else {
+            b"infinity"
+        };
+        return out.extend_from_slice(shown);
+    }
     let (months, micros) = (i64::from(interval.months), interval.micros);
     let parts = Parts {
         year: months / 12,
