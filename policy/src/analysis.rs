@@ -58,6 +58,7 @@ mod statement;
 mod term;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod truth;
 mod type_name;
 mod unnest;
@@ -71,12 +72,12 @@ use std::{ops::Range, sync::Arc};
 use crate::{
     Plan, Refusal, Ruleset,
     catalog::Relation,
-    plan::{ClientParam, Effect, Output, ServerParam, StatementPlan},
+    plan::{ClientParam, Effect, Output, ScopePart, ScopeQuery, ServerParam, StatementPlan},
     text::{INLINE_DEPTH, MAX_DEPTH, Tokens, Verb, depth, split, verb},
     types::FormatSettings,
 };
 pub use kept::{Kept, Remembered, effects, no_such_statement};
-pub use settings::cut;
+pub use settings::{cut, cut_before};
 
 use analyser::Analyser;
 use protection::Protection;
@@ -285,8 +286,18 @@ impl Door<'_> {
 }
 
 impl Plan {
-    fn add(&mut self, changes: Changes) -> Output {
+    fn add(&mut self, mut changes: Changes) -> Output {
         let first = self.slots.len();
+        let asked = self.scope_queries.len();
+        for part in changes.slots.iter_mut().flat_map(|slot| &mut slot.scope) {
+            if let ScopePart::Asked { query, .. } = part {
+                *query += asked;
+            }
+        }
+        let statement = self.statements.len();
+        let queries = changes.scope_queries.into_iter();
+        self.scope_queries
+            .extend(queries.map(|query| ScopeQuery { statement, ..query }));
         self.edits.extend(changes.edits.into_iter().map(|mut edit| {
             if let crate::plan::Replacement::Slot(slot) = &mut edit.with {
                 *slot += first;

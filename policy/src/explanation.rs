@@ -129,7 +129,7 @@ fn made(slot: &Slot, rules: &Ruleset) -> String {
         Make::Seal | Make::SealBare => "sealed value",
         Make::EqualityTerm => "equality term",
         Make::EqualityTerms => "equality terms",
-        Make::SealElements => "sealed values",
+        Make::SealElements | Make::SealPerScope => "sealed values",
     };
     format!("{what} for {}", column_name(slot.column, rules))
 }
@@ -140,7 +140,9 @@ fn keys(slot: &Slot) -> String {
     for part in &slot.scope {
         match part {
             ScopePart::Text(text) => scope.push_str(text),
-            ScopePart::Row(..) | ScopePart::Element(..) => scope.push_str("{value of the row}"),
+            ScopePart::Row(..) | ScopePart::Element(..) | ScopePart::Asked { .. } => {
+                scope.push_str("{value of the row}");
+            }
             ScopePart::Session(name) => {
                 let _ = write!(scope, "{{session.{name}}}");
             }

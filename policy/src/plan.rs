@@ -34,7 +34,48 @@ pub struct Plan {
     pub statements: Vec<StatementPlan>,
     /// Why, for `EXPLAIN (PGVEIL)` and `pgveil explain`; sentences that name columns, never literals.
     pub notes: Vec<String>,
+    /// What the server is asked before the text is sent.
+    pub scope_queries: Vec<ScopeQuery>,
 }
+
+/// A query for the scopes of the rows that a statement will touch, where the statement does not tell them: the values of
+/// the scopes' columns, each once.
+pub struct ScopeQuery {
+    /// The query, in words of the client's statement.
+    pub sql: Zeroizing<String>,
+    /// Its parameters: which of the client's (from 0) each is.
+    pub params: Vec<usize>,
+    /// Their types as the client declared them.
+    pub declared: Vec<u32>,
+    /// The query's own plan.
+    pub plan: Arc<Plan>,
+    /// The types of the columns that it returns, all of them as text.
+    pub columns: Vec<LogicalType>,
+    /// One more column says whether row-level security hides rows from it that the statement would touch.
+    pub asks_security: bool,
+    /// The statement of the text that it is asked for (from 0).
+    pub statement: usize,
+}
+
+impl std::fmt::Debug for ScopeQuery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScopeQuery")
+            .field("params", &self.params)
+            .field("plan", &self.plan)
+            .field("columns", &self.columns)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The setting whose absence the server reports when a row turns up whose scope a scope query did not find. No setting
+/// can have this name.
+pub const ANOTHER_SCOPE: &str = "pgveil: a row of another scope";
+
+/// The same for a row in conflict whose scope is not that of the row that was to be inserted.
+pub const CONFLICT_OF_SCOPES: &str = "pgveil: a row in conflict of another scope";
+
+/// Rows of one scope query that are followed at most: distinct scopes of the rows that one statement touches.
+pub const MAX_ASKED_SCOPES: usize = 64;
 
 /// Replace `range` of the client's text.
 #[derive(Clone, Debug)]
@@ -84,13 +125,31 @@ pub enum Make {
     EqualityTerms,
     /// An array of sealed values, from an array operand (`SELECT unnest($1)`): `bytea[]`.
     SealElements,
+    /// One value, sealed for every scope that a scope query found: a `bytea[]` in which each scope's key
+    /// ([`scope_key`]) stands before its value. NULL for NULL.
+    SealPerScope,
+}
+
+/// What `concat_ws('/', encode(convert_to(a::text, 'UTF8'), 'hex'), ...)` makes of a row's scope columns.
+pub fn scope_key(columns: &[&str]) -> String {
+    use std::fmt::Write;
+    let mut key = String::new();
+    for (index, text) in columns.iter().enumerate() {
+        if index > 0 {
+            key.push('/');
+        }
+        for byte in text.bytes() {
+            write!(key, "{byte:02x}").expect("writing to a String does not fail");
+        }
+    }
+    key
 }
 
 impl Make {
     /// Whether it makes what is stored, rather than what is compared.
     pub fn stores(self) -> bool {
         match self {
-            Self::Seal | Self::SealBare | Self::SealElements => true,
+            Self::Seal | Self::SealBare | Self::SealElements | Self::SealPerScope => true,
             Self::EqualityTerm | Self::EqualityTerms => false,
         }
     }
@@ -98,7 +157,7 @@ impl Make {
     /// Whether it makes a `bytea[]`.
     pub fn is_array(self) -> bool {
         match self {
-            Self::EqualityTerms | Self::SealElements => true,
+            Self::EqualityTerms | Self::SealElements | Self::SealPerScope => true,
             Self::Seal | Self::SealBare | Self::EqualityTerm => false,
         }
     }
@@ -131,6 +190,15 @@ pub enum ScopePart {
     Element(Operand, LogicalType),
     /// `{session.NAME}`: the Postgres setting `pgveil.NAME`.
     Session(String),
+    /// What this column (from 0) of a scope query of the plan returns.
+    Asked {
+        /// Which query.
+        query: usize,
+        /// Which column.
+        column: usize,
+        /// Its type.
+        logical: LogicalType,
+    },
 }
 
 /// A parameter of the statement that goes upstream.

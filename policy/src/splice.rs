@@ -57,6 +57,20 @@ impl PositionMap {
             .map(|position| position + self.before)
     }
 
+    /// For a text that is not the client's: no position of it is one of the client's.
+    pub fn nowhere() -> Self {
+        let all = Piece {
+            sent: usize::MAX,
+            len: 0,
+            original: 0,
+            copied: false,
+        };
+        Self {
+            pieces: vec![all],
+            before: 0,
+        }
+    }
+
     /// The same for a text that is the rest of the client's behind so many characters.
     pub fn behind(mut self, characters: usize) -> Self {
         self.before = characters;

@@ -50,6 +50,8 @@ pub struct Prepared {
     pub spliced: Option<Spliced>,
     /// Per slot, its scope where the template is fixed.
     pub scopes: Vec<Option<ScopePath>>,
+    /// The plan's scope queries, ready to be sent.
+    pub queries: Vec<Prepared>,
 }
 
 impl Prepared {
@@ -62,10 +64,16 @@ impl Prepared {
             .iter()
             .map(|slot| fixed_scope(&slot.scope))
             .collect();
+        let queries = plan.scope_queries.iter().map(|query| {
+            let plan = Arc::clone(&query.plan);
+            Self::new(plan, &query.sql, Protocol::Extended)
+        });
+        let queries = queries.collect();
         Self {
             plan,
             spliced,
             scopes,
+            queries,
         }
     }
 
@@ -111,7 +119,8 @@ impl CachedPlan {
     fn measured(mut self) -> Self {
         let plan = &self.prepared.plan;
         let parts = plan.slots.len() + plan.server_params.len() + plan.client_params.len();
-        let texts = 3 * self.sql.len() + self.view.len();
+        // A scope query repeats most of the text, once as it is written and once as it is sent.
+        let texts = (3 + 2 * plan.scope_queries.len()) * self.sql.len() + self.view.len();
         self.bytes = PLAN_BYTES + texts + PLAN_PART_BYTES * (parts + plan.statements.len());
         self
     }
@@ -437,6 +446,13 @@ fn cacheable(sql: &str, plan: &Plan) -> bool {
         && !plan.answers_itself
         && !plan.statements.iter().any(|s| kept(&s.effect))
         && !plan.slots.iter().any(|slot| from_literal(&slot.operand))
+        && !plan.scope_queries.iter().any(|query| {
+            query
+                .plan
+                .slots
+                .iter()
+                .any(|slot| from_literal(&slot.operand))
+        })
 }
 
 fn fixed_scope(parts: &[ScopePart]) -> Option<ScopePath> {

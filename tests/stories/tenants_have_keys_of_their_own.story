@@ -30,11 +30,7 @@ LINE 1: select count(distinct author) from notes
 DETAIL:  Equality terms of public.notes.author are made per scope (tenant:{tenant_id}/project:crm/env:prod), and the statement does not fix the scope.
 HINT:  Add the scope's columns to the same condition (AND tenant_id = ...), or set search_key = "shared". See docs/errors.md#scope-not-pinned.
 -- as app: update notes set body = 'changed' where id = 1 --
-ERROR:  PV001: the scope of a value for protected column "body" cannot be resolved
-LINE 1: update notes set body = 'changed' where id = 1
-                                ^
-DETAIL:  The scope of public.notes.body is tenant:{tenant_id}/project:crm/env:prod; the statement does not give every scope column as a literal or parameter.
-HINT:  Give every scope column as a literal or parameter in the same statement. See docs/errors.md#scope-not-resolved.
+UPDATE 1
 -- as app: update notes set body = 'changed' where tenant_id = 'acme' and id = 1 returning body --
 changed
 UPDATE 1

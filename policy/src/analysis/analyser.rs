@@ -11,6 +11,7 @@ use sqlparser::ast::Ident;
 
 use super::{
     Protocol, SessionView,
+    conflict::Conflicting,
     edits::Edits,
     elements::ElementColumn,
     facts::Fact,
@@ -19,11 +20,12 @@ use super::{
     params::Role,
     protection::{Protection, Standing},
     refusals,
+    touched::Touched,
 };
 use crate::{
     Refusal,
     catalog::Relation,
-    plan::Slot,
+    plan::{ScopeQuery, Slot},
     ruleset::{Held, Protected, Ruleset},
     text::{Tokens, quote_identifier},
     types::LogicalType,
@@ -66,6 +68,12 @@ pub(super) struct Analyser<'a> {
     pub(super) stored: bool,
     /// How many views of the session stand around this text.
     pub(super) nested: usize,
+    /// The rows that the UPDATE under analysis touches, while what it assigns is analysed.
+    pub(super) touched_rows: Option<Touched>,
+    /// The rows of the ON CONFLICT DO UPDATE under analysis, while what it assigns is analysed.
+    pub(super) conflict: Option<Conflicting>,
+    /// What the server must be asked before the statement is sent.
+    pub(super) scope_queries: Vec<ScopeQuery>,
 }
 
 impl<'a> Analyser<'a> {
@@ -100,6 +108,9 @@ impl<'a> Analyser<'a> {
             logicals: HashSet::new(),
             stored: false,
             nested: 0,
+            touched_rows: None,
+            conflict: None,
+            scope_queries: Vec::new(),
         }
     }
 

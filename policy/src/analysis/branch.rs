@@ -252,9 +252,12 @@ impl Analyser<'_> {
     ) -> Result<(), Refusal> {
         let position = self.start_of(value);
         match self.value(value, cx)? {
-            Kind::Sealed(sealed) => self
-                .check_move(&sealed, column, held)
-                .map_err(|refusal| refusal.at(position)),
+            Kind::Sealed(sealed) => match self.check_move(&sealed, column, held) {
+                Err(refusal) if !self.move_conflicting(value, &sealed, column)? => {
+                    Err(refusal.at(position))
+                }
+                Ok(()) | Err(_) => Ok(()),
+            },
             Kind::Plain(_) | Kind::Untyped | Kind::Holder(_) => {
                 Err(refusals::not_constant(column).at(position))
             }

@@ -1,6 +1,6 @@
 //! INSERT ... ON CONFLICT: a protected column in the target is its equality term; EXCLUDED is a row like any other.
 
-use sqlparser::ast::{ConflictTarget, OnConflict, OnConflictAction, OnInsert};
+use sqlparser::ast::{ConflictTarget, Expr, OnConflict, OnConflictAction, OnInsert};
 
 use super::{
     Analyser,
@@ -9,11 +9,28 @@ use super::{
     insert::{RowConstants, Target},
     kind::{Cell, Sealed},
     namespace::{Ctes, Entry, Namespace, Scope},
+    operand::Operand,
     refusals,
+    scope::{Part, written_scope},
     term::{EQ_TERM, check_equality},
+    touched::{failing, row_key},
 };
-use crate::Refusal;
+use crate::{
+    Refusal,
+    plan::{self, CONFLICT_OF_SCOPES, Make},
+    ruleset::Protected,
+    text::quote_identifier,
+};
 use pgveil_config::SearchKey;
+
+/// The row that is there and the row that was to be inserted.
+pub(super) struct Conflicting {
+    /// What expressions call the table, quoted.
+    name: String,
+    excluded: usize,
+    /// What is known of the row that was to be inserted.
+    row: Option<RowConstants>,
+}
 
 impl<'a> Analyser<'a> {
     pub(super) fn conflict(
@@ -78,6 +95,8 @@ impl<'a> Analyser<'a> {
             open: false,
             table: true,
         };
+        let table = names.entries.first();
+        let table_name = table.and_then(|table| table.name.clone());
         let names = names.clone().and(Namespace::of(entry));
         let scope = Scope {
             names: &names,
@@ -92,11 +111,105 @@ impl<'a> Analyser<'a> {
         if let Some(condition) = &update.selection {
             self.collect_facts(condition, cx);
         }
+        self.conflict = table_name.map(|name| Conflicting {
+            name: quote_identifier(&name),
+            excluded,
+            row: row.cloned(),
+        });
         self.assignments(&update.assignments, target.relation, target.instance, cx)?;
+        self.conflict = None;
         if let Some(condition) = &update.selection {
             self.boolean(condition, cx)?;
         }
         Ok(())
+    }
+
+    /// Seals a value for the scope of the row that was to be inserted; that the row in conflict has the same is checked
+    /// by the server. `None` if that does not help.
+    pub(super) fn seal_conflicting(
+        &mut self,
+        column: &Protected,
+        what: plan::Operand,
+        operand: &Operand,
+    ) -> Option<Result<(), Refusal>> {
+        let conflict = self.conflict.as_ref()?;
+        let row = conflict.row.as_ref()?;
+        let held = |name: &str| row.get(name).cloned().map(Part::Constant);
+        let scope = written_scope(column, &held).ok()?;
+        let range = self.tokens.bytes(&operand.extent);
+        self.guard(column, range);
+        Some(self.slot(Make::Seal, what, column, scope, operand))
+    }
+
+    /// Moves a value of the row that was to be inserted; that the row in conflict has the same scope is checked by the
+    /// server. False if that does not help.
+    pub(super) fn move_conflicting(
+        &mut self,
+        value: &Expr,
+        sealed: &Sealed,
+        column: &Protected,
+    ) -> Result<bool, Refusal> {
+        let Some(conflict) = &self.conflict else {
+            return Ok(false);
+        };
+        let excluded = conflict.excluded;
+        let held = |name: &str| self.part_of_row(excluded, name);
+        if self.check_move(sealed, column, &held).is_err() {
+            return Ok(false);
+        }
+        let extent = self.tokens.extent(value)?;
+        self.guard(column, self.tokens.bytes(&extent));
+        Ok(true)
+    }
+
+    /// Sets a scope column of the row in conflict to the other's only where that changes nothing. False outside of ON
+    /// CONFLICT.
+    pub(super) fn keep_conflicting(&mut self, column: &str, value: &Expr) -> Result<bool, Refusal> {
+        let Some(conflict) = &self.conflict else {
+            return Ok(false);
+        };
+        let columns = [column.to_owned()];
+        let there = row_key(&conflict.name, &columns);
+        let excluded = row_key("excluded", &columns);
+        let extent = self.tokens.extent(value)?;
+        let range = self.tokens.bytes(&extent);
+        self.edits.open(
+            range.start,
+            format!("(CASE WHEN {there} OPERATOR(pg_catalog.=) {excluded} THEN "),
+        );
+        self.edits.close(
+            range.end,
+            format!(
+                " WHEN {} IS NULL THEN NULL END)",
+                failing(CONFLICT_OF_SCOPES)
+            ),
+        );
+        Ok(true)
+    }
+
+    /// Puts a value that is sealed for the scope of the row that was to be inserted where only rows of that scope get it.
+    fn guard(&mut self, column: &Protected, range: std::ops::Range<usize>) {
+        let Some(conflict) = &self.conflict else {
+            return;
+        };
+        let columns = column.scope.columns();
+        let columns: Vec<String> = columns.into_iter().map(str::to_owned).collect();
+        let (there, excluded) = (
+            row_key(&conflict.name, &columns),
+            row_key("excluded", &columns),
+        );
+        self.note(format!(
+            "The server checks that the row in conflict has the scope that values for {} are sealed for.",
+            refusals::name_of(column)
+        ));
+        self.edits.open(
+            range.start,
+            format!("(CASE WHEN {there} OPERATOR(pg_catalog.=) {excluded} THEN "),
+        );
+        self.edits.close(
+            range.end,
+            format!(" ELSE {} END)", failing(CONFLICT_OF_SCOPES)),
+        );
     }
 
     /// The row that is there and the row that was to be inserted are equal in the conflict target.

@@ -316,6 +316,7 @@ fn table(door: &Door<'_>, mut cursor: Cursor<'_>, binary: bool) -> Result<Verdic
             slots: Vec::new(),
             parameters: Default::default(),
             output: Output::None,
+            scope_queries: Vec::new(),
             tag: None,
             notes: Vec::new(),
         });
@@ -372,6 +373,7 @@ fn table(door: &Door<'_>, mut cursor: Cursor<'_>, binary: bool) -> Result<Verdic
         slots: analyser.slots,
         parameters: Default::default(),
         output: Output::None,
+        scope_queries: Vec::new(),
         tag: None,
         notes: analyser.notes,
     });

@@ -240,6 +240,7 @@ impl<'d, 'a> Definition<'d, 'a> {
             .finish()
             .ok_or_else(|| refusals::not_understood("Two changes of the text overlap"))?;
         Ok(Verdict::Changed(Box::new(Changes {
+            scope_queries: Vec::new(),
             edits,
             slots: Vec::new(),
             parameters: Default::default(),

@@ -435,7 +435,7 @@ fn check_stored_slot(slot: &Slot) -> Result<(), Refusal> {
         ScopePart::Row(operand, _) | ScopePart::Element(operand, _) => {
             matches!(operand, Operand::Literal(_) | Operand::Array(_))
         }
-        ScopePart::Session(_) => false,
+        ScopePart::Session(_) | ScopePart::Asked { .. } => false,
     });
     if term && fixed {
         return Ok(());

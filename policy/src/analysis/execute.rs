@@ -49,6 +49,7 @@ impl Door<'_> {
             .map(|(param, range)| self.argument(&kept, param, range))
             .collect::<Result<Vec<_>, _>>()?;
         let changes = Changes {
+            scope_queries: Vec::new(),
             edits: self.new_arguments(list, arguments, plan),
             slots: plan.slots.iter().map(|slot| given(slot, &values)).collect(),
             parameters: self.no_parameters(),
@@ -185,6 +186,7 @@ fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> 
             ScopePart::Element(operand, logical) if uses(operand) => Some(Wanted::Array(*logical)),
             ScopePart::Text(_)
             | ScopePart::Session(_)
+            | ScopePart::Asked { .. }
             | ScopePart::Row(..)
             | ScopePart::Element(..) => None,
         })
@@ -244,6 +246,16 @@ fn given(slot: &Slot, values: &[Option<plan::Operand>]) -> Slot {
         ScopePart::Session(name) => ScopePart::Session(name.clone()),
         ScopePart::Row(operand, logical) => ScopePart::Row(fill(operand), *logical),
         ScopePart::Element(operand, logical) => ScopePart::Element(fill(operand), *logical),
+        // PREPARE keeps no such plan.
+        &ScopePart::Asked {
+            query,
+            column,
+            logical,
+        } => ScopePart::Asked {
+            query,
+            column,
+            logical,
+        },
     };
     Slot {
         make: slot.make,

@@ -149,6 +149,7 @@ impl Door<'_> {
             with: Replacement::Text(explanation::query(&rows, json)),
         };
         let changes = Changes {
+            scope_queries: Vec::new(),
             edits: vec![edit],
             slots: Vec::new(),
             parameters: Parameters {

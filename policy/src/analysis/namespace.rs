@@ -174,6 +174,11 @@ impl Drop for Ctes {
 }
 
 impl Ctes {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// One more, which hides others of its name.
     pub(super) fn with(&self, name: String, cte: Rc<Cte>) -> Self {
         Self(Some(Rc::new((name, cte, self.clone()))))

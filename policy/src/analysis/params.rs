@@ -139,6 +139,26 @@ impl Analyser<'_> {
         }
     }
 
+    /// The type in which a parameter arrives, as far as the client or the columns that it was used for so far tell.
+    pub(super) fn arriving_oid(&self, param: usize) -> u32 {
+        match self.oids.get(param).copied().unwrap_or(0) {
+            0 | 705 => {
+                let role = self.roles.iter().find(|role| role.param == param);
+                let array = role.is_some_and(|role| role.array);
+                let arrives = role.map(Role::arrives);
+                let oid = |logical: LogicalType| {
+                    if array {
+                        logical.array_oid()
+                    } else {
+                        logical.oid()
+                    }
+                };
+                arrives.map_or(0, oid)
+            }
+            declared => declared,
+        }
+    }
+
     /// Numbers all parameters, when every use is known.
     pub(super) fn parameters(&mut self) -> Result<Parameters, Refusal> {
         if self.protocol == Protocol::Simple {

@@ -67,6 +67,9 @@ impl Door<'_> {
         if let Some(refusal) = plan.statements.iter().find_map(|s| s.refused.clone()) {
             return Err(moved(refusal));
         }
+        if !plan.scope_queries.is_empty() {
+            return Err(refusals::asks_in_prepare().at(start));
+        }
         if plan.is_identity() && plan.statements.iter().all(|s| s.output == Output::Unknown) {
             return Ok((Verdict::Relay, None));
         }
@@ -81,6 +84,7 @@ impl Door<'_> {
             parameters: self.no_parameters(),
             output: Output::None,
             notes: plan.notes.clone(),
+            scope_queries: Vec::new(),
             tag: None,
         };
         let statement = PreparedStatement {

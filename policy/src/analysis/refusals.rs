@@ -106,6 +106,17 @@ pub(super) fn scope_not_resolved(column: &Protected, why: &str) -> Refusal {
     .hint("Give every scope column as a literal or parameter in the same statement.")
 }
 
+/// EXECUTE sends no message of its own before the statement.
+pub(super) fn asks_in_prepare() -> Refusal {
+    Refusal::new(
+        "PV001",
+        "scope-not-resolved",
+        "the scope of a value in a statement that PREPARE keeps cannot be resolved",
+    )
+    .detail("The statement does not tell it, and its rows cannot be asked for when EXECUTE runs.")
+    .hint("Give every scope column as a literal or parameter in the same statement, or send it without PREPARE.")
+}
+
 /// A value for a protected column must be known before the server runs the statement.
 pub(super) fn not_constant(column: &Protected) -> Refusal {
     Refusal::unsupported(

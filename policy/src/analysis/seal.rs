@@ -32,7 +32,16 @@ impl Analyser<'_> {
                 }
             },
         };
-        let scope = written_scope(column, held).map_err(|refusal| refusal.at(at))?;
+        let scope = match written_scope(column, held) {
+            Ok(scope) => scope,
+            Err(refusal) => {
+                let sealed = match &self.conflict {
+                    Some(_) => self.seal_conflicting(column, what, &operand),
+                    None => self.seal_touched(column, what, &operand, held),
+                };
+                return sealed.unwrap_or_else(|| Err(refusal.at(at)));
+            }
+        };
         self.note(format!(
             "Values for {} are sealed before they are sent.",
             refusals::name_of(column)

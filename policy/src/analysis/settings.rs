@@ -213,6 +213,12 @@ pub fn cut(sql: &str, plan: &Plan, in_block: bool) -> Option<usize> {
         let refusal = statement.refused.as_ref();
         refusal.is_some_and(|refusal| refusal.anchor == MAY_HAVE_CHANGED)
     })?;
+    cut_before(sql, refused, in_block)
+}
+
+/// The same before a given statement (from 0).
+pub fn cut_before(sql: &str, statement: usize, in_block: bool) -> Option<usize> {
+    let refused = statement;
     let tokens = Tokens::read(sql).ok()?;
     let statements = split(&tokens);
     let (mut in_block, mut fresh) = (in_block, false);

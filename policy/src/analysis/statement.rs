@@ -28,7 +28,7 @@ use super::{
 use crate::{
     Refusal,
     copy::CopyPlan,
-    plan::{Edit, Output, Slot},
+    plan::{Edit, Output, ScopeQuery, Slot},
     ruleset::Ruleset,
     text::{MAX_DEPTH, Tokens, depth, teach},
 };
@@ -61,6 +61,8 @@ pub(super) struct Changes {
     pub(super) parameters: Parameters,
     pub(super) output: Output,
     pub(super) notes: Vec<String>,
+    /// What the server is asked first.
+    pub(super) scope_queries: Vec<ScopeQuery>,
     /// The command tag to show instead of the server's.
     pub(super) tag: Option<&'static str>,
 }
@@ -271,6 +273,7 @@ impl Changes {
             parameters,
             output,
             notes: analyser.notes,
+            scope_queries: analyser.scope_queries,
             tag: None,
         })))
     }

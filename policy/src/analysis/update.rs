@@ -72,7 +72,13 @@ impl<'a> Analyser<'a> {
         if let Some(condition) = &update.selection {
             self.boolean(condition, cx)?;
         }
+        if let TableFactor::Table { name, alias, .. } = &update.table.relation {
+            let alias = alias.as_ref().map(|alias| name_of(&alias.name));
+            let selection = update.selection.as_ref();
+            self.touched_rows = self.touched(name, alias, instance, selection, cx);
+        }
         self.assignments(&update.assignments, relation, instance, cx)?;
+        self.ask_touched()?;
         self.facts.truncate(mark);
         self.returning(update.returning.as_deref(), &names, ctes)
     }
@@ -170,13 +176,16 @@ impl<'a> Analyser<'a> {
                 changed.insert(&column.name, part);
             }
         }
-        let moves = self.check_scope_columns(&assigned, relation, &changed)?;
+        if !self.keeps_scopes(&assigned, relation, &mut changed)? {
+            // The rows do not keep the scopes that could be asked for or compared.
+            self.touched_rows = None;
+            self.conflict = None;
+        }
         let held = |this: &Self, name: &str| match changed.get(name) {
             Some(part) => part.clone(),
             None => this.part_of_row(instance, name),
         };
         for &Assigned { column, value } in &assigned {
-            let position = self.start_of(value);
             let Some(protected) = self.protected(relation, column.attnum) else {
                 if self.is_moved(relation, column) {
                     self.assign_moved(relation, column, value, cx)?;
@@ -208,9 +217,6 @@ impl<'a> Analyser<'a> {
                     Source::Cells(cells) => self.seal_cells(protected, cells, &held)?,
                 }
                 continue;
-            }
-            if !moves && self.operand(value)?.is_none() {
-                return Err(refusals::not_constant(protected).at(position));
             }
             self.written(value, protected, &held, cx)?;
         }
@@ -317,16 +323,43 @@ impl<'a> Analyser<'a> {
             .collect()
     }
 
+    /// `SET tenant_id = EXCLUDED.tenant_id`, where some protected column keeps its value: only if the server finds that
+    /// this changes nothing.
+    fn keeps_conflicting(
+        &mut self,
+        assigned: &[Assigned<'_, '_>],
+        scopes: &HashSet<&str>,
+        changed: &mut HashMap<&str, Option<Part>>,
+    ) -> Result<bool, Refusal> {
+        let given: Vec<_> = assigned
+            .iter()
+            .filter(|given| {
+                let name = given.column.name.as_str();
+                scopes.contains(name) && changed.contains_key(name)
+            })
+            .collect();
+        if !given.iter().all(|given| is_excluded(given)) {
+            return Ok(false);
+        }
+        for given in given {
+            if !self.keep_conflicting(&given.column.name, given.value)? {
+                return Ok(false);
+            }
+            changed.remove(given.column.name.as_str());
+        }
+        Ok(true)
+    }
+
     /// A row whose scope changes must get new values for all that was sealed for the old one.
-    /// Says whether sealed values may be moved into the row.
-    fn check_scope_columns(
-        &self,
+    /// Says whether all rows keep their scopes.
+    fn keeps_scopes(
+        &mut self,
         assigned: &[Assigned<'_, '_>],
         relation: &Relation,
-        changed: &HashMap<&str, Option<Part>>,
+        changed: &mut HashMap<&str, Option<Part>>,
     ) -> Result<bool, Refusal> {
         let scopes = self.scope_columns(relation);
-        let Some(name) = changed.keys().find(|name| scopes.contains(**name)) else {
+        let Some(name) = changed.keys().find(|name| scopes.contains(**name)).copied() else {
             return Ok(true);
         };
         for column in &relation.columns {
@@ -336,21 +369,32 @@ impl<'a> Analyser<'a> {
             let given = assigned
                 .iter()
                 .find(|assigned| assigned.column.attnum == column.attnum);
-            let constant = match given {
-                Some(given) => is_default(given.value) || self.operand(given.value)?.is_some(),
-                None => false,
-            };
-            if !constant
+            // Whether what is given fits the new scope is looked at value by value.
+            if given.is_none()
                 && protected
                     .scope
                     .columns()
                     .iter()
                     .any(|column| changed.contains_key(column))
             {
-                return Err(scope_column(name));
+                if !self.keeps_conflicting(assigned, &scopes, changed)? {
+                    return Err(scope_column(name));
+                }
+                return Ok(true);
             }
         }
         Ok(false)
+    }
+}
+
+/// Whether a column is set to that of the row that was to be inserted.
+fn is_excluded(given: &Assigned<'_, '_>) -> bool {
+    match given.value {
+        Expr::CompoundIdentifier(idents) => match idents.as_slice() {
+            [table, column] => name_of(table) == "excluded" && name_of(column) == given.column.name,
+            _ => false,
+        },
+        _ => false,
     }
 }
 

@@ -65,6 +65,7 @@ pub(super) fn judge(door: &Door<'_>, statement: &Range<usize>) -> Result<Verdict
             parameters: Default::default(),
             output: Output::None,
             notes: vec![note],
+            scope_queries: Vec::new(),
             tag: None,
         })));
     }

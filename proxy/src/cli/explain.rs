@@ -87,6 +87,7 @@ pub fn describe(
             Make::EqualityTerm => "equality term",
             Make::EqualityTerms => "equality terms",
             Make::SealElements => "sealed elements",
+            Make::SealPerScope => "sealed per scope",
         };
         let _ = write!(out, "<{what} for {column}>");
     });

@@ -3,6 +3,7 @@
 //!
 //! It never writes to the client; every answer comes back through the other direction.
 
+mod bound;
 mod copy;
 mod extended;
 mod function;
@@ -10,6 +11,7 @@ mod kept;
 mod look;
 mod probe;
 mod query;
+mod scopes;
 
 use std::sync::Arc;
 

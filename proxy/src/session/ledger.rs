@@ -14,7 +14,7 @@ use pgveil_keys::DekId;
 use pgveil_policy::{
     Plan, Refusal, Ruleset,
     copy::CopyRows,
-    plan::{Effect, Output},
+    plan::{Effect, MAX_ASKED_SCOPES, Output},
     scan::Scan,
     splice::PositionMap,
 };
@@ -141,7 +141,14 @@ pub enum Owed {
     Probe {
         /// With a Sync of its own, so that a ReadyForQuery follows.
         synced: bool,
-        /// CloseCompletes that are still to come: of each query one for its portal, one for its statement.
+        /// CloseCompletes that are still to come: of each query `PROBE_CLOSES`.
+        closes: usize,
+    },
+    /// The answers of a scope query, which are swallowed; its error is the error of the statement that it is asked for.
+    ScopeQuery {
+        /// With a Sync of its own, so that a ReadyForQuery follows.
+        synced: bool,
+        /// CloseCompletes that are still to come.
         closes: usize,
     },
     /// The answer to a stand-in that pgveil sent on its own account to fail the transaction; swallowed but
@@ -203,7 +210,7 @@ impl QueryOwed {
 }
 
 /// Rows that a probe's queries return together, at most: one each.
-const MAX_PROBE_ROWS: usize = 8;
+const MAX_PROBE_ROWS: usize = MAX_ASKED_SCOPES + 1;
 
 /// Names remembered of which the server need not see what EXECUTE says.
 const MAX_WITHHELD: usize = 4096;
@@ -272,6 +279,10 @@ pub enum Probed {
     Failed,
 }
 
+/// A query of pgveil's own closes its statement before it makes it, since one that failed left it behind; then its
+/// portal and its statement.
+pub const PROBE_CLOSES: usize = 3;
+
 impl Ledger {
     /// A session that has just been authenticated: idle, nothing known.
     pub fn new() -> Self {
@@ -336,7 +347,7 @@ impl Ledger {
     }
 
     /// The server answered with an error: everything up to the next Sync is skipped and undone here.
-    /// Returns whether an own probe was among what is skipped.
+    /// Returns whether a probe or scope query was among what is skipped.
     pub fn skip_to_sync(&mut self) -> bool {
         self.end_copy();
         let end = self
@@ -357,7 +368,7 @@ impl Ledger {
                 Owed::Close(Closed::Portal(name, previous)) => {
                     restore(&mut self.portals, name, previous);
                 }
-                Owed::Probe { .. } => probe = true,
+                Owed::Probe { .. } | Owed::ScopeQuery { .. } => probe = true,
                 _ => {}
             }
         }
@@ -367,15 +378,17 @@ impl Ledger {
         probe
     }
 
-    /// A row of the probe arrived. False if there are more than can be.
+    /// A row of the probe or scope query arrived. False if there are more than can be.
     pub fn probe_row(&mut self, row: Vec<Option<Vec<u8>>>) -> bool {
         self.probe_rows.push(row);
         self.probe_rows.len() <= MAX_PROBE_ROWS
     }
 
-    /// One of the probe's CloseCompletes arrived; true with the last.
+    /// One of the CloseCompletes of a probe or scope query arrived; true with the last.
     pub fn probe_closed(&mut self) -> bool {
-        let Some(Owed::Probe { closes, .. }) = self.owed.front_mut() else {
+        let Some(Owed::Probe { closes, .. } | Owed::ScopeQuery { closes, .. }) =
+            self.owed.front_mut()
+        else {
             return false;
         };
         *closes = closes.saturating_sub(1);

@@ -10,12 +10,15 @@ mod rows;
 
 use std::sync::Arc;
 
-use pgveil_policy::plan::{ClientParam, Effect, Output, ServerParam};
+use pgveil_policy::{
+    plan::{ClientParam, Effect, Output, ServerParam},
+    splice::PositionMap,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     End, SessionError, Shared,
-    ledger::{Closed, Ledger, Owed, Portal, PortalNamed},
+    ledger::{Closed, Ledger, Owed, Portal, PortalNamed, Probed},
     names::Planned,
     refuse::put_refusal,
     results::{ResultRules, is_ciphertext, judge, stray_ciphertext, with_formats},
@@ -243,7 +246,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 let name = name.clone();
                 Some(Arc::new(cursor_rules(ledger.cursor(&name), &[])))
             }
-            Some(Owed::Probe { .. }) => None,
+            Some(Owed::Probe { .. } | Owed::ScopeQuery { .. }) => None,
             Some(Owed::Query(query)) => query
                 .rules
                 .clone()
@@ -275,7 +278,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             .map(|c| c.tag.to_vec())
             .unwrap_or_default();
         let mut ledger = self.shared.ledger();
-        if let Some(Owed::Probe { .. }) = ledger.front() {
+        if let Some(Owed::Probe { .. } | Owed::ScopeQuery { .. }) = ledger.front() {
             // Its statement and portal are closed after it; the probe itself ends with those answers.
             return Fate::Skip;
         }
@@ -368,7 +371,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 self.shared.drained.notify_waiters();
                 Fate::Pass
             }
-            (Some(Owed::Probe { synced, .. }), tag) => {
+            (Some(Owed::Probe { synced, .. } | Owed::ScopeQuery { synced, .. }), tag) => {
                 let synced = *synced;
                 let ended = if tag == tag::CLOSE_COMPLETE {
                     ledger.probe_closed()
@@ -545,6 +548,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 errors::mapped(queue, fields, sent.map(|spliced| &spliced.map), replaced)
             }
             Some(Owed::Probe { .. } | Owed::Failing) => Fate::Skip,
+            // It is not the client's text that a position would be in.
+            Some(Owed::ScopeQuery { .. }) => {
+                errors::mapped(queue, fields, Some(&PositionMap::nowhere()), true)
+            }
             _ => errors::mapped(queue, fields, None, replaced),
         };
         match ledger.front() {
@@ -553,7 +560,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 self.shared.drained.notify_waiters();
             }
             Some(Owed::FunctionCall | Owed::Failing) => {}
-            Some(Owed::Probe { synced: true, .. }) => ledger.probe_failed(),
+            Some(Owed::Probe { synced: true, .. } | Owed::ScopeQuery { synced: true, .. }) => {
+                ledger.probe_failed();
+            }
             _ => {
                 if ledger.skip_to_sync() {
                     self.shared.probed.notify_one();
@@ -586,7 +595,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                     | Owed::Query(_)
                     | Owed::FunctionCall
                     | Owed::Failing
-                    | Owed::Probe { synced: true, .. }),
+                    | Owed::Probe { synced: true, .. }
+                    | Owed::ScopeQuery { synced: true, .. }),
                 ) => break owed,
                 Some(_) => {}
                 None => return Err(SessionError::OutOfStep),
@@ -613,6 +623,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 }
                 self.shared.probed.notify_one();
                 Fate::Skip
+            }
+            Owed::ScopeQuery { .. } => {
+                // Its error was shown in the place of the statement's.
+                let ended = ledger.probed.get_or_insert(Probed::Failed);
+                let fate = match ended {
+                    Probed::Rows(_) => Fate::Skip,
+                    Probed::Failed => Fate::Pass,
+                };
+                self.shared.probed.notify_one();
+                fate
             }
             Owed::Query(query) if query.continues && !query.failed && !broken => {
                 ledger.part_ended = Some(true);

@@ -6,6 +6,7 @@ mod codec;
 mod document;
 mod inside;
 mod opening;
+mod per_scope;
 mod row;
 
 pub mod sealing;
@@ -25,6 +26,7 @@ use pgveil_policy::{
 pub use self::{
     inside::{open_holder, type_oid},
     opening::{Lens, Opened, Opening, Scratch, Unsealed, open_field},
+    per_scope::AskedScopes,
 };
 use super::view::View;
 use crate::engine::{Engine, Prepared};
@@ -79,6 +81,8 @@ pub struct Maker<'a> {
     pub view: &'a View,
     /// The client's parameters; empty in the simple protocol.
     pub params: Parameters<'a>,
+    /// What the plan's scope queries found.
+    pub asked: &'a [AskedScopes],
 }
 
 impl Maker<'_> {
@@ -144,6 +148,7 @@ impl Maker<'_> {
                 Ok(Made::Array(terms))
             }
             Make::SealElements => self.seal_elements(index, slot, column).await,
+            Make::SealPerScope => self.seal_per_scope(slot, column).await,
         }
     }
 
@@ -175,7 +180,7 @@ impl Maker<'_> {
                         .iter()
                         .map(|array| array.get(at).and_then(Option::as_ref))
                         .collect();
-                    let scope = self.scope_of(index, slot, &row)?;
+                    let scope = self.scope_of(index, slot, &row, &[])?;
                     Some(self.seal(column, &scope, value).await?)
                 }
             });
@@ -389,15 +394,17 @@ impl Maker<'_> {
     }
 
     fn scope(&self, index: usize, slot: &Slot) -> Result<Cow<'_, ScopePath>, Refusal> {
-        self.scope_of(index, slot, &[])
+        self.scope_of(index, slot, &[], &[])
     }
 
-    /// A slot's scope, for the row that has these elements of the arrays beside the slot's own.
+    /// A slot's scope, for the row that has these elements of the arrays beside the slot's own, or these values
+    /// in the columns that a scope query asked for.
     fn scope_of(
         &self,
         index: usize,
         slot: &Slot,
         row: &[Option<&Converted>],
+        asked: &[Option<String>],
     ) -> Result<Cow<'_, ScopePath>, Refusal> {
         let mut row = row.iter();
         if let Some(Some(scope)) = self.prepared.scopes.get(index) {
@@ -428,6 +435,16 @@ impl Maker<'_> {
                         return Err(scope_null());
                     };
                     path.push_str(&scope_text(*logical, value)?);
+                }
+                ScopePart::Asked {
+                    column, logical, ..
+                } => {
+                    let text = asked.get(*column).and_then(Option::as_ref);
+                    let text = text.ok_or_else(scope_null)?;
+                    let value = logical
+                        .input(text.as_bytes(), &self.view.session.format)
+                        .map_err(input_refusal)?;
+                    path.push_str(&scope_text(*logical, &value)?);
                 }
             }
         }

@@ -51,6 +51,19 @@ fn rendered(rules: &Ruleset, sql: &str, plan: &Plan) -> String {
         let name = place.map_or_else(|| format!("<{number}>"), |place| format!("${}", place + 1));
         lines.push(format!("  {name} = {}", slot_text(rules, slot)));
     }
+    for query in &plan.scope_queries {
+        let params: Vec<_> = query.params.iter().map(|n| format!("${}", n + 1)).collect();
+        lines.push(format!(
+            "  asks {}",
+            query.plan.splice(&query.sql, &mut |_, _| {}).text
+        ));
+        if !params.is_empty() {
+            lines.push(format!("    of {}", params.join(", ")));
+        }
+        for slot in &query.plan.slots {
+            lines.push(format!("    with {}", slot_text(rules, slot)));
+        }
+    }
     let moved = plan
         .server_params
         .iter()
@@ -262,6 +275,7 @@ fn slot_text(rules: &Ruleset, slot: &Slot) -> String {
         Make::EqualityTerm => "term",
         Make::EqualityTerms => "terms",
         Make::SealElements => "seal each",
+        Make::SealPerScope => "seal per scope",
     };
     let column = &rules.columns[&slot.column];
     let scope: Vec<_> = slot.scope.iter().map(part_text).collect();
@@ -280,6 +294,7 @@ fn part_text(part: &ScopePart) -> String {
             format!("{{each {}}}", operand_text(operand, *logical))
         }
         ScopePart::Session(name) => format!("{{session.{name}}}"),
+        ScopePart::Asked { query, column, .. } => format!("{{asked {}.{}}}", query + 1, column + 1),
         ScopePart::Row(operand, logical) => format!("{{{}}}", operand_text(operand, *logical)),
     }
 }

@@ -9,21 +9,24 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::{
-    ClientSide, effects_of, ends_transaction, probe::Ground, query::located, state_unreadable,
+    ClientSide,
+    bound::{check_count, parameters, write_bind},
+    effects_of, ends_transaction,
+    probe::Ground,
+    query::located,
+    scopes::Answered,
+    state_unreadable,
 };
 use crate::{
     engine::Prepared,
-    messages::{
-        Bind, BindBuilder, Close, Describe, Execute, Parse, Target, TooLong, tag::client as tag,
-        unit,
-    },
+    messages::{Bind, Close, Describe, Execute, Parse, Target, TooLong, tag::client as tag, unit},
     session::{
         SessionError,
         ledger::{Closed, Owed, Portal, PortalNamed, ProtectedStatement, Statement},
         names::KeptBy,
         refuse::STAND_IN,
         results::Described,
-        values::{Made, Maker, Parameters},
+        values::Maker,
     },
 };
 
@@ -32,7 +35,6 @@ const BYTEA: u32 = 17;
 const BYTEA_ARRAY: u32 = 1001;
 /// A stand-in is parsed under this name; it never comes to exist.
 const REFUSED_NAME: &[u8] = b"pgveil refused";
-const BINARY: i16 = 1;
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     pub(super) async fn parse(&mut self) -> Result<(), SessionError> {
@@ -360,6 +362,27 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         if let Err(refusal) = usable {
             return self.refuse_bind(portal, refusal);
         }
+        let Some(frame) = self.reader.current() else {
+            return Ok(());
+        };
+        let Ok(bind) = Bind::read(frame.body) else {
+            return Ok(());
+        };
+        if let Err(refusal) = check_count(&bind, protected) {
+            return self.refuse_bind(portal, refusal);
+        }
+        let asked = match self
+            .ask_scopes(&protected.prepared, &rules, &view, true)
+            .await?
+        {
+            Answered::Scopes(asked) => asked,
+            Answered::Refused(refusal) => return self.refuse_bind(portal, refusal),
+            // The error stands in the place of the Bind's; up to Sync nothing more is answered.
+            Answered::Failed => {
+                self.reader.skip();
+                return Ok(());
+            }
+        };
         let made = {
             let Some(frame) = self.reader.current() else {
                 return Ok(());
@@ -367,31 +390,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             let Ok(bind) = Bind::read(frame.body) else {
                 return Ok(());
             };
-            let params = Parameters {
-                values: bind.params().collect(),
-                formats: bind.formats.codes().collect(),
-                declared: &protected.declared,
-            };
-            let prepared = &protected.prepared;
-            let wanted = prepared
-                .plan
-                .client_params
-                .len()
-                .max(protected.declared.len());
-            if !prepared.keeps_parameters() && params.values.len() != wanted {
-                let name = String::from_utf8_lossy(bind.statement).into_owned();
-                Err(parameter_count(params.values.len(), &name, wanted))
-            } else {
-                Maker {
-                    engine: &engine,
-                    rules: &rules.set,
-                    prepared,
-                    view: &view,
-                    params,
-                }
-                .make_all()
-                .await
+            Maker {
+                engine: &engine,
+                rules: &rules.set,
+                prepared: &protected.prepared,
+                view: &view,
+                params: parameters(&bind, &protected.declared),
+                asked: &asked,
             }
+            .make_all()
+            .await
         };
         let made = match made {
             Ok(made) => self
@@ -551,7 +559,7 @@ fn refused_within(prepared: Arc<Prepared>) -> Result<Arc<Prepared>, Refusal> {
     }
 }
 
-fn server_oid(prepared: &Prepared, param: ServerParam, declared: &[u32]) -> u32 {
+pub(super) fn server_oid(prepared: &Prepared, param: ServerParam, declared: &[u32]) -> u32 {
     match param {
         ServerParam::Client(index) => declared.get(index).copied().unwrap_or(0),
         ServerParam::Slot(slot) => match prepared.plan.slots.get(slot).map(|s| s.make) {
@@ -561,88 +569,6 @@ fn server_oid(prepared: &Prepared, param: ServerParam, declared: &[u32]) -> u32 
     }
 }
 
-fn write_bind(
-    queue: &mut bytes::BytesMut,
-    bind: &Bind<'_>,
-    prepared: &Prepared,
-    made: &[Made],
-) -> Result<(), TooLong> {
-    let server = &prepared.plan.server_params;
-    let values: Vec<Option<&[u8]>> = bind.params().collect();
-    let formats: Vec<i16> = server
-        .iter()
-        .map(|param| match param {
-            ServerParam::Client(index) => bind.formats.code_of(*index).unwrap_or(0),
-            ServerParam::Slot(_) => BINARY,
-        })
-        .collect();
-    let mut builder = BindBuilder::begin(queue, bind.portal, bind.statement, formats.into_iter());
-    for param in server {
-        match param {
-            ServerParam::Client(index) => builder.param(values.get(*index).copied().flatten()),
-            ServerParam::Slot(slot) => match made.get(*slot) {
-                Some(Made::Bytes(bytes)) => builder.param(Some(bytes)),
-                Some(Made::Array(elements)) => builder.param(Some(&array_binary(elements))),
-                Some(Made::Null) | None => builder.param(None),
-            },
-        }
-    }
-    builder.end(bind.result_formats.codes())
-}
-
-/// `array_send` of a one-dimensional `bytea[]`.
-fn array_binary(elements: &[Option<Vec<u8>>]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(20 + elements.len() * 20);
-    let nulls = i32::from(elements.iter().any(Option::is_none));
-    let dimensions = i32::from(!elements.is_empty());
-    for word in [dimensions, nulls, BYTEA as i32] {
-        out.extend_from_slice(&word.to_be_bytes());
-    }
-    if dimensions == 1 {
-        out.extend_from_slice(&(elements.len() as i32).to_be_bytes());
-        out.extend_from_slice(&1i32.to_be_bytes());
-    }
-    for element in elements {
-        match element {
-            Some(bytes) => {
-                out.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
-                out.extend_from_slice(bytes);
-            }
-            None => out.extend_from_slice(&(-1i32).to_be_bytes()),
-        }
-    }
-    out
-}
-
 fn too_long_refusal(error: TooLong) -> Refusal {
     Refusal::new("54000", "too-long", error.to_string())
-}
-
-fn parameter_count(given: usize, name: &str, wanted: usize) -> Refusal {
-    Refusal::new(
-        "08P01",
-        "invalid-input",
-        format!(
-            "bind message supplies {given} parameters, but prepared statement \"{name}\" requires {wanted}"
-        ),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arrays_are_written_as_the_server_reads_them() {
-        let bytes = array_binary(&[Some(vec![1, 2]), None]);
-        assert_eq!(
-            bytes,
-            [
-                0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 17, // one dimension, nulls, bytea
-                0, 0, 0, 2, 0, 0, 0, 1, // two elements from 1
-                0, 0, 0, 2, 1, 2, 255, 255, 255, 255,
-            ]
-        );
-        assert_eq!(array_binary(&[]).len(), 12);
-    }
 }

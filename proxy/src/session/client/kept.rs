@@ -142,6 +142,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             prepared,
             view,
             params: Parameters::default(),
+            asked: &[],
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     messages::{BindBuilder, Close, Execute, Parse, Target, tag::client as tag, unit},
     session::{
         SessionError,
-        ledger::{Owed, Probed},
+        ledger::{Owed, PROBE_CLOSES, Probed},
         view::{PROBE_NAME, View},
     },
 };
@@ -99,7 +99,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         self.shared.ledger().probed = None;
         self.owe(Some(Owed::Probe {
             synced,
-            closes: 2 * queries.len(),
+            closes: PROBE_CLOSES * queries.len(),
         }));
         let queue = self.upstream.settle(&mut self.reader);
         for sql in queries {
@@ -128,11 +128,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     }
 }
 
-/// Parse, Bind, Execute, Close: under names of its own, so that the client's unnamed statement and portal live on.
-/// Within a pipeline Flush follows, since a Sync would end the client's implicit transaction.
+/// Close, Parse, Bind, Execute, Close: under names of its own, so that the client's unnamed statement and portal live on.
+/// What one that failed has left is closed first. Within a pipeline Flush follows, since a Sync would end the client's
+/// implicit transaction.
 fn write_query(queue: &mut bytes::BytesMut, sql: &str) {
     let name = PROBE_NAME.as_bytes();
     let short = "queries of pgveil's own are short";
+    let statement = Target::Statement(name);
+    Close { target: statement }.write(queue).expect(short);
     Parse::write(queue, name, sql.as_bytes(), [].into_iter()).expect(short);
     BindBuilder::begin(queue, name, name, [].into_iter())
         .end([].into_iter())
@@ -148,9 +151,5 @@ fn write_query(queue: &mut bytes::BytesMut, sql: &str) {
     }
     .write(queue)
     .expect(short);
-    Close {
-        target: Target::Statement(name),
-    }
-    .write(queue)
-    .expect(short);
+    Close { target: statement }.write(queue).expect(short);
 }

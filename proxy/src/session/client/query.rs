@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::Arc};
 
 use pgveil_policy::{
     Refusal,
-    analysis::{Protocol, cut},
+    analysis::{Protocol, cut, cut_before},
     plan::{Effect, Make, Output},
     scan::Scan,
     splice::PositionMap,
@@ -13,7 +13,7 @@ use pgveil_policy::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
-use super::{ClientSide, effects_of, ends_transaction, state_unreadable};
+use super::{ClientSide, effects_of, ends_transaction, scopes::Answered, state_unreadable};
 use crate::{
     engine::{Prepared, Rules},
     messages::Query,
@@ -171,6 +171,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             part.continues = true;
             planned = self.plan(&ground.rules, part.sql, &view, Protocol::Simple, &[]);
         }
+        if let Ok(prepared) = &planned
+            && let Some(at) = self.cut_before_asking(part.sql, prepared)
+        {
+            part.sql = &part.sql[..at];
+            part.continues = true;
+            planned = self.plan(&ground.rules, part.sql, &view, Protocol::Simple, &[]);
+        }
         let prepared = match planned {
             Ok(prepared) => prepared,
             Err(refusal) => return Ok(self.refuse_all(part.located(refusal))),
@@ -194,12 +201,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             self.reader.pass();
             return Ok(Sent::AsItIs);
         }
+        let asked = match self
+            .ask_scopes(&prepared, &ground.rules, &view, false)
+            .await?
+        {
+            Answered::Scopes(asked) => asked,
+            Answered::Refused(refusal) => return Ok(self.refuse_all(part.located(refusal))),
+            Answered::Failed => return Ok(Sent::All),
+        };
         let made = Maker {
             engine: &engine,
             rules: &ground.rules.set,
             prepared: &prepared,
             view: &view,
             params: Parameters::default(),
+            asked: &asked,
         }
         .make_all()
         .await;
@@ -238,6 +254,20 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         drop(ledger);
         settled
             .then(|| cut(sql, &prepared.plan, in_block))
+            .flatten()
+    }
+
+    /// Where a string may be cut before a statement whose rows' scopes the server is asked for, so that it is asked at
+    /// that place.
+    fn cut_before_asking(&self, sql: &str, prepared: &Prepared) -> Option<usize> {
+        let queries = &prepared.plan.scope_queries;
+        let first = queries.iter().find(|query| query.statement > 0)?;
+        let ledger = self.shared.ledger();
+        let settled = ledger.owed.is_empty() && !self.unsynced;
+        let in_block = ledger.status == b'T';
+        drop(ledger);
+        settled
+            .then(|| cut_before(sql, first.statement, in_block))
             .flatten()
     }
 

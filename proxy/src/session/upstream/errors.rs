@@ -1,7 +1,10 @@
 //! The server's errors in the client's terms: positions, search terms, plaintext that a domain refused.
 //! Errors of stand-ins are replaced elsewhere.
 
-use pgveil_policy::Refusal;
+use pgveil_policy::{
+    Refusal,
+    plan::{ANOTHER_SCOPE, CONFLICT_OF_SCOPES},
+};
 
 use super::Fate;
 use crate::{
@@ -39,6 +42,10 @@ pub(super) fn mapped(
         put_refusal(queue, &refusal);
         return Fate::Skip;
     }
+    if let Some(refusal) = text(b'M').and_then(|m| raised(fields.get(b'C')?, &m)) {
+        put_refusal(queue, &refusal);
+        return Fate::Skip;
+    }
     let detail = text(b'D');
     let without_terms = detail.as_deref().and_then(without_terms);
     let context = text(b'W');
@@ -65,6 +72,31 @@ pub(super) fn mapped(
     report.context = without_ciphertext.or(context);
     refuse::put_report(queue, &report);
     Fate::Skip
+}
+
+/// What pgveil makes the server fail with: it asks for a setting that cannot exist.
+fn raised(sqlstate: &[u8], message: &str) -> Option<Refusal> {
+    if sqlstate != b"42704" {
+        return None;
+    }
+    if message.contains(CONFLICT_OF_SCOPES) {
+        let message = "the row in conflict has another scope than the row that was to be inserted";
+        let detail = "The values of the statement are sealed for the scope of the row that was to be inserted.";
+        return Some(
+            Refusal::new("PV001", "scope-not-resolved", message)
+                .detail(detail)
+                .hint("Update the row in a statement that names its scope's columns."),
+        );
+    }
+    message.contains(ANOTHER_SCOPE).then(|| {
+        Refusal::new(
+            "40001",
+            "scope-changed-meanwhile",
+            "could not seal a value due to a concurrent change of the row's scope",
+        )
+        .detail("A row of a scope that no row had when pgveil asked for them is to be updated.")
+        .hint("The transaction might succeed if retried; or name the scope's columns in WHERE.")
+    })
 }
 
 /// `Key (pgveil.eq_term(email::bytea))=(\x...) already exists.` without the term: what the client knows is the column.

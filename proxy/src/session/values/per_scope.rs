@@ -1,0 +1,103 @@
+//! One value sealed for every scope that a scope query found.
+
+use pgveil_policy::{
+    Refusal,
+    plan::{MAX_ASKED_SCOPES, ScopePart, ScopeQuery, Slot, scope_key},
+    ruleset::Protected,
+    types::{Conversion, Converted},
+};
+
+use super::{Made, Maker, does_not_fit, unknown_column};
+
+/// Values that one statement has sealed for the scopes of its rows at most.
+const MAX_SEALED: usize = 64 * 1024;
+
+/// The distinct values of the scope columns of the rows that a statement touches.
+#[derive(Debug, Default)]
+pub struct AskedScopes(Vec<Vec<Option<String>>>);
+
+impl AskedScopes {
+    /// Reads what the server answered.
+    ///
+    /// # Errors
+    /// `PV001` if there are too many, or if row-level security hides some.
+    pub fn read(query: &ScopeQuery, rows: Vec<Vec<Option<Vec<u8>>>>) -> Result<Self, Refusal> {
+        if rows.len() > MAX_ASKED_SCOPES {
+            return Err(not_resolved()
+                .detail(format!(
+                    "The statement touches rows of more than {MAX_ASKED_SCOPES} scopes."
+                ))
+                .hint("Name the scope's columns in WHERE, and update the rows of one scope after the other."));
+        }
+        let mut scopes = Vec::with_capacity(rows.len());
+        for row in rows {
+            let text = |field: Option<Vec<u8>>| field.map(String::from_utf8).transpose();
+            let fields: Result<Vec<_>, _> = row.into_iter().map(text).collect();
+            let mut fields = fields.map_err(|_| unknown_column())?;
+            if query.asks_security && fields.pop() != Some(Some("false".to_owned())) {
+                return Err(not_resolved()
+                    .detail("Row-level security is in force, and the statement reads no column of the table: it touches rows that cannot be asked for.")
+                    .hint("Name a column of the table in WHERE."));
+            }
+            if fields.len() != query.columns.len() {
+                return Err(unknown_column());
+            }
+            scopes.push(fields);
+        }
+        Ok(Self(scopes))
+    }
+}
+
+impl Maker<'_> {
+    /// Each scope's key, and the value sealed for it.
+    pub(super) async fn seal_per_scope(
+        &self,
+        slot: &Slot,
+        column: &Protected,
+    ) -> Result<Made, Refusal> {
+        let why = Conversion::Assignment;
+        let value = match self.value(&slot.operand, column.logical, why)? {
+            None => return Ok(Made::Null),
+            Some(Converted::Value(value)) => value,
+            Some(Converted::NeverEqual) => return Err(does_not_fit(column)),
+        };
+        let mut columns: Vec<(usize, usize)> = Vec::new();
+        for part in &slot.scope {
+            if let ScopePart::Asked { query, column, .. } = part
+                && !columns.contains(&(*query, *column))
+            {
+                columns.push((*query, *column));
+            }
+        }
+        let query = columns.first().map_or(0, |(query, _)| *query);
+        let rows = self.asked.get(query).ok_or_else(unknown_column)?;
+        if self.prepared.plan.slots.len().saturating_mul(rows.0.len()) > MAX_SEALED {
+            return Err(not_resolved()
+                .detail(format!("The statement's values times the scopes of its rows are more than {MAX_SEALED}."))
+                .hint("Name the scope's columns in WHERE, and update the rows of one scope after the other."));
+        }
+        let mut made: Vec<Option<Vec<u8>>> = Vec::with_capacity(2 * rows.0.len());
+        for row in &rows.0 {
+            let scope = self.scope_of(usize::MAX, slot, &[], row)?;
+            let texts: Option<Vec<&str>> = columns
+                .iter()
+                .map(|(_, column)| row.get(*column).and_then(Option::as_deref))
+                .collect();
+            let key = scope_key(&texts.ok_or_else(unknown_column)?).into_bytes();
+            let known = made.iter().step_by(2).flatten().any(|known| *known == key);
+            if !known {
+                made.push(Some(key));
+                made.push(Some(self.seal(column, &scope, &value).await?));
+            }
+        }
+        Ok(Made::Array(made))
+    }
+}
+
+fn not_resolved() -> Refusal {
+    Refusal::new(
+        "PV001",
+        "scope-not-resolved",
+        "the scope of a protected value cannot be resolved",
+    )
+}
