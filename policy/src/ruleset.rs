@@ -335,6 +335,11 @@ impl Ruleset {
         self.dependents.function_names.contains(name)
     }
 
+    /// Whether a function of this bare name, in any schema, may run SQL that is given to it as text.
+    pub fn runs_text(&self, name: &str) -> bool {
+        self.dependents.text_runners.contains(name)
+    }
+
     /// Whether writing to a relation runs a function that may read something protected (a trigger, a default, a rule).
     pub fn has_dependent_writes(&self, oid: u32) -> bool {
         self.dependents.written.contains(&oid)

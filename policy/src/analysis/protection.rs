@@ -95,6 +95,11 @@ impl<'a> Protection<'a> {
         self.rules.is_dependent_function(name)
     }
 
+    /// Whether a function of this name, which is not the system's, may run SQL given as text.
+    pub(super) fn runs_text(&self, name: &str) -> bool {
+        self.rules.runs_text(name)
+    }
+
     /// Whether some protected column has this name.
     pub(super) fn names_column(&self, name: &str) -> bool {
         self.columns.contains(name)

@@ -144,7 +144,9 @@ impl Door<'_> {
                 .any(|at| tokens.is_word(at, "function") || tokens.is_word(at, "procedure"));
         let calls = |at: usize| {
             matches!(tokens.kind(at + 1), Kind::LParen)
-                && tokens.name(at).is_some_and(|name| runs_text(&name))
+                && tokens
+                    .name(at)
+                    .is_some_and(|name| runs_text(&name) || self.protection.runs_text(&name))
         };
         if !(tokens.is_word(first, "do") || makes || statement.clone().any(calls)) {
             return Ok(());

@@ -17,6 +17,8 @@ pub struct Dependents {
     pub function_names: BTreeSet<String>,
     /// OIDs of relations of which a write runs such a function: a trigger, a default, a rule.
     pub written: BTreeSet<u32>,
+    /// Bare names of functions that may run SQL given to them as text: they have an EXECUTE, or call one that has.
+    pub text_runners: BTreeSet<String>,
 }
 
 impl Dependents {
@@ -47,7 +49,10 @@ impl Dependents {
             reached.add_relations(catalog);
             reached.add_written(catalog);
             if before == reached.len() {
-                return reached.finish(catalog, relations);
+                return Self {
+                    text_runners: text_runners(catalog, &bodies),
+                    ..reached.finish(catalog, relations)
+                };
             }
         }
     }
@@ -60,6 +65,22 @@ impl Dependents {
             .map(|relation| relation.name.clone())
             .chain(self.function_names.iter().cloned())
             .collect()
+    }
+}
+
+fn text_runners(catalog: &Catalog, bodies: &[Words]) -> BTreeSet<String> {
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let functions = catalog.functions.iter().zip(bodies);
+        let more: Vec<String> = functions
+            .filter(|(function, _)| !found.contains(&function.name))
+            .filter(|(_, body)| body.has("execute") || found.iter().any(|name| body.mentions(name)))
+            .map(|(function, _)| function.name.clone())
+            .collect();
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
     }
 }
 
@@ -167,6 +188,7 @@ impl Reached {
             relations: self.relations.difference(roots).copied().collect(),
             functions: self.functions,
             written: self.written,
+            text_runners: BTreeSet::new(),
         }
     }
 }

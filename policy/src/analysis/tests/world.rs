@@ -38,6 +38,8 @@ public.events_2024(day date, who pgveil.text, id int4, tenant_id int4) inherits 
 pg_catalog.pg_class(oid int4, relname text, relnamespace int4)
 function public.customer_count : select count(*) from CUSTOMERS
 function public.log_it : select 1 from customers
+function public.run_sql : BEGIN EXECUTE given INTO result; RETURN result; END
+function public.run_twice : select run_sql(given), run_sql(given)
 "#;
 
 const POLICY: &str = "
