@@ -4,6 +4,7 @@
 mod alter;
 mod column;
 mod constraint;
+mod heirs;
 mod index;
 mod table;
 

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::{same, same_with};
+use crate::{same, same_with, scripts};
 
 #[test]
 fn rows_are_reached_by_parent_and_partition() -> Result<()> {
@@ -48,5 +48,36 @@ fn parameters_of_partitions() -> Result<()> {
             "SELECT * FROM staff WHERE mail = ANY ($1)",
             &[Some("{c@x}")],
         ),
+    ])
+}
+
+#[test]
+fn partitions_and_children_are_made() -> Result<()> {
+    scripts(&[
+        &[
+            "CREATE TABLE events_sa PARTITION OF events FOR VALUES IN ('sa')",
+            "INSERT INTO events (id, region, who) VALUES (50, 'sa', 'zed'), (51, 'sa', 'ada') RETURNING *",
+            "SELECT id FROM events WHERE who = 'zed'",
+            "SELECT * FROM events_sa ORDER BY id",
+            "SELECT who, count(*) FROM events GROUP BY who",
+            "INSERT INTO events (id, region, who) VALUES (52, 'sa', 'zed') ON CONFLICT (region, who) DO NOTHING",
+            "ALTER TABLE events DETACH PARTITION events_sa",
+            "SELECT * FROM events_sa ORDER BY id",
+            "SELECT count(*) FROM events",
+            "!SELECT count(DISTINCT who) FROM events_sa",
+        ],
+        &[
+            "CREATE TABLE stage (LIKE customers INCLUDING DEFAULTS, n int)",
+            "INSERT INTO stage (id, region, email) SELECT id, region, email FROM customers",
+            "SELECT id, email FROM stage ORDER BY id",
+            "!INSERT INTO stage (id, region, email) VALUES (9, 'eu', 'x')",
+        ],
+        &[
+            "CREATE TABLE interns (months int) INHERITS (persons)",
+            "SELECT id, mail FROM persons ORDER BY id",
+            "SELECT count(*) FROM interns",
+        ],
+        &["!CREATE TABLE stage (LIKE customers, UNIQUE (email))"],
+        &["!CREATE TABLE events_sa PARTITION OF events (who DEFAULT 'x') FOR VALUES IN ('sa')"],
     ])
 }

@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// Actions that handle neither values nor names of columns.
-const HARMLESS: [&str; 8] = [
-    "validate", "owner", "enable", "disable", "cluster", "reset", "replica", "force",
+const HARMLESS: [&str; 9] = [
+    "validate", "owner", "enable", "disable", "cluster", "reset", "replica", "force", "detach",
 ];
 
 /// What may be set of a table.

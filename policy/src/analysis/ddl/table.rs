@@ -7,7 +7,7 @@ use sqlparser::tokenizer::Token as Kind;
 use super::{
     Definition,
     constraint::{Judged, Key, is_constraint},
-    elements, name, target,
+    elements, heirs, name, target,
 };
 use crate::{
     Refusal,
@@ -35,6 +35,9 @@ pub(super) fn judge(
     let Some((parts, behind)) = name(tokens, at) else {
         return Ok(None);
     };
+    if let Some(verdict) = heirs::judge(door, statement, &parts, temporary, behind)? {
+        return Ok(Some(verdict));
+    }
     let Kind::LParen = tokens.kind(behind) else {
         return Ok(None);
     };
