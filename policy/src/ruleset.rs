@@ -20,7 +20,7 @@ mod unique;
 pub(crate) mod words;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, OnceLock},
 };
 
@@ -31,7 +31,10 @@ use crate::{
     analysis::{SessionView, own_names, view::Shape},
     catalog::{Catalog, Relation},
     plan::ColumnId,
-    scan::Scanner,
+    scan::{
+        Scanner,
+        relations::{self, RelationName},
+    },
     template::ScopeTemplate,
     types::LogicalType,
 };
@@ -175,6 +178,8 @@ pub struct Ruleset {
     pub(crate) nowhere: Relation,
     /// See `names`.
     names: BTreeSet<String>,
+    /// The bare names of all relations of the catalog.
+    relation_names: HashSet<Box<str>>,
     scanner: Scanner,
 }
 
@@ -237,7 +242,10 @@ impl Ruleset {
             relation.is_some_and(Relation::is_view)
         });
         let views = views.map(|oid| (*oid, OnceLock::new())).collect();
+        let relation_names = catalog.relations.iter();
+        let relation_names = relation_names.map(|r| r.name.as_str().into()).collect();
         Self {
+            relation_names,
             version,
             catalog,
             columns: columns
@@ -291,6 +299,27 @@ impl Ruleset {
     pub(crate) fn shape(&self, view: &Relation) -> Option<&Result<Shape, Refusal>> {
         let shape = self.views.get(&view.oid)?;
         Some(shape.get_or_init(|| Shape::of(self, view)))
+    }
+
+    /// The relations that a text may name and that are neither in the catalog nor among `own`: made, or named so, since
+    /// it was read, or a session's own. `None`: it cannot be told.
+    pub fn unknown_relations(&self, sql: &[u8], own: &[Relation]) -> Option<Vec<RelationName>> {
+        let is_own = |schema: Option<&str>, name: &str| {
+            own.iter().any(|relation| {
+                relation.name == name
+                    && schema.is_none_or(|schema| {
+                        relation.schema == schema
+                            || schema == "pg_temp" && relation.schema.starts_with("pg_temp_")
+                    })
+            })
+        };
+        relations::unknown(sql, &|schema, name| {
+            let known = match schema {
+                Some(schema) => self.relation(schema, name).is_some(),
+                None => self.relation_names.contains(name),
+            };
+            known || is_own(schema, name)
+        })
     }
 
     /// Whether a relation is in the catalog or among `own`.

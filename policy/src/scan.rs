@@ -4,6 +4,7 @@
 mod effects;
 mod hidden;
 mod leading;
+pub mod relations;
 #[cfg(test)]
 mod tests;
 

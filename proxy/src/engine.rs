@@ -23,6 +23,7 @@ use pgveil_policy::{
     analysis::{Kept, Protocol},
     catalog::Catalog,
     plan::{Effect, Operand, ScopePart},
+    scan::relations::RelationName,
     splice::Spliced,
 };
 use tokio::sync::Mutex;
@@ -212,6 +213,34 @@ impl Engine {
             self.current_rules().await?;
         }
         Ok(())
+    }
+
+    /// Looks at the catalog again if relations of these names are there that the rules do not know: made beside pgveil, or
+    /// renamed there, since the catalog was read. `None`: it is not known which names. False if there are none.
+    ///
+    /// # Errors
+    /// `PV002` when nobody can be asked: they may hold sealed values, which the server would compare and count as bytes.
+    pub async fn know_relations(&self, names: Option<&[RelationName]>) -> Result<bool, Refusal> {
+        let found = match names {
+            None => true,
+            Some(names) => {
+                let found = self.catalog.lock().await.find(names).await;
+                let found = found.map_err(|error| {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "relations could not be looked up"
+                    );
+                    unreadable().detail("A statement names a relation that pgveil does not know.")
+                })?;
+                let rules = self.rules();
+                found.iter().any(|oid| !rules.set.knows_relation(&[], *oid))
+            }
+        };
+        if found {
+            self.catalog_may_have_changed(false);
+            self.current_rules().await?;
+        }
+        Ok(found)
     }
 
     /// The rules in force, after a new look at the catalog if one is due.

@@ -1,6 +1,8 @@
 //! Relations that get their sealed columns from elsewhere: views, materialized views, copies, temporary tables. The same
 //! statements directly on plaintext and through pgveil, one script a transaction, and every answer the same.
 
+#[path = "derived/beside.rs"]
+mod beside;
 #[path = "derived/made.rs"]
 mod made;
 #[path = "derived/partitions.rs"]

@@ -197,7 +197,7 @@ fn skip_blank<'a>(mut sql: &'a [u8], budget: &mut Budget) -> Option<&'a [u8]> {
 }
 
 /// The length of the block comment that `sql` begins with; they nest.
-fn block_comment(sql: &[u8]) -> usize {
+pub(super) fn block_comment(sql: &[u8]) -> usize {
     let mut depth = 1;
     let mut at = 2;
     while depth > 0 {

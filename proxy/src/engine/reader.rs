@@ -8,7 +8,11 @@ use pgveil_keys::{
     database::{self, Database},
     keystore::registry,
 };
-use pgveil_policy::{Ruleset, catalog::Catalog, plan::ColumnId, ruleset::RegisteredColumn};
+use pgveil_policy::{
+    Ruleset, catalog::Catalog, plan::ColumnId, ruleset::RegisteredColumn,
+    scan::relations::RelationName,
+};
+use tokio_postgres::types::{ToSql, Type};
 
 /// The connection over which the catalog is read, and what was seen last.
 pub(super) struct CatalogReader {
@@ -43,6 +47,24 @@ impl CatalogReader {
             pgveil_jobs::catalog::fingerprint(client).await? != fingerprint
                 || ids && registry::newest(&**client).await? != newest,
         )
+    }
+
+    /// OIDs of the relations of these names, in any schema if none is given. Temporary ones are a session's own.
+    pub(super) async fn find(&mut self, names: &[RelationName]) -> anyhow::Result<Vec<u32>> {
+        const FIND: &str = "SELECT c.oid FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             JOIN ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS f (schema, name) \
+               ON c.relname = f.name::name AND (f.schema IS NULL OR n.nspname = f.schema) \
+             WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'v', 'm', 'f', 'p')";
+        let schemas: Vec<Option<&str>> = names.iter().map(|n| n.schema.as_deref()).collect();
+        let bare: Vec<&str> = names.iter().map(|n| n.name.as_str()).collect();
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&schemas, Type::TEXT_ARRAY), (&bare, Type::TEXT_ARRAY)];
+        let rows = self.client().await?.query_typed(FIND, &params).await?;
+        Ok(rows
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()?)
     }
 
     async fn client(&mut self) -> anyhow::Result<&Database> {

@@ -15,7 +15,11 @@ mod scopes;
 
 use std::sync::Arc;
 
-use pgveil_policy::{Refusal, plan::Effect, scan::Scan};
+use pgveil_policy::{
+    Refusal,
+    plan::Effect,
+    scan::{Scan, relations::RelationName},
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{End, Shared, copy::incoming::Incoming, ledger::Owed, view::View};
@@ -235,6 +239,35 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             scan.catalog |= within.catalog;
         }
         scan
+    }
+
+    /// The relations that a text may name and that neither the rules nor the last view know; see
+    /// [`Engine::know_relations`](crate::engine::Engine::know_relations).
+    fn unknown_relations(&self, sql: &[u8]) -> Option<Vec<RelationName>> {
+        let fresh = self
+            .view
+            .as_ref()
+            .filter(|_| !self.shared.ledger().view_stale);
+        let own = fresh.map_or(&[][..], |(view, _)| &view.session.relations);
+        match self.own_rules() {
+            Some(within) => within.set.unknown_relations(sql, own),
+            None => self.shared.engine.rules().set.unknown_relations(sql, own),
+        }
+    }
+
+    /// Looks for relations that were made or renamed beside pgveil, before a statement that names them is judged.
+    async fn know_relations(&self, names: Option<Vec<RelationName>>) -> Result<(), Refusal> {
+        if names.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(());
+        }
+        let found = self.shared.engine.know_relations(names.as_deref()).await?;
+        let mut ledger = self.shared.ledger();
+        if !found && ledger.catalog_touched {
+            // The running transaction may have made it, in ways that nobody looked into.
+            ledger.own_unknown = true;
+            ledger.view_stale = true;
+        }
+        Ok(())
     }
 
     /// What a text can touch, by the ruleset's names and by those of the session's own relations. Also says whether

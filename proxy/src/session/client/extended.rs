@@ -41,6 +41,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         if let Err(refusal) = self.shared.engine.know_names().await {
             return self.refuse_parse(&[], refusal);
         }
+        let named = self.reader.current().map(|frame| Parse::read(frame.body));
+        let named = named.and_then(Result::ok);
+        let unknown = named.map(|parse| self.unknown_relations(parse.sql));
+        if let Some(unknown) = unknown
+            && let Err(refusal) = self.know_relations(unknown).await
+        {
+            return self.refuse_parse(&[], refusal);
+        }
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };

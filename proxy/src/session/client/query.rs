@@ -31,6 +31,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         if let Err(refusal) = self.shared.engine.know_names().await {
             return self.refuse_query(refusal);
         }
+        let named = self.reader.current().map(|frame| Query::read(frame.body));
+        let named = named.and_then(Result::ok);
+        let unknown = named.map(|query| self.unknown_relations(query.sql));
+        if let Some(unknown) = unknown
+            && let Err(refusal) = self.know_relations(unknown).await
+        {
+            return self.refuse_query(refusal);
+        }
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
