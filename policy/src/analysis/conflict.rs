@@ -8,15 +8,16 @@ use super::{
     facts::Fact,
     insert::{RowConstants, Target},
     kind::{Cell, Sealed},
-    namespace::{Ctes, Entry, Namespace, Scope},
+    namespace::{Ctes, Entry, Namespace, Scope, name_of},
     operand::Operand,
     refusals,
+    relation::idents_of,
     scope::{Part, written_scope},
     term::{EQ_TERM, check_equality},
     touched::{failing, row_key},
 };
 use crate::{
-    Refusal,
+    Refusal, catalog,
     plan::{self, CONFLICT_OF_SCOPES, Make},
     ruleset::Protected,
     text::quote_identifier,
@@ -48,9 +49,6 @@ impl<'a> Analyser<'a> {
         else {
             return Err(refusals::construct("ON DUPLICATE KEY"));
         };
-        if let Some(ConflictTarget::OnConstraint(name)) = conflict_target {
-            check_constraint(name, target)?;
-        }
         let mut keys = Vec::new();
         if let Some(ConflictTarget::Columns(columns)) = conflict_target {
             for ident in columns {
@@ -63,6 +61,10 @@ impl<'a> Analyser<'a> {
                 keys.push((ident, column.attnum));
             }
         }
+        let mut attnums: Vec<i16> = keys.iter().map(|(_, attnum)| *attnum).collect();
+        if let Some(ConflictTarget::OnConstraint(name)) = conflict_target {
+            attnums = self.constraint(name, target)?;
+        }
         for (ident, attnum) in &keys {
             if let Some(protected) = self.protected(target.relation, *attnum) {
                 let at = self.tokens.starting(ident.span.start);
@@ -73,7 +75,7 @@ impl<'a> Analyser<'a> {
                 let sealed = Sealed::new(std::sync::Arc::clone(protected), target.instance);
                 check_equality(&sealed, "ON CONFLICT")
                     .map_err(|refusal| refusal.at(range.start))?;
-                check_conflict_scope(&sealed, target, &keys)
+                check_conflict_scope(&sealed, target, &attnums)
                     .map_err(|refusal| refusal.at(range.start))?;
                 self.note(format!(
                     "ON CONFLICT compares the equality terms of {}.",
@@ -107,7 +109,7 @@ impl<'a> Analyser<'a> {
             ctes,
             grouping: None,
         };
-        self.conflict_facts(target, excluded, &keys, row);
+        self.conflict_facts(target, excluded, &attnums, row);
         if let Some(condition) = &update.selection {
             self.collect_facts(condition, cx);
         }
@@ -212,15 +214,78 @@ impl<'a> Analyser<'a> {
         );
     }
 
+    /// The columns of a constraint. Uniqueness of a protected column is an index on its terms, which is no constraint to
+    /// Postgres: the index's keys are named instead.
+    fn constraint(
+        &mut self,
+        name: &sqlparser::ast::ObjectName,
+        target: &Target<'a>,
+    ) -> Result<Vec<i16>, Refusal> {
+        let idents = idents_of(name)?;
+        let [ident] = idents.as_slice() else {
+            return Err(refusals::construct("this form of ON CONSTRAINT"));
+        };
+        self.account(ident);
+        let name = name_of(ident);
+        let Some(index) = target.relation.uniques.iter().find(|u| u.name == name) else {
+            // Of another kind, or none: the server knows.
+            return Ok(Vec::new());
+        };
+        let columns = &target.relation.columns;
+        let mut attnums = Vec::new();
+        let mut on_terms = false;
+        for (attnum, key) in index.attnums.iter().zip(&index.keys) {
+            let Some(term) = key.strip_prefix("pgveil.eq_term(") else {
+                attnums.push(*attnum);
+                continue;
+            };
+            on_terms = true;
+            let inner = term.trim_start_matches('(');
+            let named = |column: &&catalog::Column| {
+                let quoted = quote_identifier(&column.name);
+                [quoted.as_str(), column.name.as_str()].iter().any(|name| {
+                    let rest = inner.strip_prefix(name);
+                    rest.is_some_and(|rest| rest.starts_with(')') || rest.starts_with("::"))
+                })
+            };
+            let column = columns.iter().find(named);
+            attnums.push(column.map_or(0, |column| column.attnum));
+        }
+        if !on_terms {
+            return Ok(attnums);
+        }
+        let place = self.tokens.starting(ident.span.start);
+        let Some(at) = place.filter(|_| !index.partial && !attnums.contains(&0)) else {
+            return Err(
+                refusals::construct("ON CONFLICT ON CONSTRAINT of this index")
+                    .hint("Name the columns instead: ON CONFLICT (column)."),
+            );
+        };
+        let range = self.tokens.range(at - 2).start..self.tokens.range(at).end;
+        for attnum in &attnums {
+            if let Some(protected) = self.protected(target.relation, *attnum) {
+                let sealed = Sealed::new(std::sync::Arc::clone(protected), target.instance);
+                check_conflict_scope(&sealed, target, &attnums)
+                    .map_err(|refusal| refusal.at(range.start))?;
+            }
+        }
+        self.note(format!(
+            "\"{name}\" is an index on search terms; ON CONFLICT names its keys."
+        ));
+        let keys = format!("({})", index.keys.join(", "));
+        self.edits.replace(range, plan::Replacement::Text(keys));
+        Ok(attnums)
+    }
+
     /// The row that is there and the row that was to be inserted are equal in the conflict target.
     fn conflict_facts(
         &mut self,
         target: &Target<'_>,
         excluded: usize,
-        keys: &[(&sqlparser::ast::Ident, i16)],
+        keys: &[i16],
         row: Option<&RowConstants>,
     ) {
-        for (_, attnum) in keys {
+        for attnum in keys {
             if self.protected(target.relation, *attnum).is_none() {
                 let cell = |instance| Cell {
                     instance,
@@ -241,34 +306,8 @@ impl<'a> Analyser<'a> {
     }
 }
 
-/// Uniqueness of a protected column is an index on its terms, which is no constraint to Postgres.
-fn check_constraint(name: &sqlparser::ast::ObjectName, target: &Target<'_>) -> Result<(), Refusal> {
-    let name = name.to_string().replace('"', "");
-    let on_terms = |unique: &crate::catalog::Unique| {
-        unique.name == name
-            && unique
-                .keys
-                .iter()
-                .any(|key| key.contains("pgveil.eq_term("))
-    };
-    if target.relation.uniques.iter().any(on_terms) {
-        return Err(
-            refusals::construct("ON CONFLICT ON CONSTRAINT of a protected column")
-                .detail(format!(
-                    "\"{name}\" is a unique index on search terms, not a constraint."
-                ))
-                .hint("Name the columns instead: ON CONFLICT (column)."),
-        );
-    }
-    Ok(())
-}
-
 /// Rows of two scopes never conflict by their terms, so the scope must be part of the target.
-fn check_conflict_scope(
-    sealed: &Sealed,
-    target: &Target<'_>,
-    keys: &[(&sqlparser::ast::Ident, i16)],
-) -> Result<(), Refusal> {
+fn check_conflict_scope(sealed: &Sealed, target: &Target<'_>, keys: &[i16]) -> Result<(), Refusal> {
     let column = sealed.column();
     if column.search_key == SearchKey::Shared {
         return Ok(());
@@ -279,7 +318,7 @@ fn check_conflict_scope(
             .columns
             .iter()
             .find(|column| column.name == **name);
-        found.is_some_and(|found| keys.iter().any(|(_, attnum)| *attnum == found.attnum))
+        found.is_some_and(|found| keys.contains(&found.attnum))
     };
     if column.scope.columns().iter().all(in_target) {
         Ok(())

@@ -18,8 +18,9 @@ use super::{
     expr::Cx,
     from::unnamed,
     function::last_name,
+    literal::Literal,
     namespace::{Namespace, name_of},
-    operand::{Cast, Operand, What, check_types},
+    operand::{Cast, Operand, What, array_of, check_types},
     refusals,
     scope::{Part, written_scope},
 };
@@ -27,7 +28,7 @@ use crate::{
     Refusal,
     plan::{self, Make, Replacement},
     ruleset::Protected,
-    types::{Conversion, Converted, LogicalType, convert},
+    types::{Conversion, Converted, LogicalType, Value, convert},
 };
 
 /// A FROM of one `unnest` and nothing else.
@@ -216,8 +217,40 @@ impl Analyser<'_> {
 
     /// A literal or parameter that is an array of a logical type.
     pub(super) fn array_operand(&self, array: &Expr) -> Result<Option<Operand>, Refusal> {
-        let operand = self.operand(array)?;
+        let operand = match self.operand(array)? {
+            Some(operand) if matches!(operand.cast, Cast::Other(_)) => self.twice_cast(array)?,
+            operand => operand,
+        };
         Ok(operand.filter(|operand| self.element_type(operand).is_some()))
+    }
+
+    /// `('{a,b}'::text[])::varchar(11)[]`: a literal that is cast to one array type and then to another. Its own type is
+    /// the first.
+    fn twice_cast(&self, array: &Expr) -> Result<Option<Operand>, Refusal> {
+        let Expr::Cast { expr: inner, .. } = strip(array) else {
+            return Ok(None);
+        };
+        let Some(first) = self.operand(inner)? else {
+            return Ok(None);
+        };
+        let second = self.cast_type(strip(array), &first.extent)?;
+        let (What::Literal(literal), Cast::Array(own), Cast::Array(_)) =
+            (first.what, first.cast, &second)
+        else {
+            return Ok(None);
+        };
+        if literal.logical.is_some() || own != own.without_modifiers() {
+            return Ok(None);
+        }
+        Ok(Some(Operand {
+            what: What::Literal(Literal {
+                logical: array_of(own),
+                ..literal
+            }),
+            cast: second,
+            common: None,
+            extent: self.tokens.extent(array)?,
+        }))
     }
 
     /// The type of the elements of an array operand.
@@ -225,9 +258,11 @@ impl Analyser<'_> {
         match (&operand.what, &operand.cast) {
             (What::Param(param, _), cast) => self.array_parameter_type(*param, cast).ok()?,
             (What::Null, Cast::Array(element)) => Some(*element),
-            (What::Literal(literal), Cast::Array(element)) if literal.logical.is_none() => {
-                (*element == element.without_modifiers()).then_some(*element)
-            }
+            (What::Literal(literal), Cast::Array(element)) => match literal.logical {
+                None => (*element == element.without_modifiers()).then_some(*element),
+                Some(LogicalType::Array(_)) => Some(*element),
+                Some(_) => None,
+            },
             (What::Null | What::Literal(_), _) => None,
         }
     }
@@ -320,11 +355,42 @@ impl Analyser<'_> {
         self.slot(Make::SealElements, what, column, scope, &operand)
     }
 
+    /// The elements of a literal array, in the type that it is cast to.
+    fn cast_elements(
+        &self,
+        literal: &Literal,
+        element: LogicalType,
+        position: usize,
+    ) -> Result<Vec<Option<Value>>, Refusal> {
+        let format = &self.view.format;
+        let own = match literal.logical {
+            Some(LogicalType::Array(own)) => own.kind(),
+            _ => element,
+        };
+        let values = own
+            .array_input(literal.text.as_bytes(), format)
+            .map_err(|error| refusals::input(error, position))?;
+        if own == element {
+            return Ok(values);
+        }
+        let cast =
+            |value: Value| match convert(&value, own, element, Conversion::Assignment, format) {
+                Ok(Converted::Value(value)) => Ok(value),
+                // An explicit cast cuts what is too long, and knows more types than an assignment.
+                Ok(Converted::NeverEqual) | Err(_) => {
+                    let what = "an array whose second cast changes its elements";
+                    Err(refusals::construct(what).at(position))
+                }
+            };
+        let values = values.into_iter();
+        values.map(|value| value.map(cast).transpose()).collect()
+    }
+
     fn literal_elements(
         &self,
         operand: &Operand,
         column: &Protected,
-    ) -> Result<Vec<Option<crate::types::Value>>, Refusal> {
+    ) -> Result<Vec<Option<Value>>, Refusal> {
         let (What::Literal(literal), Some(element)) = (&operand.what, self.element_type(operand))
         else {
             return Err(refusals::not_constant(column));
@@ -332,10 +398,8 @@ impl Analyser<'_> {
         let position = self.tokens.range(operand.extent.start).start;
         let format = &self.view.format;
         check_types(element, column, Conversion::Assignment)?;
-        let values = element
-            .array_input(literal.text.as_bytes(), format)
-            .map_err(|error| refusals::input(error, position))?;
-        let stored = |value: crate::types::Value| match convert(
+        let values = self.cast_elements(literal, element, position)?;
+        let stored = |value: Value| match convert(
             &value,
             element,
             column.logical,
@@ -362,7 +426,11 @@ impl Analyser<'_> {
         }
         match &operand.what {
             What::Param(number, _) => Some(Part::Element(*number, element)),
-            What::Null | What::Literal(_) => None,
+            What::Literal(literal) => {
+                let values = self.cast_elements(literal, element, 0).ok()?;
+                Some(Part::Listed(values, element))
+            }
+            What::Null => None,
         }
     }
 }

@@ -39,7 +39,8 @@ impl Source {
                         Part::Text(_)
                         | Part::Session(_)
                         | Part::Constant(_)
-                        | Part::Element(..) => {}
+                        | Part::Element(..)
+                        | Part::Listed(..) => {}
                     }
                 }
             }

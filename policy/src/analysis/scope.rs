@@ -12,7 +12,7 @@ use crate::{
     plan::{Operand, ScopePart},
     ruleset::Protected,
     template::TemplatePart,
-    types::LogicalType,
+    types::{LogicalType, Value},
 };
 use pgveil_config::SearchKey;
 
@@ -28,6 +28,8 @@ pub(super) enum Part {
     Constant(Constant),
     /// The element, in the same place, of this array parameter (from 0) of this element type.
     Element(usize, LogicalType),
+    /// The element, in the same place, of this literal array, in this element type.
+    Listed(Vec<Option<Value>>, LogicalType),
     /// Whatever this column of the row holds.
     Cell(Cell),
 }
@@ -41,6 +43,9 @@ impl Part {
             Self::Constant(constant) => Some(constant.part()),
             Self::Element(number, logical) => {
                 Some(ScopePart::Element(Operand::Param(*number), *logical))
+            }
+            Self::Listed(values, logical) => {
+                Some(ScopePart::Element(Operand::Array(values.clone()), *logical))
             }
             Self::Cell(_) => None,
         }

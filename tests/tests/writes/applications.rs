@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{refused_with, same_with};
+use crate::{refused_with, same, same_with};
 
 type Statements<'a> = &'a [(&'a str, &'a [Option<&'a str>])];
 
@@ -496,7 +496,7 @@ fn what_applications_send_and_is_refused() -> Result<()> {
             &[Some("1"), Some("x")],
         ),
         (
-            r#"UPDATE accounts SET note = u.note FROM unnest($1::int[], $2::text[]) AS u(id, note) WHERE accounts.id = u.id"#,
+            r"UPDATE accounts SET note = u.note FROM unnest($1::int[], $2::text[]) AS u(id, note) WHERE accounts.id = u.id",
             &[Some("{1,3}"), Some("{x,y}")],
         ),
         (
@@ -505,4 +505,11 @@ fn what_applications_send_and_is_refused() -> Result<()> {
         ),
     ];
     refused_with(statements)
+}
+
+#[test]
+fn djangos_bulk_create_of_several_tenants() -> Result<()> {
+    same(&[
+        "INSERT INTO accounts (id, tenant_id, email, note, pin) SELECT * FROM UNNEST(('{70,71,72}'::int2[])::integer[], ('{10,20,30}'::int2[])::integer[], ('{a,NULL,\"c d\"}'::text[])::varchar(20)[], ('{x,y,z}'::text[])::text[], ('{1,2,NULL}'::int2[])::integer[]) RETURNING *",
+    ])
 }

@@ -21,6 +21,13 @@ fn a_row_of_the_same_tenant_is_updated() -> Result<()> {
         "INSERT INTO accounts (id, tenant_id, note) VALUES (1, 99, 'new') ON CONFLICT DO NOTHING RETURNING *",
         "INSERT INTO parts (id, tenant, project, label) VALUES (1, 'acme', 'crm', 'l') ON CONFLICT (id) DO UPDATE SET label = EXCLUDED.label RETURNING *",
     ])?;
+    same(&[
+        "INSERT INTO accounts (id, tenant_id, handle) VALUES (9, 10, 'one') ON CONFLICT ON CONSTRAINT accounts_handle_key DO NOTHING RETURNING *",
+        "INSERT INTO accounts (id, tenant_id, handle) VALUES (9, 10, 'other') ON CONFLICT ON CONSTRAINT accounts_handle_key DO NOTHING RETURNING *",
+        "INSERT INTO accounts (id, tenant_id, handle, note) VALUES (9, 10, 'one', 'n') ON CONFLICT ON CONSTRAINT accounts_handle_key DO UPDATE SET note = EXCLUDED.note, title = 'found' RETURNING *",
+        "INSERT INTO accounts (id, tenant_id, note) VALUES (1, 10, 'n') ON CONFLICT ON CONSTRAINT accounts_pkey DO UPDATE SET note = EXCLUDED.note RETURNING *",
+        "INSERT INTO accounts (id, tenant_id, note) VALUES (1, 10, 'n') ON CONFLICT ON CONSTRAINT missing DO NOTHING",
+    ])?;
     same_with(&[
         (
             "INSERT INTO accounts (id, tenant_id, note) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET note = EXCLUDED.note RETURNING *",
