@@ -133,6 +133,8 @@ impl Analyser<'_> {
         cells: Cells,
         held: &dyn Fn(&str) -> Option<Part>,
     ) -> Result<(), Refusal> {
+        // They stand where the rows that the statement changes cannot be named.
+        let touched = self.touched_rows.take();
         for operand in cells.operands {
             let at = self.tokens.range(operand.extent.start).start;
             if matches!(operand.what, What::Null) {
@@ -152,6 +154,7 @@ impl Analyser<'_> {
                     _ => refusal,
                 })?;
         }
+        self.touched_rows = touched;
         Ok(())
     }
 }

@@ -242,13 +242,12 @@ impl Analyser<'_> {
     /// The type of a parameter's value where a list or an array gives all its values a common type: what it is compared
     /// as must mean the same.
     pub(super) fn given_among(
-        &self,
         param: usize,
         operand: &Operand,
         given: Option<LogicalType>,
         column: LogicalType,
     ) -> Result<Option<LogicalType>, Refusal> {
-        use LogicalType::{Bpchar, Float4, Float8};
+        use LogicalType::{Bpchar, Float4, Float8, Varchar};
         let (Some(common), Some(own)) = (operand.common, given.map(LogicalType::without_modifiers))
         else {
             return Ok(given.or(operand.common));
@@ -260,6 +259,8 @@ impl Analyser<'_> {
         match (own, common) {
             // It becomes `char(n)`, whose blanks do not count. What the client declared is still what it sees.
             (own, Bpchar(_)) if own.is_string() && operand.cast == Cast::None => Ok(Some(common)),
+            // `char(n) = varchar` is a comparison as `char(n)` with or without a list.
+            (Varchar(_), Bpchar(_)) => Ok(given),
             (_, Float8) if is_float(column) => Ok(given),
             // Strings without blanks that count; the conversion refuses what could mean several.
             (Bpchar(_), _) => Ok(given),

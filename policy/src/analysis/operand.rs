@@ -184,7 +184,7 @@ impl Analyser<'_> {
     }
 
     /// The type of a cast whose operand has this extent.
-    fn cast_type(&self, expr: &Expr, inner: &Range<usize>) -> Result<Cast, Refusal> {
+    pub(super) fn cast_type(&self, expr: &Expr, inner: &Range<usize>) -> Result<Cast, Refusal> {
         let range = match expr {
             Expr::Cast {
                 kind: CastKind::DoubleColon,
@@ -294,6 +294,9 @@ impl Analyser<'_> {
             }
             _ => (value, given),
         };
+        if matches!(why, Conversion::Comparison) {
+            check_blanks(given, column).map_err(|refusal| refusal.at(at))?;
+        }
         match convert(&value, given, target, why, &self.view.format) {
             Ok(Converted::Value(value)) => Ok(Made::Value(value)),
             Ok(Converted::NeverEqual) => Ok(Made::NeverEqual),
@@ -409,10 +412,28 @@ pub(super) fn check_types(
     match why {
         _ if fits => Ok(()),
         Conversion::Assignment => Err(refusals::wrong_type(column, &given.sql_name())),
-        Conversion::Comparison => Err(refusals::no_operator(
-            &column.logical.without_modifiers().sql_name(),
-            &given.without_modifiers().sql_name(),
+        Conversion::Comparison => {
+            use LogicalType::{Macaddr, Macaddr8};
+            let refusal = match (column.logical, given) {
+                (Macaddr, Macaddr8) | (Macaddr8, Macaddr) => refusals::operator_not_unique,
+                _ => refusals::no_operator,
+            };
+            let name = |logical: LogicalType| logical.without_modifiers().sql_name();
+            Err(refusal(&name(column.logical), &name(given)))
+        }
+    }
+}
+
+/// `varchar = char(n)` is a comparison as `char(n)`: blanks at the end of a stored value would not count, and make
+/// terms of their own.
+pub(super) fn check_blanks(given: LogicalType, column: &Protected) -> Result<(), Refusal> {
+    match (given, column.logical) {
+        (LogicalType::Bpchar(_), LogicalType::Varchar(_)) => Err(refusals::not_comparable(
+            column,
+            "a value of type character",
+            "PostgreSQL leaves blanks at the end of both out, and the search terms do not",
         )),
+        _ => Ok(()),
     }
 }
 

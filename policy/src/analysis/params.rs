@@ -11,7 +11,7 @@ use sqlparser::tokenizer::Token as Kind;
 use super::{
     Analyser, Protocol,
     constant::family,
-    operand::{Cast, Operand, What, check_types, keeps_value, unusable},
+    operand::{Cast, Operand, What, check_blanks, check_types, keeps_value, unusable},
 };
 use crate::{
     Refusal,
@@ -70,7 +70,7 @@ impl Analyser<'_> {
                 self.parameter_type(param, &operand.cast)
             };
             let given = given
-                .and_then(|given| self.given_among(param, operand, given, column.logical))
+                .and_then(|given| Self::given_among(param, operand, given, column.logical))
                 .map_err(|refusal| refusal.at(position))?;
             if let Some(given) = given {
                 let why = if make.stores() {
@@ -78,7 +78,16 @@ impl Analyser<'_> {
                 } else {
                     Conversion::Comparison
                 };
-                check_types(given, column, why).map_err(|refusal| refusal.at(position))?;
+                // PostgreSQL points at the operator.
+                let before = token.saturating_sub(1);
+                let operator = match self.tokens.kind(before) {
+                    Kind::Eq | Kind::Neq => self.tokens.range(before).start,
+                    _ => position,
+                };
+                check_types(given, column, why).map_err(|refusal| refusal.at(operator))?;
+                if matches!(why, Conversion::Comparison) && operand.common.is_none() {
+                    check_blanks(given, column).map_err(|refusal| refusal.at(position))?;
+                }
                 if let Cast::To(cast) = operand.cast {
                     check_types(cast, column, why).map_err(|refusal| refusal.at(position))?;
                 }

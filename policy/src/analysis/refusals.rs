@@ -224,6 +224,14 @@ pub(super) fn no_operator(left: &str, right: &str) -> Refusal {
         .hint("No operator matches the given name and argument types. You might need to add explicit type casts.")
 }
 
+/// Each could become the other, and PostgreSQL does not choose.
+pub(super) fn operator_not_unique(left: &str, right: &str) -> Refusal {
+    let message = format!("operator is not unique: {left} = {right}");
+    Refusal::new("42725", "type-mismatch", message).hint(
+        "Could not choose a best candidate operator. You might need to add explicit type casts.",
+    )
+}
+
 /// ORDER BY of a set operation takes names and numbers only, as PostgreSQL says.
 pub(super) fn order_of_rows() -> Refusal {
     let message = "invalid UNION/INTERSECT/EXCEPT ORDER BY clause";

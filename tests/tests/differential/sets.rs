@@ -227,6 +227,10 @@ fn lists_give_their_values_a_type() -> Result<()> {
             &[Some("111-11-1111"), Some("")],
         ),
         (
+            "SELECT id FROM customers WHERE code IN ($1::varchar, $2::varchar) OR code IN ($1::varchar, 'AB ')",
+            &[Some("AB  "), Some("CD")],
+        ),
+        (
             "SELECT id FROM customers WHERE ssn = ANY(ARRAY[$1, $2]::varchar[])",
             &[Some("111-11-1111"), Some("")],
         ),

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use pgveil_tests::{
-    twin::{Expect, Sessions, judge, send_form, sqlstate},
+    twin::{Expect, Sessions, judge, send_form},
     wire::{Bind, Message, Reply},
 };
 
@@ -120,6 +120,11 @@ fn ask(
     Ok((direct, veiled))
 }
 
+/// Whether the server took the statement with the declared type.
+fn parsed(replies: &[Reply]) -> bool {
+    replies.iter().any(|reply| reply.tag == b'1')
+}
+
 /// In this zone local times are skipped and doubled.
 const ZONE: &str = "SET TimeZone = 'Europe/Berlin'";
 
@@ -139,7 +144,6 @@ fn declared_types_are_converted_as_the_server_does() -> Result<()> {
         }
     }
     let mut wrong = Vec::new();
-    let mut refused = std::collections::BTreeSet::new();
     for kind in TYPES {
         let rows: Vec<String> = kind
             .good
@@ -165,13 +169,18 @@ fn declared_types_are_converted_as_the_server_does() -> Result<()> {
             ));
         }
         for sql in &statements {
+            // The type of which every value fails alike, before any is looked at.
+            let mut fails = "";
             for (name, oid, text, format, value) in &values {
+                if *name == fails {
+                    continue;
+                }
                 if sql.contains("ANY") && !name.ends_with("[]") {
                     continue;
                 }
                 let (direct, veiled) = ask(&mut sessions, sql, *oid, *format, value)?;
-                if sqlstate(&veiled).as_deref() == Some("0A000") && sqlstate(&direct).is_none() {
-                    refused.insert(format!("{sql}: {name}"));
+                if !parsed(&direct) && !parsed(&veiled) {
+                    fails = *name;
                 }
                 let found = judge(sql, Expect::Refused, &direct, &veiled);
                 wrong.extend(
@@ -181,6 +190,5 @@ fn declared_types_are_converted_as_the_server_does() -> Result<()> {
         }
         sessions.exchange(&[Message::query("rollback")], 1)?;
     }
-    eprintln!("refused: {refused:#?}");
     report(wrong)
 }
