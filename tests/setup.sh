@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what a target needs and is missing, from Debian's packages, PyPI and npm. Does nothing when all is there.
+# Installs what a target needs and is missing, from Debian's packages, PyPI, npm and Maven Central. Does nothing when all is there.
 #
-#   tests/setup.sh [build] [postgres] [pgbouncer] [venv DIR] [versions DIR]
+#   tests/setup.sh [build] [postgres] [pgbouncer] [venv DIR] [node DIR] [java DIR] [versions DIR]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -156,6 +156,34 @@ need_node() {
     cp "$wanted" "$dir/installed.json"
 }
 
+# pgjdbc's jar, as Maven Central has it. Without a JDK or the network its tests are skipped, and this says so.
+pgjdbc=42.7.13
+pgjdbc_digest=9c1c4abd2febc8bfb0cedc02b8ec073f0b5ab1fce25956024e2bf81353b0a67e424fbc4cbf8e804e8d92a11f2c6440538ec962de52938516aa5251efff9ab187
+
+need_java() {
+    dir=$1
+    command -v javac >/dev/null 2>&1 || {
+        say "no JDK: the tests of pgjdbc are skipped"
+        return 0
+    }
+    [ "$(cat "$dir/version" 2>/dev/null)" = "$pgjdbc" ] && return 0
+    say "fetching pgjdbc $pgjdbc"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    address=https://repo1.maven.org/maven2/org/postgresql/postgresql/$pgjdbc/postgresql-$pgjdbc.jar
+    if ! { curl -sSf -o "$dir/fetched" "$address" || wget -q -O "$dir/fetched" "$address"; }; then
+        rm -rf "$dir"
+        say "could not fetch $address: the tests of pgjdbc are skipped"
+        return 0
+    fi
+    if [ "$(sha512sum "$dir/fetched" | cut -d' ' -f1)" != "$pgjdbc_digest" ]; then
+        say "$address is not what it was: its digest differs"
+        exit 1
+    fi
+    mv "$dir/fetched" "$dir/postgresql.jar"
+    echo "$pgjdbc" >"$dir/version"
+}
+
 while [ $# -gt 0 ]; do
     case $1 in
     build | postgres | pgbouncer) "need_$1" ;;
@@ -166,6 +194,10 @@ while [ $# -gt 0 ]; do
     node)
         shift
         need_node "$1"
+        ;;
+    java)
+        shift
+        need_java "$1"
         ;;
     versions)
         shift

@@ -2,7 +2,6 @@
 //! whether a number is good: the promises are in the README.
 
 mod pgbench;
-mod pgbouncer;
 mod protected;
 mod report;
 mod stage;

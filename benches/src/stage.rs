@@ -6,13 +6,11 @@ use anyhow::{Result, ensure};
 use pgveil_tests::{proxy::Proxy, site::Site};
 use pgveil_throwaway::{
     Options, TempPostgres,
+    pgbouncer::Pgbouncer,
     postgres::{Database, PASSWORD},
 };
 
-use crate::{
-    pgbench::{Mode, Script, Trial},
-    pgbouncer::Pgbouncer,
-};
+use crate::pgbench::{Mode, Script, Trial};
 
 /// How much data there is.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +79,7 @@ impl Stage {
         site.apply()?;
         database.admin("VACUUM ANALYZE")?;
         let proxy = site.serve()?;
-        let pgbouncer = Pgbouncer::start(server)?;
+        let pgbouncer = Pgbouncer::start(server.user(), server.port(), "session", 50)?;
         Ok(Self {
             proxy,
             _site: site,

@@ -2,6 +2,7 @@
 
 pub mod driver;
 pub mod generate;
+pub mod java;
 pub mod node;
 pub mod policy;
 pub mod proxy;
@@ -12,4 +13,4 @@ pub mod twin;
 pub mod wire;
 
 pub use anyhow::Result;
-pub use pgveil_throwaway::{leash, postgres, psql};
+pub use pgveil_throwaway::{leash, pgbouncer, postgres, psql};

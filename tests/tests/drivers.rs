@@ -1,11 +1,14 @@
-//! Drivers as applications use them: programs on psycopg 2 and 3, asyncpg, SQLAlchemy, Django, node-postgres and postgres.js
-//! with a column of every logical type, judged against plain PostgreSQL and listed in `docs/drivers.md`; psycopg 3 in
-//! depth; tokio-postgres with typed parameters. Raw protocol is in `protocol.rs`, psql in the stories.
+//! Drivers as applications use them: programs on psycopg 2 and 3, asyncpg, SQLAlchemy, Django, node-postgres, postgres.js
+//! pgjdbc, and tokio-postgres here, with a column of every logical type, judged against plain PostgreSQL and listed
+//! in `docs/drivers.md`; psycopg 3 in depth; tokio-postgres with typed parameters. Raw protocol is in `protocol.rs`, psql in the stories.
+
+#[path = "drivers/tokio_postgres_ways.rs"]
+mod tokio_postgres_ways;
 
 use std::{error::Error, path::Path};
 
 use anyhow::{Result, ensure};
-use pgveil_tests::{driver, node, postgres::TempPostgres, proxy::Proxy, python};
+use pgveil_tests::{driver, java, node, postgres::TempPostgres, proxy::Proxy, python};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 const TABLE: &str = "CREATE TABLE people (
@@ -246,4 +249,12 @@ fn node_postgres_is_answered_as_its_page_says() -> Result<()> {
 #[test]
 fn postgres_js_is_answered_as_its_page_says() -> Result<()> {
     node_ways("postgres.js", "postgres.mjs")
+}
+
+#[test]
+fn pgjdbc_is_answered_as_its_page_says() -> Result<()> {
+    match java::with("Pgjdbc.java") {
+        Some(program) => driver::run("pgjdbc", program),
+        None => Ok(()),
+    }
 }

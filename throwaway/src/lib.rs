@@ -2,6 +2,7 @@
 //! benches. Nothing here runs in production.
 
 pub mod leash;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod psql;
 

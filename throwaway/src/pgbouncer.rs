@@ -1,4 +1,5 @@
-//! A throw-away pgbouncer in session mode: the yardstick for a proxy that does nothing else. It needs Debian's package.
+//! A throw-away pgbouncer: the yardstick for a proxy that does nothing else, and the pooler that applications put before
+//! pgveil. It needs Debian's package.
 
 use std::{
     fs::{self, File},
@@ -9,9 +10,9 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use pgveil_throwaway::{
-    TempPostgres,
-    leash::{Leash, Leashed},
+
+use crate::{
+    leash::{Leash, Leashed, User},
     postgres::free_port,
 };
 
@@ -19,8 +20,9 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
 
 /// A running pgbouncer; it ends and its files go when it is dropped.
-pub(crate) struct Pgbouncer {
-    pub(crate) port: u16,
+pub struct Pgbouncer {
+    /// Where it listens on 127.0.0.1.
+    pub port: u16,
     _process: Leashed,
 }
 
@@ -34,8 +36,9 @@ fn program() -> Option<PathBuf> {
 }
 
 impl Pgbouncer {
-    /// `None` when it is not installed. It must not run as root, so it runs as Postgres does.
-    pub(crate) fn start(server: &TempPostgres) -> Result<Option<Self>> {
+    /// `None` when it is not installed. `mode` is `session` or `transaction`; role `app` enters without a password, on either side.
+    /// It must not run as root, so it runs as Postgres does.
+    pub fn start(user: Option<User>, upstream: u16, mode: &str, size: u32) -> Result<Option<Self>> {
         let Some(program) = program() else {
             return Ok(None);
         };
@@ -46,8 +49,11 @@ impl Pgbouncer {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
         let port = free_port()?;
         fs::write(dir.join("users.txt"), "\"app\" \"\"\n")?;
-        fs::write(dir.join("pgbouncer.ini"), config(&dir, server.port(), port))?;
-        if let Some(user) = server.user() {
+        fs::write(
+            dir.join("pgbouncer.ini"),
+            config(&dir, upstream, port, mode, size),
+        )?;
+        if let Some(user) = user {
             std::os::unix::fs::chown(&dir, Some(user.uid), Some(user.gid))?;
         }
         let log = dir.join("log");
@@ -56,7 +62,7 @@ impl Pgbouncer {
             &[&dir.join("pgbouncer.ini").to_string_lossy()],
             "KILL",
         )
-        .user(server.user())
+        .user(user)
         .remove(&dir)
         .start(File::create(&log)?)?;
         let deadline = Instant::now() + START_LIMIT;
@@ -75,10 +81,10 @@ impl Pgbouncer {
     }
 }
 
-fn config(dir: &Path, server: u16, port: u16) -> String {
+fn config(dir: &Path, upstream: u16, port: u16, mode: &str, size: u32) -> String {
     format!(
-        "[databases]\n* = host=127.0.0.1 port={server}\n\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-         unix_socket_dir =\nauth_type = trust\nauth_file = {}/users.txt\npool_mode = session\ndefault_pool_size = 50\n\
+        "[databases]\n* = host=127.0.0.1 port={upstream}\n\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+         unix_socket_dir =\nauth_type = trust\nauth_file = {}/users.txt\npool_mode = {mode}\ndefault_pool_size = {size}\n\
          max_client_conn = 200\nlog_connections = 0\nlog_disconnections = 0\n",
         dir.display()
     )
