@@ -199,6 +199,10 @@ fn begins_word(sql: &[u8], at: usize) -> bool {
     if at == 0 || !is_word_byte(sql[at]) || !is_word_byte(sql[at - 1]) {
         return true;
     }
+    // A quote by dollars may end here, within what looks like one word.
+    if sql[at - 1] == b'$' {
+        return true;
+    }
     // Of a longer run only the end is looked at, and not trusted.
     let near = &sql[at.saturating_sub(MAX_RUN)..at];
     let run = near

@@ -38,6 +38,8 @@ const PLAN_BYTES: usize = 1024;
 const PLAN_PART_BYTES: usize = 256;
 /// How often the catalog is looked at for changes that went around the proxy.
 const CATALOG_POLL: Duration = Duration::from_secs(2);
+/// Names remembered that no relation has.
+const MAX_NOWHERE: usize = 4096;
 /// Use counts of DEKs are written to the keystore once a minute (and at the end).
 const POLLS_PER_FLUSH: u32 = 30;
 
@@ -146,6 +148,11 @@ pub struct Engine {
     /// For what a transaction has made. Reading the catalog may wait for a lock that this very transaction holds, so
     /// this is a connection of its own.
     within: Mutex<CatalogReader>,
+    /// For names that no catalog has: they are looked up without waiting for a catalog that is being read.
+    lookup: Mutex<CatalogReader>,
+    /// Names that were looked up in vain since the catalog was looked at last. A session's own temporary tables are
+    /// asked for once, not with each statement.
+    nowhere: DashMap<RelationName, ()>,
     version: AtomicU64,
 }
 
@@ -161,6 +168,7 @@ impl Engine {
     ) -> anyhow::Result<Self> {
         let mut catalog = CatalogReader::new(Arc::clone(&settings));
         let within = CatalogReader::new(Arc::clone(&settings));
+        let lookup = CatalogReader::new(Arc::clone(&settings));
         let set = catalog.compile_first(&policy).await?;
         for column in set.absent() {
             tracing::warn!(
@@ -180,6 +188,8 @@ impl Engine {
             names_changed: AtomicU64::new(0),
             names_followed: AtomicU64::new(0),
             within: Mutex::new(within),
+            lookup: Mutex::new(lookup),
+            nowhere: DashMap::new(),
             catalog: Mutex::new(catalog),
             version: AtomicU64::new(1),
         })
@@ -223,24 +233,37 @@ impl Engine {
     pub async fn know_relations(&self, names: Option<&[RelationName]>) -> Result<bool, Refusal> {
         let found = match names {
             None => true,
-            Some(names) => {
-                let found = self.catalog.lock().await.find(names).await;
-                let found = found.map_err(|error| {
-                    tracing::error!(
-                        error = format!("{error:#}"),
-                        "relations could not be looked up"
-                    );
-                    unreadable().detail("A statement names a relation that pgveil does not know.")
-                })?;
-                let rules = self.rules();
-                found.iter().any(|oid| !rules.set.knows_relation(&[], *oid))
-            }
+            Some(names) => self.is_somewhere(names).await?,
         };
         if found {
             self.catalog_may_have_changed(false);
             self.current_rules().await?;
         }
         Ok(found)
+    }
+
+    /// Whether the server has a relation of these names that the rules do not know.
+    async fn is_somewhere(&self, names: &[RelationName]) -> Result<bool, Refusal> {
+        let asked = |name: &&RelationName| !self.nowhere.contains_key(*name);
+        let names: Vec<RelationName> = names.iter().filter(asked).cloned().collect();
+        if names.is_empty() {
+            return Ok(false);
+        }
+        let found = self.lookup.lock().await.find(&names).await;
+        let found = found.map_err(|error| {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "relations could not be looked up"
+            );
+            unreadable().detail("A statement names a relation that pgveil does not know.")
+        })?;
+        if found.is_empty() && self.nowhere.len() < MAX_NOWHERE {
+            for name in names {
+                self.nowhere.insert(name, ());
+            }
+        }
+        let rules = self.rules();
+        Ok(found.iter().any(|oid| !rules.set.knows_relation(&[], *oid)))
     }
 
     /// The rules in force, after a new look at the catalog if one is due.
@@ -262,6 +285,7 @@ impl Engine {
 
     async fn refresh(&self) -> anyhow::Result<()> {
         let mut catalog = self.catalog.lock().await;
+        self.nowhere.clear();
         // Cleared before reading: a change during the read sets it again.
         self.catalog_changed.store(false, Ordering::Release);
         let names = self.names_changed.load(Ordering::Acquire);

@@ -162,12 +162,12 @@ fn a_table_made_while_it_runs_is_seen() -> Result<()> {
     let made = "CREATE TABLE other (id int, body text); INSERT INTO other VALUES (1, 'plain'); SELECT body FROM other";
     ensure!(proxy.psql("app", made)?.ends_with("plain"));
     database.run("ALTER TABLE notes ADD COLUMN extra text DEFAULT 'e'")?;
+    // What is asked before the catalog is read again may be refused; it is not shown wrong, and can be tried again at once.
+    let said = proxy.psql("app", "SELECT * FROM notes")?;
+    ensure!(said.is_empty() || said.contains("PV003"), "{said}");
     let inserted = "INSERT INTO notes VALUES (1, 'acme', 'b') RETURNING *";
-    ensure!(
-        proxy.psql("app", inserted)? == "1|acme|b|e\nINSERT 0 1",
-        "{}",
-        proxy.psql("app", inserted)?
-    );
+    let said = proxy.psql("app", inserted)?;
+    ensure!(said == "1|acme|b|e\nINSERT 0 1", "{said}");
     Ok(())
 }
 

@@ -48,6 +48,8 @@ enum Token {
     },
     /// One byte of anything else.
     Other(u8),
+    /// The end of the text.
+    End,
 }
 
 /// What is known of a level of brackets.
@@ -154,8 +156,9 @@ impl<'a> Reader<'a> {
     }
 
     fn read(&mut self) -> Option<()> {
-        while let Some(token) = self.token()? {
-            match token {
+        loop {
+            match self.token()? {
+                Token::End => return Some(()),
                 Token::Other(b'(') => {
                     if self.levels.len() >= MAX_LEVELS {
                         return None;
@@ -195,7 +198,6 @@ impl<'a> Reader<'a> {
                 Token::Word { quoted, start, end } => self.word(quoted, start, end)?,
             }
         }
-        Some(())
     }
 
     fn word(&mut self, quoted: bool, start: usize, end: usize) -> Option<()> {
@@ -260,7 +262,7 @@ impl<'a> Reader<'a> {
         while self.peek() == Some(b'.') {
             self.at = self.skip_blank() + 1;
             match self.token()? {
-                Some(Token::Word { quoted, start, end }) => {
+                Token::Word { quoted, start, end } => {
                     self.last = Some((quoted, start, end));
                     parts.push(spelled(&self.sql[start..end], quoted)?);
                 }
@@ -291,11 +293,11 @@ impl<'a> Reader<'a> {
         let mut opens = false;
         for _ in 0..3 {
             match self.token() {
-                Some(Some(Token::Other(b'('))) => {
+                Some(Token::Other(b'(')) => {
                     opens = true;
                     break;
                 }
-                Some(Some(Token::Word { start, end, .. }))
+                Some(Token::Word { start, end, .. })
                     if is_one_of(&self.sql[start..end], &[b"not", b"materialized"]) => {}
                 _ => break,
             }
@@ -325,36 +327,36 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The next token. The outer `None`: the text cannot be read this way.
-    fn token(&mut self) -> Option<Option<Token>> {
+    /// The next token. `None`: the text cannot be read this way.
+    fn token(&mut self) -> Option<Token> {
         self.at = self.skip_blank();
         let Some(byte) = self.sql.get(self.at).copied() else {
-            return Some(None);
+            return Some(Token::End);
         };
         let start = self.at;
         match byte {
             b'"' => {
                 let end = self.behind_quote(start + 1, b'"', false)?;
                 self.at = end;
-                Some(Some(Token::Word {
+                Some(Token::Word {
                     quoted: true,
                     start: start + 1,
                     end: end - 1,
-                }))
+                })
             }
             b'\'' => {
                 self.at = self.behind_quote(start + 1, b'\'', false)?;
-                Some(Some(Token::Other(byte)))
+                Some(Token::Other(byte))
             }
             b'$' if self.dollar_quote(start).is_some() => {
                 self.at = self.dollar_quote(start)?;
-                Some(Some(Token::Other(byte)))
+                Some(Token::Other(byte))
             }
             _ if byte.is_ascii_digit() => {
                 while self.sql.get(self.at).is_some_and(u8::is_ascii_digit) {
                     self.at += 1;
                 }
-                Some(Some(Token::Other(byte)))
+                Some(Token::Other(byte))
             }
             _ if is_word_byte(byte) => {
                 let rest = &self.sql[start..];
@@ -366,18 +368,18 @@ impl<'a> Reader<'a> {
                     (b"u" | b"U", Some(b'&')) if self.sql.get(end + 1) == Some(&b'"') => None,
                     (b"e" | b"E", Some(b'\'')) => {
                         self.at = self.behind_quote(end + 1, b'\'', true)?;
-                        Some(Some(Token::Other(b'\'')))
+                        Some(Token::Other(b'\''))
                     }
-                    _ => Some(Some(Token::Word {
+                    _ => Some(Token::Word {
                         quoted: false,
                         start,
                         end,
-                    })),
+                    }),
                 }
             }
             _ => {
                 self.at += 1;
-                Some(Some(Token::Other(byte)))
+                Some(Token::Other(byte))
             }
         }
     }

@@ -98,11 +98,7 @@ impl CatalogReader {
         Ok(rules)
     }
 
-    async fn compile_once(
-        &mut self,
-        policy: &PolicyFile,
-        version: u64,
-    ) -> anyhow::Result<Ruleset> {
+    async fn compile_once(&mut self, policy: &PolicyFile, version: u64) -> anyhow::Result<Ruleset> {
         let client = self.client().await?;
         // The fingerprint is taken first: a change between the two reads makes the next look find a difference.
         let fingerprint = pgveil_jobs::catalog::fingerprint(client).await?;

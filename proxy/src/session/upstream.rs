@@ -409,7 +409,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 self.described(Some(judged.rules));
                 Ok(if rewritten { Fate::Skip } else { Fate::Pass })
             }
-            Err(refusal) => self.break_off(refusal),
+            Err(refusal) => {
+                // A change beside pgveil, most likely: whoever tries again is not to meet the old catalog.
+                self.shared.engine.catalog_may_have_changed(false);
+                self.break_off(refusal)
+            }
         }
     }
 
