@@ -14,6 +14,8 @@ mod hostile;
 mod login;
 #[path = "protocol/malformed.rs"]
 mod malformed;
+#[path = "protocol/outage.rs"]
+mod outage;
 #[path = "protocol/papers.rs"]
 mod papers;
 #[path = "protocol/prepared.rs"]

@@ -272,7 +272,6 @@ fn what_cannot_be_executed_right_is_refused() -> Result<()> {
     for sql in [
         "EXECUTE p ('ada@' || 'example.com')",
         "EXECUTE p (lower('ADA@EXAMPLE.COM'))",
-        "CREATE TEMP TABLE t AS EXECUTE p ('ada@example.com')",
         "SET search_path = pg_catalog; EXECUTE p ('ada@example.com')",
         "PREPARE q AS SELECT lower(email) FROM people",
     ] {

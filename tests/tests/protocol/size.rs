@@ -142,3 +142,69 @@ fn many_rows_of_protected_values_are_all_there() -> Result<()> {
     )
     .map(drop)
 }
+
+/// Statements that are made and closed again leave nothing behind, however many there were.
+#[test]
+fn thousands_of_prepared_statements_are_kept_and_given_back() -> Result<()> {
+    const STATEMENTS: usize = 2_000;
+    const CLOSED_AT_ONCE: usize = 500;
+    let twin = fresh_twin()?;
+    let mut wire = Wire::connect(&twin.proxy.target("app"))?;
+    let mut after = Vec::new();
+    for round in 0..3 {
+        for first in (0..STATEMENTS).step_by(CLOSED_AT_ONCE) {
+            let name = |index: usize| format!("statement {index}");
+            let range = first..first + CLOSED_AT_ONCE;
+            let mut messages: Vec<Message> = range
+                .map(|index| {
+                    let sql = format!("SELECT email, {index} FROM people WHERE email = $1");
+                    Message::parse(&name(index), &sql, &[])
+                })
+                .collect();
+            messages.push(Message::sync());
+            wire.send(&messages)?;
+            let made = wire.until_ready(1)?;
+            ensure!(made.iter().filter(|reply| reply.tag == b'1').count() == CLOSED_AT_ONCE);
+        }
+        wire.send(&[
+            Message::bind(&Bind {
+                statement: "statement 1999",
+                params: &[Some(b"ada@example.com")],
+                ..Bind::default()
+            }),
+            Message::execute("", 0),
+            Message::sync(),
+        ])?;
+        let found = wire.until_ready(1)?;
+        ensure!(found.iter().any(|reply| reply.tag == b'D'), "round {round}");
+        if round == 0 {
+            let closes =
+                (0..STATEMENTS).map(|i| Message::close_statement(&format!("statement {i}")));
+            let mut messages: Vec<Message> = closes.collect();
+            messages.push(Message::sync());
+            wire.send(&messages)?;
+            wire.until_ready(1)?;
+        } else {
+            let said = wire.query("DEALLOCATE ALL")?;
+            ensure!(said.contains("DEALLOCATE ALL"), "{said}");
+        }
+        let gone = wire.exchange(
+            &[
+                Message::bind(&Bind {
+                    statement: "statement 1",
+                    params: &[Some(b"x")],
+                    ..Bind::default()
+                }),
+                Message::sync(),
+            ],
+            1,
+        )?;
+        ensure!(gone.contains("26000"), "{gone}");
+        after.push(resident(&twin.proxy)?);
+    }
+    ensure!(
+        after[0] < 200 && after[2] < after[0] + 20,
+        "MiB after each round: {after:?}"
+    );
+    Ok(())
+}

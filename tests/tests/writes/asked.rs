@@ -242,7 +242,7 @@ fn a_row_that_changes_its_tenant_meanwhile_fails_the_statement() -> Result<()> {
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE public.accounts SET note%'";
     let mut watching = Wire::connect(&twin.veiled.target("app"))?;
     let mut tries = 0;
-    while !watching.query(waiting)?.contains("DataRow [1]") {
+    while !watching.query(waiting)?.contains("DataRow [\"1\"]") {
         tries += 1;
         ensure!(tries < 20_000, "the statement does not come to the lock");
         std::thread::yield_now();
