@@ -100,13 +100,11 @@ impl Analyser<'_> {
         );
         let right_end = self.tokens.body_end(second)?;
         let word = matching.name().to_ascii_lowercase();
-        let quantified = match matching.all {
-            true => self.tokens.are_words(left_end, &[&word, "all"]),
-            false => {
-                self.tokens.is_word(left_end, &word)
-                    && (right_start == left_end + 1
-                        || self.tokens.is_word(left_end + 1, "distinct"))
-            }
+        let quantified = if matching.all {
+            self.tokens.are_words(left_end, &[&word, "all"])
+        } else {
+            self.tokens.is_word(left_end, &word)
+                && (right_start == left_end + 1 || self.tokens.is_word(left_end + 1, "distinct"))
         };
         if !quantified || right_start > left_end + 2 {
             let what = format!("{} is not where it should be", matching.name());

@@ -211,9 +211,10 @@ impl Analyser<'_> {
         let width = made.len();
         let column = |index: usize| Column {
             name: Some(format!("column{}", index + 1)),
-            kind: match made[index] {
-                true => Kind::Untyped,
-                false => Kind::Plain(None),
+            kind: if made[index] {
+                Kind::Untyped
+            } else {
+                Kind::Plain(None)
             },
         };
         Ok(Rows {

@@ -333,9 +333,12 @@ impl Writer<'_> {
                 self.push(operator);
                 let count = self.choices.below(3) + 1;
                 let typed = self.choices.percent(80);
-                self.list(count, |writer, _| match typed {
-                    true => writer.typed_constant(kind),
-                    false => writer.constant(kind),
+                self.list(count, |writer, _| {
+                    if typed {
+                        writer.typed_constant(kind);
+                    } else {
+                        writer.constant(kind);
+                    }
                 });
                 self.push("])");
             }

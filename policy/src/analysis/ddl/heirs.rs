@@ -79,7 +79,7 @@ fn read(door: &Door<'_>, statement: &Range<usize>, behind: usize) -> Option<Read
         let (parent, end) = name(tokens, behind + 2)?;
         return Some(Read {
             parents: vec![parent],
-            others: vec![end..statement.end],
+            others: std::iter::once(end..statement.end).collect(),
         });
     }
     let Kind::LParen = tokens.kind(behind) else {
