@@ -193,7 +193,19 @@ impl Ruleset {
         registered: &[RegisteredColumn],
         version: u64,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let compiled = compile::compile(policy, &catalog, registered)?;
+        let compiled = compile::compile(policy, &catalog, registered, compile::Names::Checked)?;
+        Ok(Self::assemble(compiled, catalog, version))
+    }
+
+    /// The same for a policy that is in force: what is not there any more, or not yet, is no mistake in the policy, however
+    /// much another name looks like it. Whoever is in the middle of a migration makes one table after the other.
+    pub fn recompile(
+        policy: &PolicyFile,
+        catalog: Arc<Catalog>,
+        registered: &[RegisteredColumn],
+        version: u64,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let compiled = compile::compile(policy, &catalog, registered, compile::Names::Known)?;
         Ok(Self::assemble(compiled, catalog, version))
     }
 

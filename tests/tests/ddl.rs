@@ -78,6 +78,23 @@ fn a_table_of_the_policy_is_made_used_and_changed() -> Result<()> {
 }
 
 #[test]
+fn tables_like_it_may_be_made_before_a_table_of_the_policy() -> Result<()> {
+    same(
+        "
+        CREATE TABLE peoples (id int, email text, ssn varchar(11));
+        CREATE TABLE people2 (id int, email text, ssn varchar(11));
+        CREATE TABLE people (id int, email text, ssn varchar(11));
+        INSERT INTO people VALUES (1, 'ada@example.com', '1');
+        DROP TABLE IF EXISTS people, people2;
+        CREATE TABLE people2 (id int, email text, ssn varchar(11));
+        CREATE TABLE people (id int, email text, ssn varchar(11));
+        INSERT INTO people VALUES (1, 'bob@example.com', '2');
+        SELECT * FROM people WHERE email = 'bob@example.com';
+    ",
+    )
+}
+
+#[test]
 fn a_renamed_column_is_defined_by_the_policy_as_before() -> Result<()> {
     same(
         "

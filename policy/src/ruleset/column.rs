@@ -2,10 +2,7 @@
 
 use pgveil_config::{ColumnRule, Mask, SearchKey, TableRule};
 
-use super::{
-    Pending, PendingColumn, compile::Findings, nearest::did_you_mean, renames::Renames,
-    words::Words,
-};
+use super::{Pending, PendingColumn, compile::Findings, renames::Renames, words::Words};
 use crate::{
     catalog::{Catalog, Column, Relation},
     template::ScopeTemplate,
@@ -98,7 +95,7 @@ pub(super) fn find<'a>(
     }
     let others = relation.columns.iter().map(|column| column.name.as_str());
     let others = others.filter(|name| !table.columns.iter().any(|rule| rule.name == *name));
-    let near = did_you_mean(&rule.name, others);
+    let near = findings.meant(&rule.name, others);
     if !near.is_empty() {
         findings.add(
             &rule.at,

@@ -11,6 +11,7 @@ use super::{
     Declared, Pending, PendingColumn, Protected, RegisteredColumn, TermContext,
     column::{self, Resolved},
     group, history,
+    nearest::did_you_mean,
     renames::Renames,
     table::{self, Found},
     unique,
@@ -27,10 +28,40 @@ pub(super) struct Compiled {
 }
 
 /// Everything found wrong so far.
-#[derive(Default)]
-pub(super) struct Findings(Vec<Diagnostic>);
+pub(super) struct Findings {
+    found: Vec<Diagnostic>,
+    names: Names,
+}
+
+/// How names that the catalog does not have are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// As mistakes, if others look like them.
+    Checked,
+    /// As what they are.
+    Known,
+}
 
 impl Findings {
+    fn new(names: Names) -> Self {
+        Self {
+            found: Vec::new(),
+            names,
+        }
+    }
+
+    /// The names that a name that is not there may have been meant for, in words.
+    pub(super) fn meant<'n>(
+        &self,
+        name: &str,
+        others: impl IntoIterator<Item = &'n str>,
+    ) -> String {
+        match self.names {
+            Names::Checked => did_you_mean(name, others),
+            Names::Known => String::new(),
+        }
+    }
+
     /// Adds a finding: what is wrong, in a sentence without a full stop, and the cure.
     pub(super) fn add(
         &mut self,
@@ -38,7 +69,7 @@ impl Findings {
         message: impl Into<String>,
         cure: impl Into<String>,
     ) {
-        self.0.push(Diagnostic {
+        self.found.push(Diagnostic {
             at: Some(at.clone()),
             message: message.into(),
             cure: cure.into(),
@@ -47,7 +78,7 @@ impl Findings {
 
     /// Adds a finding about no line of the policy.
     pub(super) fn add_unplaced(&mut self, message: impl Into<String>, cure: impl Into<String>) {
-        self.0.push(Diagnostic {
+        self.found.push(Diagnostic {
             at: None,
             message: message.into(),
             cure: cure.into(),
@@ -57,13 +88,13 @@ impl Findings {
     fn sorted(mut self) -> Vec<Diagnostic> {
         let place = |at: &Position| (at.line, at.column);
         // What concerns no line comes last.
-        self.0.sort_by_key(|finding| {
+        self.found.sort_by_key(|finding| {
             (
                 finding.at.is_none(),
                 finding.at.as_ref().map_or((0, 0), place),
             )
         });
-        self.0
+        self.found
     }
 }
 
@@ -71,8 +102,9 @@ pub(super) fn compile(
     policy: &PolicyFile,
     catalog: &Catalog,
     registered: &[RegisteredColumn],
+    names: Names,
 ) -> Result<Compiled, Vec<Diagnostic>> {
-    let mut findings = Findings::default();
+    let mut findings = Findings::new(names);
     let (renames, registered) = Renames::follow(catalog, registered);
     let registered = &registered;
     let (resolved, declared) = resolve(policy, catalog, &renames, &mut findings);
@@ -113,7 +145,7 @@ pub(super) fn compile(
     add_retired(&mut compiled, &resolved, registered, catalog);
     let strange = unmanaged(&named, policy, catalog, &current, &compiled);
     compiled.pending.extend(strange);
-    if findings.0.is_empty() {
+    if findings.found.is_empty() {
         Ok(compiled)
     } else {
         Err(findings.sorted())

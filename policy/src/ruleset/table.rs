@@ -77,7 +77,7 @@ fn absent<'a>(
     let likely: Vec<String> = likely
         .map(|relation| format!("{}.{}", relation.schema, relation.name))
         .collect();
-    let near = did_you_mean(name, likely.iter().map(String::as_str));
+    let near = findings.meant(name, likely.iter().map(String::as_str));
     if near.is_empty() {
         return Found::Absent;
     }

@@ -121,6 +121,16 @@ fn waits_for_tables_and_columns_to_come() {
 }
 
 #[test]
+fn a_table_that_is_made_after_one_like_it_is_no_mistake_of_a_policy_in_force() {
+    let policy = policy("table public.accounts scope platform\n filler text");
+    let catalog = || Arc::new(catalog("public.account(filler text)"));
+    assert!(Ruleset::compile(&policy, catalog(), &[], 1).is_err());
+    let rules = Ruleset::recompile(&policy, catalog(), &[], 2).unwrap();
+    let absent: Vec<String> = rules.absent().map(Declared::display_name).collect();
+    assert_eq!(absent, ["public.accounts.filler"]);
+}
+
+#[test]
 fn follows_a_renamed_column_or_table() {
     let policy = policy("table public.people scope platform\n email text");
     let mut past = registered(&policy);

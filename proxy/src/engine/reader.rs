@@ -14,6 +14,9 @@ use pgveil_policy::{
 };
 use tokio_postgres::types::{ToSql, Type};
 
+/// The version of the rules with which the process starts: names of the policy that look like mistakes are some only then.
+const FIRST: u64 = 1;
+
 /// The connection over which the catalog is read, and what was seen last.
 pub(super) struct CatalogReader {
     settings: Arc<Settings>,
@@ -119,10 +122,10 @@ impl CatalogReader {
 
     /// The same when the process starts: the policy may describe a column that is not there otherwise than before.
     pub(super) async fn compile_first(&mut self, policy: &PolicyFile) -> anyhow::Result<Ruleset> {
-        let rules = self.compile(policy, 1).await?;
+        let rules = self.compile(policy, FIRST).await?;
         let client = self.client().await?;
         if pgveil_jobs::register::described_anew(client, &rules).await? {
-            return self.compile(policy, 1).await;
+            return self.compile(policy, FIRST).await;
         }
         Ok(rules)
     }
@@ -161,6 +164,11 @@ fn compiled(
     registered: &[RegisteredColumn],
     version: u64,
 ) -> anyhow::Result<Ruleset> {
-    let compiled = Ruleset::compile(policy, Arc::clone(catalog), registered, version);
+    let catalog = Arc::clone(catalog);
+    let compiled = if version == FIRST {
+        Ruleset::compile(policy, catalog, registered, version)
+    } else {
+        Ruleset::recompile(policy, catalog, registered, version)
+    };
     Ok(compiled.map_err(pgveil_config::Diagnostics)?)
 }
