@@ -6,6 +6,7 @@
 mod broken;
 mod copy;
 mod errors;
+mod portals;
 mod rows;
 
 use std::sync::Arc;
@@ -16,12 +17,13 @@ use pgveil_policy::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::portals::{cursor_rules, portal_rules};
 use super::{
     End, SessionError, Shared,
-    ledger::{Closed, Ledger, Owed, Portal, PortalNamed, Probed},
+    ledger::{Closed, Owed, PortalNamed, Probed},
     names::Planned,
     refuse::put_refusal,
-    results::{ResultRules, is_ciphertext, judge, stray_ciphertext, with_formats},
+    results::{ResultRules, is_ciphertext, judge, stray_ciphertext},
     values::Scratch,
 };
 use crate::{
@@ -670,34 +672,4 @@ fn shown_tag(owed: Option<&mut Owed>) -> Option<&'static str> {
         _ => return None,
     };
     plan.plan.statements.get(statement)?.tag
-}
-
-/// The rules for a portal's rows, made at its first row if no Describe made them.
-fn portal_rules(portal: &Portal, ledger: &Ledger) -> Arc<ResultRules> {
-    if let Some(rules) = super::lock(&portal.rules).as_ref() {
-        return Arc::clone(rules);
-    }
-    let described = super::lock(&portal.statement.described).clone();
-    let rules = match (Planned::of_portal(portal), described) {
-        (Some(planned), _) => cursor_rules(Some(ledger.follow(planned)), &portal.formats),
-        (None, Some(described)) => with_formats(&described, &portal.formats),
-        (None, None) => ResultRules::unknown(),
-    };
-    let rules = Arc::new(rules);
-    *super::lock(&portal.rules) = Some(Arc::clone(&rules));
-    rules
-}
-
-/// The rules for rows that were never described, by the analysis alone.
-fn cursor_rules(planned: Option<Planned>, formats: &[i16]) -> ResultRules {
-    match &planned {
-        Some(planned) => match (planned.output(), &planned.view) {
-            (Output::Explained, _) => ResultRules::explained(1),
-            (Output::Fields(fields), Some(view)) => {
-                ResultRules::planned(&planned.ruleset, view, fields, formats)
-            }
-            _ => ResultRules::unknown(),
-        },
-        None => ResultRules::unknown(),
-    }
 }
