@@ -203,6 +203,7 @@ impl Engine {
     /// A statement that may have changed the catalog was executed: the next protected statement waits for a
     /// new look; with `names`, every statement does, because it is not known which ones are protected.
     pub fn catalog_may_have_changed(&self, names: bool) {
+        self.nowhere.clear();
         self.catalog_changed.store(true, Ordering::Release);
         if names {
             self.names_changed.fetch_add(1, Ordering::AcqRel);

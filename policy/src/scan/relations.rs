@@ -395,6 +395,10 @@ impl<'a> Reader<'a> {
                 memchr::memchr(quote, rest)?
             };
             at += next;
+            // Where `standard_conforming_strings` is off the string goes on: no word of it is to be taken for a name.
+            if quote == b'\'' && !escapes && at > from && self.sql[at - 1] == b'\\' {
+                return None;
+            }
             if self.sql[at] == b'\\' && escapes || self.sql.get(at + 1) == Some(&quote) {
                 at += 2;
             } else {
@@ -513,7 +517,11 @@ mod tests {
 
     #[test]
     fn says_what_it_cannot_read() {
-        for sql in ["SELECT * FROM U&\"\\0061\"", "SELECT * FROM \"open"] {
+        for sql in [
+            "SELECT * FROM U&\"\\0061\"",
+            "SELECT * FROM \"open",
+            "SELECT 'it\\'s from nobody' FROM t",
+        ] {
             assert_eq!(names(sql), None, "{sql}");
         }
         assert_eq!(unknown(b"SELECT * FROM t\xe9st", &|_, _| true), None);
