@@ -28,7 +28,7 @@ pub fn domain_sql(domain: &str) -> String {
          AND pg_catalog.substr(VALUE, 1, 4) OPERATOR(pg_catalog.=) ''\\x50475601''::pg_catalog.bytea)', logical); \
          EXECUTE pg_catalog.format('GRANT USAGE ON DOMAIN pgveil.%I TO PUBLIC', logical); \
          EXECUTE pg_catalog.format('COMMENT ON DOMAIN pgveil.%I IS %L', logical, \
-         'A value of type ' OPERATOR(pg_catalog.||) logical OPERATOR(pg_catalog.||) \
+         'A value of type ' OPERATOR(pg_catalog.||) pg_catalog.regexp_replace(logical, '^sealed_', '') OPERATOR(pg_catalog.||) \
          ', sealed by pgveil: readable and writable through pgveil only'); \
          END IF; END $domain$"
     )

@@ -12,31 +12,35 @@ END
 $$;
 COMMENT ON SCHEMA pgveil IS 'pgveil: transparent encryption. Sealed column types, search functions, and the keystore (wrapped keys only).';
 
--- One domain per logical type. What a reader of \d sees as the column's type is what applications see through pgveil.
+-- One domain per logical type. What a reader of \d sees as the column's type tells what applications see through pgveil.
+-- No domain is named as a type of PostgreSQL's: clients that look a type up by its bare name would find the domain.
 DO $$
 DECLARE
     logical text;
+    domain text;
     single text[] := ARRAY[
         'bool', 'int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'text', 'varchar', 'bpchar', 'bytea',
         'date', 'time', 'timetz', 'timestamp', 'timestamptz', 'interval', 'uuid', 'json', 'jsonb', 'inet', 'cidr', 'macaddr',
         'macaddr8'
     ];
 BEGIN
-    -- And one per array type, named as SQL writes it: pgveil."text[]".
+    -- And one per array type: pgveil."sealed_text[]".
     FOREACH logical IN ARRAY single OPERATOR(pg_catalog.||) pg_catalog.string_to_array(
         pg_catalog.array_to_string(single, '[],') OPERATOR(pg_catalog.||) '[]', ',')
     LOOP
-        IF pg_catalog.to_regtype(pg_catalog.format('pgveil.%I', logical)) IS NULL THEN
+        domain := 'sealed_' OPERATOR(pg_catalog.||) logical;
+        IF pg_catalog.to_regtype(pg_catalog.format('pgveil.%I', domain)) IS NULL THEN
             EXECUTE pg_catalog.format(
                 'CREATE DOMAIN pgveil.%I AS pg_catalog.bytea CONSTRAINT sealed CHECK ('
                 'pg_catalog.octet_length(VALUE) OPERATOR(pg_catalog.>=) 45 '
                 'AND pg_catalog.substr(VALUE, 1, 4) OPERATOR(pg_catalog.=) ''\x50475601''::pg_catalog.bytea)',
-                logical);
+                domain);
         END IF;
-        EXECUTE pg_catalog.format('GRANT USAGE ON DOMAIN pgveil.%I TO PUBLIC', logical);
+        EXECUTE pg_catalog.format('GRANT USAGE ON DOMAIN pgveil.%I TO PUBLIC', domain);
         EXECUTE pg_catalog.format(
-            'COMMENT ON DOMAIN pgveil.%I IS %L', logical,
-            'A value of type ' || logical || ', sealed by pgveil: readable and writable through pgveil only');
+            'COMMENT ON DOMAIN pgveil.%I IS %L', domain,
+            'A value of type ' OPERATOR(pg_catalog.||) logical
+            OPERATOR(pg_catalog.||) ', sealed by pgveil: readable and writable through pgveil only');
     END LOOP;
 END
 $$;

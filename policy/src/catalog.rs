@@ -93,7 +93,7 @@ impl Column {
             return None;
         }
         let bare = self.type_name.strip_prefix("pgveil.")?;
-        // format_type quotes names that are keywords: pgveil."varchar".
+        // format_type quotes what is no plain name: pgveil."sealed_text[]".
         let quoted = bare
             .strip_prefix('"')
             .and_then(|bare| bare.strip_suffix('"'));

@@ -48,7 +48,7 @@ pub use enumeration::{Definition, EnumType, Label};
 pub use error::{DamagedValue, InputError};
 pub use interval::Fields;
 pub use mask::mask;
-pub use name::UnknownType;
+pub use name::{UnknownType, type_of_domain};
 pub use settings::FormatSettings;
 
 /// A plaintext value of some logical type in that type's binary (send) form; an enum's as `enumeration` says.

@@ -30,5 +30,5 @@ DROP VIEW
 -- as app: do $$ begin raise notice 'hello'; end $$ --
 NOTICE:  00000: hello
 DO
--- as app: select pg_get_constraintdef(oid) from pg_constraint where contypid = 'pgveil.text'::regtype --
+-- as app: select pg_get_constraintdef(oid) from pg_constraint where contypid = 'pgveil.sealed_text'::regtype --
 CHECK (((octet_length(VALUE) >= 45) AND (substr(VALUE, 1, 4) = '\x50475601'::bytea)))

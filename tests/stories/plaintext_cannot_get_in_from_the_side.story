@@ -5,12 +5,12 @@ public.people  scope = "platform"  email: text
 -- as app: insert into people values (1, 'ada@example.com') --
 INSERT 0 1
 -- directly: insert into people values (2, 'plaintext') --
-ERROR:  23514: value for domain pgveil.text violates check constraint "sealed"
+ERROR:  23514: value for domain pgveil.sealed_text violates check constraint "sealed"
 SCHEMA NAME:  pgveil
 DATATYPE NAME:  text
 CONSTRAINT NAME:  sealed
 -- directly: update people set email = 'plaintext' --
-ERROR:  23514: value for domain pgveil.text violates check constraint "sealed"
+ERROR:  23514: value for domain pgveil.sealed_text violates check constraint "sealed"
 SCHEMA NAME:  pgveil
 DATATYPE NAME:  text
 CONSTRAINT NAME:  sealed
@@ -18,7 +18,7 @@ CONSTRAINT NAME:  sealed
 3	plaintext
 \.
 --
-ERROR:  23514: value for domain pgveil.text violates check constraint "sealed"
+ERROR:  23514: value for domain pgveil.sealed_text violates check constraint "sealed"
 SCHEMA NAME:  pgveil
 DATATYPE NAME:  text
 CONSTRAINT NAME:  sealed

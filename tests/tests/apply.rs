@@ -147,7 +147,7 @@ async fn an_empty_table_is_converted_and_keeps_its_shape() -> Result<()> {
     )?;
     ensure!(
         shape
-            == "1|id|integer|t|\n3|email|pgveil.text|t|where to write\n4|note|pgveil.text|f|\n5|born|pgveil.date|f|",
+            == "1|id|integer|t|\n3|email|pgveil.sealed_text|t|where to write\n4|note|pgveil.sealed_text|f|\n5|born|pgveil.sealed_date|f|",
         "{shape}"
     );
     let refused = it
@@ -616,7 +616,7 @@ async fn verification_notices_a_swapped_a_lost_and_a_changed_value() -> Result<(
         "UPDATE public.people p SET email = o.email FROM public.people o WHERE o.id = 3 - p.id",
         "UPDATE public.people SET note = NULL WHERE id = 2",
         "DELETE FROM public.people WHERE id = 5",
-        "UPDATE public.people SET note = (note::bytea || '\\x00')::pgveil.text WHERE id = 2",
+        "UPDATE public.people SET note = (note::bytea || '\\x00')::pgveil.sealed_text WHERE id = 2",
     ] {
         let it = Deployment::new(&format!("{PEOPLE}{FIVE_PEOPLE}"), PEOPLE_POLICY)?;
         let before = it.database.run(PEOPLE_AS_THEY_ARE)?;

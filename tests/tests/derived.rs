@@ -118,7 +118,7 @@ fn make() -> Result<Twin<'static>> {
         bail!("loading the rows differs\ndirectly:\n{direct}\nthrough pgveil:\n{through}");
     }
     // A proxy that starts now knows them at once; the one before would look for them every other second.
-    for (database, mail) in [(&plain, "text"), (&veiled, "pgveil.text")] {
+    for (database, mail) in [(&plain, "text"), (&veiled, "pgveil.sealed_text")] {
         database.run(VIEWS)?;
         database.run(&format!(
             "CREATE DOMAIN mail AS {mail}; CREATE DOMAIN short_mail AS mail; {ARCHIVED}"

@@ -244,8 +244,8 @@ Plan for database app
   + schema pgveil (version 1)
 
   ~ table public.customers  (about 5,000 rows, 1 MB; rewritten under an exclusive lock)
-      ~ column email  text -> pgveil.text  (sealed, searched by equality)
-      ~ column ssn    text -> pgveil.varchar  (sealed, read as character varying(11))
+      ~ column email  text -> pgveil.sealed_text  (sealed, searched by equality)
+      ~ column ssn    text -> pgveil.sealed_varchar  (sealed, read as character varying(11))
       ~ index customers_email_key  UNIQUE (pgveil.eq_term(email))
       ! view v shows email: BLOCKS apply
           cure: DROP VIEW v;

@@ -324,7 +324,7 @@ impl Into {
 impl Analyser<'_> {
     /// Gives the sealed columns of a table that is made of these rows their domains. False if it has none.
     ///
-    /// `SELECT a, COALESCE(email, $1) ...` becomes `SELECT k.c1 AS a, k.c2::pgveil.text AS "coalesce" FROM (SELECT a,
+    /// `SELECT a, COALESCE(email, $1) ...` becomes `SELECT k.c1 AS a, k.c2::pgveil.sealed_text AS "coalesce" FROM (SELECT a,
     /// COALESCE(email, $1) ...) AS k(c1, c2)`: what the server computes of such values is of the type bytea.
     fn keep(
         &mut self,

@@ -234,9 +234,9 @@ fn knows_temporary_tables() {
 fn knows_temporary_copies_and_views() {
     let own = || {
         with_own(
-            "pg_temp_3.kept(id int4, mail pgveil.text, body pgveil.jsonb)
-             view pg_temp_3.shown(id int4, email pgveil.text) reads pg_temp_3.kept as SELECT customers.id, customers.email FROM customers
-             view pg_temp_3.upper(email pgveil.text) reads pg_temp_3.shown as SELECT shown.email FROM shown",
+            "pg_temp_3.kept(id int4, mail pgveil.sealed_text, body pgveil.sealed_jsonb)
+             view pg_temp_3.shown(id int4, email pgveil.sealed_text) reads pg_temp_3.kept as SELECT customers.id, customers.email FROM customers
+             view pg_temp_3.upper(email pgveil.sealed_text) reads pg_temp_3.shown as SELECT shown.email FROM shown",
         )
     };
     assert_eq!(

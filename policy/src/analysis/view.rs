@@ -270,7 +270,7 @@ impl<'a> Analyser<'a> {
         }
     }
 
-    /// `(email)::bytea` or `(any_value(email))::pgveil.text` in a definition: the same bytes, with or without the domain.
+    /// `(email)::bytea` or `(any_value(email))::pgveil.sealed_text` in a definition: the same bytes, with or without the domain.
     pub(super) fn is_stored_domain(
         &self,
         cast: &Expr,

@@ -1,9 +1,9 @@
 //! A catalog from a compact text, for tests. It knows no SQL.
 //!
 //! ```text
-//! public.people(id int4 pk, email pgveil.text, tenant_id int4 not null, born date default now())
-//! view public.names(email pgveil.text) reads public.people calls public.f
-//! view public.mails(email pgveil.text) reads public.people as SELECT people.email FROM public.people
+//! public.people(id int4 pk, email pgveil.sealed_text, tenant_id int4 not null, born date default now())
+//! view public.names(email pgveil.sealed_text) reads public.people calls public.f
+//! view public.mails(email pgveil.sealed_text) reads public.people as SELECT people.email FROM public.people
 //! public.child(id int4) inherits public.parent triggers public.f rules partition
 //! partitioned public.parent(id int4) by (id)
 //! unique public.people people_email_key (pgveil.eq_term(email), tenant_id) where
@@ -14,7 +14,7 @@
 //! they are made. OIDs: relations from 16384, functions from 30000, in the order of the text.
 
 use super::{Catalog, Column, Function, Relation, Unique};
-use crate::types::LogicalType;
+use crate::types::{LogicalType, type_of_domain};
 
 const FIRST_RELATION: u32 = 16384;
 const FIRST_FUNCTION: u32 = 30000;
@@ -264,7 +264,8 @@ fn column(text: &str, attnum: i16) -> (Column, Option<bool>) {
 /// OID, base type's OID and typmod.
 fn types(name: &str) -> (u32, u32, i32) {
     if let Some(bare) = name.strip_prefix("pgveil.") {
-        let logical = LogicalType::parse(bare.trim_matches('"')).expect("a domain of pgveil");
+        let logical =
+            LogicalType::parse(type_of_domain(bare.trim_matches('"'))).expect("a domain of pgveil");
         return (FIRST_DOMAIN + logical.oid(), 17, -1);
     }
     match LogicalType::parse(name) {
@@ -314,8 +315,8 @@ mod tests {
     fn reads_the_example() {
         let catalog = catalog(
             r#"
-            public.people(id int4 pk, email pgveil.text, tenant_id int4 not null, born date default now(), n numeric(10,2))
-            view public.names(email pgveil.text) reads public.people calls public.f
+            public.people(id int4 pk, email pgveil.sealed_text, tenant_id int4 not null, born date default now(), n numeric(10,2))
+            view public.names(email pgveil.sealed_text) reads public.people calls public.f
             public."Chi""ld"(id int4 unique) inherits public.people triggers public.f rules
             unique public.people people_email_key (pgveil.eq_term(email), tenant_id) where
             function public.f returns public.people : SELECT * FROM people
@@ -325,7 +326,7 @@ mod tests {
         assert_eq!(people.oid, 16384);
         assert_eq!(
             people.column("email").unwrap().sealed_domain(),
-            Some("text")
+            Some("sealed_text")
         );
         assert_eq!(
             people.column("born").unwrap().default.as_deref(),

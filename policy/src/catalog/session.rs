@@ -121,7 +121,7 @@ mod tests {
         let json = r#"[{"oid" : 20001, "schema" : "pg_temp_3", "name" : "t\"1", "kind" : "r",
             "reads" : [], "parents" : [16384], "triggers" : [], "rules" : false, "instead" : false, "partition" : false,
             "definition" : null, "partition_key" : null,
-            "columns" : [{"attnum" : 1, "name" : "email", "type" : 20025, "base" : 17, "type_name" : "pgveil.text",
+            "columns" : [{"attnum" : 1, "name" : "email", "type" : 20025, "base" : 17, "type_name" : "pgveil.sealed_text",
                 "typmod" : -1, "not_null" : false, "default" : null, "generated" : false, "identity" : false}]},
             {"oid" : 20002, "schema" : "public", "name" : "none", "kind" : "r", "reads" : [],
             "parents" : [], "triggers" : [], "rules" : false, "instead" : false, "partition" : false, "definition" : null,
@@ -131,7 +131,7 @@ mod tests {
             (relations[0].schema.as_str(), relations[0].name.as_str()),
             ("pg_temp_3", "t\"1")
         );
-        assert_eq!(relations[0].columns[0].sealed_domain(), Some("text"));
+        assert_eq!(relations[0].columns[0].sealed_domain(), Some("sealed_text"));
         assert_eq!(
             (relations[1].schema.as_str(), relations[1].columns.len()),
             ("public", 0)

@@ -6,7 +6,7 @@ use super::{Pending, PendingColumn, compile::Findings, renames::Renames, words::
 use crate::{
     catalog::{Catalog, Column, Relation},
     template::ScopeTemplate,
-    types::LogicalType,
+    types::{LogicalType, type_of_domain},
 };
 
 /// An entry whose names are all known.
@@ -177,6 +177,7 @@ fn check_type(
     let name = format!("{table}.{}", column.name);
     if let Some(domain) = column.sealed_domain() {
         if domain != logical.domain() {
+            let domain = type_of_domain(domain);
             findings.add(
                 &rule.type_at,
                 format!("{name} is sealed as {domain}, but the policy says {logical}"),

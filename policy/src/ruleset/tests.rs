@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{catalog::fixture::catalog, plan::ColumnId};
 
-const PEOPLE: &str = "public.people(id int4 pk, email pgveil.text, ssn pgveil.\"varchar\", tenant_id int4, note text)";
+const PEOPLE: &str = "public.people(id int4 pk, email pgveil.sealed_text, ssn pgveil.sealed_varchar, tenant_id int4, note text)";
 
 /// The findings as `line: message`, cures apart.
 fn findings(catalog_text: &str, policy_text: &str) -> Vec<String> {
@@ -109,7 +109,7 @@ fn waits_for_tables_and_columns_to_come() {
     );
     let rules = Ruleset::compile(
         &policy,
-        Arc::new(catalog("public.people(email pgveil.text)")),
+        Arc::new(catalog("public.people(email pgveil.sealed_text)")),
         &registered(&policy)[..1],
         1,
     )
@@ -137,12 +137,20 @@ fn follows_a_renamed_column_or_table() {
     let compile = |text: &str, past: &[RegisteredColumn]| {
         Ruleset::compile(&policy, Arc::new(catalog(text)), past, 1).unwrap()
     };
-    let before = compile("public.people(id int4, email pgveil.text)", &past);
+    let before = compile("public.people(id int4, email pgveil.sealed_text)", &past);
     let email = before.column(past[0].id).unwrap();
     past[0].place = (email.table_oid, email.attnum);
     for (now, table, name) in [
-        ("public.people(id int4, mail pgveil.text)", "people", "mail"),
-        ("public.folk(id int4, email pgveil.text)", "folk", "email"),
+        (
+            "public.people(id int4, mail pgveil.sealed_text)",
+            "people",
+            "mail",
+        ),
+        (
+            "public.folk(id int4, email pgveil.sealed_text)",
+            "folk",
+            "email",
+        ),
     ] {
         let after = compile(now, &past);
         let column = after.column(past[0].id).unwrap();
@@ -150,7 +158,7 @@ fn follows_a_renamed_column_or_table() {
         assert!(!column.retired && after.pending.is_empty(), "{now}");
     }
     // Neither name has stayed: the place may be another database's.
-    let after = compile("public.folk(id int4, mail pgveil.text)", &past);
+    let after = compile("public.folk(id int4, mail pgveil.sealed_text)", &past);
     assert!(after.column(past[0].id).unwrap().retired);
 }
 
@@ -273,11 +281,14 @@ fn refuses_types_that_differ_from_the_catalog() {
         "of type point, which pgveil cannot protect yet",
     );
     finds(
-        "public.t(a pgveil.text)",
+        "public.t(a pgveil.sealed_text)",
         policy,
         "is sealed as text, but the policy says character varying(11)",
     );
-    assert_eq!(findings("public.t(a pgveil.\"varchar\")", policy), [""; 0]);
+    assert_eq!(
+        findings("public.t(a pgveil.sealed_varchar)", policy),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -339,7 +350,7 @@ fn refuses_unique_indexes_that_would_not_hold() {
     let fixed = "table public.t scope platform\n a text equality";
     let plain = |keys: &str| format!("public.t(a text, o int4)\nunique public.t u ({keys})");
     let sealed =
-        |keys: &str| format!("public.t(a pgveil.text, o int4)\nunique public.t u ({keys})");
+        |keys: &str| format!("public.t(a pgveil.sealed_text, o int4)\nunique public.t u ({keys})");
     let missing = "unique index u on public.t.a does not contain o";
     finds(&plain("a"), by_row, missing);
     finds(&sealed("pgveil.eq_term(a)"), by_row, missing);
@@ -426,7 +437,7 @@ fn refuses_to_unprotect_by_omission() {
 #[test]
 fn lists_columns_that_are_not_converted_and_refuses_their_tables() {
     let catalog = catalog(
-        "public.plain(a text)\npublic.unknown(a pgveil.text)\npublic.copy(b int4, a pgveil.text)\npublic.free(a text)",
+        "public.plain(a text)\npublic.unknown(a pgveil.sealed_text)\npublic.copy(b int4, a pgveil.sealed_text)\npublic.free(a text)",
     );
     let policy = policy(
         "table public.plain scope platform\n a text\ntable public.unknown scope platform\n a text",
@@ -487,7 +498,7 @@ fn keeps_the_ids_of_columns_that_are_gone() {
 #[test]
 fn finds_what_reads_protected_tables() {
     let rules = ruleset(
-        "public.people(id int4 pk, email pgveil.text) triggers public.touch
+        "public.people(id int4 pk, email pgveil.sealed_text) triggers public.touch
          view public.names(email text) reads public.people
          view public.names2(email text) reads public.names
          view public.through(email text) calls public.f2

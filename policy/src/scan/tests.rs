@@ -11,9 +11,9 @@ use crate::{Ruleset, ruleset::fixture::ruleset};
 
 fn rules() -> Ruleset {
     ruleset(
-        "public.people(id int4 pk, email pgveil.text)
-         public.\"Odd \"\"name\"(email pgveil.text)
-         public.a23456789012345678901234567890123456789012345678901234567890123(email pgveil.text)
+        "public.people(id int4 pk, email pgveil.sealed_text)
+         public.\"Odd \"\"name\"(email pgveil.sealed_text)
+         public.a23456789012345678901234567890123456789012345678901234567890123(email pgveil.sealed_text)
          view public.vip(email text) reads public.people
          public.logged(id int4) triggers public.set_tenant
          view public.logged_view(id int4) reads public.logged
@@ -169,7 +169,7 @@ fn tells_what_keeps_a_statement_for_later() {
 #[test]
 fn treats_any_foreign_byte_as_a_foreign_name() {
     let rules = ruleset(
-        "public.Köpfe(a pgveil.text)",
+        "public.Köpfe(a pgveil.sealed_text)",
         "table public.Köpfe scope platform\n a text",
     );
     for sql in ["select * from KÖPFE", "select 'ü'"] {

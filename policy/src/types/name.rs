@@ -68,6 +68,8 @@ const NAMES: [(&str, LogicalType); 44] = [
 const MAX_CHARACTERS: u32 = 10_485_760;
 /// `VARHDRSZ`: typmods of varying types count it in.
 const HEADER: i32 = 4;
+/// How the domains of types that are no enums begin: no type of PostgreSQL's has such a name.
+const SEALED: &str = "sealed_";
 
 impl LogicalType {
     /// Reads a type name as SQL spells it, in any case: `varchar(11)`, `character varying (11)`, `timestamp(3) with time zone`.
@@ -187,37 +189,37 @@ impl LogicalType {
     pub fn type_name(self) -> &'static str {
         match self {
             Enum(kind) => kind.name(),
-            _ => self.row().0,
+            _ => type_of_domain(self.domain()),
         }
     }
 
-    /// Domain, OID, array OID, length. But for enums a domain is named as `pg_type` names its type.
+    /// Domain, OID, array OID, length. But for enums a domain is named after its type in `pg_type`.
     fn row(self) -> (&'static str, u32, u32, i16) {
         match self {
-            Bool => ("bool", 16, 1000, 1),
-            Int2 => ("int2", 21, 1005, 2),
-            Int4 => ("int4", 23, 1007, 4),
-            Int8 => ("int8", 20, 1016, 8),
-            Float4 => ("float4", 700, 1021, 4),
-            Float8 => ("float8", 701, 1022, 8),
-            Numeric(_) => ("numeric", 1700, 1231, -1),
-            Text => ("text", 25, 1009, -1),
-            Varchar(_) => ("varchar", 1043, 1015, -1),
-            Bpchar(_) => ("bpchar", 1042, 1014, -1),
-            Bytea => ("bytea", 17, 1001, -1),
-            Date => ("date", 1082, 1182, 4),
-            Timestamp(_) => ("timestamp", 1114, 1115, 8),
-            Timestamptz(_) => ("timestamptz", 1184, 1185, 8),
-            Time(_) => ("time", 1083, 1183, 8),
-            Timetz(_) => ("timetz", 1266, 1270, 12),
-            Interval(..) => ("interval", 1186, 1187, 16),
-            Inet => ("inet", 869, 1041, -1),
-            Cidr => ("cidr", 650, 651, -1),
-            Macaddr => ("macaddr", 829, 1040, 6),
-            Macaddr8 => ("macaddr8", 774, 775, 8),
-            Uuid => ("uuid", 2950, 2951, 16),
-            Json => ("json", 114, 199, -1),
-            Jsonb => ("jsonb", 3802, 3807, -1),
+            Bool => ("sealed_bool", 16, 1000, 1),
+            Int2 => ("sealed_int2", 21, 1005, 2),
+            Int4 => ("sealed_int4", 23, 1007, 4),
+            Int8 => ("sealed_int8", 20, 1016, 8),
+            Float4 => ("sealed_float4", 700, 1021, 4),
+            Float8 => ("sealed_float8", 701, 1022, 8),
+            Numeric(_) => ("sealed_numeric", 1700, 1231, -1),
+            Text => ("sealed_text", 25, 1009, -1),
+            Varchar(_) => ("sealed_varchar", 1043, 1015, -1),
+            Bpchar(_) => ("sealed_bpchar", 1042, 1014, -1),
+            Bytea => ("sealed_bytea", 17, 1001, -1),
+            Date => ("sealed_date", 1082, 1182, 4),
+            Timestamp(_) => ("sealed_timestamp", 1114, 1115, 8),
+            Timestamptz(_) => ("sealed_timestamptz", 1184, 1185, 8),
+            Time(_) => ("sealed_time", 1083, 1183, 8),
+            Timetz(_) => ("sealed_timetz", 1266, 1270, 12),
+            Interval(..) => ("sealed_interval", 1186, 1187, 16),
+            Inet => ("sealed_inet", 869, 1041, -1),
+            Cidr => ("sealed_cidr", 650, 651, -1),
+            Macaddr => ("sealed_macaddr", 829, 1040, 6),
+            Macaddr8 => ("sealed_macaddr8", 774, 775, 8),
+            Uuid => ("sealed_uuid", 2950, 2951, 16),
+            Json => ("sealed_json", 114, 199, -1),
+            Jsonb => ("sealed_jsonb", 3802, 3807, -1),
             Enum(kind) => (kind.domain(), kind.oid(), kind.array_oid(), 4),
             // Arrays of arrays are of the same type.
             Array(element) => {
@@ -269,7 +271,7 @@ impl LogicalType {
             Interval(fields, precision) => interval::sql_name((fields, precision)),
             Array(element) => format!("{}[]", element.kind().sql_name()),
             Enum(kind) => kind.sql_name().into(),
-            other => other.domain().into(),
+            other => other.type_name().into(),
         }
     }
 
@@ -316,33 +318,38 @@ fn element_name(name: &str) -> Option<&str> {
     (rest.len() < whole.len()).then_some(rest)
 }
 
+/// What the bare name of a domain says of the type: `numeric` for `sealed_numeric`, `public.mood` for that of an enum.
+pub fn type_of_domain(domain: &str) -> &str {
+    domain.strip_prefix(SEALED).unwrap_or(domain)
+}
+
 /// The domain of arrays of a type: named as SQL writes such an array.
 fn domain_of_array(element: LogicalType) -> &'static str {
     match element {
-        Bool => "bool[]",
-        Int2 => "int2[]",
-        Int4 => "int4[]",
-        Int8 => "int8[]",
-        Float4 => "float4[]",
-        Float8 => "float8[]",
-        Numeric(_) => "numeric[]",
-        Text => "text[]",
-        Varchar(_) => "varchar[]",
-        Bpchar(_) => "bpchar[]",
-        Bytea => "bytea[]",
-        Date => "date[]",
-        Time(_) => "time[]",
-        Timetz(_) => "timetz[]",
-        Timestamp(_) => "timestamp[]",
-        Timestamptz(_) => "timestamptz[]",
-        Interval(..) => "interval[]",
-        Inet => "inet[]",
-        Cidr => "cidr[]",
-        Macaddr => "macaddr[]",
-        Macaddr8 => "macaddr8[]",
-        Uuid => "uuid[]",
-        Json => "json[]",
-        Jsonb => "jsonb[]",
+        Bool => "sealed_bool[]",
+        Int2 => "sealed_int2[]",
+        Int4 => "sealed_int4[]",
+        Int8 => "sealed_int8[]",
+        Float4 => "sealed_float4[]",
+        Float8 => "sealed_float8[]",
+        Numeric(_) => "sealed_numeric[]",
+        Text => "sealed_text[]",
+        Varchar(_) => "sealed_varchar[]",
+        Bpchar(_) => "sealed_bpchar[]",
+        Bytea => "sealed_bytea[]",
+        Date => "sealed_date[]",
+        Time(_) => "sealed_time[]",
+        Timetz(_) => "sealed_timetz[]",
+        Timestamp(_) => "sealed_timestamp[]",
+        Timestamptz(_) => "sealed_timestamptz[]",
+        Interval(..) => "sealed_interval[]",
+        Inet => "sealed_inet[]",
+        Cidr => "sealed_cidr[]",
+        Macaddr => "sealed_macaddr[]",
+        Macaddr8 => "sealed_macaddr8[]",
+        Uuid => "sealed_uuid[]",
+        Json => "sealed_json[]",
+        Jsonb => "sealed_jsonb[]",
         Enum(kind) => kind.array_domain(),
         Array(element) => domain_of_array(element.kind()),
     }

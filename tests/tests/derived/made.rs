@@ -226,6 +226,9 @@ fn what_is_made_is_known_to_every_session_at_once() -> Result<()> {
     ] {
         wrong.extend(commit(&mut maker, sql)?);
     }
-    ensure!(types == "pgveil.text", "the columns are of type {types}");
+    ensure!(
+        types == "pgveil.sealed_text",
+        "the columns are of type {types}"
+    );
     crate::told(wrong, made.len())
 }

@@ -147,7 +147,7 @@ async fn public_may_use_domains_and_functions_and_nothing_of_the_keystore() -> R
     let database = installed().await?;
     let allowed = database.psql(
         "stranger",
-        "SELECT pgveil.eq_term(NULL), pgveil.any_value(NULL), NULL::pgveil.text",
+        "SELECT pgveil.eq_term(NULL), pgveil.any_value(NULL), NULL::pgveil.sealed_text",
     )?;
     ensure!(!allowed.contains("ERROR"), "{allowed}");
     for object in ["meta", "columns", "scopes", "keys", "local_keks", "key_ids"] {

@@ -18,7 +18,7 @@ fn without_term() -> String {
 
 async fn people() -> Result<Database<'static>> {
     let database = installed().await?;
-    database.run("CREATE TABLE people (id int, email pgveil.text)")?;
+    database.run("CREATE TABLE people (id int, email pgveil.sealed_text)")?;
     Ok(database)
 }
 

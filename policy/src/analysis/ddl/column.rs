@@ -67,11 +67,10 @@ impl<'a> Definition<'_, 'a> {
     fn column_type(&mut self, declared: &Declared, range: Range<usize>) -> Result<(), Refusal> {
         let bytes = self.tokens.bytes(&range);
         let written = &self.tokens.sql[bytes.clone()];
-        let domain = format!("pgveil.{}", quote_identifier(declared.logical.domain()));
+        let bare = declared.logical.domain();
+        let domain = format!("pgveil.{}", quote_identifier(bare));
         let plain = written.replace(char::is_whitespace, "");
-        if plain.eq_ignore_ascii_case(&domain)
-            || plain == format!("pgveil.{}", declared.logical.domain())
-        {
+        if plain.eq_ignore_ascii_case(&domain) || plain == format!("pgveil.\"{bare}\"") {
             return Ok(());
         }
         let catalog = &self.door.rules.catalog;

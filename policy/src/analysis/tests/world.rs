@@ -5,36 +5,36 @@ use std::sync::LazyLock;
 use crate::{Ruleset, analysis::SessionView, ruleset::fixture::ruleset, types::FormatSettings};
 
 const CATALOG: &str = r#"
-public.customers(id int4 pk, name text, email pgveil.text, phone pgveil.text, ssn pgveil.varchar, age pgveil.int4, balance pgveil.numeric, birth pgveil.date, active pgveil.bool, notes pgveil.jsonb, secret pgveil.text, city text, created timestamptz, tags text[])
-public.leads(id int4 pk, email pgveil.text, source text, phone pgveil.text)
-public.accounts(id int4 pk, tenant_id int4, email pgveil.text, pin pgveil.int4, note pgveil.text, title text)
-public.orders(id int4 pk, tenant_id int4, account_id int4, email pgveil.text, total int4)
-public.visits(id int4 pk, token pgveil.text, handle pgveil.text)
-public.projects(tenant text, code varchar(8), title pgveil.text, owner text)
+public.customers(id int4 pk, name text, email pgveil.sealed_text, phone pgveil.sealed_text, ssn pgveil.sealed_varchar, age pgveil.sealed_int4, balance pgveil.sealed_numeric, birth pgveil.sealed_date, active pgveil.sealed_bool, notes pgveil.sealed_jsonb, secret pgveil.sealed_text, city text, created timestamptz, tags text[])
+public.leads(id int4 pk, email pgveil.sealed_text, source text, phone pgveil.sealed_text)
+public.accounts(id int4 pk, tenant_id int4, email pgveil.sealed_text, pin pgveil.sealed_int4, note pgveil.sealed_text, title text)
+public.orders(id int4 pk, tenant_id int4, account_id int4, email pgveil.sealed_text, total int4)
+public.visits(id int4 pk, token pgveil.sealed_text, handle pgveil.sealed_text)
+public.projects(tenant text, code varchar(8), title pgveil.sealed_text, owner text)
 public.plain(id int4 pk, tenant_id int4, email text, name text, body jsonb, n int8)
 public.logged(id int4, what text) triggers public.log_it
 other.customers(id int4, email text, name text)
-public."Odd"(id int4, "E-Mail" pgveil.text, email text)
+public."Odd"(id int4, "E-Mail" pgveil.sealed_text, email text)
 public.half(id int4, email text)
-view public.customer_view(id int4, email pgveil.text) reads public.customers as SELECT customers.id, customers.email FROM public.customers
-matview public.customers_old(id int4, email pgveil.text) reads public.customer_view as SELECT customer_view.id, customer_view.email FROM public.customer_view
-view public.tenant_five(id int4, tenant int4, mail pgveil.text, pin pgveil.int4) reads public.accounts as SELECT a.id, a.tenant_id AS tenant, a.email AS mail, a.pin FROM public.accounts a WHERE (a.tenant_id = 5)
-view public.account_mails(tenant_id int4, email pgveil.text, total int4) reads public.accounts reads public.orders as SELECT a.tenant_id, a.email, o.total FROM (public.accounts a JOIN public.orders o ON (((o.account_id = a.id) AND (o.tenant_id = a.tenant_id))))
-view public.all_mails(email pgveil.text, kind text) reads public.customers reads public.leads as SELECT customers.email, 'customer'::text AS kind FROM public.customers UNION ALL SELECT leads.email, 'lead'::text AS kind FROM public.leads
-view public.distinct_mails(email pgveil.text) reads public.customers as SELECT DISTINCT ON ((pgveil.eq_term(customers.email))) customers.email FROM public.customers
+view public.customer_view(id int4, email pgveil.sealed_text) reads public.customers as SELECT customers.id, customers.email FROM public.customers
+matview public.customers_old(id int4, email pgveil.sealed_text) reads public.customer_view as SELECT customer_view.id, customer_view.email FROM public.customer_view
+view public.tenant_five(id int4, tenant int4, mail pgveil.sealed_text, pin pgveil.sealed_int4) reads public.accounts as SELECT a.id, a.tenant_id AS tenant, a.email AS mail, a.pin FROM public.accounts a WHERE (a.tenant_id = 5)
+view public.account_mails(tenant_id int4, email pgveil.sealed_text, total int4) reads public.accounts reads public.orders as SELECT a.tenant_id, a.email, o.total FROM (public.accounts a JOIN public.orders o ON (((o.account_id = a.id) AND (o.tenant_id = a.tenant_id))))
+view public.all_mails(email pgveil.sealed_text, kind text) reads public.customers reads public.leads as SELECT customers.email, 'customer'::text AS kind FROM public.customers UNION ALL SELECT leads.email, 'lead'::text AS kind FROM public.leads
+view public.distinct_mails(email pgveil.sealed_text) reads public.customers as SELECT DISTINCT ON ((pgveil.eq_term(customers.email))) customers.email FROM public.customers
 view public.mail_counts(email bytea, n int8) reads public.customers as SELECT pgveil.any_value((customers.email)::bytea) AS email, count(*) AS n FROM public.customers GROUP BY (pgveil.eq_term((customers.email)::bytea))
-view public.adas(id int4, phone pgveil.text) reads public.customers as SELECT customers.id, customers.phone FROM public.customers WHERE (pgveil.eq_term((customers.email)::bytea) = '\x0102'::bytea)
-view public.with_cte(id int4, email pgveil.text) reads public.customers as WITH c AS (SELECT customers.id, customers.email AS mail FROM public.customers) SELECT c.id, c.mail AS email FROM c
+view public.adas(id int4, phone pgveil.sealed_text) reads public.customers as SELECT customers.id, customers.phone FROM public.customers WHERE (pgveil.eq_term((customers.email)::bytea) = '\x0102'::bytea)
+view public.with_cte(id int4, email pgveil.sealed_text) reads public.customers as WITH c AS (SELECT customers.id, customers.email AS mail FROM public.customers) SELECT c.id, c.mail AS email FROM c
 view public.cities(city text, n int8) reads public.customers as SELECT customers.city, count(*) AS n FROM public.customers GROUP BY customers.city
 view public.wrong_compare(id int4) reads public.customers as SELECT a.id FROM public.customers a, public.customers b WHERE (a.email = b.email)
-view public.wrong_distinct(email pgveil.text) reads public.customers as SELECT DISTINCT customers.email FROM public.customers
+view public.wrong_distinct(email pgveil.sealed_text) reads public.customers as SELECT DISTINCT customers.email FROM public.customers
 view public.wrong_text(email text) reads public.customers as SELECT (customers.email)::text AS email FROM public.customers
 view public.through_function(n int8) reads public.customers as SELECT public.customer_count() AS n
-public.mail_copy(id int4, email pgveil.text, note pgveil.numeric)
-public.json_copy(id int4, body pgveil.jsonb)
+public.mail_copy(id int4, email pgveil.sealed_text, note pgveil.sealed_numeric)
+public.json_copy(id int4, body pgveil.sealed_jsonb)
 public.parent_only(id int4, tenant_id int4)
-partitioned public.events(id int4, tenant_id int4, day date, who pgveil.text) by (day)
-public.events_2024(day date, who pgveil.text, id int4, tenant_id int4) inherits public.events partition
+partitioned public.events(id int4, tenant_id int4, day date, who pgveil.sealed_text) by (day)
+public.events_2024(day date, who pgveil.sealed_text, id int4, tenant_id int4) inherits public.events partition
 pg_catalog.pg_class(oid int4, relname text, relnamespace int4)
 function public.customer_count : select count(*) from CUSTOMERS
 function public.log_it : select 1 from customers
