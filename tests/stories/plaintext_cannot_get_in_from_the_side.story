@@ -7,12 +7,12 @@ INSERT 0 1
 -- directly: insert into people values (2, 'plaintext') --
 ERROR:  23514: value for domain pgveil.sealed_text violates check constraint "sealed"
 SCHEMA NAME:  pgveil
-DATATYPE NAME:  text
+DATATYPE NAME:  sealed_text
 CONSTRAINT NAME:  sealed
 -- directly: update people set email = 'plaintext' --
 ERROR:  23514: value for domain pgveil.sealed_text violates check constraint "sealed"
 SCHEMA NAME:  pgveil
-DATATYPE NAME:  text
+DATATYPE NAME:  sealed_text
 CONSTRAINT NAME:  sealed
 -- directly: copy people from stdin;
 3	plaintext
@@ -20,7 +20,7 @@ CONSTRAINT NAME:  sealed
 --
 ERROR:  23514: value for domain pgveil.sealed_text violates check constraint "sealed"
 SCHEMA NAME:  pgveil
-DATATYPE NAME:  text
+DATATYPE NAME:  sealed_text
 CONSTRAINT NAME:  sealed
 -- directly: insert into people select 2, email from people --
 INSERT 0 1
