@@ -98,8 +98,8 @@ pub enum Replacement {
     Param(usize),
 }
 
-/// A sealed value or a search term that takes the place of a literal or a parameter.
-#[derive(Debug)]
+/// A sealed value or a search term that takes the place of literals or parameters.
+#[derive(Debug, PartialEq)]
 pub struct Slot {
     /// What to make.
     pub make: Make,
@@ -164,7 +164,7 @@ impl Make {
 }
 
 /// Where a plaintext comes from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Operand {
     /// A literal of the statement, already validated and converted to the column's type. `None` is NULL.
     Literal(Option<Value>),
@@ -180,7 +180,7 @@ pub enum Operand {
 
 /// One part of a scope template, resolved as far as the statement allows. The parts' texts are concatenated,
 /// what comes from a row or a session percent-encoded (`template::encode`).
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum ScopePart {
     /// Fixed text of the template (`tenant:`), verbatim.
     Text(String),

@@ -24,6 +24,9 @@ use crate::{
 /// Parameters are counted in sixteen bits.
 const MAX_PARAMETERS: usize = u16::MAX as usize;
 
+/// Slots among which equal ones are looked for: more of them stand in lists, where nothing tells them apart.
+const MOST_COMPARED: usize = 64;
+
 /// What a parameter is used for besides plain uses.
 pub(super) struct Role {
     /// From 0.
@@ -56,7 +59,7 @@ impl Analyser<'_> {
         scope: Vec<ScopePart>,
         operand: &Operand,
     ) -> Result<(), Refusal> {
-        let slot = self.slots.len();
+        let mut given_as = None;
         if let What::Param(param, token) = operand.what {
             let position = self.tokens.range(token).start;
             if self.protocol == Protocol::Simple {
@@ -92,6 +95,20 @@ impl Analyser<'_> {
                     check_types(cast, column, why).map_err(|refusal| refusal.at(position))?;
                 }
             }
+            given_as = Some((param, token, given, array));
+        }
+        let wanted = Slot {
+            make,
+            operand: what,
+            column: column.id,
+            scope,
+        };
+        let given = given_as.map(|(_, _, given, _)| given);
+        let slot = self.made_before(&wanted, given).unwrap_or_else(|| {
+            self.slots.push(wanted);
+            self.slots.len() - 1
+        });
+        if let Some((param, token, given, array)) = given_as {
             self.roles.push(Role {
                 param,
                 token,
@@ -105,14 +122,20 @@ impl Analyser<'_> {
                 make,
             });
         }
-        self.slots.push(Slot {
-            make,
-            operand: what,
-            column: column.id,
-            scope,
-        });
         self.replace_operand(operand, Replacement::Slot(slot));
         Ok(())
+    }
+
+    /// The slot that makes the same term already. In GROUP BY and ORDER BY the server tells by its parameter that an
+    /// expression with it is the one in the select list.
+    fn made_before(&self, wanted: &Slot, given: Option<Option<LogicalType>>) -> Option<usize> {
+        let given_as =
+            |slot| { self.roles.iter().find(|role| role.slot == slot) }.map(|role| role.given);
+        if wanted.make.stores() || self.slots.len() > MOST_COMPARED {
+            return None;
+        }
+        { self.slots.iter().enumerate() }
+            .position(|(slot, made)| made == wanted && given_as(slot) == given)
     }
 
     /// The element type that an array parameter has by its declaration or cast.
@@ -193,7 +216,10 @@ impl Analyser<'_> {
         for param in 0..count {
             let (mut plain, roles) = by_param.remove(&param).unwrap_or_default();
             self.test_sealed(&mut plain, &roles);
-            let mut slots = roles.iter().map(|role| role.slot);
+            let mut slots: Vec<usize> = roles.iter().map(|role| role.slot).collect();
+            let mut met = HashSet::new();
+            slots.retain(|slot| met.insert(*slot));
+            let mut slots = slots.into_iter();
             let first = if plain.is_empty() { slots.next() } else { None };
             parameters
                 .server

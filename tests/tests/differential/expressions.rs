@@ -280,6 +280,8 @@ fn protected_booleans_are_conditions() -> Result<()> {
         "SELECT count(*) FILTER (WHERE active), count(*) FILTER (WHERE NOT active) FROM customers",
         "SELECT bool_or(email = 'ada@example.com') FROM customers",
         "SELECT active, count(*) FROM customers GROUP BY active HAVING active",
+        "SELECT CASE WHEN email = 'ada@example.com' THEN 'a' ELSE 'b' END AS kind, count(*) FROM customers GROUP BY CASE WHEN email = 'ada@example.com' THEN 'a' ELSE 'b' END ORDER BY CASE WHEN email = 'ada@example.com' THEN 'a' ELSE 'b' END",
+        "SELECT email IN ('ada@example.com', 'bob@example.com') AS known, count(*) FROM customers GROUP BY email IN ('ada@example.com', 'bob@example.com') ORDER BY 1",
         "SELECT c.id FROM customers c JOIN orders o ON c.active AND o.customer_id = c.id ORDER BY o.id",
         "SELECT id FROM customers WHERE COALESCE(active, false)",
         "SELECT id FROM customers WHERE NOT COALESCE(active, false)",

@@ -75,7 +75,10 @@ fn takes_wide_statements() {
     let rows = |n: usize| vec!["(1, 'ada@example.com', 'web', NULL)"; n].join(", ");
     let plan = on_a_small_stack(format!("INSERT INTO leads VALUES {}", rows(10_000))).unwrap();
     assert_eq!(plan.slots.len(), 10_000);
-    let list = vec!["'x'"; 10_000].join(", ");
+    let list = (0..10_000)
+        .map(|n| format!("'{n}'"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let plan =
         on_a_small_stack(format!("SELECT id FROM customers WHERE email IN ({list})")).unwrap();
     assert_eq!(plan.slots.len(), 10_000);
