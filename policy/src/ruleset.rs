@@ -29,7 +29,7 @@ use pgveil_config::{Diagnostic, Mask, PolicyFile, SearchKey};
 use crate::{
     Refusal,
     analysis::{SessionView, own_names, view::Shape},
-    catalog::{Catalog, Relation},
+    catalog::{Catalog, Relation, enums_of},
     plan::ColumnId,
     scan::{
         Scanner,
@@ -184,6 +184,12 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
+    /// Whether a protected column is of an enum type, or of arrays of one.
+    pub fn seals_enums(&self) -> bool {
+        let types = self.columns.values().map(|column| column.logical);
+        !enums_of(types).is_empty()
+    }
+
     /// Compiles the policy against the catalog and the history of its columns (every row that `pgveil.columns` ever
     /// had: values that a retired column sealed may have been moved). All or nothing: every finding at
     /// once, in the order of the file. Columns that are not yet converted are no finding, but `pending`.

@@ -359,6 +359,33 @@ fn labels_may_be_added_and_renamed() -> Result<()> {
             judge(sql, Expect::Same, &direct, &veiled).map(|found| format!("{sql}\n{found}")),
         );
     }
+    // A transaction sees its own change, and takes it back.
+    for ends in [&["ROLLBACK TO s", "COMMIT"][..], &["ROLLBACK"]] {
+        let within = [
+            "BEGIN",
+            "SAVEPOINT s",
+            "ALTER TYPE mood RENAME VALUE 'great' TO 'grand'",
+            "SELECT * FROM people ORDER BY id",
+            "SELECT id FROM people WHERE mood = 'grand'",
+            "UPDATE people SET mood = 'grand' WHERE id = 1 RETURNING mood",
+        ];
+        let after = [
+            "SELECT * FROM people ORDER BY id",
+            "SELECT id FROM people WHERE mood = 'great'",
+        ];
+        let refusing = [
+            "BEGIN",
+            "ALTER TYPE mood RENAME VALUE 'great' TO 'grand'",
+            "SELECT id FROM people WHERE mood = 'great'",
+            "ROLLBACK",
+        ];
+        for sql in within.iter().chain(ends).chain(&after).chain(&refusing) {
+            let (direct, veiled) = sessions.exchange(&[Message::query(sql)], 1)?;
+            wrong.extend(
+                judge(sql, Expect::Same, &direct, &veiled).map(|found| format!("{sql}\n{found}")),
+            );
+        }
+    }
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n\n"));
     }

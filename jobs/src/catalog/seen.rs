@@ -1,7 +1,7 @@
 //! The catalog as one session sees it within its transaction: the questions that the session's own server process is
 //! asked, and reading its answers. Sends nothing.
 
-use pgveil_policy::catalog::{Catalog, Relation, session};
+use pgveil_policy::catalog::{Catalog, Relation, Type, session};
 
 use crate::sql;
 
@@ -23,13 +23,14 @@ pub fn fingerprint(answer: &str) -> Option<u64> {
     answer.parse().map(i64::cast_unsigned).ok()
 }
 
-/// One row, two texts: all relations of users', temporary ones apart, and all functions, as JSON. Needs the search path
-/// `pg_catalog`.
+/// One row, three texts: all relations of users', temporary ones apart, all functions and all types, as JSON. Needs the
+/// search path `pg_catalog`.
 pub fn catalog_sql() -> String {
     let relations = include_str!("relations.sql");
     let columns = include_str!("columns.sql");
     let uniques = include_str!("uniques.sql");
     let functions = include_str!("functions.sql");
+    let types = include_str!("types.sql");
     format!(
         "SELECT coalesce((SELECT json_agg(json_build_object(\
            'oid', r.oid::int8, 'schema', r.nspname, 'name', r.relname, 'kind', r.relkind, \
@@ -50,13 +51,17 @@ pub fn catalog_sql() -> String {
          WHERE r.oid >= {FIRST_USER_OID})::text, ''), \
          coalesce((SELECT json_agg(json_build_object(\
            'oid', oid::int8, 'schema', nspname, 'name', proname, 'body', body, 'returns', returns_relation::int8) ORDER BY oid) \
-         FROM ({functions}) f)::text, '')"
+         FROM ({functions}) f)::text, ''), \
+         coalesce((SELECT json_agg(json_build_object(\
+           'oid', oid::int8, 'array', typarray::int8, 'schema', nspname, 'name', typname, \
+           'label_oids', label_oids::int8[], 'labels', labels) ORDER BY oid) \
+         FROM ({types}) t)::text, '')"
     )
 }
 
 /// The catalog out of the answer to [`catalog_sql`]: the system's relations are those of `base`. `None` if it is not
 /// what was asked for.
-pub fn catalog(base: &Catalog, relations: &str, functions: &str) -> Option<Catalog> {
+pub fn catalog(base: &Catalog, [relations, functions, types]: [&str; 3]) -> Option<Catalog> {
     let system = base.relations.iter();
     let mut all: Vec<Relation> = system
         .filter(|relation| relation.oid < FIRST_USER_OID)
@@ -69,10 +74,25 @@ pub fn catalog(base: &Catalog, relations: &str, functions: &str) -> Option<Catal
         all.push(relation);
     }
     let functions = session::read_functions(functions)?;
-    // Types are those that all others see: what a transaction does to an enum is known when it commits.
+    let types = session::read_types(types)?.into_iter();
     Some(Catalog {
-        types: base.types.clone(),
+        types: types.map(|found| without_new_labels(found, base)).collect(),
         sealed_labels: base.sealed_labels.clone(),
         ..Catalog::new(all, functions, base.database.clone())
     })
+}
+
+/// A type as the transaction sees it, but for labels that it added: as which numbers they are sealed is put on record
+/// when all see them. Until then the server takes none of them either, unless the whole type is new.
+fn without_new_labels(mut found: Type, base: &Catalog) -> Type {
+    let known = base.types.iter().find(|known| known.oid == found.oid);
+    let known = known.and_then(|known| known.labels.as_deref());
+    found.labels = found.labels.zip(known).map(|(labels, known)| {
+        let is_known = |oid| known.iter().any(|(known, _)| *known == oid);
+        labels
+            .into_iter()
+            .filter(|(oid, _)| is_known(*oid))
+            .collect()
+    });
+    found
 }

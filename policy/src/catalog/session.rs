@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{Column, Function, Relation, Unique};
+use super::{Column, Function, Relation, Type, Unique};
 
 /// Reads the relations out of a JSON array; an empty text means none. `None` if it is not what was asked for.
 pub fn read(json: &str) -> Option<Vec<Relation>> {
@@ -71,6 +71,35 @@ pub fn read_functions(json: &str) -> Option<Vec<Function>> {
     }
     let value: Value = serde_json::from_str(json).ok()?;
     value.as_array()?.iter().map(function).collect()
+}
+
+/// Reads types out of a JSON array, as [`read`] reads relations.
+pub fn read_types(json: &str) -> Option<Vec<Type>> {
+    if json.is_empty() {
+        return Some(Vec::new());
+    }
+    let value: Value = serde_json::from_str(json).ok()?;
+    value.as_array()?.iter().map(type_of).collect()
+}
+
+fn type_of(value: &Value) -> Option<Type> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let labels = match (value.get("label_oids")?, value.get("labels")?) {
+        (Value::Null, Value::Null) => None,
+        (oids, labels) => {
+            let labels = labels.as_array()?.iter();
+            let labels = labels.map(|label| label.as_str().map(str::to_owned));
+            let labels = labels.collect::<Option<Vec<String>>>()?;
+            Some(numbers(oids)?.into_iter().zip(labels).collect())
+        }
+    };
+    Some(Type {
+        oid: number(value.get("oid")?)?,
+        array_oid: number(value.get("array")?)?,
+        schema: text("schema")?,
+        name: text("name")?,
+        labels,
+    })
 }
 
 fn function(value: &Value) -> Option<Function> {

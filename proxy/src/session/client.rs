@@ -213,7 +213,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             ledger.view_stale = true;
         }
         ledger.catalog_touched |= scan.catalog;
-        ledger.rules_touched |= scan.catalog && scan.protected;
+        // A type is not named by the tables that have columns of it.
+        ledger.rules_touched |=
+            scan.catalog && (scan.protected || self.shared.engine.rules().set.seals_enums());
         ledger.always_probe |= scan.deferred && (scan.settings || scan.catalog);
     }
 

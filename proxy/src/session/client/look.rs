@@ -90,11 +90,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let Some(answer) = self.ask_aside(&seen::catalog_sql()).await? else {
             return Ok(Ok(Looked::Failed));
         };
-        let [Some(relations), Some(functions)] = answer.as_slice() else {
+        let [Some(relations), Some(functions), Some(types)] = answer.as_slice() else {
             return Ok(Err(state_unreadable()));
         };
         let base = &shared.set.catalog;
-        let Some(catalog) = seen::catalog(base, relations, functions) else {
+        let Some(catalog) = seen::catalog(base, [relations, functions, types]) else {
             return Ok(Err(state_unreadable()));
         };
         let rules = match self.shared.engine.rules_within(catalog, base).await {
