@@ -103,7 +103,7 @@ impl Analyser<'_> {
             column: column.id,
             scope,
         };
-        let given = given_as.map(|(_, _, given, _)| given);
+        let given = given_as.and_then(|(_, _, given, _)| given);
         let slot = self.made_before(&wanted, given).unwrap_or_else(|| {
             self.slots.push(wanted);
             self.slots.len() - 1
@@ -128,9 +128,11 @@ impl Analyser<'_> {
 
     /// The slot that makes the same term already. In GROUP BY and ORDER BY the server tells by its parameter that an
     /// expression with it is the one in the select list.
-    fn made_before(&self, wanted: &Slot, given: Option<Option<LogicalType>>) -> Option<usize> {
-        let given_as =
-            |slot| { self.roles.iter().find(|role| role.slot == slot) }.map(|role| role.given);
+    fn made_before(&self, wanted: &Slot, given: Option<LogicalType>) -> Option<usize> {
+        let given_as = |slot| {
+            let role = self.roles.iter().find(|role| role.slot == slot);
+            role.and_then(|role| role.given)
+        };
         if wanted.make.stores() || self.slots.len() > MOST_COMPARED {
             return None;
         }
