@@ -1,7 +1,12 @@
 //! Starting and running `pgveil serve`: root keys, rights on files, keys made once under concurrency, several proxies with
 //! one keystore, reconnecting, and an orderly end.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
@@ -9,6 +14,7 @@ use pgveil_tests::{
     postgres::{Database, TempPostgres},
     proxy::Proxy,
     site::Site,
+    wire::Wire,
 };
 
 const TABLE: &str = "CREATE TABLE notes (id int PRIMARY KEY, tenant text, body text)";
@@ -179,13 +185,30 @@ fn an_orderly_end_lets_sessions_finish() -> Result<()> {
     ensure!(proxy.psql("app", "SELECT 1")? == "1");
     proxy.process().signal("TERM")?;
     ensure!(
-        proxy
-            .process()
-            .wait_for_end(std::time::Duration::from_secs(30)),
+        proxy.process().wait_for_end(Duration::from_secs(30)),
         "it does not end:\n{}",
         proxy.log()
     );
     ensure!(!proxy.log().contains("panicked"), "{}", proxy.log());
+    Ok(())
+}
+
+#[test]
+fn a_hangup_ends_nothing_and_is_explained() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let site = site(&database)?;
+    let proxy = site.serve()?;
+    let mut before = Wire::connect(&proxy.target("app"))?;
+    proxy.process().signal("HUP")?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !proxy.log().contains("SIGHUP: ") {
+        ensure!(Instant::now() < deadline, "{}", proxy.log());
+        ensure!(!proxy.process().has_ended(), "{}", proxy.log());
+    }
+    let inserted = "INSERT INTO notes VALUES (1, 'acme', 'b') RETURNING body";
+    let said = before.query(inserted)?;
+    ensure!(said.contains("DataRow"), "{said}");
+    ensure!(proxy.psql("app", "SELECT body FROM notes")? == "b");
     Ok(())
 }
 

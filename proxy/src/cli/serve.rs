@@ -3,7 +3,7 @@
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{app, listener::Listener, server::Server};
 
@@ -32,6 +32,7 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     let server = Arc::new(Server::new(Arc::clone(&engine))?);
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    let hangups = signal(SignalKind::hangup()).context("SIGHUP cannot be watched")?;
 
     for place in &places {
         println!("pgveil: listening on {place}");
@@ -42,6 +43,7 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     let tending = tokio::spawn(Arc::clone(&engine).tend());
     tokio::select! {
         () = Arc::clone(&server).accept(listeners) => {}
+        () = outlive(hangups) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
         _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
     }
@@ -49,6 +51,16 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     engine.flush_usage().await;
     tending.abort();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever sends SIGHUP, as `pg_ctl reload` does to a server, wants the files read again, and not all sessions ended.
+async fn outlive(mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        tracing::warn!(
+            "SIGHUP: pgveil.toml and policy.toml are read only at the start; restart pgveil to change them"
+        );
+    }
+    std::future::pending::<()>().await;
 }
 
 /// A core dump would hold keys and plaintext.
