@@ -272,6 +272,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         Ok(())
     }
 
+    /// Where any name may be one of the session's own relations, asks the server which those are, before a text that names
+    /// nothing else protected counts as if it did: it need not be one that pgveil can read.
+    async fn know_own(&mut self, sql: Option<Scan>) -> Result<(), SessionError> {
+        let asks = sql.is_some_and(|scan| !scan.protected) && self.shared.ledger().own_unknown;
+        if asks {
+            // If it cannot be told, every name counts still, and what is to be said is said then.
+            let _ = self.ground().await?;
+        }
+        Ok(())
+    }
+
     /// What a text can touch, by the ruleset's names and by those of the session's own relations. Also says whether
     /// only the latter make it protected.
     fn scan(&self, sql: &[u8]) -> (Scan, bool) {

@@ -49,6 +49,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         {
             return self.refuse_parse(&[], refusal);
         }
+        let named = self.reader.current().map(|frame| Parse::read(frame.body));
+        let named = named.and_then(Result::ok);
+        let scan = named.map(|parse| self.scan_by_rules(parse.sql));
+        self.know_own(scan).await?;
+        if self.skips() {
+            return Ok(());
+        }
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };

@@ -39,6 +39,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         {
             return self.refuse_query(refusal);
         }
+        let named = self.reader.current().map(|frame| Query::read(frame.body));
+        let named = named.and_then(Result::ok);
+        let scan = named.map(|query| self.scan_by_rules(query.sql));
+        self.know_own(scan).await?;
+        if self.skips() {
+            return Ok(());
+        }
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
