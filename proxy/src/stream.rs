@@ -17,7 +17,8 @@ use tokio_rustls::TlsStream;
 use crate::messages::Report;
 
 /// A peer that says nothing for so long is asked whether it still lives, and then so often: a dead one is
-/// noticed within minutes, not hours.
+/// noticed within minutes, not hours. There is no `TCP_USER_TIMEOUT`, as PostgreSQL's default has none: it would also end
+/// the session of a client that lives and does not read, such as psql in its pager.
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 

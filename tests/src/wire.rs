@@ -22,6 +22,8 @@ use crate::{postgres::PASSWORD, psql::Target};
 const READ_LIMIT: Duration = Duration::from_mins(1);
 /// Protocol 3.0 in a startup message.
 pub const PROTOCOL_3_0: u32 = 0x0003_0000;
+/// PostgreSQL 18's, with longer cancel keys.
+pub const PROTOCOL_3_2: u32 = 0x0003_0002;
 
 /// One connection.
 #[derive(Debug)]
@@ -51,13 +53,18 @@ impl Wire {
 
     /// The same with further startup parameters.
     pub fn connect_with(target: &Target, parameters: &[(&str, &str)]) -> Result<Self> {
+        Self::connect_in(PROTOCOL_3_0, target, parameters)
+    }
+
+    /// The same in another version of the protocol, if the server speaks it.
+    pub fn connect_in(version: u32, target: &Target, parameters: &[(&str, &str)]) -> Result<Self> {
         let mut wire = Self::open(target.port)?;
         let mut all = vec![
             ("user", target.role.as_str()),
             ("database", target.database.as_str()),
         ];
         all.extend_from_slice(parameters);
-        wire.send_raw(&startup(PROTOCOL_3_0, &all))?;
+        wire.send_raw(&startup(version, &all))?;
         loop {
             let reply = wire.receive()?;
             let asks_password = reply.tag == b'R' && reply.body == [0, 0, 0, 3];

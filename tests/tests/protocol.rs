@@ -2,6 +2,8 @@
 //! up to Sync, portals, Describe, several statements in one Query, COPY, LISTEN/NOTIFY, cancel, big rows, back-pressure,
 //! start-up in every version, malformed frames, TLS on both legs, and the ways to log in.
 
+#[path = "protocol/alpn.rs"]
+mod alpn;
 #[path = "protocol/authentication.rs"]
 mod authentication;
 #[path = "protocol/cursors.rs"]

@@ -179,7 +179,7 @@ async fn a_silent_client_is_not_waited_for() {
 async fn over_tls(
     entrance: &Entrance,
     direct: bool,
-    alpn: bool,
+    alpn: &[&[u8]],
 ) -> Result<Opening<DuplexStream>, StartupError> {
     let (near, mut far) = tokio::io::duplex(64 * 1024);
     let connector = tls::connector(TlsMode::Require, None, None, "server.test")
@@ -190,7 +190,7 @@ async fn over_tls(
             far.write_all(&ssl_request()).await.unwrap();
             assert_eq!(far.read_u8().await.unwrap(), b'S');
         }
-        let protocols = if alpn { vec![ALPN.to_vec()] } else { vec![] };
+        let protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let connect = connector
             .tls
             .with_alpn(protocols)
@@ -215,21 +215,34 @@ async fn over_tls(
 
 #[tokio::test]
 async fn tls_is_spoken_after_a_request_or_at_once() {
-    assert!(over_tls(&with_tls(true), false, true).await.is_ok());
-    assert!(over_tls(&with_tls(true), false, false).await.is_ok());
-    assert!(over_tls(&with_tls(true), true, true).await.is_ok());
+    assert!(over_tls(&with_tls(true), false, &[ALPN]).await.is_ok());
+    assert!(over_tls(&with_tls(true), false, &[]).await.is_ok());
+    assert!(over_tls(&with_tls(true), true, &[ALPN]).await.is_ok());
+    assert!(
+        over_tls(&with_tls(true), true, &[b"h2", ALPN])
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
 async fn direct_tls_needs_alpn_and_a_certificate() {
     assert!(matches!(
-        over_tls(&with_tls(false), true, false).await,
+        over_tls(&with_tls(false), true, &[]).await,
         Err(StartupError::AlpnMissing)
     ));
     assert!(matches!(
-        over_tls(&Entrance::default(), true, true).await,
+        over_tls(&Entrance::default(), true, &[ALPN]).await,
         Err(StartupError::DirectTlsUnsupported)
     ));
+}
+
+#[tokio::test]
+async fn another_protocol_is_refused_within_the_handshake() {
+    for direct in [true, false] {
+        let outcome = over_tls(&with_tls(false), direct, &[b"http/1.1"]).await;
+        assert!(matches!(outcome, Err(StartupError::Handshake(_))));
+    }
 }
 
 #[tokio::test]

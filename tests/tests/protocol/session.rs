@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use pgveil_tests::wire::{Message, Wire, startup, transcript};
+use pgveil_tests::wire::{Message, PROTOCOL_3_0, PROTOCOL_3_2, Wire, startup, transcript};
 
 use crate::{alike, fresh_twin, sessions, twin};
 
@@ -100,6 +100,39 @@ fn copy_of_an_unprotected_table_passes() -> Result<()> {
     alike(&mut sessions, &extended, 2).map(drop)
 }
 
+/// Which of the session's own relations are plain is asked, so that nothing about them need be readable for pgveil.
+#[test]
+fn a_plain_table_of_the_transaction_is_filled_in_another_encoding() -> Result<()> {
+    let mut sessions = sessions()?;
+    for made in ["TEMP TABLE", "TABLE"] {
+        let script = [
+            "BEGIN",
+            "SET LOCAL client_encoding = 'LATIN1'",
+            &format!("CREATE {made} notes (id int, v text)"),
+        ];
+        alike(&mut sessions, &script.map(Message::query), 3)?;
+        let latin = |head: &[u8]| [head, b"'caf\xe9')"].concat();
+        let query = latin(b"INSERT INTO notes VALUES (1, ");
+        let mut parse = [b"\0", &*latin(b"INSERT INTO notes VALUES (2, ")].concat();
+        parse.extend(b"\0\0\0");
+        let messages = [
+            Message::new(b'Q', [&query[..], b"\0"].concat()),
+            Message::new(b'P', parse),
+            Message::bind_text(&[]),
+            Message::execute("", 0),
+            Message::sync(),
+            Message::query("COPY notes FROM STDIN"),
+            Message::copy_data(b"3\tna\xefve\n"),
+            Message::copy_done(),
+            Message::query("SELECT id, v, octet_length(v) FROM notes ORDER BY id"),
+            Message::query("ROLLBACK"),
+        ];
+        let said = alike(&mut sessions, &messages, 5)?;
+        ensure!(!said.contains("ErrorResponse"), "{said}");
+    }
+    Ok(())
+}
+
 #[test]
 fn notices_and_settings_pass_when_they_are_due() -> Result<()> {
     let mut sessions = sessions()?;
@@ -135,37 +168,66 @@ fn a_notification_reaches_an_idle_listener() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_cancel_request_cancels_this_session_only() -> Result<()> {
-    let twin = twin()?;
-    let mut sleeper = Wire::connect(&twin.proxy.target("app"))?;
-    let mut other = Wire::connect(&twin.proxy.target("app"))?;
-    sleeper.send(&[Message::query(
-        "SELECT email, pg_sleep(600) FROM people WHERE id = 1",
-    )])?;
-    other.send(&[Message::query("SELECT pg_sleep(0.5) IS NULL")])?;
-    let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(600)%' \
-        AND state = 'active' AND pid <> pg_backend_pid()";
-    wait_until(|| Ok(twin.veiled.admin(running)? == "1"))?;
-    let mut canceller = Wire::open(twin.proxy.port())?;
+/// Sends a CancelRequest with this process id and secret, and waits until it was seen to.
+fn cancel(port: u16, key: &[u8]) -> Result<()> {
     let mut request = startup(CANCEL, &[]);
-    request.extend(sleeper.cancel_key()?);
+    request.extend(key);
     let length = request.len() as u32;
     request[..4].copy_from_slice(&length.to_be_bytes());
+    let mut canceller = Wire::open(port)?;
     canceller.send_raw(&request)?;
     ensure!(
         canceller.receive_byte()?.is_none(),
         "a cancel request is answered by closing only"
     );
-    let cancelled = transcript(&sleeper.until_ready(1)?);
-    ensure!(cancelled.contains("57014"), "{cancelled}");
-    let unharmed = transcript(&other.until_ready(1)?);
-    ensure!(unharmed.contains("DataRow"), "{unharmed}");
-    ensure!(
-        sleeper
-            .query("SELECT email FROM people WHERE id = 1")?
-            .contains("ada@example.com")
-    );
+    Ok(())
+}
+
+#[test]
+fn a_cancel_request_cancels_this_session_only() -> Result<()> {
+    let twin = twin()?;
+    let target = twin.proxy.target("app");
+    let longer = twin
+        .veiled
+        .admin("SHOW server_version_num")?
+        .parse::<u32>()?
+        >= 180_000;
+    for version in [PROTOCOL_3_0, PROTOCOL_3_2] {
+        let mut sleeper = Wire::connect_in(version, &target, &[])?;
+        let mut other = Wire::connect(&target)?;
+        // A process id and a secret; who asks an older server for 3.2 is told of 3.0 before.
+        let key = sleeper.cancel_key()?.to_vec();
+        let (bytes, counter_offers) = match (version, longer) {
+            (PROTOCOL_3_2, true) => (36, 0),
+            (PROTOCOL_3_2, false) => (8, 1),
+            _ => (8, 0),
+        };
+        let offered = sleeper.greeting.iter().filter(|reply| reply.tag == b'v');
+        ensure!((key.len(), offered.count()) == (bytes, counter_offers));
+        sleeper.send(&[Message::query(
+            "SELECT email, pg_sleep(600) FROM people WHERE id = 1",
+        )])?;
+        other.send(&[Message::query("SELECT pg_sleep(0.5) IS NULL")])?;
+        let running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(600)%' \
+            AND state = 'active' AND pid <> pg_backend_pid()";
+        wait_until(|| Ok(twin.veiled.admin(running)? == "1"))?;
+        let mut wrong = key.clone();
+        if let Some(last) = wrong.last_mut() {
+            *last ^= 1;
+        }
+        cancel(target.port, &wrong)?;
+        ensure!(
+            twin.veiled.admin(running)? == "1",
+            "a wrong secret cancelled it"
+        );
+        cancel(target.port, &key)?;
+        let cancelled = transcript(&sleeper.until_ready(1)?);
+        ensure!(cancelled.contains("57014"), "{cancelled}");
+        let unharmed = transcript(&other.until_ready(1)?);
+        ensure!(unharmed.contains("DataRow"), "{unharmed}");
+        let found = sleeper.query("SELECT email FROM people WHERE id = 1")?;
+        ensure!(found.contains("ada@example.com"), "{found}");
+    }
     Ok(())
 }
 

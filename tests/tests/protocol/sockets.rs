@@ -1,10 +1,17 @@
-//! Several places to listen at, Unix sockets on both legs, and TLS from the first byte.
+//! Several places to listen at, Unix sockets on both legs, TLS from the first byte, and peers that vanish.
 
-use anyhow::{Result, ensure};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
 use pgveil_tests::{
     postgres::{Auth, Options, TempPostgres},
+    proxy::Proxy,
     psql::Target,
     site::Site,
+    wire::Wire,
 };
 
 use crate::{
@@ -79,4 +86,60 @@ fn the_leg_to_postgres_may_begin_with_tls() -> Result<()> {
         ensure!(said.contains("cannot be protected"), "{said}");
     }
     Ok(())
+}
+
+/// Local and remote port of each TCP connection that the proxy holds, and whether the kernel asks the peer, within about a
+/// minute, if it is still there.
+fn connections(proxy: &Proxy) -> Result<Vec<(u16, u16, bool)>> {
+    let process = format!("/proc/{}", proxy.process().pid());
+    let mut held = Vec::new();
+    for file in fs::read_dir(format!("{process}/fd"))? {
+        // It may be closed by now.
+        let name = fs::read_link(file?.path()).unwrap_or_default();
+        held.push(name.to_string_lossy().into_owned());
+    }
+    let table = fs::read_to_string(format!("{process}/net/tcp"))?;
+    let port = |address: &str| -> Result<u16> {
+        let (_, port) = address.split_once(':').context("an address")?;
+        Ok(u16::from_str_radix(port, 16)?)
+    };
+    let mut found = Vec::new();
+    for line in table.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, state, _, timer, _, _, _, inode, ..] = fields[..] else {
+            continue;
+        };
+        let established = state == "01" && held.contains(&format!("socket:[{inode}]"));
+        if established {
+            let (kind, hundredths) = timer.split_once(':').context("a timer")?;
+            let asks = kind == "02" && u64::from_str_radix(hundredths, 16)? <= 61 * 100;
+            found.push((port(local)?, port(remote)?, asks));
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn peers_on_both_legs_are_asked_whether_they_live() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    database.run(TABLES)?;
+    let (_site, proxy) = Proxy::start(&database, POLICY)?;
+    let mut wire = Wire::connect(&proxy.target("app"))?;
+    wire.query("SELECT email FROM people")?;
+    let server = database.server().port();
+    // While what was sent last is not acknowledged, another timer runs.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let found = connections(&proxy)?;
+        let client = found
+            .iter()
+            .any(|(local, _, asks)| *local == proxy.port() && *asks);
+        let upstream = found
+            .iter()
+            .any(|(_, remote, asks)| *remote == server && *asks);
+        if client && upstream {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{found:?}");
+    }
 }
