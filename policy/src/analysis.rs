@@ -38,6 +38,8 @@ mod kept;
 mod kind;
 mod list;
 mod literal;
+mod meant;
+mod merge;
 mod moved;
 mod namespace;
 mod operand;
@@ -54,6 +56,7 @@ mod seal;
 mod select;
 mod setop;
 mod settings;
+mod source;
 mod statement;
 mod term;
 #[cfg(test)]

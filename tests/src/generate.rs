@@ -9,6 +9,7 @@ mod query;
 mod session;
 mod shrink;
 mod statement;
+mod values;
 mod world;
 
 pub use self::{

@@ -7,6 +7,8 @@ mod applications;
 mod asked;
 #[path = "writes/conflicts.rs"]
 mod conflicts;
+#[path = "writes/merging.rs"]
+mod merging;
 
 use anyhow::{Result, bail, ensure};
 use pgveil_tests::{

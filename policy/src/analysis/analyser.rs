@@ -16,10 +16,13 @@ use super::{
     elements::ElementColumn,
     facts::Fact,
     kind::{Cell, Kind, Sealed},
+    meant::Wanted,
     namespace::{Column, Entry, Reference, Scope},
     params::Role,
     protection::{Protection, Standing},
     refusals,
+    scope::Part,
+    source::SourceColumn,
     touched::Touched,
 };
 use crate::{
@@ -54,6 +57,12 @@ pub(super) struct Analyser<'a> {
     entries: usize,
     /// By entry and column: what `unnest` takes out of a literal or parameter array.
     pub(super) element_columns: HashMap<(usize, usize), ElementColumn>,
+    /// By entry and column: such columns, as far as scopes can be made of them.
+    pub(super) source_columns: HashMap<(usize, usize), SourceColumn>,
+    /// The columns that the SELECT under analysis is to yield values for.
+    pub(super) wanted: Option<Wanted<'a>>,
+    /// What plain columns of the rows get that such a SELECT makes.
+    pub(super) given: HashMap<String, Part>,
     /// Tokens that name the columns which INSERT and UPDATE write.
     pub(super) targets: HashSet<usize>,
     /// Tokens whose meaning is known.
@@ -72,6 +81,12 @@ pub(super) struct Analyser<'a> {
     pub(super) touched_rows: Option<Touched>,
     /// The rows of the ON CONFLICT DO UPDATE under analysis, while what it assigns is analysed.
     pub(super) conflict: Option<Conflicting>,
+    /// Tokens of sealed values that must not stand in the query for scopes.
+    pub(super) hidden: Vec<Range<usize>>,
+    /// There are some that it cannot do without.
+    pub(super) cannot_ask: bool,
+    /// Tokens of columns of which each row picks its scope's value.
+    pub(super) picked: HashSet<usize>,
     /// What the server must be asked before the statement is sent.
     pub(super) scope_queries: Vec<ScopeQuery>,
 }
@@ -101,6 +116,9 @@ impl<'a> Analyser<'a> {
             instances: Vec::new(),
             entries: 0,
             element_columns: HashMap::new(),
+            source_columns: HashMap::new(),
+            wanted: None,
+            given: HashMap::new(),
             targets: HashSet::new(),
             accounted: HashSet::new(),
             touched: false,
@@ -110,6 +128,9 @@ impl<'a> Analyser<'a> {
             nested: 0,
             touched_rows: None,
             conflict: None,
+            hidden: Vec::new(),
+            cannot_ask: false,
+            picked: HashSet::new(),
             scope_queries: Vec::new(),
         }
     }
@@ -233,6 +254,10 @@ impl<'a> Analyser<'a> {
 
     /// The type of a scope column, if it is one that scopes can be made of.
     pub(super) fn column_type(&self, cell: Cell) -> Option<LogicalType> {
+        let made = self.source_columns.values().find(|made| made.cell == cell);
+        if let Some(made) = made {
+            return Some(made.logical);
+        }
         let relation = self.instances.get(cell.instance)?;
         let column = relation
             .columns

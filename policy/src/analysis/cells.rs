@@ -19,9 +19,9 @@ use crate::{Refusal, plan::Replacement, ruleset::Protected, types::LogicalType};
 /// Such a column.
 pub(super) struct Cells {
     /// Its values.
-    operands: Vec<Operand>,
+    pub(super) operands: Vec<Operand>,
     /// Its type; `None` while all values are literals and parameters without one.
-    logical: Option<LogicalType>,
+    pub(super) logical: Option<LogicalType>,
 }
 
 impl Analyser<'_> {

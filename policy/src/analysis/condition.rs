@@ -49,7 +49,7 @@ impl Analyser<'_> {
             }
             return;
         }
-        match (cell_of(left, cx), cell_of(right, cx)) {
+        match (self.cell_of(left, cx), self.cell_of(right, cx)) {
             (Some(a), Some(b)) => self.add_same(a, b),
             (Some(cell), None) => self.add_constant(cell, right),
             (None, Some(cell)) => self.add_constant(cell, left),
@@ -76,14 +76,15 @@ impl Analyser<'_> {
             self.facts.push(Fact::Is(cell, constant));
         }
     }
-}
 
-/// The plain column that an expression is.
-pub(super) fn cell_of(expr: &Expr, cx: Cx<'_>) -> Option<Cell> {
-    let idents = match strip(expr) {
-        Expr::Identifier(ident) => std::slice::from_ref(ident),
-        Expr::CompoundIdentifier(idents) => idents.as_slice(),
-        _ => return None,
-    };
-    cx.scope.find(idents).ok()?.kind.cell()
+    /// The plain column that an expression is.
+    pub(super) fn cell_of(&self, expr: &Expr, cx: Cx<'_>) -> Option<Cell> {
+        let idents = match strip(expr) {
+            Expr::Identifier(ident) => std::slice::from_ref(ident),
+            Expr::CompoundIdentifier(idents) => idents.as_slice(),
+            _ => return None,
+        };
+        let found = cx.scope.find(idents).ok()?;
+        found.kind.cell().or_else(|| self.source_cell(&found))
+    }
 }

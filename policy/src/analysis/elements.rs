@@ -56,7 +56,7 @@ pub(super) struct ElementColumn {
     table: Option<String>,
     /// The common table expression that it is a column of.
     cte: Option<String>,
-    source: Source,
+    pub(super) source: Source,
 }
 
 impl Analyser<'_> {
@@ -109,7 +109,7 @@ impl Analyser<'_> {
         let place = idents
             .last()
             .and_then(|ident| self.tokens.starting(ident.span.start));
-        let only = place.is_some_and(|place| self.used_only_at(column, place));
+        let only = place.is_some_and(|place| self.used_only_at(column, &[place]));
         if !only {
             return Ok(None);
         }
@@ -120,9 +120,25 @@ impl Analyser<'_> {
         Ok(column.map(|column| column.source))
     }
 
-    /// Whether a column's name stands in the text only where it is defined and at this place, and its table's name only
+    /// Whether the common table expression that a column belongs to, if any, is named only where it is defined and once
+    /// more.
+    pub(super) fn used_in_one_from(&self, column: &ElementColumn) -> bool {
+        let tokens = self.tokens;
+        let qualifies = |at: usize| {
+            matches!(tokens.kind(at + 1), Kind::Period) && !matches!(tokens.kind(at + 2), Kind::Mul)
+        };
+        column.cte.as_ref().is_none_or(|cte| {
+            let named = |at: &usize| tokens.name(*at).is_some_and(|found| *found == **cte);
+            (0..tokens.len())
+                .filter(|at| named(at) && !qualifies(*at))
+                .count()
+                == 2
+        })
+    }
+
+    /// Whether a column's name stands in the text only where it is defined and at these places, and its table's name only
     /// where that is defined and before a column's.
-    fn used_only_at(&self, column: &ElementColumn, place: usize) -> bool {
+    pub(super) fn used_only_at(&self, column: &ElementColumn, uses: &[usize]) -> bool {
         let tokens = self.tokens;
         let is = |at: usize, name: &str| tokens.name(at).is_some_and(|found| *found == *name);
         let behind_period = |at: usize| at >= 2 && matches!(tokens.kind(at - 1), Kind::Period);
@@ -132,7 +148,7 @@ impl Analyser<'_> {
         };
         let others = (0..tokens.len())
             .filter(|at| is(*at, &column.name))
-            .filter(|at| *at != place && !self.targets.contains(at) && !of_another(*at))
+            .filter(|at| !uses.contains(at) && !self.targets.contains(at) && !of_another(*at))
             .count();
         let qualifies = |at: usize| {
             matches!(tokens.kind(at + 1), Kind::Period) && !matches!(tokens.kind(at + 2), Kind::Mul)
@@ -259,8 +275,7 @@ impl Analyser<'_> {
             (What::Param(param, _), cast) => self.array_parameter_type(*param, cast).ok()?,
             (What::Null, Cast::Array(element)) => Some(*element),
             (What::Literal(literal), Cast::Array(element)) => match literal.logical {
-                None => (*element == element.without_modifiers()).then_some(*element),
-                Some(LogicalType::Array(_)) => Some(*element),
+                None | Some(LogicalType::Array(_)) => Some(*element),
                 Some(_) => None,
             },
             (What::Null | What::Literal(_), _) => None,
@@ -365,7 +380,8 @@ impl Analyser<'_> {
         let format = &self.view.format;
         let own = match literal.logical {
             Some(LogicalType::Array(own)) => own.kind(),
-            _ => element,
+            // A cast cuts off what does not fit; an assignment says so.
+            _ => element.without_modifiers(),
         };
         let values = own
             .array_input(literal.text.as_bytes(), format)
@@ -378,7 +394,7 @@ impl Analyser<'_> {
                 Ok(Converted::Value(value)) => Ok(value),
                 // An explicit cast cuts what is too long, and knows more types than an assignment.
                 Ok(Converted::NeverEqual) | Err(_) => {
-                    let what = "an array whose second cast changes its elements";
+                    let what = "an array whose cast changes its elements";
                     Err(refusals::construct(what).at(position))
                 }
             };

@@ -114,7 +114,7 @@ impl Analyser<'_> {
         }
     }
 
-    fn factor<'q>(
+    pub(super) fn factor<'q>(
         &mut self,
         factor: &'q TableFactor,
         before: &Namespace,

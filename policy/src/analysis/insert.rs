@@ -1,16 +1,16 @@
 //! INSERT: literals and parameters for protected columns become sealed values of the row's scope. What ON CONFLICT
 //! does is `conflict`'s business.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use sqlparser::ast::{Expr, Insert, Query, SelectItem, SetExpr, TableObject};
+use sqlparser::ast::{Expr, Insert, ObjectName, Query, SelectItem, SetExpr, TableObject};
 
 use super::{
     Analyser,
-    constant::family,
     expr::Cx,
     facts::Constant,
     kind::Kind,
+    meant::{Use, Wanted},
     namespace::{Ctes, Namespace, Scope, name_of},
     operand::{Operand, is_default},
     query::Rows,
@@ -53,7 +53,7 @@ impl<'a> Analyser<'a> {
         });
         let (entry, instance) = self.table_entry(relation, alias);
         let names = Namespace::of(entry);
-        let target = self.insert_target(insert, relation, instance)?;
+        let target = self.insert_target(&insert.columns, relation, instance)?;
         let mark = self.facts.len();
         let row = match &insert.source {
             None => Some(RowConstants::new()),
@@ -66,16 +66,16 @@ impl<'a> Analyser<'a> {
         self.returning(insert.returning.as_deref(), &names, ctes)
     }
 
-    fn insert_target(
+    pub(super) fn insert_target(
         &mut self,
-        insert: &Insert,
+        names: &[ObjectName],
         relation: &'a Relation,
         instance: usize,
     ) -> Result<Target<'a>, Refusal> {
-        let listed = !insert.columns.is_empty();
+        let listed = !names.is_empty();
         let mut columns: Vec<&catalog::Column> = Vec::new();
         let mut places = Vec::new();
-        for name in &insert.columns {
+        for name in names {
             let idents = idents_of(name)?;
             let [ident] = idents.as_slice() else {
                 return Err(refusals::construct("a qualified column in INSERT"));
@@ -161,7 +161,7 @@ impl<'a> Analyser<'a> {
     }
 
     /// One row of VALUES.
-    fn row(
+    pub(super) fn row(
         &mut self,
         cells: &[Expr],
         target: &Target<'a>,
@@ -190,6 +190,7 @@ impl<'a> Analyser<'a> {
             .at(at));
         }
         let mut constants = RowConstants::new();
+        let mut parts: HashMap<String, Part> = HashMap::new();
         let mut sealed = Vec::new();
         for (cell, column) in cells.iter().zip(&target.columns) {
             if is_default(cell) {
@@ -207,19 +208,57 @@ impl<'a> Analyser<'a> {
                 (Some(protected), _) => sealed.push((protected, cell)),
                 (None, Some(operand)) => {
                     if let Some(constant) = self.assigned(column, &operand) {
+                        parts.insert(column.name.clone(), Part::Constant(constant.clone()));
                         constants.insert(column.name.clone(), constant);
                     }
                 }
                 (None, None) => {
+                    if let Some(part) = self.assigned_part(column, cell, cx)? {
+                        parts.insert(column.name.clone(), part);
+                    }
                     self.plain(cell, cx, &format!("a value for column \"{}\"", column.name))?;
                 }
             }
         }
         for (protected, cell) in sealed {
-            let held = |name: &str| constants.get(name).cloned().map(Part::Constant);
+            let held = |name: &str| parts.get(name).cloned();
             self.written(cell, protected, &held, cx)?;
         }
         Ok(constants)
+    }
+
+    /// What a row of VALUES writes to protected columns, besides literals and parameters.
+    pub(super) fn row_uses<'q>(
+        &self,
+        cells: &'q [Expr],
+        target: &Target<'a>,
+        source: &Namespace,
+        cx: Cx<'_>,
+    ) -> Result<Vec<Use<'q>>, Refusal> {
+        let mut parts = HashMap::new();
+        for (cell, column) in cells.iter().zip(&target.columns) {
+            if self.protected(target.relation, column.attnum).is_none()
+                && !is_default(cell)
+                && let Some(part) = self.assigned_part(column, cell, cx)?
+            {
+                parts.insert(column.name.clone(), self.part_of_source(part, source));
+            }
+        }
+        let mut uses = Vec::new();
+        for (value, column) in cells.iter().zip(&target.columns) {
+            if let Some(protected) = self.protected(target.relation, column.attnum)
+                && !is_default(value)
+                && self.operand(value)?.is_none()
+            {
+                uses.push(Use {
+                    column: Arc::clone(protected),
+                    value,
+                    parts: parts.clone(),
+                    asks: false,
+                });
+            }
+        }
+        Ok(uses)
     }
 
     /// What a plain column will hold, if scopes can be made of it.
@@ -235,7 +274,19 @@ impl<'a> Analyser<'a> {
         target: &Target<'a>,
         ctes: &Ctes,
     ) -> Result<(), Refusal> {
+        if source.with.is_none() && matches!(source.body.as_ref(), SetExpr::Select(_)) {
+            let wanted = |column: &&'a catalog::Column| {
+                (
+                    *column,
+                    self.protected(target.relation, column.attnum).cloned(),
+                )
+            };
+            let columns = target.columns.iter().map(wanted).collect();
+            self.wanted = Some(Wanted { columns });
+        }
+        self.given.clear();
         let rows = self.query(source, None, ctes)?;
+        let given = std::mem::take(&mut self.given);
         let protects = target
             .columns
             .iter()
@@ -250,8 +301,12 @@ impl<'a> Analyser<'a> {
         let mut parts: HashMap<String, Part> = HashMap::new();
         self.facts.extend(rows.facts.iter().cloned());
         for (index, (column, output)) in target.columns.iter().zip(&rows.columns).enumerate() {
-            if let Some(part) = self.selected_part(column, &output.kind, item(index))? {
-                parts.insert(column.name.clone(), part);
+            let part = match self.selected_part(column, &output.kind, item(index))? {
+                None => given.get(&column.name).cloned(),
+                part => part,
+            };
+            if let Some(part) = part {
+                parts.insert(column.name.clone(), self.known_part(part));
             }
         }
         let mut elements: HashMap<String, Part> = HashMap::new();
@@ -327,9 +382,7 @@ impl<'a> Analyser<'a> {
         };
         Ok(match kind {
             Kind::Plain(Some(cell)) => {
-                let same = self
-                    .column_type(*cell)
-                    .is_some_and(|source| family(source) == family(logical));
+                let same = self.keeps_scope_text(*cell, logical);
                 same.then(|| self.part_of(*cell))
             }
             Kind::Untyped => match item.map(|expr| self.operand(expr)).transpose()?.flatten() {

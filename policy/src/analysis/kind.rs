@@ -32,18 +32,11 @@ impl Source {
     pub(super) fn each_instance(&mut self, f: &mut dyn FnMut(&mut usize)) {
         match &mut self.place {
             Place::Row(instance) => f(instance),
-            Place::Made(parts) => {
-                for part in parts.iter_mut().flatten() {
-                    match part {
-                        Part::Cell(cell) => f(&mut cell.instance),
-                        Part::Text(_)
-                        | Part::Session(_)
-                        | Part::Constant(_)
-                        | Part::Element(..)
-                        | Part::Listed(..) => {}
-                    }
-                }
-            }
+            Place::Made(parts) => parts
+                .iter_mut()
+                .flatten()
+                .for_each(|part| part.each_instance(f)),
+            Place::Meant(parts) => parts.iter_mut().for_each(|part| part.each_instance(f)),
         }
     }
 }
@@ -56,6 +49,8 @@ pub(super) enum Place {
     /// A literal or parameter that is sealed on the way, with the keys of this scope. `None`: with keys that need not
     /// be the column's, so that it may be shown, but not compared or stored.
     Made(Option<Vec<Part>>),
+    /// A literal or parameter of a source that is sealed for this very column, with the keys of this scope.
+    Meant(Vec<Part>),
 }
 
 /// A sealed value.

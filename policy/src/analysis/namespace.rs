@@ -1,6 +1,6 @@
 //! Which names a query can use, and what they mean: PostgreSQL's rules of look-up. Makes no edits.
 
-use std::rc::Rc;
+use std::{collections::HashMap, rc::Rc};
 
 use sqlparser::ast::Ident;
 
@@ -108,6 +108,28 @@ impl Namespace {
             entries: vec![entry],
             reshaped: false,
         }
+    }
+
+    /// The same, with other kinds for some columns of one entry that is not part of a join.
+    pub(super) fn with_kinds(self, kinds: &HashMap<(usize, usize), Kind>) -> Self {
+        let [entry] = self.entries.as_slice() else {
+            return self;
+        };
+        let columns = entry.columns.iter().enumerate().map(|(index, column)| {
+            let kind = kinds.get(&(entry.id, index));
+            Column {
+                name: column.name.clone(),
+                kind: kind.unwrap_or(&column.kind).clone(),
+            }
+        });
+        Self::of(Entry {
+            id: entry.id,
+            name: entry.name.clone(),
+            schema: entry.schema.clone(),
+            columns: columns.collect(),
+            open: entry.open,
+            table: entry.table,
+        })
     }
 
     /// Both, as after a comma or CROSS JOIN.

@@ -180,6 +180,7 @@ impl Analyser<'_> {
             SetExpr::Insert(Statement::Insert(insert)) => self.insert(insert, ctes),
             SetExpr::Update(Statement::Update(update)) => self.update(update, ctes),
             SetExpr::Delete(Statement::Delete(delete)) => self.delete(delete, ctes),
+            SetExpr::Merge(Statement::Merge(merge)) => self.merge(merge, ctes),
             _ => Err(refusals::construct("this kind of query")),
         }
     }

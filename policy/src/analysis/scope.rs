@@ -35,6 +35,18 @@ pub(super) enum Part {
 }
 
 impl Part {
+    /// Calls `f` with every row variable that is named inside.
+    pub(super) fn each_instance(&mut self, f: &mut dyn FnMut(&mut usize)) {
+        match self {
+            Self::Cell(cell) => f(&mut cell.instance),
+            Self::Text(_)
+            | Self::Session(_)
+            | Self::Constant(_)
+            | Self::Element(..)
+            | Self::Listed(..) => {}
+        }
+    }
+
     /// The plan's form; `None` for a part that is known only row by row.
     fn planned(&self) -> Option<ScopePart> {
         match self {
@@ -79,6 +91,14 @@ impl Analyser<'_> {
         }
     }
 
+    /// The same of a part that is known already.
+    pub(super) fn known_part(&self, part: Part) -> Part {
+        match part {
+            Part::Cell(cell) => self.part_of(cell),
+            part => part,
+        }
+    }
+
     fn scope_of_row(&self, column: &Protected, instance: usize) -> Option<Vec<Part>> {
         scope_parts(column, &|name| self.part_of_row(instance, name))
     }
@@ -88,6 +108,10 @@ impl Analyser<'_> {
         match &source.place {
             Place::Row(instance) => self.scope_of_row(&source.column, *instance),
             Place::Made(parts) => parts.clone(),
+            Place::Meant(parts) => {
+                let known = parts.iter().cloned().map(|part| self.known_part(part));
+                Some(known.collect())
+            }
         }
     }
 
@@ -150,7 +174,11 @@ impl Analyser<'_> {
         for source in &sealed.sources {
             let other = format!("column \"{}\"", source.column.name);
             let refuse = |why: &str| Err(moved(target, &other, why));
-            let made = matches!(source.place, Place::Made(_));
+            let made = match source.place {
+                Place::Row(_) => false,
+                Place::Made(_) => true,
+                Place::Meant(_) => source.column.id != target.id,
+            };
             if sealed.converted || source.column.logical != target.logical {
                 return refuse("the logical types differ");
             }
@@ -172,7 +200,12 @@ impl Analyser<'_> {
                 return refuse("they are revealed to different roles");
             }
             if wanted.is_none() || self.value_scope(source) != wanted {
-                return refuse("the scopes of both rows are not known to be the same");
+                let why = "the scopes of both rows are not known to be the same";
+                return match source.place {
+                    Place::Row(_) | Place::Made(_) => refuse(why),
+                    Place::Meant(_) => Err(moved(target, &other, why)
+                        .hint("Compare the scope's columns of both rows in ON or WHERE too.")),
+                };
             }
         }
         Ok(())
@@ -189,7 +222,10 @@ fn moved(target: &Protected, source: &str, why: &str) -> Refusal {
 }
 
 /// The scope of a column's value, with what each scope column holds.
-fn scope_parts(column: &Protected, held: &dyn Fn(&str) -> Option<Part>) -> Option<Vec<Part>> {
+pub(super) fn scope_parts(
+    column: &Protected,
+    held: &dyn Fn(&str) -> Option<Part>,
+) -> Option<Vec<Part>> {
     let part = |part: &TemplatePart| match part {
         TemplatePart::Text(text) => Some(Part::Text(text.clone())),
         TemplatePart::Session(name) => Some(Part::Session(name.clone())),

@@ -37,9 +37,13 @@ impl Analyser<'_> {
         ctes: &Ctes,
     ) -> Result<Rows, Refusal> {
         check_clauses(select)?;
+        let wanted = self.wanted.take();
         let mark = self.facts.len();
         let mut conditions = Vec::new();
-        let names = self.from(&select.from, parent, ctes, &mut conditions)?;
+        let mut names = self.from(&select.from, parent, ctes, &mut conditions)?;
+        if let Some(wanted) = wanted {
+            names = self.give_wanted(wanted, select, names, parent, ctes)?;
+        }
         let scope = Scope {
             names: &names,
             parent,

@@ -186,7 +186,8 @@ impl Door<'_> {
             | Keyword::VALUES
             | Keyword::INSERT
             | Keyword::UPDATE
-            | Keyword::DELETE => match derive::select_into(self, statement) {
+            | Keyword::DELETE
+            | Keyword::MERGE => match derive::select_into(self, statement) {
                 Some(into) => into.judge(self, statement),
                 None => self.analyse(statement),
             },
@@ -350,7 +351,10 @@ impl Analyser<'_> {
             Statement::Query(query) => {
                 let writes = matches!(
                     query.body.as_ref(),
-                    SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_)
+                    SetExpr::Insert(_)
+                        | SetExpr::Update(_)
+                        | SetExpr::Delete(_)
+                        | SetExpr::Merge(_)
                 );
                 let rows = self.query(query, None, &ctes)?;
                 let silent = writes && rows.columns.is_empty();
@@ -365,6 +369,9 @@ impl Analyser<'_> {
             Statement::Delete(delete) => self
                 .delete(delete, &ctes)
                 .map(|rows| (rows, delete.returning.is_none())),
+            Statement::Merge(merge) => self
+                .merge(merge, &ctes)
+                .map(|rows| (rows, merge.output.is_none())),
             _ => Err(refusals::construct("this statement")),
         }
     }

@@ -128,6 +128,7 @@ tables! {
     compares_by_equality_terms: "equality.txt",
     passes_expressions_on: "expression.txt",
     joins: "join.txt",
+    merges: "merge.txt",
     groups_and_tells_apart: "group.txt",
     looks_into_holders: "holders.txt",
     seals_elements: "elements.txt",

@@ -13,20 +13,24 @@ use super::{
     Analyser, Protocol,
     expr::Cx,
     kind,
-    operand::Operand,
+    operand::{Made, Operand, What},
     refusals,
     scope::{Part, planned},
 };
 use crate::{
     Refusal,
-    plan::{self, ANOTHER_SCOPE, Field, MAX_ASKED_SCOPES, Make, Output, ScopePart, ScopeQuery},
+    plan::{
+        self, ANOTHER_SCOPE, Field, MAX_ASKED_SCOPES, Make, Output, Replacement, ScopePart,
+        ScopeQuery,
+    },
     ruleset::Protected,
     template::TemplatePart,
     text::quote_identifier,
-    types::LogicalType,
+    types::{Conversion, LogicalType},
 };
 
 /// The rows of the statement under analysis.
+#[derive(Clone)]
 pub(super) struct Touched {
     /// The row variable of the table that is written to.
     instance: usize,
@@ -42,9 +46,21 @@ pub(super) struct Touched {
     columns: Vec<(String, LogicalType)>,
     /// The first column that something is sealed for, and where.
     first: Option<(Arc<Protected>, usize)>,
+    /// The parts of a MERGE; those of an UPDATE are looked for when they are needed.
+    merge: Option<MergeSections>,
 }
 
-/// Where the parts of an UPDATE stand, in tokens.
+/// Where the parts of a MERGE stand that say which rows it touches, in tokens.
+#[derive(Clone)]
+pub(super) struct MergeSections {
+    /// Its first token.
+    pub(super) merge: usize,
+    pub(super) table: Range<usize>,
+    /// The source and the condition; `None` if rows without a partner are touched too.
+    pub(super) matched: Option<(Range<usize>, Range<usize>)>,
+}
+
+/// Where the parts of a statement stand, in tokens.
 struct Sections {
     with: Option<Range<usize>>,
     table: Range<usize>,
@@ -74,7 +90,16 @@ impl Analyser<'_> {
             with: !cx.ctes.is_empty(),
             columns: Vec::new(),
             first: None,
+            merge: None,
         })
+    }
+
+    /// The rows that a MERGE touches.
+    pub(super) fn merge_touches(touched: Touched, merge: MergeSections) -> Touched {
+        Touched {
+            merge: Some(merge),
+            ..touched
+        }
     }
 
     /// Seals a value for the scope of each row that the statement touches. `None` if that does not help.
@@ -99,8 +124,12 @@ impl Analyser<'_> {
             "The server is asked for the scopes of the rows; values for {} are sealed for each of them.",
             refusals::name_of(column)
         ));
-        let range = self.tokens.bytes(&operand.extent);
-        let key = row_key(&name, &key);
+        self.pick(self.tokens.bytes(&operand.extent), &row_key(&name, &key));
+        Some(self.slot(Make::SealPerScope, what, column, parts, operand))
+    }
+
+    /// Makes a row pick the value that is sealed for its own scope.
+    fn pick(&mut self, range: Range<usize>, key: &str) {
         self.edits.open(
             range.start,
             format!(
@@ -110,7 +139,63 @@ impl Analyser<'_> {
             ),
         );
         self.edits.close(range.end, " AS v) AS \"pgveil scopes\")");
-        Some(self.slot(Make::SealPerScope, what, column, parts, operand))
+    }
+
+    /// Seals single values of a source for the scope of each row that the statement touches; `uses` are where the rows
+    /// get them. False if that does not help.
+    pub(super) fn seal_touched_cells(
+        &mut self,
+        column: &Arc<Protected>,
+        operands: Vec<Operand>,
+        uses: &[Range<usize>],
+        held: &dyn Fn(&str) -> Option<Part>,
+    ) -> Result<bool, Refusal> {
+        let Some(mut touched) = self.touched_rows.take() else {
+            return Ok(false);
+        };
+        let asked = self.asked_parts(&mut touched, column, held);
+        if let (Some(_), None, Some(first)) = (&asked, &touched.first, operands.first()) {
+            let at = self.tokens.range(first.extent.start).start;
+            touched.first = Some((Arc::clone(column), at));
+        }
+        let name = touched.name.clone();
+        self.touched_rows = Some(touched);
+        let Some((_, key)) = asked else {
+            return Ok(false);
+        };
+        self.note(format!(
+            "The server is asked for the scopes of the rows; values for {} are sealed for each of them.",
+            refusals::name_of(column)
+        ));
+        for range in uses {
+            self.pick(range.clone(), &row_key(&name, &key));
+        }
+        for operand in operands {
+            self.hidden.push(operand.extent.clone());
+            let what = match &operand.what {
+                What::Param(number, _) => Some(plan::Operand::Param(*number)),
+                What::Null => None,
+                What::Literal(_) => match self.made(&operand, column, Conversion::Assignment)? {
+                    Made::Value(value) => Some(plan::Operand::Literal(Some(value))),
+                    Made::Null | Made::NeverEqual => None,
+                },
+            };
+            let Some(what) = what else {
+                self.replace_operand(&operand, Replacement::Text("NULL::bytea[]".to_owned()));
+                continue;
+            };
+            // The same for every value: the query returns each scope once.
+            let Some(mut touched) = self.touched_rows.take() else {
+                return Ok(false);
+            };
+            let parts = self.asked_parts(&mut touched, column, held);
+            self.touched_rows = Some(touched);
+            let Some((parts, _)) = parts else {
+                return Ok(false);
+            };
+            self.slot(Make::SealPerScope, what, column, parts, &operand)?;
+        }
+        Ok(true)
     }
 
     /// A scope's parts, and the columns of the row that it is asked by.
@@ -167,6 +252,11 @@ impl Analyser<'_> {
         let sections = self.sections(&touched).ok_or_else(|| {
             refuse("the statement does not tell it, and its rows cannot be asked for in this form")
         })?;
+        if self.cannot_ask {
+            return Err(refuse(
+                "the statement does not tell it, and its rows cannot be asked for without values that are sealed",
+            ));
+        }
         let ranges = [&sections.with, &sections.from, &sections.condition];
         let ranges = || ranges.into_iter().flatten().cloned();
         if ranges().flatten().any(|at| self.may_change_something(at)) {
@@ -223,6 +313,19 @@ impl Analyser<'_> {
     /// Finds the parts of the UPDATE around its table's name.
     fn sections(&self, touched: &Touched) -> Option<Sections> {
         let tokens = self.tokens;
+        if let Some(merge) = &touched.merge {
+            let (from, condition) = merge.matched.clone().unzip();
+            return Some(Sections {
+                with: if touched.with {
+                    Some(self.with_before(merge.merge)?)
+                } else {
+                    None
+                },
+                table: merge.table.clone(),
+                from,
+                condition,
+            });
+        }
         let update = (0..touched.token)
             .rev()
             .take_while(|at| touched.token - at <= 3)
@@ -474,10 +577,22 @@ impl Query<'_, '_> {
     fn words(&mut self, range: &Range<usize>) {
         let tokens = self.analyser.tokens;
         let mut behind = tokens.range(range.start).start;
+        let hidden = |at: usize| {
+            let mut all = self.analyser.hidden.iter();
+            all.find(|hidden| hidden.contains(&at))
+        };
         for at in range.clone() {
             let bytes = tokens.range(at);
-            self.sql.push_str(&tokens.sql[behind..bytes.start]);
+            if hidden(at).is_none_or(|hidden| hidden.start == at) {
+                self.sql.push_str(&tokens.sql[behind..bytes.start]);
+            }
             behind = bytes.end;
+            if let Some(hidden) = hidden(at) {
+                if hidden.start == at {
+                    self.sql.push_str("NULL");
+                }
+                continue;
+            }
             match self.analyser.parameter(at) {
                 Ok(param) if matches!(tokens.kind(at), Kind::Placeholder(_)) => {
                     let known = self.params.iter().position(|known| *known == param);

@@ -1,7 +1,10 @@
 //! UPDATE and DELETE: assigned literals and parameters become sealed values; sealed values move only where their scope
 //! stays right. INSERT ... ON CONFLICT DO UPDATE assigns by the same rules.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, ObjectName, TableFactor,
@@ -11,10 +14,9 @@ use sqlparser::ast::{
 use super::{
     Analyser,
     compare::row_of,
-    condition::cell_of,
-    constant::family,
     elements::Source,
     expr::Cx,
+    meant::Use,
     namespace::{Ctes, Namespace, Scope, name_of},
     operand::is_default,
     query::Rows,
@@ -44,7 +46,7 @@ impl<'a> Analyser<'a> {
         if unusual {
             return Err(refusals::construct("an unusual clause of UPDATE"));
         }
-        let (relation, instance, target) = self.target(&update.table)?;
+        let (relation, instance, target) = self.target_of(&update.table)?;
         let none = Vec::new();
         let from = match &update.from {
             None => &none,
@@ -56,7 +58,8 @@ impl<'a> Analyser<'a> {
         let mark = self.facts.len();
         let mut conditions = Vec::new();
         let others = self.from(from, None, ctes, &mut conditions)?;
-        let names = target.and(others);
+        self.source_cells(&others);
+        let names = target.clone().and(others.clone());
         let scope = Scope {
             names: &names,
             parent: None,
@@ -67,15 +70,26 @@ impl<'a> Analyser<'a> {
             grouping: None,
         };
         self.facts_of(&conditions, update.selection.as_ref(), cx);
-        self.join_conditions(&conditions, cx)?;
-        // WHERE first, as the server does: the first use of a parameter decides its type.
-        if let Some(condition) = &update.selection {
-            self.boolean(condition, cx)?;
-        }
         if let TableFactor::Table { name, alias, .. } = &update.table.relation {
             let alias = alias.as_ref().map(|alias| name_of(&alias.name));
             let selection = update.selection.as_ref();
             self.touched_rows = self.touched(name, alias, instance, selection, cx);
+        }
+        let uses = self.assigned_uses(&update.assignments, relation, instance, &others, cx)?;
+        let others = self.seal_sources(&uses, others, cx)?;
+        let names = target.and(others);
+        let scope = Scope {
+            names: &names,
+            parent: None,
+        };
+        let cx = Cx {
+            scope: &scope,
+            ..cx
+        };
+        self.join_conditions(&conditions, cx)?;
+        // WHERE first, as the server does: the first use of a parameter decides its type.
+        if let Some(condition) = &update.selection {
+            self.boolean(condition, cx)?;
         }
         self.assignments(&update.assignments, relation, instance, cx)?;
         self.ask_touched()?;
@@ -95,7 +109,7 @@ impl<'a> Analyser<'a> {
         let [table] = tables.as_slice() else {
             return Err(refusals::construct("DELETE from several tables"));
         };
-        let (_, _, target) = self.target(table)?;
+        let (_, _, target) = self.target_of(table)?;
         let mark = self.facts.len();
         let mut conditions = Vec::new();
         let others = self.from(
@@ -123,20 +137,27 @@ impl<'a> Analyser<'a> {
         self.returning(delete.returning.as_deref(), &names, ctes)
     }
 
-    /// The table that is written to.
-    fn target(
+    fn target_of(
         &mut self,
         table: &TableWithJoins,
     ) -> Result<(&'a Relation, usize, Namespace), Refusal> {
-        let (
-            TableFactor::Table {
-                name,
-                alias,
-                args: None,
-                ..
-            },
-            true,
-        ) = (&table.relation, table.joins.is_empty())
+        if !table.joins.is_empty() {
+            return Err(refusals::construct("writing to this"));
+        }
+        self.target(&table.relation)
+    }
+
+    /// The table that is written to.
+    pub(super) fn target(
+        &mut self,
+        table: &TableFactor,
+    ) -> Result<(&'a Relation, usize, Namespace), Refusal> {
+        let TableFactor::Table {
+            name,
+            alias,
+            args: None,
+            ..
+        } = table
         else {
             return Err(refusals::construct("writing to this"));
         };
@@ -167,15 +188,7 @@ impl<'a> Analyser<'a> {
         for assignment in assignments {
             self.assignment(assignment, relation, cx, &mut assigned)?;
         }
-        let mut changed: HashMap<&str, Option<Part>> = HashMap::new();
-        for &Assigned { column, value } in &assigned {
-            let part = self.assigned_part(column, value, cx)?;
-            let before = self.part_of_row(instance, &column.name);
-            // `SET tenant_id = EXCLUDED.tenant_id` where both are known to be equal changes nothing.
-            if part.is_none() || part != before {
-                changed.insert(&column.name, part);
-            }
-        }
+        let mut changed = self.changed_parts(&assigned, instance, cx)?;
         if !self.keeps_scopes(&assigned, relation, &mut changed)? {
             // The rows do not keep the scopes that could be asked for or compared.
             self.touched_rows = None;
@@ -198,7 +211,7 @@ impl<'a> Analyser<'a> {
                 }
                 continue;
             };
-            if is_default(value) {
+            if is_default(value) || self.is_picked(value)? {
                 continue;
             }
             // What the row will hold is looked up before its edits are made.
@@ -223,8 +236,83 @@ impl<'a> Analyser<'a> {
         Ok(())
     }
 
+    /// What columns will hold that an UPDATE changes.
+    fn changed_parts<'c>(
+        &self,
+        assigned: &[Assigned<'c, '_>],
+        instance: usize,
+        cx: Cx<'_>,
+    ) -> Result<HashMap<&'c str, Option<Part>>, Refusal> {
+        let mut changed = HashMap::new();
+        for &Assigned { column, value } in assigned {
+            let part = self.assigned_part(column, value, cx)?;
+            let before = self.part_of_row(instance, &column.name);
+            // `SET tenant_id = EXCLUDED.tenant_id` where both are known to be equal changes nothing.
+            if part.is_none() || part != before {
+                changed.insert(column.name.as_str(), part);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// What SET writes to protected columns, besides literals and parameters.
+    pub(super) fn assigned_uses<'q>(
+        &mut self,
+        assignments: &'q [Assignment],
+        relation: &'a Relation,
+        instance: usize,
+        source: &Namespace,
+        cx: Cx<'_>,
+    ) -> Result<Vec<Use<'q>>, Refusal> {
+        let mut assigned = Vec::new();
+        for assignment in assignments {
+            match &assignment.target {
+                AssignmentTarget::ColumnName(name) => assigned.push(Assigned {
+                    column: self.assigned_column(name, relation)?,
+                    value: &assignment.value,
+                }),
+                AssignmentTarget::Tuple(names) => {
+                    let values = row_of(&assignment.value).unwrap_or_default();
+                    for (name, value) in names.iter().zip(values) {
+                        let column = self.assigned_column(name, relation)?;
+                        assigned.push(Assigned { column, value });
+                    }
+                }
+            }
+        }
+        let changed = self.changed_parts(&assigned, instance, cx)?;
+        let mut uses = Vec::new();
+        for &Assigned { column, value } in &assigned {
+            let Some(protected) = self.protected(relation, column.attnum) else {
+                continue;
+            };
+            if is_default(value) || self.operand(value)?.is_some() {
+                continue;
+            }
+            let mut parts = HashMap::new();
+            let mut keeps = true;
+            for name in protected.scope.columns() {
+                keeps &= !changed.contains_key(name);
+                let part = match changed.get(name) {
+                    Some(part) => part.clone(),
+                    None => self.part_of_row(instance, name),
+                };
+                if let Some(part) = part {
+                    parts.insert(name.to_owned(), self.part_of_source(part, source));
+                }
+            }
+            uses.push(Use {
+                column: Arc::clone(protected),
+                value,
+                parts,
+                asks: keeps,
+            });
+        }
+        Ok(uses)
+    }
+
     /// What a plain column will hold, if it is known.
-    fn assigned_part(
+    pub(super) fn assigned_part(
         &self,
         column: &catalog::Column,
         value: &Expr,
@@ -234,11 +322,9 @@ impl<'a> Analyser<'a> {
             return Ok(self.assigned(column, &operand).map(Part::Constant));
         }
         let logical = LogicalType::from_oid(column.base_type_oid, column.typmod);
-        let cell = cell_of(value, cx).filter(|cell| {
-            self.column_type(*cell)
-                .zip(logical)
-                .is_some_and(|(from, to)| family(from) == family(to))
-        });
+        let cell = self
+            .cell_under_cast(value, cx)
+            .filter(|cell| logical.is_some_and(|to| self.keeps_scope_text(*cell, to)));
         Ok(cell.map(|cell| self.part_of(cell)))
     }
 

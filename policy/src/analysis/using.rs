@@ -65,13 +65,13 @@ impl Analyser<'_> {
             .iter()
             .any(|pair| is_rewritten(&pair.left) || is_rewritten(&pair.right))
         {
-            return Ok(self.merge(&pairs, side, left, right, false));
+            return Ok(self.merge_columns(&pairs, side, left, right, false));
         }
         if side == Side::Full {
             return Err(refusals::construct("FULL JOIN USING a protected column"));
         }
         let first = place.ok_or_else(|| refusals::not_understood("An empty USING"))?;
-        let names = self.merge(&pairs, side, left, right, true);
+        let names = self.merge_columns(&pairs, side, left, right, true);
         conditions.push(Condition::Using { pairs, first });
         Ok(names)
     }
@@ -143,7 +143,7 @@ impl Analyser<'_> {
     }
 
     /// What is visible after the join: merged columns first.
-    fn merge(
+    fn merge_columns(
         &mut self,
         pairs: &[Pair],
         side: Side,
@@ -217,7 +217,7 @@ impl Analyser<'_> {
                 right: theirs.clone(),
             });
         }
-        Ok(self.merge(&pairs, side, left, right, false))
+        Ok(self.merge_columns(&pairs, side, left, right, false))
     }
 }
 

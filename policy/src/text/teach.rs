@@ -30,6 +30,7 @@ pub(crate) fn teach(
         tokens,
         end: statement.end,
         sensitive,
+        merge: merge_of_join(tokens, statement),
     };
     let mut taught = Taught {
         tokens: Vec::with_capacity(statement.len()),
@@ -65,10 +66,11 @@ pub(crate) fn teach(
 }
 
 fn spelled(word: &str) -> Kind {
-    if word == "*" {
-        Kind::Mul
-    } else {
-        Kind::make_keyword(word)
+    match word {
+        "*" => Kind::Mul,
+        "(" => Kind::LParen,
+        ")" => Kind::RParen,
+        _ => Kind::make_keyword(word),
     }
 }
 
@@ -92,12 +94,47 @@ struct Teacher<'t> {
     tokens: &'t Tokens<'t>,
     end: usize,
     sensitive: &'t dyn Fn(&str) -> bool,
+    /// USING and ON of a MERGE whose source is a join.
+    merge: Option<(usize, usize)>,
+}
+
+/// `MERGE INTO t USING a JOIN b ON a.x = b.x ON t.x = a.x WHEN ...`: the parser wants brackets around the join.
+fn merge_of_join(tokens: &Tokens<'_>, statement: &Range<usize>) -> Option<(usize, usize)> {
+    let mut marks = [None; 4];
+    let mut joined = false;
+    let mut at = statement.start;
+    while at < statement.end {
+        if matches!(tokens.kind(at), Kind::LParen) {
+            at = tokens.pair(at)? + 1;
+            continue;
+        }
+        let [merge, using, on, when] = &mut marks;
+        if merge.is_none() && tokens.are_words(at, &["merge", "into"]) {
+            *merge = Some(at);
+        } else if merge.is_some() && using.is_none() && tokens.is_word(at, "using") {
+            *using = Some(at);
+        } else if using.is_some() && when.is_none() && tokens.is_word(at, "on") {
+            *on = Some(at);
+        } else if on.is_some() && when.is_none() && tokens.is_word(at, "when") {
+            *when = Some(at);
+        }
+        joined |= using.is_some() && when.is_none() && tokens.is_word(at, "join");
+        at += 1;
+    }
+    let [_, using, on, when] = marks;
+    when.filter(|_| joined)?;
+    using.zip(on)
 }
 
 impl Teacher<'_> {
     fn lesson(&self, index: usize, first: bool) -> Lesson {
         let tokens = self.tokens;
         let before = |word: &str| !first && tokens.is_word(index - 1, word);
+        match self.merge {
+            Some((using, _)) if using == index => return Lesson::Spell(&["USING", "("], 1),
+            Some((_, on)) if on == index => return Lesson::Spell(&[")", "ON"], 1),
+            _ => {}
+        }
         if !first && self.is_literal(index) && self.follows_interval(index) {
             return Lesson::KeepAndLeaveOut(tokens.behind_interval_fields(index + 1) - index - 1);
         }
@@ -116,6 +153,10 @@ impl Teacher<'_> {
                 }
                 _ if tokens.is_word(index, "overriding") && tokens.is_word(index + 2, "value") => {
                     Lesson::LeaveOut(3)
+                }
+                // Of MERGE: one default is as good as all.
+                Keyword::DEFAULT if before("insert") && tokens.is_word(index + 1, "values") => {
+                    Lesson::Spell(&["VALUES", "(", "DEFAULT", ")"], 2)
                 }
                 Keyword::TABLE => Lesson::Spell(&["SELECT", "*", "FROM"], 1),
                 Keyword::NOTNULL => Lesson::Spell(&["IS", "NOT", "NULL"], 1),

@@ -8,7 +8,7 @@ use super::{
 impl Writer<'_> {
     /// Any statement. What it returns is empty for a query, and asks for the changed rows otherwise.
     pub(super) fn any_statement(&mut self) -> Vec<String> {
-        let kind = self.choices.weighted(&[64, 9, 5, 9, 4, 5, 4]);
+        let kind = self.choices.weighted(&[58, 8, 5, 8, 4, 5, 4, 3, 2, 3]);
         if kind == 0 {
             self.top_query();
             return Vec::new();
@@ -21,13 +21,16 @@ impl Writer<'_> {
             3 => self.update(&table),
             4 => self.delete(&table),
             5 => self.insert_select(&table),
-            _ => self.merge(&table),
+            6 => self.merge(&table),
+            7 => self.insert_values(&table),
+            8 => self.update_values(&table),
+            _ => self.merge_values(&table),
         }
         vec![format!("SELECT * FROM {} ORDER BY 1", table.name)]
     }
 
     /// Some columns of a table besides its key, always with those that must not be NULL.
-    fn some_columns(&mut self, table: &Table) -> Vec<(&'static str, Type)> {
+    pub(super) fn some_columns(&mut self, table: &Table) -> Vec<(&'static str, Type)> {
         let mut columns = Vec::new();
         for (index, column) in table.columns.iter().enumerate().skip(1) {
             let needed = ["region", "customer_id", "tenant_id"].contains(&column.name);
@@ -105,7 +108,7 @@ impl Writer<'_> {
         }
     }
 
-    fn returning(&mut self, table: &Table, alias: &str) {
+    pub(super) fn returning(&mut self, table: &Table, alias: &str) {
         match self.choices.weighted(&[60, 15, 25]) {
             0 => {}
             1 => {

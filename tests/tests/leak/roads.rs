@@ -195,6 +195,28 @@ fn stored(c: &mut Canaries) -> Vec<String> {
             c.text("tenant")
         ),
         format!(
+            "INSERT INTO vault (id, secret) SELECT p0::INTEGER, p1::VARCHAR FROM (VALUES ({}, '{}', 0), ({}, '{}', 1)) AS imp_sen(p0, p1, sen_counter) ORDER BY sen_counter",
+            id + 19,
+            c.text("column-of-values"),
+            id + 20,
+            c.text("second-column-of-values")
+        ),
+        // The server is asked for the scopes of its rows.
+        format!(
+            "UPDATE by_tenant SET secret = v.secret FROM (VALUES (1, '{}')) v(id, secret) WHERE by_tenant.id = v.id",
+            c.text("asked")
+        ),
+        format!(
+            "MERGE INTO by_tenant t USING (VALUES (1, '{}')) s(id, secret) ON t.id = s.id WHEN MATCHED THEN UPDATE SET secret = s.secret",
+            c.text("merge-asked")
+        ),
+        format!(
+            "MERGE INTO vault v USING (VALUES ({}, '{}')) s(id, secret) ON v.secret = s.secret WHEN MATCHED THEN UPDATE SET code = '{}' WHEN NOT MATCHED THEN INSERT (id, secret) VALUES (s.id, s.secret)",
+            id + 21,
+            c.text("merged"),
+            c.text("merged-code")
+        ),
+        format!(
             "EXPLAIN INSERT INTO vault (id, secret) VALUES ({}, '{}')",
             id + 17,
             c.text("explained")
@@ -363,7 +385,9 @@ fn refused(c: &mut Canaries) -> Vec<String> {
         "ALTER TABLE vault ALTER COLUMN secret SET DEFAULT '{}'",
         "ALTER TABLE vault ADD CHECK (secret <> '{}')",
         "CREATE INDEX ON vault (id) WHERE secret = '{}'",
-        "MERGE INTO vault USING open ON vault.id = open.id WHEN NOT MATCHED THEN INSERT (id, secret) VALUES (1, '{}')",
+        "MERGE INTO vault USING open ON vault.id = open.id WHEN NOT MATCHED THEN INSERT (id, secret) VALUES (1, '{}' || '')",
+        "MERGE INTO vault v USING (VALUES (1, '{}')) s(id, secret) ON v.id = s.id AND lower(s.secret) = 'x' WHEN MATCHED THEN UPDATE SET secret = s.secret",
+        "UPDATE by_tenant t SET secret = v.secret FROM (VALUES ('{}')) v(secret) WHERE v.secret <> 'x'",
         "COPY (SELECT * FROM vault WHERE secret = '{}') TO STDOUT",
         "INSERT INTO vault (id, secret) VALUES (1, '{}') garbage",
         "INSERT INTO vault (id, secret) VALUES (1, '{}'",
