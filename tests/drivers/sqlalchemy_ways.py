@@ -69,6 +69,15 @@ def insert_returning(connection):
     return [tuple(row) for row in connection.execute(sa.insert(TABLE).returning(TABLE), found)]
 
 
+def insert_in_order(connection):
+    """Which SQLAlchemy writes as INSERT ... SELECT of VALUES where the server makes the keys."""
+    found = native(connection)
+    for row in found:
+        del row["id"]
+    insert = sa.insert(TABLE).returning(*(TABLE.c[name] for name in COLUMNS), sort_by_parameter_order=True)
+    return [tuple(row) for row in connection.execute(insert, found)]
+
+
 def upsert(connection):
     literals(connection)
     insert = pg.insert(TABLE).values(id=0, c7="changed")
@@ -130,6 +139,7 @@ WAYS = [
     ("insert", core_insert),
     ("insert of many", core_insert_many),
     ("insert returning", insert_returning),
+    ("insert returning in order", insert_in_order),
     ("upsert", upsert),
     ("ORM", orm),
     ("= parameter", equality),
