@@ -9,6 +9,7 @@ mod access;
 mod analyser;
 mod array;
 mod array_literal;
+mod ask;
 mod branch;
 mod cells;
 mod compare;

@@ -129,7 +129,7 @@ fn made(slot: &Slot, rules: &Ruleset) -> String {
         Make::Seal | Make::SealBare => "sealed value",
         Make::EqualityTerm => "equality term",
         Make::EqualityTerms => "equality terms",
-        Make::SealElements | Make::SealPerScope => "sealed values",
+        Make::SealElements | Make::SealPerScope | Make::SealElementsPerScope => "sealed values",
     };
     format!("{what} for {}", column_name(slot.column, rules))
 }

@@ -128,6 +128,9 @@ pub enum Make {
     /// One value, sealed for every scope that a scope query found: a `bytea[]` in which each scope's key
     /// ([`scope_key`]) stands before its value. NULL for NULL.
     SealPerScope,
+    /// The same for each element of an array operand: a `bytea[]` in which each element is the UTF-8 text of such a
+    /// `bytea[]`, since `unnest` knows no arrays of arrays.
+    SealElementsPerScope,
 }
 
 /// What `concat_ws('/', encode(convert_to(a::text, 'UTF8'), 'hex'), ...)` makes of a row's scope columns.
@@ -149,7 +152,11 @@ impl Make {
     /// Whether it makes what is stored, rather than what is compared.
     pub fn stores(self) -> bool {
         match self {
-            Self::Seal | Self::SealBare | Self::SealElements | Self::SealPerScope => true,
+            Self::Seal
+            | Self::SealBare
+            | Self::SealElements
+            | Self::SealPerScope
+            | Self::SealElementsPerScope => true,
             Self::EqualityTerm | Self::EqualityTerms => false,
         }
     }
@@ -157,7 +164,10 @@ impl Make {
     /// Whether it makes a `bytea[]`.
     pub fn is_array(self) -> bool {
         match self {
-            Self::EqualityTerms | Self::SealElements | Self::SealPerScope => true,
+            Self::EqualityTerms
+            | Self::SealElements
+            | Self::SealPerScope
+            | Self::SealElementsPerScope => true,
             Self::Seal | Self::SealBare | Self::EqualityTerm => false,
         }
     }

@@ -81,10 +81,12 @@ pub(super) struct Analyser<'a> {
     pub(super) touched_rows: Option<Touched>,
     /// The rows of the ON CONFLICT DO UPDATE under analysis, while what it assigns is analysed.
     pub(super) conflict: Option<Conflicting>,
-    /// Tokens of sealed values that must not stand in the query for scopes.
-    pub(super) hidden: Vec<Range<usize>>,
+    /// Tokens of sealed values that must not stand in the query for scopes, and what stands there.
+    pub(super) hidden: Vec<(Range<usize>, &'static str)>,
     /// There are some that it cannot do without.
     pub(super) cannot_ask: bool,
+    /// By entry and column: columns of sources that are written to protected columns.
+    pub(super) assigned: HashSet<(usize, usize)>,
     /// Tokens of columns of which each row picks its scope's value.
     pub(super) picked: HashSet<usize>,
     /// What the server must be asked before the statement is sent.
@@ -130,6 +132,7 @@ impl<'a> Analyser<'a> {
             conflict: None,
             hidden: Vec::new(),
             cannot_ask: false,
+            assigned: HashSet::new(),
             picked: HashSet::new(),
             scope_queries: Vec::new(),
         }

@@ -402,7 +402,8 @@ impl Analyser<'_> {
         values.map(|value| value.map(cast).transpose()).collect()
     }
 
-    fn literal_elements(
+    /// The elements of a literal array as a column stores them.
+    pub(super) fn literal_elements(
         &self,
         operand: &Operand,
         column: &Protected,

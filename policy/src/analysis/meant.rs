@@ -15,6 +15,7 @@ use super::{
     refusals,
     scope::Part,
     term::is_text,
+    touched::Given,
 };
 use crate::{Refusal, catalog, plan::Replacement, ruleset::Protected, types::LogicalType};
 
@@ -66,7 +67,9 @@ impl<'a> Analyser<'a> {
         };
         let entry = entry.id;
         let mut kinds = HashMap::new();
-        for meant in self.meant(uses, entry, cx)? {
+        let all = self.meant(uses, entry, cx)?;
+        self.assigned.extend(all.iter().map(|meant| meant.identity));
+        for meant in all {
             if let Some(kind) = self.seal_meant(&meant)? {
                 kinds.insert(meant.identity, kind);
             }
@@ -276,22 +279,25 @@ impl<'a> Analyser<'a> {
         let same = |used: &Used<'_>| {
             used.of.asks && used.of.column.id == target.id && used.of.parts == first.of.parts
         };
-        let cells = self.element_columns.get(&meant.identity);
-        let cells = matches!(cells.map(|column| &column.source), Some(Source::Cells(_)));
         let at = self.start_of(first.of.value);
         let refusal = || refusals::scope_not_resolved(target, UNKNOWN).at(at);
-        if !cells || !meant.uses.iter().all(same) {
+        if !meant.uses.iter().all(same) {
             return Err(refusal());
         }
         let column = self.element_columns.remove(&meant.identity);
-        let Some(Source::Cells(cells)) = column.map(|column| column.source) else {
-            return Err(refusal());
+        let given = match column.map(|column| column.source) {
+            Some(Source::Cells(cells)) => {
+                let common = cells.logical;
+                let operands = cells.operands.into_iter();
+                let operands = operands.map(|operand| typed(operand, common, retyped));
+                Given::Cells(operands.collect())
+            }
+            // Another array must say how many rows there are.
+            Some(Source::Array(array)) if self.has_plain_array(meant.identity.0) => {
+                Given::Array(array)
+            }
+            _ => return Err(refusal()),
         };
-        let common = cells.logical;
-        let operands = cells.operands.into_iter();
-        let operands = operands
-            .map(|operand| typed(operand, common, retyped))
-            .collect();
         let mut values = Vec::new();
         for used in &meant.uses {
             if let Some((cast, inner, _)) = &used.cast {
@@ -303,11 +309,21 @@ impl<'a> Analyser<'a> {
             used.idents.iter().for_each(|ident| self.account(ident));
         }
         let held = |name: &str| first.of.parts.get(name).cloned();
-        if self.seal_touched_cells(target, operands, &values, &held)? {
+        if self.seal_touched_source(target, given, &values, &held)? {
             Ok(None)
         } else {
             Err(refusal())
         }
+    }
+
+    /// Whether an array stays as it is of which an entry takes the elements.
+    fn has_plain_array(&self, entry: usize) -> bool {
+        let mut arrays = self.element_columns.iter();
+        arrays.any(|(identity, column)| {
+            identity.0 == entry
+                && matches!(column.source, Source::Array(_))
+                && !self.assigned.contains(identity)
+        })
     }
 
     /// Whether an assigned value is a column of a source that was sealed for every scope that the server is asked for.
@@ -324,7 +340,10 @@ impl<'a> Analyser<'a> {
     fn hide(&mut self, source: &Source, only_written: bool) {
         match source {
             Source::Cells(cells) if only_written => {
-                let extents = cells.operands.iter().map(|operand| operand.extent.clone());
+                let extents = cells
+                    .operands
+                    .iter()
+                    .map(|operand| (operand.extent.clone(), "NULL"));
                 self.hidden.extend(extents);
             }
             // Rows would be missing, or a condition would read it.

@@ -66,7 +66,10 @@ impl Analyser<'_> {
                 let message = format!("there is no parameter ${}", param + 1);
                 return Err(Refusal::new("42P02", "parameter-not-usable", message).at(position));
             }
-            let array = matches!(make, Make::EqualityTerms | Make::SealElements);
+            let array = matches!(
+                make,
+                Make::EqualityTerms | Make::SealElements | Make::SealElementsPerScope
+            );
             let given = if array {
                 self.array_parameter_type(param, &operand.cast)
             } else {

@@ -1,16 +1,12 @@
 //! The rows that an UPDATE touches, where the statement does not tell their scopes: the server is asked for them first,
-//! every value is sealed for each scope, and each row picks its own. Asks nothing itself.
+//! every value is sealed for each scope, and each row picks its own. The query is made in `ask`.
 
-use std::{fmt::Write, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
-use sqlparser::{
-    ast::{Expr, ObjectName, ObjectNamePart},
-    tokenizer::Token as Kind,
-};
-use zeroize::Zeroizing;
+use sqlparser::ast::{Expr, ObjectName, ObjectNamePart};
 
 use super::{
-    Analyser, Protocol,
+    Analyser,
     expr::Cx,
     kind,
     operand::{Made, Operand, What},
@@ -19,10 +15,7 @@ use super::{
 };
 use crate::{
     Refusal,
-    plan::{
-        self, ANOTHER_SCOPE, Field, MAX_ASKED_SCOPES, Make, Output, Replacement, ScopePart,
-        ScopeQuery,
-    },
+    plan::{self, ANOTHER_SCOPE, Make, Replacement, ScopePart},
     ruleset::Protected,
     template::TemplatePart,
     text::quote_identifier,
@@ -33,21 +26,21 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Touched {
     /// The row variable of the table that is written to.
-    instance: usize,
+    pub(super) instance: usize,
     /// What expressions call it, quoted.
-    name: String,
+    pub(super) name: String,
     /// A token of its name.
-    token: usize,
+    pub(super) token: usize,
     /// Whether the statement's own words read the table, so that the server applies the policies for reading anyway.
-    reads: bool,
+    pub(super) reads: bool,
     /// WITH stands before the statement, or around it.
-    with: bool,
+    pub(super) with: bool,
     /// The scope columns that are asked for.
-    columns: Vec<(String, LogicalType)>,
+    pub(super) columns: Vec<(String, LogicalType)>,
     /// The first column that something is sealed for, and where.
-    first: Option<(Arc<Protected>, usize)>,
+    pub(super) first: Option<(Arc<Protected>, usize)>,
     /// The parts of a MERGE; those of an UPDATE are looked for when they are needed.
-    merge: Option<MergeSections>,
+    pub(super) merge: Option<MergeSections>,
 }
 
 /// Where the parts of a MERGE stand that say which rows it touches, in tokens.
@@ -60,12 +53,12 @@ pub(super) struct MergeSections {
     pub(super) matched: Option<(Range<usize>, Range<usize>)>,
 }
 
-/// Where the parts of a statement stand, in tokens.
-struct Sections {
-    with: Option<Range<usize>>,
-    table: Range<usize>,
-    from: Option<Range<usize>>,
-    condition: Option<Range<usize>>,
+/// A column of a source that is to be sealed.
+pub(super) enum Given {
+    /// Single values.
+    Cells(Vec<Operand>),
+    /// An array of which `unnest` takes the elements.
+    Array(Operand),
 }
 
 impl Analyser<'_> {
@@ -124,34 +117,45 @@ impl Analyser<'_> {
             "The server is asked for the scopes of the rows; values for {} are sealed for each of them.",
             refusals::name_of(column)
         ));
-        self.pick(self.tokens.bytes(&operand.extent), &row_key(&name, &key));
+        let range = self.tokens.bytes(&operand.extent);
+        self.pick(range, &row_key(&name, &key), false);
         Some(self.slot(Make::SealPerScope, what, column, parts, operand))
     }
 
-    /// Makes a row pick the value that is sealed for its own scope.
-    fn pick(&mut self, range: Range<usize>, key: &str) {
+    /// Makes a row pick the value that is sealed for its own scope, of an array or of an array's text.
+    fn pick(&mut self, range: Range<usize>, key: &str, text: bool) {
+        let (before, behind) = if text {
+            ("pg_catalog.convert_from(", ", 'UTF8')::pg_catalog.bytea[]")
+        } else {
+            ("", "")
+        };
         self.edits.open(
             range.start,
             format!(
                 "(SELECT COALESCE(v[pg_catalog.array_position(v, {key}) OPERATOR(pg_catalog.+) 1], \
-                 CASE WHEN v IS NOT NULL THEN {} END) FROM (SELECT ",
+                 CASE WHEN v IS NOT NULL THEN {} END) FROM (SELECT {before}",
                 failing(ANOTHER_SCOPE)
             ),
         );
-        self.edits.close(range.end, " AS v) AS \"pgveil scopes\")");
+        self.edits
+            .close(range.end, format!("{behind} AS v) AS \"pgveil scopes\")"));
     }
 
-    /// Seals single values of a source for the scope of each row that the statement touches; `uses` are where the rows
-    /// get them. False if that does not help.
-    pub(super) fn seal_touched_cells(
+    /// Seals a column of a source for the scope of each row that the statement touches; `uses` are where the rows
+    /// get their values. False if that does not help.
+    pub(super) fn seal_touched_source(
         &mut self,
         column: &Arc<Protected>,
-        operands: Vec<Operand>,
+        given: Given,
         uses: &[Range<usize>],
         held: &dyn Fn(&str) -> Option<Part>,
     ) -> Result<bool, Refusal> {
         let Some(mut touched) = self.touched_rows.take() else {
             return Ok(false);
+        };
+        let (operands, elements) = match given {
+            Given::Cells(operands) => (operands, false),
+            Given::Array(array) => (vec![array], true),
         };
         let asked = self.asked_parts(&mut touched, column, held);
         if let (Some(_), None, Some(first)) = (&asked, &touched.first, operands.first()) {
@@ -168,23 +172,24 @@ impl Analyser<'_> {
             refusals::name_of(column)
         ));
         for range in uses {
-            self.pick(range.clone(), &row_key(&name, &key));
+            self.pick(range.clone(), &row_key(&name, &key), elements);
         }
+        let make = if elements {
+            Make::SealElementsPerScope
+        } else {
+            Make::SealPerScope
+        };
         for operand in operands {
-            self.hidden.push(operand.extent.clone());
-            let what = match &operand.what {
-                What::Param(number, _) => Some(plan::Operand::Param(*number)),
-                What::Null => None,
-                What::Literal(_) => match self.made(&operand, column, Conversion::Assignment)? {
-                    Made::Value(value) => Some(plan::Operand::Literal(Some(value))),
-                    Made::Null | Made::NeverEqual => None,
-                },
+            let null = if elements {
+                "NULL::pg_catalog.text[]"
+            } else {
+                "NULL"
             };
-            let Some(what) = what else {
+            self.hidden.push((operand.extent.clone(), null));
+            let Some(what) = self.stored(&operand, column, elements)? else {
                 self.replace_operand(&operand, Replacement::Text("NULL::bytea[]".to_owned()));
                 continue;
             };
-            // The same for every value: the query returns each scope once.
             let Some(mut touched) = self.touched_rows.take() else {
                 return Ok(false);
             };
@@ -193,9 +198,32 @@ impl Analyser<'_> {
             let Some((parts, _)) = parts else {
                 return Ok(false);
             };
-            self.slot(Make::SealPerScope, what, column, parts, &operand)?;
+            self.slot(make, what, column, parts, &operand)?;
         }
         Ok(true)
+    }
+
+    /// What is stored of a literal or parameter, or of its elements. `None` for NULL.
+    fn stored(
+        &self,
+        operand: &Operand,
+        column: &Protected,
+        elements: bool,
+    ) -> Result<Option<plan::Operand>, Refusal> {
+        let at = self.tokens.range(operand.extent.start).start;
+        Ok(match &operand.what {
+            What::Param(number, _) => Some(plan::Operand::Param(*number)),
+            What::Null => None,
+            What::Literal(_) if elements => {
+                let elements = self.literal_elements(operand, column);
+                let elements = elements.map_err(|refusal| refusal.at(at))?;
+                Some(plan::Operand::Array(elements))
+            }
+            What::Literal(_) => match self.made(operand, column, Conversion::Assignment)? {
+                Made::Value(value) => Some(plan::Operand::Literal(Some(value))),
+                Made::Null | Made::NeverEqual => None,
+            },
+        })
     }
 
     /// A scope's parts, and the columns of the row that it is asked by.
@@ -238,373 +266,6 @@ impl Analyser<'_> {
             });
         }
         (!key.is_empty()).then_some((parts, key))
-    }
-
-    /// Plans the query for the scopes, if some value needs it.
-    pub(super) fn ask_touched(&mut self) -> Result<(), Refusal> {
-        let Some(touched) = self.touched_rows.take() else {
-            return Ok(());
-        };
-        let Some((column, at)) = &touched.first else {
-            return Ok(());
-        };
-        let refuse = |why: &str| refusals::scope_not_resolved(column, why).at(*at);
-        let sections = self.sections(&touched).ok_or_else(|| {
-            refuse("the statement does not tell it, and its rows cannot be asked for in this form")
-        })?;
-        if self.cannot_ask {
-            return Err(refuse(
-                "the statement does not tell it, and its rows cannot be asked for without values that are sealed",
-            ));
-        }
-        let ranges = [&sections.with, &sections.from, &sections.condition];
-        let ranges = || ranges.into_iter().flatten().cloned();
-        if ranges().flatten().any(|at| self.may_change_something(at)) {
-            return Err(refuse(
-                "the statement does not tell it, and a condition with functions or writes cannot be asked twice",
-            ));
-        }
-        let mut query = Query {
-            analyser: self,
-            sql: Zeroizing::new(String::new()),
-            params: Vec::new(),
-        };
-        query.build(&touched, &sections);
-        let Query { sql, params, .. } = query;
-        let declared: Vec<u32> = params.iter().map(|n| self.arriving_oid(*n)).collect();
-        let plan = self
-            .rules
-            .analyse(&sql, self.view, Protocol::Extended, &declared)
-            .map_err(|_| {
-                refuse("the statement does not tell it, and the query for it was refused")
-            })?;
-        let asks_security = !touched.reads;
-        let wanted = touched.columns.len() + usize::from(asks_security);
-        let plain = match plan.statements.as_slice() {
-            [only] => match &only.output {
-                Output::Fields(fields) => {
-                    fields.len() == wanted && fields.iter().all(|f| *f == Field::Plain)
-                }
-                _ => false,
-            },
-            _ => false,
-        };
-        if !plain || !plan.scope_queries.is_empty() {
-            return Err(refuse(
-                "the statement does not tell it, and the query for it was not understood",
-            ));
-        }
-        self.scope_queries.push(ScopeQuery {
-            sql,
-            params,
-            declared,
-            plan: Arc::new(plan),
-            columns: touched
-                .columns
-                .iter()
-                .map(|(_, logical)| *logical)
-                .collect(),
-            asks_security,
-            statement: 0,
-        });
-        Ok(())
-    }
-
-    /// Finds the parts of the UPDATE around its table's name.
-    fn sections(&self, touched: &Touched) -> Option<Sections> {
-        let tokens = self.tokens;
-        if let Some(merge) = &touched.merge {
-            let (from, condition) = merge.matched.clone().unzip();
-            return Some(Sections {
-                with: if touched.with {
-                    Some(self.with_before(merge.merge)?)
-                } else {
-                    None
-                },
-                table: merge.table.clone(),
-                from,
-                condition,
-            });
-        }
-        let update = (0..touched.token)
-            .rev()
-            .take_while(|at| touched.token - at <= 3)
-            .find(|at| tokens.is_word(*at, "update"))?;
-        let with = if touched.with {
-            Some(self.with_before(update)?)
-        } else {
-            None
-        };
-        let mut marks = Vec::new();
-        let mut at = update + 1;
-        while at < tokens.len() {
-            match tokens.kind(at) {
-                Kind::LParen => {
-                    at = tokens.pair(at)? + 1;
-                    continue;
-                }
-                Kind::RParen | Kind::SemiColon | Kind::EOF => break,
-                _ => {}
-            }
-            for word in ["set", "from", "where", "returning"] {
-                let names = at > 0 && matches!(tokens.kind(at - 1), Kind::Period);
-                let distinct = word == "from" && tokens.is_word(at - 1, "distinct");
-                if tokens.is_word(at, word) && !names && !distinct {
-                    marks.push((word, at));
-                }
-            }
-            at += 1;
-        }
-        let found = |word: &str| {
-            marks
-                .iter()
-                .find(|(mark, _)| *mark == word)
-                .map(|(_, at)| *at)
-        };
-        let (set, from, condition) = (found("set")?, found("from"), found("where"));
-        let returning = found("returning").unwrap_or(at);
-        if marks.len()
-            != [Some(set), from, condition, found("returning")]
-                .iter()
-                .flatten()
-                .count()
-            || from.is_some_and(|from| from < set)
-            || condition.is_some_and(|at| at < from.unwrap_or(set))
-            || returning < condition.or(from).unwrap_or(set)
-        {
-            return None;
-        }
-        let current = condition.is_some_and(|at| tokens.are_words(at + 1, &["current", "of"]));
-        (!current).then_some(Sections {
-            with,
-            table: update + 1..set,
-            from: from.map(|from| from + 1..condition.unwrap_or(returning)),
-            condition: condition.map(|condition| condition + 1..returning),
-        })
-    }
-
-    /// WITH, if it stands before a statement that begins here. `None` also if the statement stands in brackets.
-    fn with_before(&self, statement: usize) -> Option<Range<usize>> {
-        let tokens = self.tokens;
-        let mut at = statement;
-        while at > 0 {
-            at -= 1;
-            match tokens.kind(at) {
-                Kind::RParen => at = tokens.pair(at)?,
-                Kind::LParen | Kind::SemiColon => return None,
-                _ if tokens.is_word(at, "with") => return Some(at..statement),
-                _ => {}
-            }
-        }
-        None
-    }
-
-    /// Whether a token calls a function that may do something, or writes: what is asked runs twice. Operators and
-    /// casts are taken to do nothing.
-    fn may_change_something(&self, at: usize) -> bool {
-        const WRITES: [&str; 4] = ["insert", "update", "delete", "merge"];
-        const SYNTAX: [&str; 28] = [
-            "all",
-            "and",
-            "any",
-            "array",
-            "as",
-            "by",
-            "case",
-            "cast",
-            "coalesce",
-            "else",
-            "except",
-            "exists",
-            "from",
-            "in",
-            "intersect",
-            "lateral",
-            "materialized",
-            "not",
-            "on",
-            "or",
-            "row",
-            "some",
-            "then",
-            "union",
-            "using",
-            "values",
-            "when",
-            "where",
-        ];
-        // Functions and types of PostgreSQL's own that only compute.
-        const HARMLESS: [&str; 46] = [
-            "abs",
-            "array_agg",
-            "array_length",
-            "avg",
-            "bit",
-            "bool_and",
-            "bool_or",
-            "btrim",
-            "ceil",
-            "char",
-            "char_length",
-            "character",
-            "concat",
-            "count",
-            "date_part",
-            "date_trunc",
-            "decimal",
-            "extract",
-            "float",
-            "floor",
-            "greatest",
-            "interval",
-            "least",
-            "left",
-            "length",
-            "lower",
-            "ltrim",
-            "max",
-            "min",
-            "mod",
-            "now",
-            "nullif",
-            "numeric",
-            "overlay",
-            "position",
-            "replace",
-            "right",
-            "round",
-            "rtrim",
-            "substring",
-            "sum",
-            "time",
-            "timestamp",
-            "trim",
-            "upper",
-            "varchar",
-        ];
-        let tokens = self.tokens;
-        if WRITES.iter().any(|word| tokens.is_word(at, word)) {
-            // FOR UPDATE locks what the statement will lock.
-            let locks = at > 0 && (tokens.is_word(at - 1, "for") || tokens.is_word(at - 1, "key"));
-            let named = at > 0 && matches!(tokens.kind(at - 1), Kind::Period);
-            return !(locks || named);
-        }
-        if !matches!(tokens.kind(at), Kind::Word(_)) || !matches!(tokens.kind(at + 1), Kind::LParen)
-        {
-            return false;
-        }
-        let known = |words: &[&str]| words.iter().any(|word| tokens.is_word(at, word));
-        if known(&SYNTAX) || tokens.is_word(at, "select") {
-            return false;
-        }
-        let dotted = at > 0 && matches!(tokens.kind(at - 1), Kind::Period);
-        let ours = !dotted || (at > 1 && tokens.is_word(at - 2, "pg_catalog"));
-        if known(&HARMLESS) && ours {
-            return false;
-        }
-        // An alias with names for its columns.
-        let alias = at > 0
-            && !dotted
-            && (matches!(tokens.kind(at - 1), Kind::RParen) || tokens.is_word(at - 1, "as"));
-        let table = tokens.is_word(tokens.pair(at + 1).unwrap_or(at) + 1, "as") && !dotted;
-        let behind_with = at > 0
-            && (tokens.is_word(at - 1, "with")
-                || tokens.is_word(at - 1, "recursive")
-                || matches!(tokens.kind(at - 1), Kind::Comma));
-        !(alias || (table && behind_with && self.defines(at)))
-    }
-
-    /// Whether `name (columns) AS (` stands here, as in WITH.
-    fn defines(&self, at: usize) -> bool {
-        let Some(close) = self.tokens.pair(at + 1) else {
-            return false;
-        };
-        let mut next = close + 2;
-        for word in ["not", "materialized"] {
-            if self.tokens.is_word(next, word) {
-                next += 1;
-            }
-        }
-        matches!(self.tokens.kind(next), Kind::LParen)
-    }
-}
-
-/// The text of a scope query while it is put together from the client's words.
-struct Query<'a, 'b> {
-    analyser: &'a Analyser<'b>,
-    sql: Zeroizing<String>,
-    params: Vec<usize>,
-}
-
-impl Query<'_, '_> {
-    fn build(&mut self, touched: &Touched, sections: &Sections) {
-        if let Some(with) = &sections.with {
-            self.words(with);
-            self.sql.push(' ');
-        }
-        self.sql.push_str("SELECT DISTINCT ");
-        for (index, (column, _)) in touched.columns.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            let name = &touched.name;
-            let column = quote_identifier(column);
-            // Writing to a String does not fail.
-            let _ = write!(
-                *self.sql,
-                "{comma}({name}.{column}::pg_catalog.text) COLLATE \"C\""
-            );
-        }
-        if !touched.reads {
-            let oid = self.analyser.instances[touched.instance].oid;
-            let _ = write!(
-                *self.sql,
-                ", pg_catalog.row_security_active({oid}::pg_catalog.oid)::pg_catalog.text"
-            );
-        }
-        self.sql.push_str(" FROM ");
-        if let Some(from) = &sections.from {
-            self.words(from);
-            self.sql.push_str(", ");
-        }
-        self.words(&sections.table);
-        if let Some(condition) = &sections.condition {
-            self.sql.push_str(" WHERE ");
-            self.words(condition);
-        }
-        let _ = write!(*self.sql, " LIMIT {}", MAX_ASKED_SCOPES + 1);
-    }
-
-    /// The client's words, with parameters numbered anew.
-    fn words(&mut self, range: &Range<usize>) {
-        let tokens = self.analyser.tokens;
-        let mut behind = tokens.range(range.start).start;
-        let hidden = |at: usize| {
-            let mut all = self.analyser.hidden.iter();
-            all.find(|hidden| hidden.contains(&at))
-        };
-        for at in range.clone() {
-            let bytes = tokens.range(at);
-            if hidden(at).is_none_or(|hidden| hidden.start == at) {
-                self.sql.push_str(&tokens.sql[behind..bytes.start]);
-            }
-            behind = bytes.end;
-            if let Some(hidden) = hidden(at) {
-                if hidden.start == at {
-                    self.sql.push_str("NULL");
-                }
-                continue;
-            }
-            match self.analyser.parameter(at) {
-                Ok(param) if matches!(tokens.kind(at), Kind::Placeholder(_)) => {
-                    let known = self.params.iter().position(|known| *known == param);
-                    let number = known.unwrap_or_else(|| {
-                        self.params.push(param);
-                        self.params.len() - 1
-                    });
-                    let _ = write!(*self.sql, "${}", number + 1);
-                }
-                _ => self.sql.push_str(tokens.raw(at)),
-            }
-        }
     }
 }
 

@@ -141,6 +141,9 @@ impl Teacher<'_> {
         match tokens.kind(index) {
             Kind::LParen if before("conflict") => self.conflict_target(index),
             Kind::LBracket if !first => self.subscript_of_target(index),
+            // The parser knows VALUES behind IN only.
+            Kind::Eq if self.is_values_of(index + 1, &["any", "some"]) => Lesson::Spell(&["IN"], 2),
+            Kind::Neq if self.is_values_of(index + 1, &["all"]) => Lesson::Spell(&["NOT", "IN"], 2),
             Kind::Word(word) if word.quote_style.is_none() => match word.keyword {
                 _ if tokens.is_word(index, "isnull") => Lesson::Spell(&["IS", "NULL"], 1),
                 _ if self.is_typed_literal(index) => Lesson::Spell(&["DATE"], 1),
@@ -186,6 +189,15 @@ impl Teacher<'_> {
             },
             _ => Lesson::Keep,
         }
+    }
+
+    /// `ANY (VALUES ...`
+    fn is_values_of(&self, index: usize, words: &[&str]) -> bool {
+        let tokens = self.tokens;
+        index + 2 < self.end
+            && words.iter().any(|word| tokens.is_word(index, word))
+            && matches!(tokens.kind(index + 1), Kind::LParen)
+            && tokens.is_word(index + 2, "values")
     }
 
     fn is_literal(&self, index: usize) -> bool {

@@ -88,6 +88,7 @@ pub fn describe(
             Make::EqualityTerms => "equality terms",
             Make::SealElements => "sealed elements",
             Make::SealPerScope => "sealed per scope",
+            Make::SealElementsPerScope => "sealed elements per scope",
         };
         let _ = write!(out, "<{what} for {column}>");
     });

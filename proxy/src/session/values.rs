@@ -149,6 +149,7 @@ impl Maker<'_> {
             }
             Make::SealElements => self.seal_elements(index, slot, column).await,
             Make::SealPerScope => self.seal_per_scope(slot, column).await,
+            Make::SealElementsPerScope => self.seal_elements_per_scope(slot, column).await,
         }
     }
 

@@ -278,6 +278,12 @@ fn rows_of_literals() -> Result<()> {
     same(&[
         "SELECT id FROM customers WHERE email IN (VALUES ('ada@example.com'), ('bob@example.com'))",
         "SELECT id FROM customers WHERE email NOT IN (VALUES ('ada@example.com'), (NULL))",
+        "SELECT id FROM customers WHERE email = ANY (VALUES ('ada@example.com'), ('bob@example.com'))",
+        "SELECT id FROM customers WHERE email = SOME (VALUES ('ada@example.com'), (NULL))",
+        "SELECT id FROM customers WHERE email <> ALL (VALUES ('ada@example.com'), ('x'))",
+        "SELECT id FROM customers WHERE email <> ALL (VALUES ('ada@example.com'), (NULL))",
+        "SELECT id FROM customers WHERE (email, id) = ANY (VALUES ('ada@example.com', 1), ('bob@example.com', 3))",
+        "SELECT id FROM customers WHERE NOT email = ANY (VALUES ('ada@example.com'))",
         "SELECT id FROM customers WHERE age IN (VALUES ('36'))",
         "SELECT id FROM customers WHERE age IN (VALUES (36), (41.0))",
         "SELECT id FROM customers WHERE code IN (VALUES ('AB  '))",

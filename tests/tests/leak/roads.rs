@@ -207,6 +207,10 @@ fn stored(c: &mut Canaries) -> Vec<String> {
             c.text("asked")
         ),
         format!(
+            "UPDATE by_tenant SET secret = v.secret FROM unnest('{{1}}'::int[], '{{{}}}'::text[]) v(id, secret) WHERE by_tenant.id = v.id",
+            c.text("element-asked")
+        ),
+        format!(
             "MERGE INTO by_tenant t USING (VALUES (1, '{}')) s(id, secret) ON t.id = s.id WHEN MATCHED THEN UPDATE SET secret = s.secret",
             c.text("merge-asked")
         ),

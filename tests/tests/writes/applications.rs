@@ -496,10 +496,6 @@ fn what_applications_send_and_is_refused() -> Result<()> {
             &[Some("1"), Some("x")],
         ),
         (
-            r"UPDATE accounts SET note = u.note FROM unnest($1::int[], $2::text[]) AS u(id, note) WHERE accounts.id = u.id",
-            &[Some("{1,3}"), Some("{x,y}")],
-        ),
-        (
             r#"INSERT INTO "accounts"("id", "tenant_id", "note") VALUES ($1, $2, $3) ON CONFLICT ( "id" ) DO UPDATE SET "note" = EXCLUDED."note" WHERE ("accounts"."note" IS DISTINCT FROM EXCLUDED."note") RETURNING "version""#,
             &[Some("1"), Some("10"), Some("n")],
         ),

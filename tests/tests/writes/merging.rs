@@ -167,6 +167,10 @@ fn merge_writes_what_it_writes_on_plaintext() -> Result<()> {
             &[Some("{1,3,70}"), Some("{10,20,30}"), Some("{a,NULL,c}")],
         ),
         (
+            "MERGE INTO accounts a USING unnest($1::int[], $2::text[]) AS s(id, note) ON a.id = s.id WHEN MATCHED THEN UPDATE SET note = s.note",
+            &[Some("{1,3,70}"), Some("{a,NULL,c}")],
+        ),
+        (
             "MERGE INTO accounts a USING plain p ON a.id = p.id WHEN MATCHED AND a.pin = $1 THEN UPDATE SET note = $2, title = $3",
             &[Some("1"), Some("n"), Some("t")],
         ),
@@ -272,6 +276,26 @@ fn columns_of_values_are_inserted_and_assigned() -> Result<()> {
             &[Some("{1,3}"), Some("{10,20}"), Some("{a,b}")],
         ),
         (
+            r#"UPDATE "accounts" SET "note" = "excluded"."note" FROM (SELECT $1::int AS "id", $2::text AS "note") AS "excluded" WHERE "accounts"."id" = "excluded"."id""#,
+            &[Some("1"), Some("x")],
+        ),
+        (
+            "UPDATE accounts a SET note = v.note, pin = v.pin, title = 't' FROM unnest($1::int[], $2::text[], $3::int[]) v(id, note, pin) WHERE a.id = v.id",
+            &[Some("{1,3,5,99}"), Some("{x,NULL,\"\"}"), Some("{1,2,3,4}")],
+        ),
+        (
+            "UPDATE accounts a SET note = v.note FROM unnest('{1,3}'::int[], '{\"x \\\"y\\\"\",NULL}'::text[]) v(id, note) WHERE a.id = v.id RETURNING a.id, a.note",
+            &[],
+        ),
+        (
+            "UPDATE parts p SET label = v.label, size = v.size FROM unnest($1::bigint[], $2::text[], $3::numeric[]) v(id, label, size) WHERE p.id = v.id",
+            &[Some("{1,2,3}"), Some("{a,b,NULL}"), Some("{1.005,NULL,3}")],
+        ),
+        (
+            "UPDATE accounts a SET note = v.note FROM unnest($1::int[], $2::text[]) v(id, note) WHERE a.id = v.id",
+            &[Some("{}"), None],
+        ),
+        (
             "UPDATE parts p SET (label, size) = (v.label, v.size) FROM (VALUES (1, 'x', 1.005), (3, 'y', NULL)) v(id, label, size) WHERE p.id = v.id",
             &[],
         ),
@@ -296,8 +320,8 @@ fn what_no_key_is_known_for_is_refused() -> Result<()> {
         "UPDATE accounts a SET note = v.note FROM (VALUES (1, 'x')) v(id, note) WHERE a.id = v.id AND v.note = 'x'",
     ])?;
     refused_with(&[(
-        "UPDATE accounts a SET note = v.note FROM unnest($1::int[], $2::text[]) v(id, note) WHERE a.id = v.id",
-        &[Some("{1}"), Some("{x}")],
+        "UPDATE accounts a SET note = v.note FROM unnest($1::text[]) WITH ORDINALITY AS v(note, n) WHERE a.id = v.n",
+        &[Some("{x}")],
     )])
 }
 
@@ -308,6 +332,7 @@ fn every_value_is_under_the_key_of_its_rows_tenant() -> Result<()> {
         "INSERT INTO accounts (id, tenant_id, email, note) SELECT p0::INTEGER, p1::INTEGER, p2::VARCHAR, p3::VARCHAR FROM (VALUES (60, 10, 'a', 'n', 0), (61, 20, 'b', NULL, 1), (62, 30, NULL, 'm', 2)) AS imp_sen(p0, p1, p2, p3, sen_counter) ORDER BY sen_counter",
         "INSERT INTO parts (id, tenant, project, label) SELECT p0::BIGINT, p1, p2, p3::VARCHAR FROM (VALUES (50, 'acme', 'crm', 'l'), (51, 'acme', 'web', 'm')) AS v(p0, p1, p2, p3)",
         "UPDATE accounts SET note = v.note FROM (VALUES (1, 'x'), (3, 'y'), (5, 'z')) v(id, note) WHERE accounts.id = v.id",
+        "UPDATE accounts SET note = v.note FROM unnest('{2,3,5}'::int[], '{u,v,w}'::text[]) v(id, note) WHERE accounts.id = v.id",
         "UPDATE accounts a SET note = v.note, pin = v.pin FROM (VALUES (1, 10, 'x', 3), (3, 20, 'y', 4)) v(id, tenant, note, pin) WHERE a.id = v.id AND a.tenant_id = v.tenant",
     ] {
         let (direct, through) = (twin.plain.psql("app", sql)?, twin.proxy.psql("app", sql)?);

@@ -276,6 +276,7 @@ fn slot_text(rules: &Ruleset, slot: &Slot) -> String {
         Make::EqualityTerms => "terms",
         Make::SealElements => "seal each",
         Make::SealPerScope => "seal per scope",
+        Make::SealElementsPerScope => "seal each per scope",
     };
     let column = &rules.columns[&slot.column];
     let scope: Vec<_> = slot.scope.iter().map(part_text).collect();

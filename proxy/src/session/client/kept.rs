@@ -86,7 +86,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             .plan
             .slots
             .iter()
-            .any(|slot| slot.make == Make::SealElements)
+            .any(|slot| matches!(slot.make, Make::SealElements | Make::SealElementsPerScope))
         {
             let what =
                 "an array that is sealed cannot be an argument of EXECUTE in the extended protocol";

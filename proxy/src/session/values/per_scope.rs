@@ -1,5 +1,6 @@
 //! One value sealed for every scope that a scope query found.
 
+use pgveil_config::ScopePath;
 use pgveil_policy::{
     Refusal,
     plan::{MAX_ASKED_SCOPES, ScopePart, ScopeQuery, Slot, scope_key},
@@ -61,6 +62,53 @@ impl Maker<'_> {
             Some(Converted::Value(value)) => value,
             Some(Converted::NeverEqual) => return Err(does_not_fit(column)),
         };
+        let mut made: Vec<Option<Vec<u8>>> = Vec::new();
+        for (key, scope) in self.asked_scopes(slot, self.prepared.plan.slots.len())? {
+            made.push(Some(key));
+            made.push(Some(self.seal(column, &scope, &value).await?));
+        }
+        Ok(Made::Array(made))
+    }
+
+    /// The same for each element of an array, as the text of a `bytea[]`.
+    pub(super) async fn seal_elements_per_scope(
+        &self,
+        slot: &Slot,
+        column: &Protected,
+    ) -> Result<Made, Refusal> {
+        let why = Conversion::Assignment;
+        let Some(elements) = self.elements(&slot.operand, column.logical, why)? else {
+            return Ok(Made::Null);
+        };
+        let slots = self.prepared.plan.slots.len();
+        let scopes = self.asked_scopes(slot, elements.len().saturating_mul(slots))?;
+        let mut made = Vec::with_capacity(elements.len());
+        for element in &elements {
+            let value = match element {
+                None => {
+                    made.push(None);
+                    continue;
+                }
+                Some(Converted::Value(value)) => value,
+                Some(Converted::NeverEqual) => return Err(does_not_fit(column)),
+            };
+            let mut text = String::from("{");
+            for (key, scope) in &scopes {
+                push_bytea(&mut text, key);
+                push_bytea(&mut text, &self.seal(column, scope, value).await?);
+            }
+            text.push('}');
+            made.push(Some(text.into_bytes()));
+        }
+        Ok(Made::Array(made))
+    }
+
+    /// The scopes that a slot's value is sealed for, each with its key. `values` are sealed for each of them.
+    fn asked_scopes(
+        &self,
+        slot: &Slot,
+        values: usize,
+    ) -> Result<Vec<(Vec<u8>, ScopePath)>, Refusal> {
         let mut columns: Vec<(usize, usize)> = Vec::new();
         for part in &slot.scope {
             if let ScopePart::Asked { query, column, .. } = part
@@ -71,12 +119,12 @@ impl Maker<'_> {
         }
         let query = columns.first().map_or(0, |(query, _)| *query);
         let rows = self.asked.get(query).ok_or_else(unknown_column)?;
-        if self.prepared.plan.slots.len().saturating_mul(rows.0.len()) > MAX_SEALED {
+        if values.saturating_mul(rows.0.len()) > MAX_SEALED {
             return Err(not_resolved()
                 .detail(format!("The statement's values times the scopes of its rows are more than {MAX_SEALED}."))
                 .hint("Name the scope's columns in WHERE, and update the rows of one scope after the other."));
         }
-        let mut made: Vec<Option<Vec<u8>>> = Vec::with_capacity(2 * rows.0.len());
+        let mut scopes: Vec<(Vec<u8>, ScopePath)> = Vec::with_capacity(rows.0.len());
         for row in &rows.0 {
             let scope = self.scope_of(usize::MAX, slot, &[], row)?;
             let texts: Option<Vec<&str>> = columns
@@ -84,14 +132,25 @@ impl Maker<'_> {
                 .map(|(_, column)| row.get(*column).and_then(Option::as_deref))
                 .collect();
             let key = scope_key(&texts.ok_or_else(unknown_column)?).into_bytes();
-            let known = made.iter().step_by(2).flatten().any(|known| *known == key);
-            if !known {
-                made.push(Some(key));
-                made.push(Some(self.seal(column, &scope, &value).await?));
+            if !scopes.iter().any(|(known, _)| *known == key) {
+                scopes.push((key, scope.into_owned()));
             }
         }
-        Ok(Made::Array(made))
+        Ok(scopes)
     }
+}
+
+/// One more element of a `bytea[]` in its text form.
+fn push_bytea(text: &mut String, bytes: &[u8]) {
+    use std::fmt::Write;
+    let comma = if text.ends_with('{') { "" } else { "," };
+    text.push_str(comma);
+    text.push_str("\"\\\\x");
+    for byte in bytes {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.push('"');
 }
 
 fn not_resolved() -> Refusal {
