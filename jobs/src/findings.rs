@@ -92,6 +92,16 @@ fn add_pending(policy: &PolicyFile, column: &PendingColumn, found: &mut Findings
                    schema pgveil from the same one; if it was never written to, change its type back and apply again"
                 .to_owned(),
         }),
+        Pending::NotRecognised => found.errors.push(Diagnostic {
+            at,
+            message: format!(
+                "{name} is not the column that was registered under its name, and holds values that were sealed for others, \
+                 or could not be looked at"
+            ),
+            cure: "rename its table, create the table anew through pgveil, and move the rows with INSERT ... SELECT; or let \
+                   the keystore's role look at its rows"
+                .to_owned(),
+        }),
         Pending::NotInPolicy => found.warnings.push(Diagnostic {
             at,
             message: format!("{name} is under a domain of pgveil, but no policy names it"),

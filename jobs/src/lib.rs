@@ -11,6 +11,7 @@ mod error;
 mod findings;
 pub mod labels;
 pub mod plan;
+pub mod recognise;
 pub mod register;
 mod sql;
 

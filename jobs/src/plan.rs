@@ -19,7 +19,7 @@ pub(crate) use self::{
     report::{counted, grouped},
     table::of_rule,
 };
-use crate::{JobError, catalog, findings};
+use crate::{JobError, catalog, findings, recognise::recognise};
 
 /// What `apply` would do.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +74,7 @@ async fn plan_in_transaction(
 ) -> Result<PlanReport, JobError> {
     let catalog = catalog::read_in_transaction(client).await?;
     let schema = schema::step(client).await?;
-    let registered = match schema {
+    let mut registered = match schema {
         SchemaStep::Install { .. } => Vec::new(),
         SchemaStep::UpToDate => registry::history(client)
             .await?
@@ -88,6 +88,7 @@ async fn plan_in_transaction(
         findings: findings::of_server(client).await?,
         ..PlanReport::default()
     };
+    recognise(client, &catalog, &mut registered).await?;
     let found = findings::of_policy(policy, &catalog, &registered);
     report.findings.extend(found.errors);
     report.warnings = found.warnings;

@@ -11,7 +11,7 @@ use pgveil_policy::{
 };
 use tokio_postgres::Client;
 
-use crate::{JobError, sql};
+use crate::{JobError, recognise::may_look, sql};
 
 /// Two proxies may see the new column at once; the first registers it.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('pgveil.columns'))";
@@ -20,7 +20,7 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('pgveil.columns'))";
 pub async fn made_through_the_proxy(client: &Client, rules: &Ruleset) -> Result<bool, JobError> {
     let mut fresh = Vec::new();
     for candidate in candidates(rules) {
-        if is_empty(client, candidate.0).await {
+        if is_empty(client, rules, candidate.0).await {
             fresh.push(candidate);
         }
     }
@@ -178,7 +178,13 @@ fn described(declared: &Declared, (table_oid, attnum): (u32, i16)) -> NewColumn 
 
 /// Values that are there already were sealed for a column that nobody knows any more: their terms would match no new
 /// ones. Who may not look cannot know; then `pgveil apply` has to say what is wrong.
-async fn is_empty(client: &Client, column: &PendingColumn) -> bool {
+async fn is_empty(client: &Client, rules: &Ruleset, column: &PendingColumn) -> bool {
+    let Some(relation) = rules.catalog.relation_by_oid(column.table_oid) else {
+        return false;
+    };
+    if !may_look(client, relation).await.unwrap_or(false) {
+        return false;
+    }
     let table = sql::qualified(&column.schema, &column.table);
     let name = sql::quoted(&column.column);
     let query = format!("SELECT NOT EXISTS (SELECT FROM {table} WHERE {name} IS NOT NULL)");

@@ -136,6 +136,9 @@ pub enum Pending {
     NotConverted,
     /// It stands under the domain, but has no id in `pgveil.columns`.
     NotRegistered,
+    /// It bears the name of a registered column, but stands elsewhere than that one did (a table was dropped and another one
+    /// took its name): what its values were sealed for has to be looked at first.
+    NotRecognised,
     /// It stands under the domain without id, and no column of the policy can have sealed its values.
     NotInPolicy,
 }
@@ -437,6 +440,15 @@ impl Ruleset {
             )
             .detail("Its type is a domain of schema pgveil, but pgveil.columns does not know it.")
             .hint("Run `pgveil apply`."),
+            Pending::NotRecognised => Refusal::unsupported(
+                "column-not-recognised",
+                format!("{name} is not the one that was registered under its name"),
+            )
+            .detail(
+                "Another column has taken the name, and it holds values that were sealed for other columns, or could not \
+                 be looked at: searches would not find them.",
+            )
+            .hint("Rename the table, create it anew, and move its rows with INSERT ... SELECT."),
             Pending::NotInPolicy => Refusal::unsupported(
                 "column-not-in-policy",
                 format!("{name} is not in the policy"),

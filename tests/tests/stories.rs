@@ -30,6 +30,7 @@ stories! {
     a_customer_moves_between_tenants
     a_damaged_value_is_not_shown
     a_session_keeps_statements_and_cursors
+    a_table_takes_the_name_of_another
     an_analyst_sees_masked_emails
     an_unprotected_table_is_as_ever
     bad_input_is_refused_as_postgres_would

@@ -16,6 +16,7 @@ use super::{lock, rows, sealing::Sealing, staging, verify};
 use crate::{
     JobError, catalog, findings, labels,
     plan::{ColumnPlan, TablePlan, of_rule},
+    recognise::recognise,
 };
 
 /// Rows and values of the table.
@@ -125,7 +126,9 @@ async fn plan_again(
         .tables
         .iter()
         .find(|r| r.schema == planned.schema && r.name == planned.name);
-    if !findings::of_policy(policy, &catalog, &history(client).await?)
+    let mut registered = history(client).await?;
+    recognise(client, &catalog, &mut registered).await?;
+    if !findings::of_policy(policy, &catalog, &registered)
         .errors
         .is_empty()
     {

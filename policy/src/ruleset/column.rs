@@ -30,6 +30,11 @@ impl<'a> Resolved<'a> {
         )
     }
 
+    /// Table OID and attribute number.
+    pub(super) fn place(&self) -> (u32, i16) {
+        (self.relation.oid, self.column.attnum)
+    }
+
     pub(super) fn display_name(&self) -> String {
         let (schema, table, column) = self.key();
         format!("{schema}.{table}.{column}")

@@ -117,10 +117,12 @@ pub(super) fn compile(
         inherited: Vec::new(),
     };
     for column in &resolved {
-        let past = current.get(&column.key()).copied();
+        let past = history::of_place(registered, column.key(), column.place())
+            .or_else(|| current.get(&column.key()).copied());
         let state = match (column.is_sealed(), past) {
             (false, _) => Some(Pending::NotConverted),
             (true, None) => Some(Pending::NotRegistered),
+            (true, Some(past)) if past.place != column.place() => Some(Pending::NotRecognised),
             (true, Some(past)) => {
                 history::check(column, past, catalog, &mut findings);
                 let protected = Arc::new(protected(column, past, false));

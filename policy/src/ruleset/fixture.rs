@@ -13,7 +13,10 @@ use std::{path::PathBuf, sync::Arc};
 use pgveil_config::{ColumnRule, Mask, PolicyFile, Position, SearchKey, Searches, TableRule};
 
 use super::{RegisteredColumn, Ruleset};
-use crate::{catalog::fixture::catalog, plan::ColumnId};
+use crate::{
+    catalog::{Catalog, fixture::catalog},
+    plan::ColumnId,
+};
 
 /// Reads a policy.
 pub(crate) fn policy(text: &str) -> PolicyFile {
@@ -122,11 +125,25 @@ pub(crate) fn registered(policy: &PolicyFile) -> Vec<RegisteredColumn> {
     columns.enumerate().map(register).collect()
 }
 
+/// With the places that the columns have in a catalog.
+pub(crate) fn placed(mut past: Vec<RegisteredColumn>, catalog: &Catalog) -> Vec<RegisteredColumn> {
+    for past in &mut past {
+        let relation = catalog.relation(&past.schema, &past.table);
+        let place = relation.and_then(|relation| {
+            let column = relation.column(&past.column)?;
+            Some((relation.oid, column.attnum))
+        });
+        past.place = place.unwrap_or_default();
+    }
+    past
+}
+
 /// Compiles a policy against a catalog; every column of the policy is registered.
 pub(crate) fn ruleset(catalog_text: &str, policy_text: &str) -> Ruleset {
     let policy = policy(policy_text);
-    let registered = registered(&policy);
-    let ruleset = Ruleset::compile(&policy, Arc::new(catalog(catalog_text)), &registered, 1);
+    let catalog = catalog(catalog_text);
+    let registered = placed(registered(&policy), &catalog);
+    let ruleset = Ruleset::compile(&policy, Arc::new(catalog), &registered, 1);
     ruleset.unwrap_or_else(|findings| {
         let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
         panic!(

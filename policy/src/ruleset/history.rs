@@ -30,6 +30,18 @@ pub(super) fn current(registered: &[RegisteredColumn]) -> HashMap<Key<'_>, &Regi
     current
 }
 
+/// The newest registration of a name whose column is this one.
+pub(super) fn of_place<'a>(
+    registered: &'a [RegisteredColumn],
+    name: Key<'_>,
+    place: (u32, i16),
+) -> Option<&'a RegisteredColumn> {
+    registered
+        .iter()
+        .filter(|past| past.place == place && key(past) == name)
+        .max_by_key(|past| past.id)
+}
+
 /// Whether new values would be like those the column holds.
 pub(super) fn check(
     column: &Resolved<'_>,

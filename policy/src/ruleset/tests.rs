@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Declared, Pending, RegisteredColumn, Ruleset, TermContext,
-    fixture::{policy, registered, ruleset},
+    fixture::{placed, policy, registered, ruleset},
 };
 use crate::{catalog::fixture::catalog, plan::ColumnId};
 
@@ -18,7 +18,8 @@ fn findings(catalog_text: &str, policy_text: &str) -> Vec<String> {
 
 fn findings_with(catalog_text: &str, policy_text: &str, past: &[RegisteredColumn]) -> Vec<String> {
     let catalog = Arc::new(catalog(catalog_text));
-    let found = Ruleset::compile(&policy(policy_text), catalog, past, 1);
+    let past = placed(past.to_vec(), &catalog);
+    let found = Ruleset::compile(&policy(policy_text), catalog, &past, 1);
     let found = found.err().unwrap_or_default();
     assert!(found.iter().all(|finding| !finding.cure.is_empty()));
     let line = |at: &Option<pgveil_config::Position>| at.as_ref().map_or(0, |at| at.line);
@@ -107,13 +108,9 @@ fn waits_for_tables_and_columns_to_come() {
     let policy = policy(
         "table public.people scope platform\n email text\n iban text\ntable public.later scope platform\n mail text",
     );
-    let rules = Ruleset::compile(
-        &policy,
-        Arc::new(catalog("public.people(email pgveil.sealed_text)")),
-        &registered(&policy)[..1],
-        1,
-    )
-    .unwrap();
+    let catalog = Arc::new(catalog("public.people(email pgveil.sealed_text)"));
+    let past = placed(registered(&policy), &catalog);
+    let rules = Ruleset::compile(&policy, catalog, &past[..1], 1).unwrap();
     let absent: Vec<String> = rules.absent().map(Declared::display_name).collect();
     assert_eq!(absent, ["public.people.iban", "public.later.mail"]);
     assert!(rules.names().any(|name| name == "later"));
@@ -137,9 +134,10 @@ fn follows_a_renamed_column_or_table() {
     let compile = |text: &str, past: &[RegisteredColumn]| {
         Ruleset::compile(&policy, Arc::new(catalog(text)), past, 1).unwrap()
     };
-    let before = compile("public.people(id int4, email pgveil.sealed_text)", &past);
-    let email = before.column(past[0].id).unwrap();
-    past[0].place = (email.table_oid, email.attnum);
+    past = placed(
+        past,
+        &catalog("public.people(id int4, email pgveil.sealed_text)"),
+    );
     for (now, table, name) in [
         (
             "public.people(id int4, mail pgveil.sealed_text)",
@@ -485,7 +483,9 @@ fn keeps_the_ids_of_columns_that_are_gone() {
         ..past[0].clone()
     };
     past.extend([gone(4, "people"), gone(5, "dropped")]);
-    let rules = Ruleset::compile(&policy, Arc::new(catalog(PEOPLE)), &past, 1).unwrap();
+    let catalog = Arc::new(catalog(PEOPLE));
+    let past = placed(past, &catalog);
+    let rules = Ruleset::compile(&policy, catalog, &past, 1).unwrap();
     let email = rules.column(ColumnId(9)).unwrap();
     assert!(!email.retired);
     let former = rules.column(ColumnId(4)).unwrap();
@@ -493,6 +493,28 @@ fn keeps_the_ids_of_columns_that_are_gone() {
     let dropped = rules.column(ColumnId(5)).unwrap();
     assert!(dropped.retired && dropped.reveal == Some(Vec::new()));
     assert!(rules.attribute(0, 0).is_none());
+}
+
+#[test]
+fn a_column_that_took_a_registered_name_is_not_that_one() {
+    let policy = policy("table public.people scope platform\n email text");
+    let catalog = Arc::new(catalog("public.people(id int4, email pgveil.sealed_text)"));
+    let mut past = placed(registered(&policy), &catalog);
+    past[0].place.0 += 1000;
+    let rules = Ruleset::compile(&policy, Arc::clone(&catalog), &past, 1).unwrap();
+    let state: Vec<_> = rules.pending.iter().map(|column| column.state).collect();
+    assert_eq!(state, [Pending::NotRecognised]);
+    assert!(rules.column(past[0].id).unwrap().retired);
+    // A registration that came there by a rename goes before a newer one of the name.
+    let here = RegisteredColumn {
+        table: "leads".to_owned(),
+        id: ColumnId(7),
+        ..placed(registered(&policy), &catalog).remove(0)
+    };
+    past[0].id = ColumnId(8);
+    past.push(here);
+    let rules = Ruleset::compile(&policy, catalog, &past, 1).unwrap();
+    assert!(rules.pending.is_empty() && !rules.column(ColumnId(7)).unwrap().retired);
 }
 
 #[test]

@@ -106,12 +106,14 @@ impl CatalogReader {
         // The fingerprint is taken first: a change between the two reads makes the next look find a difference.
         let fingerprint = pgveil_jobs::catalog::fingerprint(client).await?;
         let catalog = pgveil_jobs::catalog::read(client).await?;
-        let mut registered = self.registered().await?;
+        let stored = self.registered().await?;
         self.fingerprint = fingerprint;
         let catalog = Arc::new(catalog);
-        let mut rules = compiled(policy, &catalog, &registered, version)?;
         let client = self.client().await?;
-        pgveil_jobs::register::follow(client, &rules, &registered).await?;
+        let mut registered = stored.clone();
+        pgveil_jobs::recognise::recognise(client, &catalog, &mut registered).await?;
+        let mut rules = compiled(policy, &catalog, &registered, version)?;
+        pgveil_jobs::register::follow(client, &rules, &stored).await?;
         if pgveil_jobs::register::made_through_the_proxy(client, &rules).await? {
             registered = self.registered().await?;
             rules = compiled(policy, &catalog, &registered, version)?;
@@ -139,15 +141,15 @@ impl CatalogReader {
         version: u64,
     ) -> anyhow::Result<Ruleset> {
         let seen = Arc::new(seen);
-        let mut registered = self.registered().await?;
-        let mut rules = compiled(policy, &seen, &registered, version)?;
+        let mut stored = self.registered().await?;
+        let mut rules = compiled_within(policy, &seen, known, &stored, version)?;
         let client = self.client().await?;
         if pgveil_jobs::register::made_in_a_transaction(client, &rules, known).await? {
-            registered = self.registered().await?;
-            rules = compiled(policy, &seen, &registered, version)?;
+            stored = self.registered().await?;
+            rules = compiled_within(policy, &seen, known, &stored, version)?;
         }
         let client = self.client().await?;
-        pgveil_jobs::register::follow_in_a_transaction(client, &rules, known, &registered).await?;
+        pgveil_jobs::register::follow_in_a_transaction(client, &rules, known, &stored).await?;
         Ok(rules)
     }
 
@@ -156,6 +158,20 @@ impl CatalogReader {
         let rows = registry::history(&**self.client().await?).await?;
         Ok(rows.into_iter().map(|row| row.column).collect())
     }
+}
+
+/// The same for what a transaction sees: a column that it made under a registered name is the registered one, because
+/// nothing but pgveil has written to it. (A table with sealed values does not get such a name through pgveil.)
+fn compiled_within(
+    policy: &PolicyFile,
+    seen: &Arc<Catalog>,
+    known: &Catalog,
+    stored: &[RegisteredColumn],
+    version: u64,
+) -> anyhow::Result<Ruleset> {
+    let mut registered = stored.to_vec();
+    pgveil_jobs::recognise::made_in_a_transaction(seen, known, &mut registered);
+    compiled(policy, seen, &registered, version)
 }
 
 fn compiled(

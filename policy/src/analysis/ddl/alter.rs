@@ -13,6 +13,7 @@ use crate::{
     Refusal,
     analysis::{
         refusals,
+        relation::lookup,
         statement::{Door, Verdict},
         term::EQ_TERM,
     },
@@ -61,6 +62,7 @@ pub(super) fn judge(
     }
     let actions = elements(tokens, behind..statement.end);
     if definition.declared.is_empty() {
+        check_name(&definition, &parts, &actions)?;
         // Another table's; what it says of a protected one is a reference to its key.
         let known = ["add", "drop", "alter", "rename", "set"];
         let harmless = actions.iter().all(|action| {
@@ -92,6 +94,47 @@ pub(super) fn judge(
     definition
         .finish(statement, "ALTER TABLE", kept == 0)
         .map(Some)
+}
+
+/// A table that holds sealed values must not take a name under which the policy expects values of its own.
+fn check_name(
+    definition: &Definition<'_, '_>,
+    parts: &[String],
+    actions: &[Range<usize>],
+) -> Result<(), Refusal> {
+    let Definition { door, tokens, .. } = definition;
+    let holds = lookup(door.rules, door.view, parts).is_some_and(|relation| {
+        let mut columns = relation.columns.iter();
+        columns.any(|column| column.sealed_domain().is_some())
+    });
+    if !holds {
+        return Ok(());
+    }
+    let (schema, table) = &definition.table;
+    for action in actions {
+        let to = |words: &[&str]| {
+            let named = tokens
+                .are_words(action.start, words)
+                .then(|| action.start + words.len());
+            named.and_then(|at| Some((at, tokens.name(at)?.into_owned())))
+        };
+        let taken = match (to(&["rename", "to"]), to(&["set", "schema"])) {
+            (Some((at, name)), _) => (at, schema.clone(), name),
+            (None, Some((at, name))) => (at, name, table.clone()),
+            (None, None) => continue,
+        };
+        let (at, schema, name) = taken;
+        if !door.rules.declared_in(&schema, &name).is_empty() {
+            return Err(Refusal::unsupported(
+                "value-not-movable",
+                format!("\"{table}\" holds sealed values and cannot become \"{schema}.{name}\", which the policy names"),
+            )
+            .detail("Its values may have been sealed for other columns: searches would not find them.")
+            .hint(format!("CREATE TABLE {name}, and move the rows with INSERT ... SELECT."))
+            .at(tokens.range(at).start));
+        }
+    }
+    Ok(())
 }
 
 impl Definition<'_, '_> {
