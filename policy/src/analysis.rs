@@ -70,6 +70,7 @@ mod update;
 mod using;
 mod utility;
 pub(crate) mod view;
+mod written;
 
 use std::{ops::Range, sync::Arc};
 

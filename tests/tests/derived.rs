@@ -9,6 +9,8 @@ mod made;
 mod partitions;
 #[path = "derived/temporary.rs"]
 mod temporary;
+#[path = "derived/through.rs"]
+mod through;
 #[path = "derived/views.rs"]
 mod views;
 
@@ -87,6 +89,15 @@ const VIEWS: &str = "
         LEFT JOIN LATERAL (SELECT * FROM orders o WHERE o.customer_id = c.id ORDER BY o.id LIMIT 1) l ON true;
     CREATE VIEW wrong AS SELECT a.id FROM customers a JOIN orders o ON a.email = o.customer_email;
     CREATE VIEW wrong_distinct AS SELECT DISTINCT email FROM customers;
+    CREATE VIEW eu AS SELECT id, region, email, plain FROM customers WHERE region = 'eu' WITH CASCADED CHECK OPTION;
+    CREATE VIEW upon_eu (e, n, r) AS SELECT email, id, region FROM eu WHERE id < 100 WITH LOCAL CHECK OPTION;
+    CREATE VIEW turned (b, a, t, n) AS SELECT body, author, tenant_id, id FROM notes;
+    CREATE VIEW untold AS SELECT id, author, body FROM notes;
+    CREATE VIEW marked AS SELECT id, email, 'm' || plain AS mark FROM customers;
+    CREATE VIEW instead_of AS SELECT id, email FROM customers;
+    CREATE FUNCTION written() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE TRIGGER instead INSTEAD OF INSERT OR UPDATE OR DELETE ON instead_of FOR EACH ROW EXECUTE FUNCTION written();
+    CREATE VIEW upon_instead AS SELECT * FROM instead_of;
     CREATE MATERIALIZED VIEW kept AS SELECT id, email, age FROM customers;
     CREATE TABLE copied AS SELECT id, email, ssn, born FROM customers;
     GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC;

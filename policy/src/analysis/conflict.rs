@@ -15,6 +15,7 @@ use super::{
     scope::{Part, written_scope},
     term::{EQ_TERM, check_equality},
     touched::{failing, row_key},
+    written::{Spelling, spelt},
 };
 use crate::{
     Refusal, catalog,
@@ -28,9 +29,20 @@ use pgveil_config::SearchKey;
 pub(super) struct Conflicting {
     /// What expressions call the table, quoted.
     name: String,
+    /// How its columns are spelt.
+    spelling: Option<Spelling>,
     excluded: usize,
     /// What is known of the row that was to be inserted.
     row: Option<RowConstants>,
+}
+
+impl Conflicting {
+    /// The columns of a scope, as the statement can name them. `None`: it cannot name all.
+    fn columns(&self, of: &Protected) -> Option<Vec<String>> {
+        let columns = of.scope.columns().into_iter();
+        let spelt = |column| spelt(self.spelling.as_ref(), column).map(str::to_owned);
+        columns.map(spelt).collect()
+    }
 }
 
 impl<'a> Analyser<'a> {
@@ -52,7 +64,7 @@ impl<'a> Analyser<'a> {
         let mut keys = Vec::new();
         if let Some(ConflictTarget::Columns(columns)) = conflict_target {
             for ident in columns {
-                let column = self.column_named(target.relation, ident)?;
+                let column = self.column_named(&target.written, ident)?;
                 if self.is_moved(target.relation, column) {
                     return Err(refusals::construct(
                         "ON CONFLICT with a column of sealed values that is not in the policy",
@@ -93,7 +105,7 @@ impl<'a> Analyser<'a> {
             id: self.next_entry(),
             name: Some("excluded".to_owned()),
             schema: None,
-            columns: self.columns_of(excluded),
+            columns: self.excluded_columns(&target.written, excluded),
             open: false,
             table: true,
         };
@@ -115,10 +127,11 @@ impl<'a> Analyser<'a> {
         }
         self.conflict = table_name.map(|name| Conflicting {
             name: quote_identifier(&name),
+            spelling: target.written.spelling(),
             excluded,
             row: row.cloned(),
         });
-        self.assignments(&update.assignments, target.relation, target.instance, cx)?;
+        self.assignments(&update.assignments, &target.written, cx)?;
         self.conflict = None;
         if let Some(condition) = &update.selection {
             self.boolean(condition, cx)?;
@@ -138,6 +151,7 @@ impl<'a> Analyser<'a> {
         let row = conflict.row.as_ref()?;
         let held = |name: &str| row.get(name).cloned().map(Part::Constant);
         let scope = written_scope(column, &held).ok()?;
+        conflict.columns(column)?;
         let range = self.tokens.bytes(&operand.extent);
         self.guard(column, range);
         Some(self.slot(Make::Seal, what, column, scope, operand))
@@ -156,7 +170,7 @@ impl<'a> Analyser<'a> {
         };
         let excluded = conflict.excluded;
         let held = |name: &str| self.part_of_row(excluded, name);
-        if self.check_move(sealed, column, &held).is_err() {
+        if self.check_move(sealed, column, &held).is_err() || conflict.columns(column).is_none() {
             return Ok(false);
         }
         let extent = self.tokens.extent(value)?;
@@ -194,8 +208,9 @@ impl<'a> Analyser<'a> {
         let Some(conflict) = &self.conflict else {
             return;
         };
-        let columns = column.scope.columns();
-        let columns: Vec<String> = columns.into_iter().map(str::to_owned).collect();
+        let Some(columns) = conflict.columns(column) else {
+            return;
+        };
         let (there, excluded) = (
             row_key(&conflict.name, &columns),
             row_key("excluded", &columns),
@@ -227,6 +242,15 @@ impl<'a> Analyser<'a> {
         };
         self.account(ident);
         let name = name_of(ident);
+        if target.written.named.oid != target.relation.oid {
+            let at = self.tokens.starting(ident.span.start);
+            let message = format!(
+                "constraint \"{name}\" for table \"{}\" does not exist",
+                target.written.named.name
+            );
+            return Err(Refusal::new("42704", "undefined-object", message)
+                .at(at.map_or(0, |at| self.tokens.range(at).start)));
+        }
         let Some(index) = target.relation.uniques.iter().find(|u| u.name == name) else {
             // Of another kind, or none: the server knows.
             return Ok(Vec::new());

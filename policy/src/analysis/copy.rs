@@ -289,11 +289,10 @@ fn table(door: &Door<'_>, mut cursor: Cursor<'_>, binary: bool) -> Result<Verdic
         door.oids,
         door.tokens,
     );
-    let relation = if from {
-        analyser.written_relation(&name)?
-    } else {
-        analyser.relation(&name)?
-    };
+    let relation = analyser.relation(&name)?;
+    if from {
+        analyser.check_writes(relation)?;
+    }
     if relation.is_view() {
         return Err(refusals::construct("COPY of a view"));
     }

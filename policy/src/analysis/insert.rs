@@ -17,6 +17,7 @@ use super::{
     refusals,
     relation::idents_of,
     scope::Part,
+    written::Written,
 };
 use crate::{
     Refusal,
@@ -29,6 +30,9 @@ pub(super) type RowConstants = HashMap<String, Constant>;
 
 /// Where an INSERT writes.
 pub(super) struct Target<'a> {
+    /// What the statement names.
+    pub(super) written: Written<'a>,
+    /// The table that the rows go to.
     pub(super) relation: &'a Relation,
     pub(super) instance: usize,
     /// The columns that get values, in the order of the values.
@@ -46,14 +50,12 @@ impl<'a> Analyser<'a> {
         let TableObject::TableName(name) = &insert.table else {
             return Err(refusals::construct("INSERT into this"));
         };
-        let relation = self.written_relation(name)?;
         let alias = insert.table_alias.as_ref().map(|alias| {
             self.account(&alias.alias);
             name_of(&alias.alias)
         });
-        let (entry, instance) = self.table_entry(relation, alias);
-        let names = Namespace::of(entry);
-        let target = self.insert_target(&insert.columns, relation, instance)?;
+        let (written, names) = self.written_to(name, alias)?;
+        let target = self.insert_target(&insert.columns, written)?;
         let mark = self.facts.len();
         let row = match &insert.source {
             None => Some(RowConstants::new()),
@@ -69,8 +71,7 @@ impl<'a> Analyser<'a> {
     pub(super) fn insert_target(
         &mut self,
         names: &[ObjectName],
-        relation: &'a Relation,
-        instance: usize,
+        written: Written<'a>,
     ) -> Result<Target<'a>, Refusal> {
         let listed = !names.is_empty();
         let mut columns: Vec<&catalog::Column> = Vec::new();
@@ -80,7 +81,7 @@ impl<'a> Analyser<'a> {
             let [ident] = idents.as_slice() else {
                 return Err(refusals::construct("a qualified column in INSERT"));
             };
-            columns.push(self.column_named(relation, ident)?);
+            columns.push(self.column_named(&written, ident)?);
             places.push(
                 self.tokens
                     .starting(ident.span.start)
@@ -88,12 +89,13 @@ impl<'a> Analyser<'a> {
             );
         }
         if !listed {
-            columns = relation.columns.iter().collect();
+            columns = written.positional()?;
         }
         Ok(Target {
-            relation,
-            instance,
+            relation: written.table,
+            instance: written.instance,
             columns,
+            written,
             listed,
             places,
         })
@@ -102,7 +104,7 @@ impl<'a> Analyser<'a> {
     /// The column that an identifier names in a list of targets.
     pub(super) fn column_named(
         &mut self,
-        relation: &'a Relation,
+        written: &Written<'a>,
         ident: &sqlparser::ast::Ident,
     ) -> Result<&'a catalog::Column, Refusal> {
         self.account(ident);
@@ -112,17 +114,15 @@ impl<'a> Analyser<'a> {
             .tokens
             .starting(ident.span.start)
             .map_or(0, |at| self.tokens.range(at).start);
-        relation
-            .columns
-            .iter()
-            .find(|column| column.name == name)
-            .ok_or_else(|| {
-                let message = format!(
-                    "column \"{name}\" of relation \"{}\" does not exist",
-                    relation.name
-                );
-                Refusal::new("42703", "undefined-column", message).at(at)
-            })
+        let mut columns = written.columns.iter();
+        let found = columns.find(|column| column.name == name).ok_or_else(|| {
+            let message = format!(
+                "column \"{name}\" of relation \"{}\" does not exist",
+                written.named.name
+            );
+            Refusal::new("42703", "undefined-column", message).at(at)
+        })?;
+        written.writable(*found).map_err(|refusal| refusal.at(at))
     }
 
     /// The rows to insert; what is known of them if it is one row of VALUES.

@@ -17,8 +17,9 @@ use super::{
     query::Rows,
     refusals,
     touched::{MergeSections, Touched},
+    written::Written,
 };
-use crate::{Refusal, catalog::Relation};
+use crate::Refusal;
 
 /// The rows that an arm is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +34,7 @@ enum Side {
 
 /// What every arm is given.
 struct Merged<'a, 'm> {
-    relation: &'a Relation,
-    instance: usize,
+    written: Written<'a>,
     on: &'m Expr,
     /// The target alone, the source alone, and both.
     target: Namespace,
@@ -65,7 +65,10 @@ impl<'a> Analyser<'a> {
         if !merge.into || !merge.optimizer_hints.is_empty() {
             return Err(refusals::construct("an unusual form of MERGE"));
         }
-        let (relation, instance, target) = self.target(&merge.table)?;
+        let (written, target) = self.target(&merge.table)?;
+        if written.is_view() {
+            return Err(refusals::construct("MERGE into a view").hint("Name the table."));
+        }
         let mark = self.facts.len();
         let none = Namespace::default();
         let mut conditions = Vec::new();
@@ -83,8 +86,7 @@ impl<'a> Analyser<'a> {
         self.facts_of(&conditions, None, cx);
         self.join_conditions(&conditions, cx)?;
         let mut merged = Merged {
-            relation,
-            instance,
+            written,
             on: &merge.on,
             both: target.clone().and(source.clone()),
             target,
@@ -164,22 +166,22 @@ impl<'a> Analyser<'a> {
         clause: &'q MergeClause,
         merged: &Merged<'a, '_>,
     ) -> Result<Vec<Use<'q>>, Refusal> {
-        let (relation, instance) = (merged.relation, merged.instance);
+        let written = &merged.written;
         self.within(clause, merged, |this, cx| match &clause.action {
             MergeAction::Insert(insert) => {
-                let target = this.insert_target(&insert.columns, relation, instance)?;
+                let target = this.insert_target(&insert.columns, written.clone())?;
                 this.row_uses(inserted(insert)?, &target, &merged.source, cx)
             }
             MergeAction::Update(MergeUpdateExpr {
                 kind: MergeUpdateKind::Set(assignments),
                 ..
-            }) => this.assigned_uses(assignments, relation, instance, &merged.source, cx),
+            }) => this.assigned_uses(assignments, written, &merged.source, cx),
             _ => Ok(Vec::new()),
         })
     }
 
     fn arm(&mut self, clause: &MergeClause, merged: &Merged<'a, '_>) -> Result<(), Refusal> {
-        let (relation, instance) = (merged.relation, merged.instance);
+        let written = &merged.written;
         // One arm that changes scopes does not keep the others from asking for theirs.
         let touched = self.touched_rows.clone();
         self.within(clause, merged, |this, cx| {
@@ -189,7 +191,7 @@ impl<'a> Analyser<'a> {
             match &clause.action {
                 MergeAction::Insert(insert) => {
                     let touched = this.touched_rows.take();
-                    let target = this.insert_target(&insert.columns, relation, instance)?;
+                    let target = this.insert_target(&insert.columns, written.clone())?;
                     this.row(inserted(insert)?, &target, cx)?;
                     this.touched_rows = touched;
                     Ok(())
@@ -202,7 +204,7 @@ impl<'a> Analyser<'a> {
                     ) else {
                         return Err(refusals::construct("this form of UPDATE in MERGE"));
                     };
-                    this.assignments(assignments, relation, instance, cx)
+                    this.assignments(assignments, written, cx)
                 }
                 MergeAction::Delete { .. } | MergeAction::DoNothing { .. } => Ok(()),
             }
@@ -226,7 +228,7 @@ impl<'a> Analyser<'a> {
             grouping: None,
         };
         let alias = alias.as_ref().map(|alias| name_of(&alias.name));
-        let touched = self.touched(name, alias, merged.instance, Some(&merge.on), cx)?;
+        let touched = self.touched(name, alias, &merged.written, Some(&merge.on), cx)?;
         let sections = self.merge_sections(merge)?;
         Some(Self::merge_touches(touched, sections))
     }

@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
-use super::{Analyser, SessionView, namespace::name_of, protection::Standing, refusals};
+use super::{Analyser, SessionView, namespace::name_of, refusals};
 use crate::{
     Refusal,
     catalog::Relation,
@@ -32,23 +32,6 @@ impl<'a> Analyser<'a> {
         if names.len() == 1 && !self.stored && self.protection.names_relation(&relation.name) {
             self.edits
                 .qualify(at, format!("{}.", quote_identifier(&relation.schema)));
-        }
-        Ok(relation)
-    }
-
-    /// The table that a statement writes to.
-    pub(super) fn written_relation(&mut self, name: &ObjectName) -> Result<&'a Relation, Refusal> {
-        let relation = self.relation(name)?;
-        if relation.is_view() && self.protection.standing(relation) == Standing::Dependent {
-            let why = "reads a protected table, and pgveil does not write through it";
-            return Err(refusals::dependent(&relation.name, why));
-        }
-        let runs = |oid: &u32| self.rules.dependents.functions.contains(oid);
-        if self.rules.has_dependent_writes(relation.oid)
-            || relation.trigger_functions.iter().any(runs)
-        {
-            let why = "runs a function on every write that may read a protected table";
-            return Err(refusals::dependent(&relation.name, why));
         }
         Ok(relation)
     }

@@ -12,6 +12,7 @@ use super::{
     operand::{Made, Operand, What},
     refusals,
     scope::{Part, planned},
+    written::{Spelling, Written, spelt},
 };
 use crate::{
     Refusal,
@@ -29,6 +30,8 @@ pub(super) struct Touched {
     pub(super) instance: usize,
     /// What expressions call it, quoted.
     pub(super) name: String,
+    /// How its columns are spelt.
+    spelling: Option<Spelling>,
     /// A token of its name.
     pub(super) token: usize,
     /// Whether the statement's own words read the table, so that the server applies the policies for reading anyway.
@@ -67,16 +70,18 @@ impl Analyser<'_> {
         &self,
         table: &ObjectName,
         alias: Option<String>,
-        instance: usize,
+        written: &Written<'_>,
         selection: Option<&Expr>,
         cx: Cx<'_>,
     ) -> Option<Touched> {
         let Some(ObjectNamePart::Identifier(ident)) = table.0.first() else {
             return None;
         };
-        let name = alias.unwrap_or_else(|| self.instances[instance].name.clone());
+        let name = alias.unwrap_or_else(|| written.named.name.clone());
+        let instance = written.instance;
         Some(Touched {
             instance,
+            spelling: written.spelling(),
             name: quote_identifier(&name),
             token: self.tokens.starting(ident.span.start)?,
             reads: selection.is_some_and(|condition| reads(condition, instance, cx)),
@@ -249,13 +254,14 @@ impl Analyser<'_> {
                     let relation = self.instances.get(touched.instance)?;
                     let found = relation.columns.iter().find(|c| c.name == *name)?;
                     let logical = LogicalType::from_oid(found.base_type_oid, found.typmod)?;
-                    let known = touched.columns.iter().position(|(known, _)| known == name);
+                    let name = spelt(touched.spelling.as_ref(), name)?.to_owned();
+                    let known = touched.columns.iter().position(|(known, _)| *known == name);
                     let index = known.unwrap_or_else(|| {
                         touched.columns.push((name.clone(), logical));
                         touched.columns.len() - 1
                     });
-                    if !key.contains(name) {
-                        key.push(name.clone());
+                    if !key.contains(&name) {
+                        key.push(name);
                     }
                     ScopePart::Asked {
                         query,

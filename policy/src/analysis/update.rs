@@ -23,6 +23,7 @@ use super::{
     refusals,
     relation::idents_of,
     scope::Part,
+    written::Written,
 };
 use crate::{
     Refusal,
@@ -33,6 +34,8 @@ use crate::{
 /// One column and what it is set to.
 struct Assigned<'a, 'q> {
     column: &'a catalog::Column,
+    /// As the statement spells it.
+    name: String,
     value: &'q Expr,
 }
 
@@ -46,7 +49,10 @@ impl<'a> Analyser<'a> {
         if unusual {
             return Err(refusals::construct("an unusual clause of UPDATE"));
         }
-        let (relation, instance, target) = self.target_of(&update.table)?;
+        let mark = self.facts.len();
+        let (mut written, target) = self.target_of(&update.table)?;
+        let facts = std::mem::take(&mut written.facts);
+        self.facts.extend(facts);
         let none = Vec::new();
         let from = match &update.from {
             None => &none,
@@ -55,7 +61,6 @@ impl<'a> Analyser<'a> {
                 return Err(refusals::construct("FROM before SET"));
             }
         };
-        let mark = self.facts.len();
         let mut conditions = Vec::new();
         let others = self.from(from, None, ctes, &mut conditions)?;
         self.source_cells(&others);
@@ -73,9 +78,9 @@ impl<'a> Analyser<'a> {
         if let TableFactor::Table { name, alias, .. } = &update.table.relation {
             let alias = alias.as_ref().map(|alias| name_of(&alias.name));
             let selection = update.selection.as_ref();
-            self.touched_rows = self.touched(name, alias, instance, selection, cx);
+            self.touched_rows = self.touched(name, alias, &written, selection, cx);
         }
-        let uses = self.assigned_uses(&update.assignments, relation, instance, &others, cx)?;
+        let uses = self.assigned_uses(&update.assignments, &written, &others, cx)?;
         let others = self.seal_sources(&uses, others, cx)?;
         let names = target.and(others);
         let scope = Scope {
@@ -91,7 +96,7 @@ impl<'a> Analyser<'a> {
         if let Some(condition) = &update.selection {
             self.boolean(condition, cx)?;
         }
-        self.assignments(&update.assignments, relation, instance, cx)?;
+        self.assignments(&update.assignments, &written, cx)?;
         self.ask_touched()?;
         self.facts.truncate(mark);
         self.returning(update.returning.as_deref(), &names, ctes)
@@ -109,8 +114,9 @@ impl<'a> Analyser<'a> {
         let [table] = tables.as_slice() else {
             return Err(refusals::construct("DELETE from several tables"));
         };
-        let (_, _, target) = self.target_of(table)?;
         let mark = self.facts.len();
+        let (written, target) = self.target_of(table)?;
+        self.facts.extend(written.facts);
         let mut conditions = Vec::new();
         let others = self.from(
             delete.using.as_deref().unwrap_or_default(),
@@ -137,21 +143,18 @@ impl<'a> Analyser<'a> {
         self.returning(delete.returning.as_deref(), &names, ctes)
     }
 
-    fn target_of(
-        &mut self,
-        table: &TableWithJoins,
-    ) -> Result<(&'a Relation, usize, Namespace), Refusal> {
+    fn target_of(&mut self, table: &TableWithJoins) -> Result<(Written<'a>, Namespace), Refusal> {
         if !table.joins.is_empty() {
             return Err(refusals::construct("writing to this"));
         }
         self.target(&table.relation)
     }
 
-    /// The table that is written to.
+    /// What is written to.
     pub(super) fn target(
         &mut self,
         table: &TableFactor,
-    ) -> Result<(&'a Relation, usize, Namespace), Refusal> {
+    ) -> Result<(Written<'a>, Namespace), Refusal> {
         let TableFactor::Table {
             name,
             alias,
@@ -161,7 +164,6 @@ impl<'a> Analyser<'a> {
         else {
             return Err(refusals::construct("writing to this"));
         };
-        let relation = self.written_relation(name)?;
         let alias = match alias {
             Some(alias) if !alias.columns.is_empty() => {
                 return Err(refusals::construct("this form of alias"));
@@ -172,21 +174,20 @@ impl<'a> Analyser<'a> {
             }
             None => None,
         };
-        let (entry, instance) = self.table_entry(relation, alias);
-        Ok((relation, instance, Namespace::of(entry)))
+        self.written_to(name, alias)
     }
 
     /// SET.
     pub(super) fn assignments(
         &mut self,
         assignments: &[Assignment],
-        relation: &'a Relation,
-        instance: usize,
+        written: &Written<'a>,
         cx: Cx<'_>,
     ) -> Result<(), Refusal> {
+        let (relation, instance) = (written.table, written.instance);
         let mut assigned = Vec::new();
         for assignment in assignments {
-            self.assignment(assignment, relation, cx, &mut assigned)?;
+            self.assignment(assignment, written, cx, &mut assigned)?;
         }
         let mut changed = self.changed_parts(&assigned, instance, cx)?;
         if !self.keeps_scopes(&assigned, relation, &mut changed)? {
@@ -198,7 +199,7 @@ impl<'a> Analyser<'a> {
             Some(part) => part.clone(),
             None => this.part_of_row(instance, name),
         };
-        for &Assigned { column, value } in &assigned {
+        for &Assigned { column, value, .. } in &assigned {
             let Some(protected) = self.protected(relation, column.attnum) else {
                 if self.is_moved(relation, column) {
                     self.assign_moved(relation, column, value, cx)?;
@@ -244,7 +245,7 @@ impl<'a> Analyser<'a> {
         cx: Cx<'_>,
     ) -> Result<HashMap<&'c str, Option<Part>>, Refusal> {
         let mut changed = HashMap::new();
-        for &Assigned { column, value } in assigned {
+        for &Assigned { column, value, .. } in assigned {
             let part = self.assigned_part(column, value, cx)?;
             let before = self.part_of_row(instance, &column.name);
             // `SET tenant_id = EXCLUDED.tenant_id` where both are known to be equal changes nothing.
@@ -259,30 +260,38 @@ impl<'a> Analyser<'a> {
     pub(super) fn assigned_uses<'q>(
         &mut self,
         assignments: &'q [Assignment],
-        relation: &'a Relation,
-        instance: usize,
+        written: &Written<'a>,
         source: &Namespace,
         cx: Cx<'_>,
     ) -> Result<Vec<Use<'q>>, Refusal> {
+        let (relation, instance) = (written.table, written.instance);
         let mut assigned = Vec::new();
         for assignment in assignments {
             match &assignment.target {
-                AssignmentTarget::ColumnName(name) => assigned.push(Assigned {
-                    column: self.assigned_column(name, relation)?,
-                    value: &assignment.value,
-                }),
+                AssignmentTarget::ColumnName(name) => {
+                    let (column, name) = self.assigned_column(name, written)?;
+                    assigned.push(Assigned {
+                        column,
+                        name,
+                        value: &assignment.value,
+                    });
+                }
                 AssignmentTarget::Tuple(names) => {
                     let values = row_of(&assignment.value).unwrap_or_default();
                     for (name, value) in names.iter().zip(values) {
-                        let column = self.assigned_column(name, relation)?;
-                        assigned.push(Assigned { column, value });
+                        let (column, name) = self.assigned_column(name, written)?;
+                        assigned.push(Assigned {
+                            column,
+                            name,
+                            value,
+                        });
                     }
                 }
             }
         }
         let changed = self.changed_parts(&assigned, instance, cx)?;
         let mut uses = Vec::new();
-        for &Assigned { column, value } in &assigned {
+        for &Assigned { column, value, .. } in &assigned {
             let Some(protected) = self.protected(relation, column.attnum) else {
                 continue;
             };
@@ -331,30 +340,38 @@ impl<'a> Analyser<'a> {
     fn assignment<'q>(
         &mut self,
         assignment: &'q Assignment,
-        relation: &'a Relation,
+        written: &Written<'a>,
         cx: Cx<'_>,
         assigned: &mut Vec<Assigned<'a, 'q>>,
     ) -> Result<(), Refusal> {
         match &assignment.target {
             AssignmentTarget::ColumnName(name) => {
-                let column = self.assigned_column(name, relation)?;
+                let (column, name) = self.assigned_column(name, written)?;
                 assigned.push(Assigned {
                     column,
+                    name,
                     value: &assignment.value,
                 });
             }
             AssignmentTarget::Tuple(names) => {
                 let columns: Result<Vec<_>, _> = names
                     .iter()
-                    .map(|name| self.assigned_column(name, relation))
+                    .map(|name| self.assigned_column(name, written))
                     .collect();
                 let columns = columns?;
                 match row_of(&assignment.value) {
                     Some(values) if values.len() == columns.len() => {
                         let pairs = columns.into_iter().zip(values);
-                        assigned.extend(pairs.map(|(column, value)| Assigned { column, value }));
+                        assigned.extend(pairs.map(|((column, name), value)| Assigned {
+                            column,
+                            name,
+                            value,
+                        }));
                     }
-                    _ => self.assigned_row(&columns, relation, &assignment.value, cx)?,
+                    _ => {
+                        let columns: Vec<_> = columns.iter().map(|(column, _)| *column).collect();
+                        self.assigned_row(&columns, written.table, &assignment.value, cx)?;
+                    }
                 }
             }
         }
@@ -364,13 +381,13 @@ impl<'a> Analyser<'a> {
     fn assigned_column(
         &mut self,
         name: &ObjectName,
-        relation: &'a Relation,
-    ) -> Result<&'a catalog::Column, Refusal> {
+        written: &Written<'a>,
+    ) -> Result<(&'a catalog::Column, String), Refusal> {
         let idents: Vec<&Ident> = idents_of(name)?;
         let [ident] = idents.as_slice() else {
             return Err(refusals::construct("a qualified column in SET"));
         };
-        self.column_named(relation, ident)
+        Ok((self.column_named(written, ident)?, name_of(ident)))
     }
 
     /// `SET (a, b) = (SELECT ...)`: only between plain columns.
@@ -428,7 +445,7 @@ impl<'a> Analyser<'a> {
             return Ok(false);
         }
         for given in given {
-            if !self.keep_conflicting(&given.column.name, given.value)? {
+            if !self.keep_conflicting(&given.name, given.value)? {
                 return Ok(false);
             }
             changed.remove(given.column.name.as_str());
@@ -477,7 +494,7 @@ impl<'a> Analyser<'a> {
 fn is_excluded(given: &Assigned<'_, '_>) -> bool {
     match given.value {
         Expr::CompoundIdentifier(idents) => match idents.as_slice() {
-            [table, column] => name_of(table) == "excluded" && name_of(column) == given.column.name,
+            [table, column] => name_of(table) == "excluded" && name_of(column) == given.name,
             _ => false,
         },
         _ => false,

@@ -1,6 +1,6 @@
 //! Views and materialized views: their definitions are analysed like sub-selects, once per ruleset. A definition in the
 //! server is run as it stands there, so one that pgveil would have to change is none that can be trusted: it compares
-//! sealed values as bytes, for example. Knows nothing of writing through views.
+//! sealed values as bytes, for example. What is written through a view is the business of `written`.
 
 use std::ops::Range;
 
@@ -14,6 +14,7 @@ use super::{
     refusals,
     relation::idents_of,
     statement::parse_query,
+    written,
 };
 use crate::{
     Refusal,
@@ -30,6 +31,8 @@ pub(crate) struct Shape {
     rows: Rows,
     /// By row variable of the definition: its table; 0 where no row is known.
     tables: Vec<u32>,
+    /// By column: that of the one table whose rows it shows, if it does so and can be written through.
+    base: Option<Vec<Option<i16>>>,
 }
 
 impl Shape {
@@ -136,13 +139,14 @@ fn shape_of(
     analyser.account_types(statement);
     let mut rows = analyser.query(&query, None, &Default::default())?;
     analyser.check_ledger(statement, &left_out)?;
+    let base = written::base_of(&analyser, &query, &rows);
     let edits = analyser.edits.finish();
     if !analyser.slots.is_empty() || edits.is_none_or(|edits| !edits.is_empty()) {
         return Err(refusals::stored_comparison());
     }
     rows.facts.retain(|fact| !fact.has_parameter());
     let tables = analyser.instances.iter().map(|table| table.oid).collect();
-    Ok(Shape { rows, tables })
+    Ok(Shape { rows, tables, base })
 }
 
 /// What the analysis says of each column must be what the server says.
@@ -173,7 +177,7 @@ impl<'a> Analyser<'a> {
         relation: &'a Relation,
         alias: Option<&TableAlias>,
     ) -> Result<Namespace, Refusal> {
-        let rows = self
+        let (rows, _) = self
             .view_rows(relation)
             .map_err(|inner| refusals::view_not_readable(&relation.name, &inner))?;
         let mut rows = self.renamed(rows, alias)?;
@@ -190,7 +194,12 @@ impl<'a> Analyser<'a> {
         Ok(Namespace::of(entry))
     }
 
-    fn view_rows(&mut self, relation: &'a Relation) -> Result<Rows, Refusal> {
+    /// The rows of a view, and by column that of the one table behind it, if there is one: its row variable is the first new
+    /// one.
+    pub(super) fn view_rows(
+        &mut self,
+        relation: &'a Relation,
+    ) -> Result<(Rows, Option<Vec<Option<i16>>>), Refusal> {
         let own = |oid: u32| self.view.relations.iter().find(|own| own.oid == oid);
         let made;
         let shape = if own(relation.oid).is_some() {
@@ -219,7 +228,19 @@ impl<'a> Analyser<'a> {
                 sealed.computed = false;
             }
         }
-        Ok(rows)
+        Ok((rows, shape.base.clone()))
+    }
+
+    /// The column of a table that a column of a view is.
+    pub(super) fn behind_view(&self, view: u32, attnum: i16) -> Option<i16> {
+        let own = self.view.relations.iter().find(|own| own.oid == view);
+        let relation = own.or_else(|| self.rules.catalog.relation_by_oid(view))?;
+        let position = relation.columns.iter().position(|c| c.attnum == attnum)?;
+        let base = |shape: &Shape| *shape.base.as_ref()?.get(position)?;
+        match own {
+            Some(_) => base(&defined(self.rules, self.view, relation, self.nested + 1).ok()?),
+            None => base(self.rules.shape(relation)?.as_ref().ok()?),
+        }
     }
 
     /// The columns of a table that the statement uses, remembered.

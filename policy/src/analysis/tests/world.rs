@@ -29,6 +29,14 @@ view public.cities(city text, n int8) reads public.customers as SELECT customers
 view public.wrong_compare(id int4) reads public.customers as SELECT a.id FROM public.customers a, public.customers b WHERE (a.email = b.email)
 view public.wrong_distinct(email pgveil.sealed_text) reads public.customers as SELECT DISTINCT customers.email FROM public.customers
 view public.wrong_text(email text) reads public.customers as SELECT (customers.email)::text AS email FROM public.customers
+view public.swapped(id int4, tenant_id int4, account int4, email pgveil.sealed_text) reads public.orders as SELECT orders.id, orders.account_id AS tenant_id, orders.tenant_id AS account, orders.email FROM public.orders
+view public.no_tenant(id int4, email pgveil.sealed_text, note pgveil.sealed_text, title text) reads public.accounts as SELECT accounts.id, accounts.email, accounts.note, accounts.title FROM public.accounts
+view public.of_five(id int4, m pgveil.sealed_text, p pgveil.sealed_int4) reads public.tenant_five as SELECT tenant_five.id, tenant_five.mail AS m, tenant_five.pin AS p FROM public.tenant_five
+view public.upper_names(id int4, email pgveil.sealed_text, upper text) reads public.customers as SELECT customers.id, customers.email, upper(customers.name) AS upper FROM public.customers
+view public.replaced(id int4, email pgveil.sealed_text) reads public.customers instead as SELECT customers.id, customers.email FROM public.customers
+view public.ruled(id int4, email pgveil.sealed_text) reads public.customers rules as SELECT customers.id, customers.email FROM public.customers
+view public.upon_ruled(id int4, email pgveil.sealed_text) reads public.ruled as SELECT ruled.id, ruled.email FROM public.ruled
+view public.copied_mails(id int4, email pgveil.sealed_text) reads public.mail_copy as SELECT mail_copy.id, mail_copy.email FROM public.mail_copy
 view public.through_function(n int8) reads public.customers as SELECT public.customer_count() AS n
 public.mail_copy(id int4, email pgveil.sealed_text, note pgveil.sealed_numeric)
 public.json_copy(id int4, body pgveil.sealed_jsonb)
