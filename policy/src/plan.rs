@@ -71,6 +71,9 @@ impl std::fmt::Debug for ScopeQuery {
 /// can have this name.
 pub const ANOTHER_SCOPE: &str = "pgveil: a row of another scope";
 
+/// The same for a table that cannot become a partition: values in it were sealed for columns whose terms do not match.
+pub const VALUES_OF_OTHERS: &str = "pgveil: values that were sealed for other columns";
+
 /// The same for a row in conflict whose scope is not that of the row that was to be inserted.
 pub const CONFLICT_OF_SCOPES: &str = "pgveil: a row in conflict of another scope";
 

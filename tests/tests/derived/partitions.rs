@@ -81,3 +81,36 @@ fn partitions_and_children_are_made() -> Result<()> {
         &["!CREATE TABLE events_sa PARTITION OF events (who DEFAULT 'x') FOR VALUES IN ('sa')"],
     ])
 }
+
+#[test]
+fn partitions_are_attached_if_their_values_fit() -> Result<()> {
+    scripts(&[
+        &[
+            "CREATE TABLE events_sa (LIKE events)",
+            "INSERT INTO events_sa SELECT id, 'sa', who FROM events WHERE region = 'us'",
+            "ALTER TABLE events ATTACH PARTITION events_sa FOR VALUES IN ('sa')",
+            "SELECT id, region, who FROM events WHERE who = 'ada' ORDER BY id, region",
+            "SELECT id FROM events_sa WHERE who = 'eve'",
+            "INSERT INTO events (id, region, who) VALUES (52, 'sa', 'ada') ON CONFLICT (region, who) DO NOTHING",
+            "INSERT INTO events (id, region, who) VALUES (53, 'sa', 'zed'), (54, 'sa', NULL) RETURNING *",
+            "SELECT who, count(*) FROM events GROUP BY who",
+        ],
+        &[
+            "CREATE TABLE events_sa (LIKE events)",
+            "ALTER TABLE events ATTACH PARTITION events_sa FOR VALUES IN ('sa')",
+            "INSERT INTO events (id, region, who) VALUES (52, 'sa', 'ada')",
+            "SELECT id, region FROM events WHERE who = 'ada' ORDER BY id, region",
+        ],
+        &[
+            "CREATE TABLE events_sa (LIKE events)",
+            "INSERT INTO events_sa SELECT id, 'us', who FROM events WHERE region = 'us'",
+            "ALTER TABLE events ATTACH PARTITION events_sa FOR VALUES IN ('sa')",
+        ],
+        // Values that were sealed for another column: their terms are others.
+        &[
+            "CREATE TABLE events_sa (LIKE events)",
+            "INSERT INTO events_sa SELECT id, 'sa', customer_email FROM orders",
+            "!ALTER TABLE events ATTACH PARTITION events_sa FOR VALUES IN ('sa')",
+        ],
+    ])
+}

@@ -29,7 +29,7 @@ const HARMLESS: [&str; 9] = [
 const SETTABLE: [&str; 5] = ["without", "tablespace", "logged", "unlogged", "schema"];
 
 /// What becomes of an action.
-enum Fate {
+pub(super) enum Fate {
     Kept,
     Replaced,
 }
@@ -154,6 +154,9 @@ impl Definition<'_, '_> {
         }
         if is("rename") {
             return self.rename(at + 1..action.end).map(|()| Some(Fate::Kept));
+        }
+        if is("attach") && tokens.is_word(at + 1, "partition") {
+            return self.attach(at + 2);
         }
         let settable = is("set")
             && (matches!(tokens.kind(at + 1), Kind::LParen)

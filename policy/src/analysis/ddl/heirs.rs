@@ -1,15 +1,22 @@
 //! CREATE TABLE with the columns of another one: PARTITION OF, LIKE, INHERITS. The server gives it that table's domains; what
-//! is defined beside must not touch them. Knows nothing of ATTACH PARTITION, whose rows are there already.
+//! is defined beside must not touch them. ATTACH PARTITION: the rows are there already, so the server looks at their values.
 
 use std::ops::Range;
 
 use sqlparser::tokenizer::Token as Kind;
 
-use super::{Definition, elements, existing, name, target};
+use pgveil_config::SearchKey;
+
+use super::{After, Definition, alter::Fate, elements, existing, name, target};
 use crate::{
     Refusal,
-    analysis::statement::{Door, Verdict},
+    analysis::{
+        statement::{Door, Verdict},
+        touched::failing,
+    },
+    plan::VALUES_OF_OTHERS,
     ruleset::Held,
+    text::quote_identifier,
 };
 
 /// `behind` is behind the table's name. `None`: it is none of these, or has no rule.
@@ -63,6 +70,80 @@ pub(super) fn judge(
     definition
         .finish(statement, "CREATE TABLE", false)
         .map(Some)
+}
+
+impl Definition<'_, '_> {
+    /// `ATTACH PARTITION name ...`, where `at` is the name: once it is done, and before anybody else sees it, the statement
+    /// fails if a value was sealed for a column whose terms do not match those of the parent's.
+    pub(super) fn attach(&mut self, at: usize) -> Result<Option<Fate>, Refusal> {
+        let (door, tokens) = (self.door, self.tokens);
+        let child = name(tokens, at).and_then(|(parts, _)| existing(door, &parts));
+        let Some((schema, table)) = child else {
+            return Ok(None);
+        };
+        let found = |(schema, name): (&str, &str)| door.rules.relation(schema, name);
+        let parent = found((&self.table.0, &self.table.1));
+        let (Some(parent), Some(child)) = (parent, found((&schema, &table))) else {
+            return Ok(None);
+        };
+        let is_ready = matches!(child.kind, 'r' | 'p')
+            && door.rules.declared_in(&schema, &table).is_empty()
+            && door.rules.refuse_pending(child.oid).is_none();
+        if !is_ready {
+            return Ok(None);
+        }
+        let mut wrong = Vec::new();
+        for column in &parent.columns {
+            let protected = match door.rules.held(parent, column) {
+                Held::Plain => continue,
+                Held::Protected(protected) => protected,
+                Held::Moved(_) | Held::Strange => return Ok(None),
+            };
+            let by_row = protected.search_key == SearchKey::Scope && !protected.scope.is_fixed();
+            if protected.equality && by_row {
+                return Err(Refusal::unsupported(
+                    "value-not-movable",
+                    format!("\"{table}\" cannot be attached as it is"),
+                )
+                .detail(format!(
+                    "The search terms of \"{}\" are made per scope, and the server cannot tell whether those of the rows that are \
+                     there are right.",
+                    column.name
+                ))
+                .hint("CREATE TABLE ... PARTITION OF, and move the rows with INSERT ... SELECT.")
+                .at(tokens.range(at).start));
+            }
+            let ids = door.rules.columns.values();
+            let ids = ids.filter(|other| {
+                other.id == protected.id
+                    || protected.equality
+                        && other.equality
+                        && other.context == protected.context
+                        && other.search_key == protected.search_key
+                        && other.scope == protected.scope
+            });
+            let mut ids: Vec<u32> = ids.map(|column| column.id.0).collect();
+            ids.sort_unstable();
+            let ids: Vec<String> = ids.iter().map(|id| format!("'\\x{id:08x}'")).collect();
+            wrong.push(format!(
+                "pg_catalog.substr({}::pg_catalog.bytea, 5, 4) NOT IN ({})",
+                quote_identifier(&column.name),
+                ids.join(", ")
+            ));
+        }
+        self.note("The server looks whether the values that are there fit the table.".to_owned());
+        self.after.push(After {
+            sql: format!(
+                "SELECT CASE WHEN EXISTS (SELECT FROM {}.{} WHERE {}) THEN {} END",
+                quote_identifier(&schema),
+                quote_identifier(&table),
+                wrong.join(" OR "),
+                failing(VALUES_OF_OTHERS)
+            ),
+            unless: None,
+        });
+        Ok(Some(Fate::Kept))
+    }
 }
 
 /// What such a statement says.

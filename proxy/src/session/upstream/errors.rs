@@ -3,7 +3,7 @@
 
 use pgveil_policy::{
     Refusal,
-    plan::{ANOTHER_SCOPE, CONFLICT_OF_SCOPES},
+    plan::{ANOTHER_SCOPE, CONFLICT_OF_SCOPES, VALUES_OF_OTHERS},
 };
 
 use super::Fate;
@@ -86,6 +86,15 @@ fn raised(sqlstate: &[u8], message: &str) -> Option<Refusal> {
             Refusal::new("PV001", "scope-not-resolved", message)
                 .detail(detail)
                 .hint("Update the row in a statement that names its scope's columns."),
+        );
+    }
+    if message.contains(VALUES_OF_OTHERS) {
+        let message =
+            "the table cannot be attached: it holds values that were sealed for other columns";
+        return Some(
+            Refusal::unsupported("value-not-movable", message)
+                .detail("Searches would not find them.")
+                .hint("CREATE TABLE ... PARTITION OF, and move the rows with INSERT ... SELECT."),
         );
     }
     message.contains(ANOTHER_SCOPE).then(|| {
