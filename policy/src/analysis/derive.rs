@@ -166,6 +166,9 @@ impl Head {
 
     fn view(&self, door: &Door<'_>) -> Result<Verdict, Refusal> {
         let start = door.tokens.range(self.query.start).start;
+        if self.is_deparsed(door.tokens) {
+            return self.restored(door).map_err(|refusal| refusal.at(start));
+        }
         let understood = door.understand(&self.query, &(0..0), Protocol::Simple)?;
         let Some(Understood {
             mut analyser, rows, ..
@@ -187,6 +190,29 @@ impl Head {
                 .to_owned(),
         );
         Changes::of(analyser, door.no_parameters(), Output::None)
+    }
+
+    /// Whether the query names something of schema pgveil, as a definition does that pgveil wrote and the server printed
+    /// (a dump).
+    fn is_deparsed(&self, tokens: &Tokens<'_>) -> bool {
+        self.query
+            .clone()
+            .any(|at| tokens.is_word(at, "pgveil") && matches!(tokens.kind(at + 1), Kind_::Period))
+    }
+
+    /// It is kept as it stands, if it can be read as it stands.
+    fn restored(&self, door: &Door<'_>) -> Result<Verdict, Refusal> {
+        view::kept(door, &self.query).map_err(|inner| refusals::definition_not_readable(&inner))?;
+        let note = "The definition is one that pgveil wrote before; it is kept as it stands.";
+        Ok(Verdict::Changed(Box::new(Changes {
+            edits: Vec::new(),
+            slots: Vec::new(),
+            parameters: Default::default(),
+            output: Output::None,
+            notes: vec![note.to_owned()],
+            scope_queries: Vec::new(),
+            tag: None,
+        })))
     }
 
     /// `CREATE TABLE ... AS EXECUTE name (...)`: what executes it is judged already.

@@ -13,8 +13,8 @@ use super::{
     query::Rows,
     refusals,
     relation::idents_of,
-    statement::parse_query,
-    written,
+    statement::{Door, parse_query},
+    written::{self, Base},
 };
 use crate::{
     Refusal,
@@ -32,7 +32,7 @@ pub(crate) struct Shape {
     /// By row variable of the definition: its table; 0 where no row is known.
     tables: Vec<u32>,
     /// By column: that of the one table whose rows it shows, if it does so and can be written through.
-    base: Option<Vec<Option<i16>>>,
+    base: Option<Base>,
 }
 
 impl Shape {
@@ -124,6 +124,29 @@ pub(super) fn stands(
     }
 }
 
+/// Whether a query of a statement can be kept as a definition without a change.
+pub(super) fn kept(door: &Door<'_>, query: &Range<usize>) -> Result<(), Refusal> {
+    if depth(door.tokens, query) > MAX_DEPTH {
+        return Err(refusals::not_understood(
+            "A view's definition is nested too deeply",
+        ));
+    }
+    let Door {
+        rules,
+        protection,
+        view,
+        tokens,
+        ..
+    } = door;
+    let shape = shape_of(rules, view, protection, tokens, query, 0)?;
+    if shape.rows.open {
+        return Err(refusals::not_understood(
+            "A view shows columns that only the server knows",
+        ));
+    }
+    Ok(())
+}
+
 fn shape_of(
     rules: &Ruleset,
     view: &SessionView,
@@ -199,7 +222,7 @@ impl<'a> Analyser<'a> {
     pub(super) fn view_rows(
         &mut self,
         relation: &'a Relation,
-    ) -> Result<(Rows, Option<Vec<Option<i16>>>), Refusal> {
+    ) -> Result<(Rows, Option<Base>), Refusal> {
         let own = |oid: u32| self.view.relations.iter().find(|own| own.oid == oid);
         let made;
         let shape = if own(relation.oid).is_some() {

@@ -1,6 +1,6 @@
 //! Tables, views and materialized views that are made through pgveil out of protected tables, and used at once.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use pgveil_tests::{
     twin::{Case, Expect, Sessions, Verdict, compare},
     wire::Message,
@@ -231,4 +231,48 @@ fn what_is_made_is_known_to_every_session_at_once() -> Result<()> {
         "the columns are of type {types}"
     );
     crate::told(wrong, made.len())
+}
+
+/// A dump holds the definition that the server has: with search terms, and with the casts that the server puts in.
+#[test]
+fn a_dumped_view_is_restored_through_pgveil() -> Result<()> {
+    let _alone = crate::ALONE.lock();
+    let twin = twin()?;
+    let queries = [
+        (
+            "SELECT id, email FROM customers WHERE email = 'ada@example.com' OR ssn IN ('222', '333')",
+            "SELECT email FROM dumped ORDER BY id",
+        ),
+        (
+            "SELECT DISTINCT email FROM customers",
+            "SELECT count(*), count(email) FROM dumped",
+        ),
+        (
+            "SELECT email, count(*) AS n FROM customers GROUP BY email",
+            "SELECT count(email), sum(n) FROM dumped",
+        ),
+        (
+            "SELECT c.id, o.item FROM customers c JOIN orders o ON o.customer_email = c.email",
+            "SELECT id, item FROM dumped ORDER BY id, item",
+        ),
+    ];
+    for (query, shown) in queries {
+        for kind in ["VIEW", "MATERIALIZED VIEW"] {
+            twin.proxy
+                .psql("app", &format!("CREATE {kind} dumped AS {query}"))?;
+            let before = twin.proxy.psql("app", shown)?;
+            let printed = twin
+                .veiled
+                .admin("SET search_path = ''; SELECT pg_get_viewdef('public.dumped'::regclass)")?;
+            ensure!(printed.contains("pgveil."), "{printed}");
+            let (_, printed) = printed.split_once("SELECT").context("a definition")?;
+            twin.proxy.psql("app", &format!("DROP {kind} dumped"))?;
+            let restore = format!("CREATE {kind} public.dumped AS SELECT{printed}");
+            twin.proxy.psql("app", &restore)?;
+            let after = twin.proxy.psql("app", shown)?;
+            twin.proxy.psql("app", &format!("DROP {kind} dumped"))?;
+            ensure!(before == after, "{query}\nbefore: {before}\nafter: {after}");
+        }
+    }
+    Ok(())
 }
