@@ -10,6 +10,7 @@ mod connect;
 mod error;
 mod findings;
 pub mod labels;
+mod onlookers;
 pub mod plan;
 pub mod recognise;
 pub mod register;

@@ -19,7 +19,7 @@ pub(crate) use self::{
     report::{counted, grouped},
     table::of_rule,
 };
-use crate::{JobError, catalog, findings, recognise::recognise};
+use crate::{JobError, catalog, findings, onlookers, recognise::recognise};
 
 /// What `apply` would do.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +92,8 @@ async fn plan_in_transaction(
     let found = findings::of_policy(policy, &catalog, &registered);
     report.findings.extend(found.errors);
     report.warnings = found.warnings;
+    let onlookers = onlookers::of_policy(client, &catalog, policy).await?;
+    report.warnings.extend(onlookers);
     for rule in policy.tables.iter().filter(|rule| {
         rule.database
             .as_ref()
@@ -108,7 +110,7 @@ async fn plan_in_transaction(
 }
 
 /// `(email IS NOT NULL)` and `(email IS NULL)` mean the same on sealed values.
-fn is_null_test(condition: &str, column: &str) -> bool {
+pub(crate) fn is_null_test(condition: &str, column: &str) -> bool {
     let bare = condition.trim_start_matches('(').trim_end_matches(')');
     [column.to_owned(), crate::sql::quoted(column)]
         .iter()

@@ -5,7 +5,7 @@ use pgveil_policy::{
     catalog::{Catalog, Column, Relation},
     ruleset::RegisteredColumn,
 };
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 
 use crate::{JobError, sql};
 
@@ -13,16 +13,22 @@ use crate::{JobError, sql};
 const COLUMN_ID: &str = "5, 4";
 
 /// Gives registrations the place of the column that bears their name now, if it holds nothing but values that were sealed
-/// for that registration, or with terms that match its own.
+/// for that registration, or with terms that match its own. Answers whether every such column could be looked at: a table that
+/// somebody has locked is left for another time, since that one may be waiting for pgveil.
 pub async fn recognise(
     client: &Client,
     catalog: &Catalog,
     registered: &mut [RegisteredColumn],
-) -> Result<(), JobError> {
+) -> Result<bool, JobError> {
+    let mut all = true;
     for at in 0..registered.len() {
         let Some((relation, column)) = elsewhere(catalog, registered, at) else {
             continue;
         };
+        if is_held(client, relation).await? {
+            all = false;
+            continue;
+        }
         let past = &registered[at];
         let known: Vec<Vec<u8>> = registered
             .iter()
@@ -33,7 +39,7 @@ pub async fn recognise(
             registered[at].place = (relation.oid, column.attnum);
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// The same for what a transaction sees that has not committed, where others see `known`: a column that is not in that is
@@ -105,7 +111,35 @@ async fn holds_only(
             relation.schema, relation.name, column.name
         ))
     };
-    let row = client.query_one(&query, &[&ids]).await.map_err(doing())?;
+    match client.query_one(&query, &[&ids]).await {
+        Ok(row) => row.try_get(0).map_err(doing()),
+        Err(error) if error.code().is_some_and(is_gone) => Ok(false),
+        Err(error) => Err(doing()(error)),
+    }
+}
+
+/// It went meanwhile: there is nothing to know.
+fn is_gone(code: &SqlState) -> bool {
+    [
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::INVALID_SCHEMA_NAME,
+    ]
+    .contains(code)
+}
+
+/// Whether another session holds a lock on a table, or waits for one, under which it cannot be read.
+async fn is_held(client: &Client, relation: &Relation) -> Result<bool, JobError> {
+    let doing = || JobError::while_doing("ask for the locks on a table");
+    let row = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' \
+             AND relation = $1 AND pid <> pg_catalog.pg_backend_pid() \
+             AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))",
+            &[&relation.oid],
+        )
+        .await
+        .map_err(doing())?;
     row.try_get(0).map_err(doing())
 }
 
@@ -113,7 +147,7 @@ async fn holds_only(
 pub(crate) async fn may_look(client: &Client, relation: &Relation) -> Result<bool, JobError> {
     let doing = || JobError::while_doing("ask for the rights on a table");
     let row = client
-        .query_one(
+        .query_opt(
             "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') \
              AND NOT pg_catalog.row_security_active(c.oid) \
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
@@ -121,5 +155,5 @@ pub(crate) async fn may_look(client: &Client, relation: &Relation) -> Result<boo
         )
         .await
         .map_err(doing())?;
-    row.try_get(0).map_err(doing())
+    row.map_or(Ok(false), |row| row.try_get(0).map_err(doing()))
 }

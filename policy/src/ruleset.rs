@@ -42,6 +42,7 @@ use crate::{
 pub use declared::Declared;
 pub use dependents::Dependents;
 pub(crate) use held::Held;
+pub use words::takes_rows;
 
 /// One row of `pgveil.columns`: what a column id has meant since it was made. Never reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +176,8 @@ pub struct Ruleset {
     heirs: BTreeSet<u32>,
     /// OIDs of tables outside the policy that hold sealed values.
     moved: BTreeSet<u32>,
+    /// OIDs of tables of which a trigger may change a column that scopes are taken from, and that column.
+    rescoped: HashMap<u32, String>,
     /// What views and materialized views show, by OID, looked at when it is asked for.
     views: HashMap<u32, OnceLock<Result<Shape, Refusal>>>,
     /// The row variable of values of which no row is known.
@@ -238,7 +241,8 @@ impl Ruleset {
         let heirs: BTreeSet<u32> = inherited.iter().map(|(oid, ..)| *oid).collect();
         let moved = moved(&catalog, &tables, &heirs);
         roots.extend(heirs.iter().chain(&moved));
-        let dependents = Dependents::find(&catalog, &roots, &BTreeSet::new());
+        let dependents = Dependents::find(&catalog, &roots, &BTreeSet::new(), &moved);
+        let rescoped = rescoped(&catalog, &tables);
         let mut names = dependents.names(&catalog, &roots);
         // So that they are not made with plaintext columns.
         names.extend(
@@ -281,6 +285,7 @@ impl Ruleset {
             heirs,
             moved,
             views,
+            rescoped,
             nowhere: Relation::default(),
             names,
             scanner,
@@ -390,6 +395,11 @@ impl Ruleset {
         self.dependents.text_runners.contains(name)
     }
 
+    /// The column that scopes of a table's values are taken from and that a trigger of the table may change.
+    pub(crate) fn rescoped(&self, oid: u32) -> Option<&str> {
+        self.rescoped.get(&oid).map(String::as_str)
+    }
+
     /// Whether writing to a relation runs a function that may read something protected (a trigger, a default, a rule).
     pub fn has_dependent_writes(&self, oid: u32) -> bool {
         self.dependents.written.contains(&oid)
@@ -490,6 +500,41 @@ impl Ruleset {
     pub(crate) fn scanner(&self) -> &Scanner {
         &self.scanner
     }
+}
+
+/// Tables, and their heirs, of which a trigger may change a column that a scope is taken from.
+fn rescoped(catalog: &Catalog, tables: &HashMap<u32, Vec<Arc<Protected>>>) -> HashMap<u32, String> {
+    let mut found = HashMap::new();
+    for (oid, columns) in tables {
+        let scopes: BTreeSet<&str> = { columns.iter() }
+            .flat_map(|column| column.scope.columns())
+            .collect();
+        if scopes.is_empty() {
+            continue;
+        }
+        let family = catalog.relation_by_oid(*oid).into_iter();
+        let family: Vec<&Relation> = family.chain(catalog.heirs(*oid)).collect();
+        let triggers = family
+            .iter()
+            .flat_map(|relation| &relation.trigger_functions);
+        let bodies = triggers.filter_map(|trigger| {
+            let mut functions = catalog.functions.iter();
+            functions.find(|function| function.oid == *trigger)
+        });
+        let changed = { bodies }.find_map(|function| {
+            let mut scopes = scopes.iter();
+            scopes.find(|scope| words::changes_column(&function.body, scope))
+        });
+        if let Some(changed) = changed {
+            // A row of a parent may go to any of them.
+            found.extend(
+                family
+                    .iter()
+                    .map(|relation| (relation.oid, (*changed).to_owned())),
+            );
+        }
+    }
+    found
 }
 
 /// Tables outside the policy with columns under a domain of pgveil, copies of protected ones for example.

@@ -39,6 +39,7 @@ stories! {
     documents_show_what_the_role_may_see
     equality_finds_rows_in_the_clear_text
     functions_and_patterns_are_refused
+    functions_see_ciphertext
     masks_fit_the_type
     names_may_be_quoted_and_qualified
     order_is_refused
@@ -51,6 +52,7 @@ stories! {
     the_server_is_asked_to_explain
     the_session_names_its_tenant
     transactions_stay_the_servers_own
+    triggers_see_ciphertext
     unique_emails_stay_unique
     values_outlive_a_crash
 }

@@ -2,6 +2,7 @@
 //! become indexes on search terms, and what needs plaintext is refused. Read by its words: the parser knows few of them.
 
 mod alter;
+mod attached;
 mod column;
 mod constraint;
 mod heirs;
@@ -54,14 +55,26 @@ pub(super) fn judge(door: &Door<'_>, statement: &Range<usize>) -> Result<Option<
             at += 1;
         }
         if tokens.is_word(at, "table") {
+            constraint::check_references(door, statement)?;
             return table::judge(door, statement, at + 1);
+        }
+        let behind = first + 1 + 2 * usize::from(tokens.are_words(first + 1, &["or", "replace"]));
+        let at = behind + usize::from(tokens.is_word(behind, "constraint"));
+        if tokens.is_word(at, "trigger") {
+            return attached::trigger(door, statement, at + 1);
+        }
+        if tokens.is_word(first + 1, "policy") {
+            return attached::policy(door, statement, first + 2);
         }
         let unique = tokens.is_word(first + 1, "unique");
         let at = first + 1 + usize::from(unique);
         if tokens.is_word(at, "index") {
             return index::judge(door, statement, at + 1, unique);
         }
+    } else if tokens.are_words(first, &["alter", "policy"]) {
+        return attached::policy(door, statement, first + 2);
     } else if tokens.are_words(first, &["alter", "table"]) {
+        constraint::check_references(door, statement)?;
         return alter::judge(door, statement, first + 2);
     }
     Ok(None)

@@ -42,6 +42,9 @@ pub(super) struct WrittenColumn<'a> {
     pub(super) column: Option<&'a catalog::Column>,
 }
 
+/// By column of a view: that of the table behind it.
+pub(super) type Base = Vec<Option<i16>>;
+
 /// How deep views may stand upon each other.
 const MAX_VIEWS: usize = 32;
 
@@ -227,6 +230,13 @@ impl<'a> Analyser<'a> {
             let why = "runs a function on every write that may read a protected table";
             return Err(refusals::dependent(&relation.name, why));
         }
+        if let Some(column) = self.rules.rescoped(relation.oid) {
+            let why = format!(
+                "has a trigger that may change column \"{column}\", from which the scope of its values is taken"
+            );
+            return Err(refusals::dependent(&relation.name, &why)
+                .hint("Let the application set the column, or DROP TRIGGER."));
+        }
         let replaced = relation.has_rules || relation.has_instead_triggers;
         if replaced && self.protection.standing(relation) != Standing::Plain {
             let why = "has a rule or an INSTEAD OF trigger, and what that does with protected values is not known";
@@ -237,11 +247,7 @@ impl<'a> Analyser<'a> {
 }
 
 /// By column of a query over the rows of one relation: that of the table behind it. `None`: it is no such query.
-pub(super) fn base_of(
-    analyser: &Analyser<'_>,
-    query: &Query,
-    rows: &Rows,
-) -> Option<Vec<Option<i16>>> {
+pub(super) fn base_of(analyser: &Analyser<'_>, query: &Query, rows: &Rows) -> Option<Base> {
     let SetExpr::Select(select) = query.body.as_ref() else {
         return None;
     };

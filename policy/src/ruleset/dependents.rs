@@ -22,11 +22,13 @@ pub struct Dependents {
 }
 
 impl Dependents {
-    /// Finds what depends on these relations and functions. Root functions are among the result.
+    /// Finds what depends on these relations and functions. Root functions are among the result. Those of the relations that
+    /// are `copies` take sealed values of any column: a trigger that does no more than insert into them does not read them.
     pub(crate) fn find(
         catalog: &Catalog,
         relations: &BTreeSet<u32>,
         functions: &BTreeSet<u32>,
+        copies: &BTreeSet<u32>,
     ) -> Self {
         if relations.is_empty() && functions.is_empty() {
             return Self::default();
@@ -35,6 +37,14 @@ impl Dependents {
             .functions
             .iter()
             .map(|f| Words::of(&f.body))
+            .collect();
+        let copies: HashSet<&str> = names_of(catalog, copies)
+            .filter(|name| {
+                names_of(catalog, relations)
+                    .filter(|other| other == name)
+                    .count()
+                    == 1
+            })
             .collect();
         let mut reached = Reached {
             relations: relations.clone(),
@@ -45,7 +55,7 @@ impl Dependents {
         loop {
             let fresh = reached.fresh_names(catalog, &mut known);
             let before = reached.len();
-            reached.add_functions(catalog, &bodies, &fresh);
+            reached.add_functions(catalog, &bodies, &fresh, &copies);
             reached.add_relations(catalog);
             reached.add_written(catalog);
             if before == reached.len() {
@@ -66,6 +76,11 @@ impl Dependents {
             .chain(self.function_names.iter().cloned())
             .collect()
     }
+}
+
+fn names_of<'a>(catalog: &'a Catalog, oids: &BTreeSet<u32>) -> impl Iterator<Item = &'a str> {
+    let relations = oids.iter().filter_map(|oid| catalog.relation_by_oid(*oid));
+    relations.map(|relation| relation.name.as_str())
 }
 
 fn text_runners(catalog: &Catalog, bodies: &[Words]) -> BTreeSet<String> {
@@ -124,9 +139,26 @@ impl Reached {
         fresh
     }
 
-    fn add_functions(&mut self, catalog: &Catalog, bodies: &[Words], fresh: &Names<'_>) {
+    fn add_functions(
+        &mut self,
+        catalog: &Catalog,
+        bodies: &[Words],
+        fresh: &Names<'_>,
+        copies: &HashSet<&str>,
+    ) {
+        let triggers = catalog.relations.iter();
+        let triggers: HashSet<u32> = triggers
+            .flat_map(|relation| relation.trigger_functions.iter().copied())
+            .collect();
         for (function, body) in catalog.functions.iter().zip(bodies) {
-            let mentions = |names: &HashSet<&str>| names.iter().any(|name| body.mentions(name));
+            // Nobody can call it with values of his own.
+            let fires = triggers.contains(&function.oid);
+            let mentions = |names: &HashSet<&str>| {
+                names.iter().any(|name| {
+                    body.mentions(name)
+                        && !(fires && copies.contains(name) && body.only_inserts_into(name))
+                })
+            };
             let returns = |oid| self.relations.contains(&oid);
             if function.returns_relation.is_some_and(returns)
                 || mentions(&fresh.read)

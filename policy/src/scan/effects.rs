@@ -26,7 +26,7 @@ impl Effects {
                 .filter(|function| has_effect(&function.body));
             let functions: BTreeSet<u32> = functions.map(|function| function.oid).collect();
             let none = BTreeSet::new();
-            Dependents::find(catalog, &none, &functions).names(catalog, &none)
+            Dependents::find(catalog, &none, &functions, &none).names(catalog, &none)
         };
         Self {
             settings: names(changes_settings),

@@ -4,7 +4,11 @@ use std::ops::Range;
 
 use sqlparser::tokenizer::Token as Kind;
 
-use super::{Definition, constraint::Key, needs_plaintext};
+use super::{
+    Definition,
+    constraint::{Key, no_foreign_key},
+    needs_plaintext,
+};
 use crate::analysis::type_name;
 use crate::{Refusal, plan::Replacement, ruleset::Declared, text::quote_identifier};
 
@@ -152,7 +156,7 @@ impl<'a> Definition<'_, 'a> {
             } else if is("generated") {
                 return refused("GENERATED", at);
             } else if is("references") {
-                return refused("a foreign key", at);
+                return Err(no_foreign_key(declared, at, tokens));
             } else if is("unique") || is("primary") {
                 let primary = is("primary");
                 let (key, end) = self.inline_key(declared, at, range.end, primary)?;

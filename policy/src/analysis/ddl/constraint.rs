@@ -4,8 +4,13 @@ use std::ops::Range;
 
 use sqlparser::tokenizer::Token as Kind;
 
-use super::{After, Definition, needs_plaintext, object_name};
-use crate::{Refusal, analysis::term::EQ_TERM, text::quote_identifier};
+use super::{After, Definition, existing, name, needs_plaintext, object_name};
+use crate::{
+    Refusal,
+    analysis::{statement::Door, term::EQ_TERM},
+    ruleset::Declared,
+    text::{Tokens, quote_identifier},
+};
 
 /// A key that becomes an index.
 #[derive(Debug)]
@@ -42,6 +47,48 @@ pub(super) fn is_constraint(definition: &Definition<'_, '_>, at: usize) -> bool 
             && (tokens.is_word(at + 1, "using") || matches!(tokens.kind(at + 1), Kind::LParen)))
 }
 
+/// Equal values are different bytes, and what makes a column of the policy unique is an index on terms.
+pub(super) fn no_foreign_key(declared: &Declared, at: usize, tokens: &Tokens<'_>) -> Refusal {
+    Refusal::unsupported(
+        "definition-needs-plaintext",
+        format!(
+            "a foreign key is not possible on protected column \"{}\"",
+            declared.column
+        ),
+    )
+    .detail("PostgreSQL would compare sealed values, which differ where the plaintexts are equal.")
+    .hint("Refer to a key that is not protected (an id beside it), or let the application look whether the row is there.")
+    .at(tokens.range(at).start)
+}
+
+/// `REFERENCES people (email)` in a definition of any table.
+pub(super) fn check_references(door: &Door<'_>, statement: &Range<usize>) -> Result<(), Refusal> {
+    let tokens = door.tokens;
+    for at in statement.clone() {
+        if !tokens.is_word(at, "references") {
+            continue;
+        }
+        let Some((parts, behind)) = name(tokens, at + 1) else {
+            continue;
+        };
+        let (Some((schema, table)), Kind::LParen) = (existing(door, &parts), tokens.kind(behind))
+        else {
+            continue;
+        };
+        let declared = door.rules.declared_in(&schema, &table);
+        let close = tokens.pair(behind).unwrap_or(behind);
+        for at in behind + 1..close {
+            let named = |declared: &&&Declared| {
+                tokens.name(at).is_some_and(|name| *name == declared.column)
+            };
+            if let Some(declared) = declared.iter().find(named) {
+                return Err(no_foreign_key(declared, at, tokens));
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Definition<'_, '_> {
     /// A table constraint.
     pub(super) fn constraint(&self, range: &Range<usize>) -> Result<Judged, Refusal> {
@@ -74,7 +121,7 @@ impl Definition<'_, '_> {
             return if self.mentioned(at + 2..close).is_none() {
                 Ok(Judged::Kept)
             } else {
-                refused("a foreign key")
+                Err(no_foreign_key(declared, place, tokens))
             };
         }
         refused("this constraint")

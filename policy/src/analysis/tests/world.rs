@@ -46,6 +46,13 @@ public.events_2024(day date, who pgveil.sealed_text, id int4, tenant_id int4) in
 pg_catalog.pg_class(oid int4, relname text, relnamespace int4)
 function public.customer_count : select count(*) from CUSTOMERS
 function public.log_it : select 1 from customers
+public.stamped(id int4, tenant_id int4, note pgveil.sealed_text) triggers public.stamp
+function public.stamp : BEGIN NEW.tenant_id := current_setting('app.tenant'); RETURN NEW; END
+public.mirrored(id int4, email pgveil.sealed_text) triggers public.mirror
+function public.mirror : BEGIN INSERT INTO mail_copy VALUES (NEW.id, NEW.email); RETURN NEW; END
+function public.set_updated : BEGIN NEW.created := now(); RETURN NEW; END
+function public.lower_email : BEGIN NEW.email := lower(NEW.email); RETURN NEW; END
+function public.keep_row : BEGIN INSERT INTO log VALUES (to_jsonb(NEW)); RETURN NEW; END
 function public.run_sql : BEGIN EXECUTE given INTO result; RETURN result; END
 function public.run_twice : select run_sql(given), run_sql(given)
 "#;
@@ -80,6 +87,10 @@ table public.Odd scope platform
   E-Mail text equality
 table public.events scope tenant:{tenant_id}
   who text equality
+table public.stamped scope tenant:{tenant_id}
+  note text
+table public.mirrored scope platform
+  email text equality
 table public.half scope platform
   email text equality
 table public.invoices scope tenant:{tenant_id}
