@@ -1,4 +1,4 @@
-//! Answers of a real PostgreSQL 15.18 (Debian, UTF-8): the send form and the text form of an input, or its error. Never
+//! Answers of a real PostgreSQL 15.18 (Debian, UTF-8), or of the release that is named: the send form and the text form of an input, or its error. Never
 //! edited, only added to. A test module.
 
 use super::{FormatSettings, LogicalType};
@@ -18,6 +18,7 @@ fn settings(changed: &str) -> FormatSettings {
         Some(("DateStyle", value)) => settings.date_style = value.into(),
         Some(("TimeZone", value)) => settings.time_zone = value.into(),
         Some(("extra_float_digits", value)) => settings.extra_float_digits = value.parse().unwrap(),
+        Some(("release", value)) => settings.release = value.parse().unwrap(),
         Some(("bytea_output", value)) => settings.bytea_escape = value == "escape",
         Some((name, _)) => panic!("{name}"),
     }
@@ -167,6 +168,13 @@ const ANSWERS: &[Answer] = &[
     ("date", "", "epoch", Ok(("1970-01-01", "ffffd533"))),
     ("date", "", "infinity", Ok(("infinity", "7fffffff"))),
     ("date", "", "-INFINITY", Ok(("-infinity", "80000000"))),
+    ("date", "release=17", "infinity", Ok(("infinity", "7fffffff"))),
+    ("date", "release=17", "-infinity", Ok(("-infinity", "80000000"))),
+    ("date", "release=17", "epoch", Ok(("1970-01-01", "ffffd533"))),
+    ("timestamp", "release=17", "BC infinity", Ok(("infinity", "7fffffffffffffff"))),
+    ("timestamp", "release=17", "infinity pm", Ok(("infinity", "7fffffffffffffff"))),
+    ("timestamp", "release=17", "infinity Jan", Err(("22007", "invalid input syntax for type timestamp: \"infinity Jan\""))),
+    ("timestamp", "release=17", "infinity 10:00", Err(("22007", "invalid input syntax for type timestamp: \"infinity 10:00\""))),
     ("date", "", "5874897-12-31", Ok(("5874897-12-31", "7fda970c"))),
     ("date", "", "5874898-01-01", Err(("22008", "date out of range: \"5874898-01-01\""))),
     ("date", "", "4714-11-24 BC", Ok(("4714-11-24 BC", "ffda97a7"))),

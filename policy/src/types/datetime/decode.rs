@@ -15,7 +15,7 @@ use crate::types::{
 };
 
 /// The release since which `infinity` and `epoch` stand alone, and a number follows `J`.
-const STRICT: u32 = 16;
+pub(super) const STRICT: u32 = 16;
 /// The release since which abbreviations of the session's zone come before those of `timezone_abbreviations`.
 const ABBREVIATIONS_OF_SESSION: u32 = 18;
 
@@ -281,12 +281,12 @@ impl<'s> Decoder<'s> {
     /// The abbreviation of a zone's name, if it is one.
     pub(super) fn abbreviation(&mut self, text: &str) -> Result<Option<Mask>, Fault> {
         let found = abbreviations::find(text, &self.settings.abbreviations);
-        if found.is_some() && self.settings.release >= ABBREVIATIONS_OF_SESSION {
+        if self.settings.release >= ABBREVIATIONS_OF_SESSION {
             let name = text.to_ascii_uppercase();
             let session = Zone::find(&self.settings.time_zone);
-            // The session's zone comes first, whatever it means there.
+            // The session's zone comes first, whatever it means there; such as LMT, which no set of abbreviations has.
             if !matches!(session, Some(Zone::Fixed(0, _)))
-                && session.is_none_or(|zone| zone.knows(&name))
+                && session.map_or(found.is_some(), |zone| zone.knows(&name))
             {
                 return Err(Fault::Unsupported("this time zone abbreviation"));
             }

@@ -2,15 +2,18 @@
 
 use super::{
     Fault, Given, Moment, Parsed,
-    decode::{DATE, DAY, DAY_OF_YEAR, Decoder, MODIFIER, MONTH, Meridiem, YEAR},
+    decode::{DATE, DAY, DAY_OF_YEAR, Decoder, MODIFIER, MONTH, Meridiem, STRICT, YEAR},
     words::Word,
 };
 use crate::types::calendar::Ymd;
 
 impl Decoder<'_> {
     pub(super) fn finish(mut self) -> Result<Parsed, Fault> {
-        self.settle_date()?;
-        self.settle_hour()?;
+        // The word has settled day and time, without saying which.
+        if self.settings.release < STRICT || self.whole.is_none() {
+            self.settle_date()?;
+            self.settle_hour()?;
+        }
         match self.whole {
             Some(Word::Epoch) => return Ok(Parsed::Epoch),
             Some(Word::Infinity) => return Ok(Parsed::Infinity),
