@@ -4,6 +4,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 VENV   := $(TARGET)/venv
 NODE   := $(TARGET)/node
 JAVA   := $(TARGET)/java
+SQLX   := $(TARGET)/sqlx
 CARGO  := cargo
 # A failed test says what differs; where in the harness it was noticed helps nobody.
 export RUST_LIB_BACKTRACE ?= 0
@@ -19,8 +20,8 @@ MATRIX   := --test apply --test copy --test differential --test keystore --test 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
-setup: ## Install what building and testing need: C compiler, PostgreSQL, Python, Node and Java packages
-	@tests/setup.sh build postgres venv $(VENV) node $(NODE) java $(JAVA)
+setup: ## Install what building and testing need: C compiler, PostgreSQL, Python, Node, Java and sqlx packages
+	@tests/setup.sh build postgres venv $(VENV) node $(NODE) java $(JAVA) sqlx $(SQLX)
 
 setup-bench:
 	@tests/setup.sh build postgres pgbouncer
@@ -38,7 +39,7 @@ release: ## Build the binary that users run: target/release/pgveil
 	$(CARGO) build --release --locked -p pgveil
 
 test: setup fmt clippy build ## Run everything: format, lints, unit tests, behaviour on a real Postgres
-	PGVEIL_PYTHON=$(VENV)/bin/python $(if $(shell command -v npm),PGVEIL_NODE=$(NODE)) \
+	PGVEIL_PYTHON=$(VENV)/bin/python PGVEIL_SQLX=$(SQLX)/debug/pgveil-driver-sqlx $(if $(shell command -v npm),PGVEIL_NODE=$(NODE)) \
 	  $(if $(shell command -v javac),PGVEIL_JAVA=$(JAVA)) $(CARGO) test --locked --workspace --no-fail-fast $(ARGS)
 
 unit: ## Run only the tests that need no Postgres

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what a target needs and is missing, from Debian's packages, PyPI, npm and Maven Central. Does nothing when all is there.
 #
-#   tests/setup.sh [build] [postgres] [pgbouncer] [venv DIR] [node DIR] [java DIR] [versions DIR]
+#   tests/setup.sh [build] [postgres] [pgbouncer] [venv DIR] [node DIR] [java DIR] [sqlx DIR] [versions DIR]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -184,6 +184,12 @@ need_java() {
     echo "$pgjdbc" >"$dir/version"
 }
 
+# A crate of its own; cargo rebuilds it when it changed.
+need_sqlx() {
+    need_build
+    cargo build --quiet --locked --manifest-path "$here/drivers/sqlx/Cargo.toml" --target-dir "$1"
+}
+
 while [ $# -gt 0 ]; do
     case $1 in
     build | postgres | pgbouncer) "need_$1" ;;
@@ -198,6 +204,10 @@ while [ $# -gt 0 ]; do
     java)
         shift
         need_java "$1"
+        ;;
+    sqlx)
+        shift
+        need_sqlx "$1"
         ;;
     versions)
         shift

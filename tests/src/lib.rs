@@ -7,6 +7,7 @@ pub mod node;
 pub mod policy;
 pub mod proxy;
 pub mod python;
+pub mod rust;
 pub mod site;
 pub mod story;
 pub mod twin;

@@ -1,5 +1,5 @@
 //! Drivers as applications use them: programs on psycopg 2 and 3, asyncpg, SQLAlchemy, Django, node-postgres, postgres.js
-//! pgjdbc, and tokio-postgres here, with a column of every logical type, judged against plain PostgreSQL and listed
+//! pgjdbc, sqlx, and tokio-postgres here, with a column of every logical type, judged against plain PostgreSQL and listed
 //! in `docs/drivers.md`; psycopg 3 in depth; tokio-postgres with typed parameters. Raw protocol is in `protocol.rs`, psql in the stories.
 
 #[path = "drivers/tokio_postgres_ways.rs"]
@@ -8,7 +8,7 @@ mod tokio_postgres_ways;
 use std::{error::Error, path::Path};
 
 use anyhow::{Result, ensure};
-use pgveil_tests::{driver, java, node, postgres::TempPostgres, proxy::Proxy, python};
+use pgveil_tests::{driver, java, node, postgres::TempPostgres, proxy::Proxy, python, rust};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 const TABLE: &str = "CREATE TABLE people (
@@ -255,6 +255,14 @@ fn postgres_js_is_answered_as_its_page_says() -> Result<()> {
 fn pgjdbc_is_answered_as_its_page_says() -> Result<()> {
     match java::with("Pgjdbc.java") {
         Some(program) => driver::run("pgjdbc", program),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn sqlx_is_answered_as_its_page_says() -> Result<()> {
+    match rust::sqlx()? {
+        Some(program) => driver::run("sqlx", program),
         None => Ok(()),
     }
 }
