@@ -53,6 +53,9 @@ pub(super) struct Analyser<'a> {
     pub(super) notes: Vec<String>,
     /// By row variable: its table.
     pub(super) instances: Vec<&'a Relation>,
+    /// Row variables on the side of an outer join that is filled up with NULLs. What a fact says of them does not hold for
+    /// such a row.
+    pub(super) padded: HashSet<usize>,
     /// How many entries FROM lists had so far.
     entries: usize,
     /// By entry and column: what `unnest` takes out of a literal or parameter array.
@@ -116,6 +119,7 @@ impl<'a> Analyser<'a> {
             row_facts: 0,
             notes: Vec::new(),
             instances: Vec::new(),
+            padded: HashSet::new(),
             entries: 0,
             element_columns: HashMap::new(),
             source_columns: HashMap::new(),

@@ -67,10 +67,20 @@ impl Analyser<'_> {
         ctes: &Ctes,
         conditions: &mut Vec<Condition<'q>>,
     ) -> Result<Namespace, Refusal> {
+        let first = self.instances.len();
         let mut names = self.factor(&tree.relation, before, parent, ctes, conditions)?;
         for join in &tree.joins {
             let visible = before.clone().and(names.clone());
+            let second = self.instances.len();
             let right = self.factor(&join.relation, &visible, parent, ctes, conditions)?;
+            use JoinOperator::{FullOuter, Left, LeftOuter, Right, RightOuter};
+            let end = self.instances.len();
+            match &join.join_operator {
+                Left(_) | LeftOuter(_) => self.padded.extend(second..end),
+                Right(_) | RightOuter(_) => self.padded.extend(first..second),
+                FullOuter(_) => self.padded.extend(first..end),
+                _ => {}
+            }
             names = self.join(join, names, right, conditions)?;
         }
         Ok(names)

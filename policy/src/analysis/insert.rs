@@ -306,7 +306,11 @@ impl<'a> Analyser<'a> {
                 part => part,
             };
             if let Some(part) = part {
-                parts.insert(column.name.clone(), self.known_part(part));
+                let part = match part {
+                    Part::Cell(cell) => self.written_part(cell),
+                    part => part,
+                };
+                parts.insert(column.name.clone(), part);
             }
         }
         let mut elements: HashMap<String, Part> = HashMap::new();
@@ -383,7 +387,7 @@ impl<'a> Analyser<'a> {
         Ok(match kind {
             Kind::Plain(Some(cell)) => {
                 let same = self.keeps_scope_text(*cell, logical);
-                same.then(|| self.part_of(*cell))
+                same.then(|| self.written_part(*cell))
             }
             Kind::Untyped => match item.map(|expr| self.operand(expr)).transpose()?.flatten() {
                 Some(operand) => self.assigned(column, &operand).map(Part::Constant),

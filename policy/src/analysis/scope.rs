@@ -91,6 +91,16 @@ impl Analyser<'_> {
         }
     }
 
+    /// What a column is known to hold that is written with another. A row of an outer join without a partner has NULL there,
+    /// whatever the facts say of those with one.
+    pub(super) fn written_part(&self, cell: Cell) -> Part {
+        if self.padded.contains(&cell.instance) {
+            Part::Cell(cell)
+        } else {
+            self.part_of(cell)
+        }
+    }
+
     /// The same of a part that is known already.
     pub(super) fn known_part(&self, part: Part) -> Part {
         match part {

@@ -334,7 +334,7 @@ impl<'a> Analyser<'a> {
         let cell = self
             .cell_under_cast(value, cx)
             .filter(|cell| logical.is_some_and(|to| self.keeps_scope_text(*cell, to)));
-        Ok(cell.map(|cell| self.part_of(cell)))
+        Ok(cell.map(|cell| self.written_part(cell)))
     }
 
     fn assignment<'q>(
