@@ -108,12 +108,14 @@ fn refused_with(statements: &[(&str, &[Option<&str>])]) -> Result<()> {
     check(Expect::Refused, &cases)
 }
 
+/// SQL for the id of the key that a value was sealed with.
+fn key(column: &str) -> String {
+    format!("('x' || encode(substr({column}::bytea, 9, 8), 'hex'))::bit(64)::bigint")
+}
+
 /// Every stored value names a key of its row's own scope, and both databases show the same rows.
 fn settled(twin: &Twin<'_>) -> Result<()> {
     let mut strangers = String::new();
-    let key = |column: &str| {
-        format!("('x' || encode(substr({column}::bytea, 9, 8), 'hex'))::bit(64)::bigint")
-    };
     for column in ["email", "note", "pin", "handle"] {
         strangers += &twin.veiled.admin(&format!(
             "SELECT a.id, a.tenant_id, k.scope FROM accounts a JOIN pgveil.keys k ON k.id = {} \

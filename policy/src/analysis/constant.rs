@@ -30,6 +30,11 @@ impl Analyser<'_> {
             What::Param(number, _) => {
                 let given = self.parameter_type(*number, &operand.cast).ok()?;
                 let logical = given.unwrap_or(column.without_modifiers());
+                // What is stored is cut to the column's length, if only blanks are lost.
+                let is_cut =
+                    why == Conversion::Assignment && logical == logical.without_modifiers();
+                let cut = matches!(column, LogicalType::Varchar(Some(_))) && is_cut;
+                let logical = if cut { column } else { logical };
                 let stays =
                     given.is_none_or(|given| supported(given) && family(given) == family(column));
                 stays.then_some(Constant {

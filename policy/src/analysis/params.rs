@@ -382,7 +382,10 @@ impl Analyser<'_> {
                         "it is used both for a protected column and for a scope column of another type",
                     ));
                 }
-                *logical = role.arrives();
+                // A length stays: what is stored is cut to it.
+                if *logical == logical.without_modifiers() {
+                    *logical = role.arrives();
+                }
             }
         }
         Ok(())

@@ -2,13 +2,14 @@
 //! is what they leave behind on plaintext, under the keys of each row's tenant. PostgreSQL 14 knows no MERGE, 15 and 16 no
 //! RETURNING of it: both sides say so.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use pgveil_tests::{
     generate::{Form, Script},
-    twin::Verdict,
+    twin::{Expect, Verdict, judge},
+    wire::{Bind, Message},
 };
 
-use crate::{refused, refused_with, settled, twin};
+use crate::{key, refused, refused_with, settled, twin};
 
 const AFTER: [&str; 3] = [
     "SELECT * FROM accounts ORDER BY id",
@@ -353,4 +354,46 @@ fn every_value_is_under_the_key_of_its_rows_tenant() -> Result<()> {
         ensure!(direct == through, "{sql}\n{direct}\n{through}");
     }
     settled(&twin)
+}
+
+/// PostgreSQL cuts blanks that are too many for the column off; the key is that of what is stored then.
+#[test]
+fn the_key_is_that_of_the_scope_as_it_is_stored() -> Result<()> {
+    let twin = twin()?;
+    let mut sessions = twin.sessions("app")?;
+    let project = format!("crm{}", " ".repeat(18));
+    for (id, oids, format) in [
+        ("60", &[][..], 0),
+        ("61", &[20, 25, 1043], 0),
+        ("62", &[20, 25, 25], 1),
+    ] {
+        let binary = id.parse::<i64>()?.to_be_bytes();
+        let id = if format == 1 {
+            &binary[..]
+        } else {
+            id.as_bytes()
+        };
+        let sql = "INSERT INTO parts (id, tenant, project, size) VALUES ($1, $2, $3, 7) RETURNING project || '.'";
+        let messages = [
+            Message::parse("", sql, oids),
+            Message::bind(&Bind {
+                formats: &[format],
+                params: &[Some(id), Some(b"acme"), Some(project.as_bytes())],
+                ..Bind::default()
+            }),
+            Message::execute("", 0),
+            Message::sync(),
+        ];
+        let (direct, through) = sessions.exchange(&messages, 1)?;
+        if let Some(found) = judge(sql, Expect::Same, &direct, &through) {
+            bail!("{found}");
+        }
+    }
+    let scopes = twin.veiled.admin(&format!(
+        "SELECT DISTINCT k.scope FROM parts p JOIN pgveil.keys k ON k.id = {} WHERE p.id >= 60",
+        key("size")
+    ))?;
+    let expected = format!("tenant:acme/project:crm{}", "%20".repeat(17));
+    ensure!(scopes.trim() == expected, "{scopes}");
+    Ok(())
 }
