@@ -139,8 +139,11 @@ fn no_canary_is_found_in_any_file_of_the_server() -> Result<()> {
         "the roads stored only {stored} rows: they do not lead where they should"
     );
 
-    // Everything to the disk; the positive control shows that what is there is found.
-    database.run("INSERT INTO open VALUES (1, 'control-canary-stands-in-the-open')")?;
+    // Everything to the disk; the positive control shows that what is there is found. More than once: a page of the log may
+    // end in the middle of it.
+    for _ in 0..3 {
+        database.run("INSERT INTO open VALUES (1, 'control-canary-stands-in-the-open')")?;
+    }
     server.admin("postgres", "CHECKPOINT")?;
     let search = Search::new(canaries.all())?;
     let control = Search::new(&["control-canary-stands-in-the-open".to_owned()])?;

@@ -86,6 +86,7 @@ impl Options {
             .setting("debug_print_plan", "on")
             .setting("track_activity_query_size", "64kB")
             .setting("wal_level", "logical")
+            .setting("wal_keep_size", "4GB")
             .setting("full_page_writes", "on")
     }
 
