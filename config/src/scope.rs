@@ -89,6 +89,31 @@ impl ScopePath {
         ScopePath::parse(&text)
     }
 
+    /// Every scope whose settings hold here, the least specific first and this one last: platform, tenant, tenant
+    /// environment, project, project environment.
+    pub fn chain(&self) -> Vec<ScopePath> {
+        let mut chain = vec![ScopePath::platform()];
+        let mut parts = self.0.split('/');
+        let tenant = parts.next().filter(|first| first.starts_with("tenant:"));
+        let Some(tenant) = tenant else {
+            return chain;
+        };
+        let (mut project, mut env) = (None, None);
+        for part in parts {
+            match part.strip_prefix("project:") {
+                Some(_) => project = Some(part),
+                None => env = Some(part),
+            }
+        }
+        chain.push(ScopePath(tenant.to_owned()));
+        chain.extend(env.map(|env| ScopePath(format!("{tenant}/{env}"))));
+        let project = project.map(|project| format!("{tenant}/{project}"));
+        chain.extend(project.clone().map(ScopePath));
+        let both = project.zip(env);
+        chain.extend(both.map(|(project, env)| ScopePath(format!("{project}/{env}"))));
+        chain
+    }
+
     /// The canonical text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -218,6 +243,29 @@ mod tests {
         ] {
             assert_eq!(ScopePath::parse(text), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn the_chain_goes_from_the_platform_to_the_scope() {
+        let chain = |text: &str| {
+            let chain = ScopePath::parse(text).unwrap().chain();
+            let texts: Vec<String> = chain.iter().map(ScopePath::to_string).collect();
+            texts.join(" > ")
+        };
+        assert_eq!(chain("platform"), "platform");
+        assert_eq!(chain("tenant:a"), "platform > tenant:a");
+        assert_eq!(
+            chain("tenant:a/env:e"),
+            "platform > tenant:a > tenant:a/env:e"
+        );
+        assert_eq!(
+            chain("tenant:a/project:p"),
+            "platform > tenant:a > tenant:a/project:p"
+        );
+        assert_eq!(
+            chain("tenant:a/project:p/env:e"),
+            "platform > tenant:a > tenant:a/env:e > tenant:a/project:p > tenant:a/project:p/env:e"
+        );
     }
 
     #[test]

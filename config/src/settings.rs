@@ -36,6 +36,7 @@ pub use self::{
     keystore::Keystore,
     limits::Limits,
     log::Log,
+    overrides::Override,
     provider::Provider,
     upstream::{TlsMode, Upstream},
 };
@@ -62,6 +63,8 @@ pub struct Settings {
     pub providers: BTreeMap<String, Provider>,
     /// `[defaults]`: the platform scope.
     pub defaults: Defaults,
+    /// `[[override]]`, in file order.
+    pub overrides: Vec<Override>,
     /// `[cache]`.
     pub cache: Cache,
     /// `[log]`.
@@ -193,6 +196,7 @@ impl Settings {
         let providers = provider::read_all(reader, &top);
         let defaults = reader.one(&defaults::SECTION, &top, &nothing);
         let defaults = defaults::read(reader, &defaults, &top);
+        let overrides = overrides::read_all(reader, &top);
         let cache = reader.one(&cache::SECTION, &top, &nothing);
         let log = reader.one(&log::SECTION, &top, &nothing);
         let limits = reader.one(&limits::SECTION, &top, &nothing);
@@ -206,6 +210,7 @@ impl Settings {
             keystore,
             providers,
             defaults,
+            overrides,
             cache: cache::read(&cache),
             log: log::read(&log),
             limits: limits::read(&limits),

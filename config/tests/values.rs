@@ -77,7 +77,6 @@ fn a_short_file_has_the_documented_defaults() {
         (root_key_file.as_path(), at.line),
         (Path::new("/etc/keys/root.key"), 10)
     );
-    assert_eq!(settings.defaults.scope.as_str(), "platform");
     assert_eq!(settings.cache.ttl, Duration::from_mins(5));
     assert_eq!(
         (settings.log.level.as_str(), settings.log.json),

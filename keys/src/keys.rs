@@ -12,7 +12,7 @@ use pgveil_providers::{KeyProvider, Providers, WrapContext};
 use zeroize::Zeroizing;
 
 use crate::{
-    Clock, DataKey, DekId, IndexKey, KeyError, Purpose, binding,
+    Clock, DataKey, DekId, IndexKey, KeyError, Purpose, Scopes, binding,
     cache::{Cache, MAX_ENTRIES},
     key::KEY_BYTES,
     keystore::{KeyRecord, KeyState, KeyTable},
@@ -28,9 +28,8 @@ type KeyBytes = Zeroizing<[u8; KEY_BYTES]>;
 pub struct Keys {
     table: Arc<dyn KeyTable>,
     providers: Providers,
-    /// The platform scope's provider and KEK. (Overrides per scope come later.)
-    provider: String,
-    kek: String,
+    /// Which KEK wraps a scope's new keys.
+    scopes: Scopes,
     sealing: Cache<ScopePath, DataKey>,
     opening: Cache<DekId, DataKey>,
     index: Cache<ScopePath, IndexKey>,
@@ -45,26 +44,21 @@ impl Keys {
         settings: &Settings,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let platform = (
-            settings.defaults.provider.as_str(),
-            settings.defaults.key.as_str(),
-        );
-        Self::build(table, providers, platform, settings.cache.ttl, clock)
+        let scopes = Scopes::new(settings);
+        Self::build(table, providers, scopes, settings.cache.ttl, clock)
     }
 
-    /// `platform` is the platform scope's provider and KEK.
     fn build(
         table: Arc<dyn KeyTable>,
         providers: Providers,
-        platform: (&str, &str),
+        scopes: Scopes,
         ttl: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             table,
             providers,
-            provider: platform.0.to_owned(),
-            kek: platform.1.to_owned(),
+            scopes,
             sealing: Cache::new(ttl, MAX_ENTRIES, Arc::clone(&clock)),
             opening: Cache::new(ttl, MAX_ENTRIES, Arc::clone(&clock)),
             index: Cache::new(ttl, MAX_ENTRIES, clock),

@@ -9,6 +9,7 @@ pub mod labels;
 mod memory;
 mod records;
 pub mod registry;
+mod scopes;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 pub use memory::MemoryKeyTable;
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey};
+pub use scopes::ScopeRecord;
 
 use crate::{
     clock::{Clock, SystemClock},

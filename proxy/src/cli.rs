@@ -6,7 +6,9 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod init;
+pub mod scopes;
 pub mod serve;
+mod table;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -86,6 +88,13 @@ enum Command {
         /// The statement
         sql: String,
     },
+    /// Scopes: which there are, and which key a scope uses
+    Scopes {
+        #[command(flatten)]
+        config: WithConfig,
+        #[command(subcommand)]
+        command: scopes::Scope,
+    },
     /// Start a throw-away PostgreSQL and the proxy with sample data, until Ctrl-C
     #[command(
         after_help = "Example:\n  pgveil demo\n\nNeeds PostgreSQL's server programs on this machine (Debian: apt install postgresql); `make demo` installs them."
@@ -110,7 +119,12 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct WithConfig {
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = "pgveil.toml")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "pgveil.toml"
+    )]
     pub config: PathBuf,
 }
 
@@ -128,6 +142,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
             search_path,
             sql,
         } => explain::run(&config.config, &sql, prepared, &search_path).await,
+        Command::Scopes { config, command } => scopes::run(&config.config, command).await,
         Command::Demo { rows, once } => demo::run(rows, once).await,
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -52,6 +52,7 @@ pub struct Site<'a> {
     database: String,
     url: String,
     settings: BTreeMap<String, BTreeMap<String, String>>,
+    further: String,
     logs: AtomicU32,
     _keeper: Leashed,
 }
@@ -72,6 +73,7 @@ impl<'a> Site<'a> {
             database: database.name().to_owned(),
             url: database.url("pgveil"),
             settings: BTreeMap::new(),
+            further: String::new(),
             logs: AtomicU32::new(0),
             _keeper: keeper,
         };
@@ -89,6 +91,12 @@ impl<'a> Site<'a> {
             .entry(section.to_owned())
             .or_default()
             .insert(key.to_owned(), value.to_owned());
+        self.write_settings()
+    }
+
+    /// Puts further sections behind the settings: `[[override]]` and what else stands more than once.
+    pub fn append(&mut self, sections: &str) -> Result<()> {
+        self.further.push_str(sections);
         self.write_settings()
     }
 
@@ -133,6 +141,14 @@ impl<'a> Site<'a> {
         ];
         all.extend_from_slice(args);
         self.run(&all)
+    }
+
+    /// Writes a root key for another local provider: NAME in the folder of the configuration.
+    pub fn make_root_key(&self, name: &str) -> Result<()> {
+        let further = self.dir.join(format!("init-{name}"));
+        self.run(&["init", &further.to_string_lossy()])?.ok()?;
+        fs::rename(further.join("root.key"), self.etc().join(name))?;
+        Ok(())
     }
 
     /// `pgveil apply --yes`, which must succeed.
@@ -198,6 +214,7 @@ impl<'a> Site<'a> {
                 toml.push_str(&format!("{key} = {value}\n"));
             }
         }
+        toml.push_str(&self.further);
         Ok(fs::write(self.config(), toml)?)
     }
 }

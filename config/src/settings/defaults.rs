@@ -1,7 +1,6 @@
 //! `[defaults]`: the platform scope, which every other scope inherits from.
 
 use crate::{
-    ScopePath,
     fields::Fields,
     form::Form,
     known::{Key, Kind, Need, Section, Shape, Support, Word},
@@ -17,8 +16,6 @@ pub struct Defaults {
     pub provider: String,
     /// The KEK's id in that provider.
     pub key: String,
-    /// Level names may be overridden later; today only the platform exists.
-    pub scope: ScopePath,
 }
 
 /// The words of every key `failure`.
@@ -74,21 +71,27 @@ pub(super) fn read(
     top: &Fields<'_, '_>,
 ) -> Defaults {
     let provider = fields.text("provider").unwrap_or_default();
+    check_provider(reader, fields, &provider, top);
+    Defaults {
+        provider,
+        key: fields.text("key").unwrap_or_default(),
+    }
+}
+
+/// The section's key `provider` must name a `[provider.NAME]`.
+pub(super) fn check_provider(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_, '_>,
+    provider: &str,
+    top: &Fields<'_, '_>,
+) {
     let known: Vec<&str> = top
         .named("provider")
         .map(|found| found.name.as_str())
         .collect();
     // A file without any provider has been told so.
-    if fields.written("provider").is_some()
-        && !known.is_empty()
-        && !known.contains(&provider.as_str())
-    {
-        report_unknown(reader, fields.value_at("provider"), &provider, &known);
-    }
-    Defaults {
-        provider,
-        key: fields.text("key").unwrap_or_default(),
-        scope: ScopePath::platform(),
+    if fields.written("provider").is_some() && !known.is_empty() && !known.contains(&provider) {
+        report_unknown(reader, fields.value_at("provider"), provider, &known);
     }
 }
 

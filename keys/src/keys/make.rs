@@ -11,6 +11,7 @@ use crate::{
     KeyError, Purpose, binding,
     key::KEY_BYTES,
     keystore::{KeyRecord, NewKey},
+    scopes::KekRef,
 };
 
 impl Keys {
@@ -48,6 +49,7 @@ impl Keys {
         getrandom::fill(&mut *key).map_err(|error| KeyError::Randomness {
             reason: error.to_string(),
         })?;
+        let KekRef { provider, kek } = self.scopes.kek(scope);
         let scope = scope.as_str();
         let context = WrapContext {
             scope: scope.to_owned(),
@@ -56,21 +58,20 @@ impl Keys {
         };
         let payload = binding::payload(&key, &context);
         let failed = |error: ProviderError| KeyError::from_provider(&error, scope, id);
-        let provider = self.provider(id, &self.provider)?;
-        let wrapped = provider
-            .wrap(&self.kek, &*payload, &context)
+        let holder = self.provider(id, &provider)?;
+        let wrapped = holder
+            .wrap(&kek, &*payload, &context)
             .await
             .map_err(failed)?;
         // What does not come back must never be used: values sealed with it would be lost.
-        let back = provider
-            .unwrap(&self.kek, &wrapped, &context)
+        let back = holder
+            .unwrap(&kek, &wrapped, &context)
             .await
             .map_err(failed)?;
         if !bool::from(back.ct_eq(&*payload)) {
             let reason = "the provider gave back another key than it was given".to_owned();
             return Err(KeyError::Damaged { id, reason });
         }
-        let (provider, kek) = (self.provider.clone(), self.kek.clone());
         Ok(NewKey {
             id,
             scope: scope.to_owned(),

@@ -18,7 +18,9 @@ use super::*;
 use crate::{
     clock::ManualClock,
     keystore::{MemoryKeyTable, NewKey},
-    nonce, sealed,
+    nonce,
+    scopes::KekRef,
+    sealed,
 };
 
 const TTL: Duration = Duration::from_mins(5);
@@ -108,7 +110,10 @@ impl World {
         Keys::build(
             self.table.clone(),
             providers,
-            ("main", "platform"),
+            Scopes::of_platform(KekRef {
+                provider: "main".to_owned(),
+                kek: "platform".to_owned(),
+            }),
             TTL,
             self.clock.clone(),
         )
