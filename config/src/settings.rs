@@ -4,6 +4,7 @@ mod auth;
 mod cache;
 mod client_tls;
 mod defaults;
+mod given;
 mod keystore;
 mod limits;
 mod log;
@@ -32,12 +33,12 @@ pub use self::{
     auth::{Auth, AuthMode, Certificates, ChannelBinding},
     cache::Cache,
     client_tls::ClientTls,
-    defaults::Defaults,
+    defaults::{Defaults, Failure},
     keystore::Keystore,
     limits::Limits,
     log::Log,
     overrides::Override,
-    provider::Provider,
+    provider::{AwsKms, Provider, VaultTransit},
     upstream::{TlsMode, Upstream},
 };
 pub use crate::secret::{Secret, SecretError};

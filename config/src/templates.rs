@@ -63,7 +63,7 @@ mod tests {
         for finding in findings.0 {
             let expected = [
                 "not supported yet",
-                "has both `url` and `url_file`",
+                "has both",
                 "does not check certificates",
             ];
             assert!(

@@ -72,7 +72,9 @@ fn a_short_file_has_the_documented_defaults() {
         "/etc/pgveil/pgveil.toml:7:7"
     );
     assert!(matches!(&settings.keystore.url, Secret::Env(name) if name == "PGVEIL_KEYSTORE"));
-    let Provider::Local { root_key_file, at } = &settings.providers["main"];
+    let Provider::Local { root_key_file, at } = &settings.providers["main"] else {
+        panic!("{:?}", settings.providers["main"]);
+    };
     assert_eq!(
         (root_key_file.as_path(), at.line),
         (Path::new("/etc/keys/root.key"), 10)

@@ -1,6 +1,7 @@
 //! A bounded cache whose entries die after a time, with one load at a time per key. What it holds zeroizes itself.
 //!
-//! It does not keep failures: the next request after a failed load loads again. It does not refresh by itself.
+//! It does not keep failures: the next request after a failed load loads again. It does not refresh by itself. What may
+//! outlive its time while nobody can be asked (failure policy `open`) is used again for a short while at a time.
 
 use std::{
     fmt,
@@ -18,6 +19,9 @@ use crate::{KeyError, clock::Clock};
 /// Unwrapped keys of one kind held at once: tenants of a big deployment fit, and it is some 64 MiB at the most.
 pub(crate) const MAX_ENTRIES: usize = 65_536;
 
+/// How long what has outlived its time is used before the provider is asked again.
+const STALE_STEP: Duration = Duration::from_secs(10);
+
 /// A load under way and everyone who waits for it.
 type Load<V> = Arc<OnceCell<Result<Arc<V>, KeyError>>>;
 
@@ -32,6 +36,17 @@ pub(crate) struct Cache<K, V> {
 struct Held<V> {
     value: Arc<V>,
     expires: Instant,
+    /// Until then it may be used if the provider cannot be asked.
+    until: Instant,
+}
+
+/// How long a value may be held.
+#[derive(Clone, Copy)]
+pub(crate) struct Life {
+    /// Until then it is used without asking.
+    pub(crate) expires: Instant,
+    /// How much longer, if nobody can be asked.
+    pub(crate) stale: Duration,
 }
 
 impl<K: Eq + Hash, V> fmt::Debug for Cache<K, V> {
@@ -59,11 +74,13 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         (self.clock.now() < held.expires).then(|| Arc::clone(&held.value))
     }
 
-    /// The value, loaded if it is not held. Whoever asks while a load is under way gets that load's answer.
+    /// The value, loaded if it is not held. Whoever asks while a load is under way gets that load's answer. `stale` says
+    /// of a loaded value how long past its time it may be used if the provider cannot be asked.
     pub(crate) async fn get_or_load<F>(
         &self,
         key: &K,
         load: impl FnOnce() -> F,
+        stale: impl FnOnce(&V) -> Duration,
     ) -> Result<Arc<V>, KeyError>
     where
         F: Future<Output = Result<Arc<V>, KeyError>>,
@@ -73,13 +90,21 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         }
         let shared: Load<V> = self.loads.entry(key.clone()).or_default().clone();
         // If the one that loads is cancelled (its client went away), the next one that waits loads in its place.
-        let answer = shared.get_or_init(|| self.load(key, load)).await.clone();
+        let answer = shared
+            .get_or_init(|| self.load(key, load, stale))
+            .await
+            .clone();
         self.loads
             .remove_if(key, |_, current| Arc::ptr_eq(current, &shared));
         answer
     }
 
-    async fn load<F>(&self, key: &K, load: impl FnOnce() -> F) -> Result<Arc<V>, KeyError>
+    async fn load<F>(
+        &self,
+        key: &K,
+        load: impl FnOnce() -> F,
+        stale: impl FnOnce(&V) -> Duration,
+    ) -> Result<Arc<V>, KeyError>
     where
         F: Future<Output = Result<Arc<V>, KeyError>>,
     {
@@ -89,33 +114,64 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         }
         // From before the provider was asked: a key revoked meanwhile is gone within one TTL.
         let expires = self.clock.now() + self.ttl;
-        let value = load().await?;
-        self.insert(key.clone(), Arc::clone(&value), expires);
-        Ok(value)
+        match load().await {
+            Ok(value) => {
+                let stale = stale(&value);
+                self.insert(key.clone(), Arc::clone(&value), Life { expires, stale });
+                Ok(value)
+            }
+            Err(error) if error.is_outage() => self.stale(key).ok_or(error),
+            Err(error) => {
+                self.entries.remove(key);
+                Err(error)
+            }
+        }
     }
 
-    /// Holds a value until `expires`, or less if there is no room. A value that is held longer stays.
-    pub(crate) fn insert(&self, key: K, value: Arc<V>, expires: Instant) {
+    /// What has outlived its time, if it may be used a little longer.
+    fn stale(&self, key: &K) -> Option<Arc<V>> {
+        let now = self.clock.now();
+        let mut held = self.entries.get_mut(key)?;
+        if now >= held.until {
+            return None;
+        }
+        held.expires = held.until.min(now + STALE_STEP);
+        Some(Arc::clone(&held.value))
+    }
+
+    /// Holds a value for its life, or less if there is no room. A value that is held longer stays.
+    pub(crate) fn insert(&self, key: K, value: Arc<V>, life: Life) {
+        let Life { expires, stale } = life;
+        let held = Held {
+            value,
+            expires,
+            until: expires + stale,
+        };
         if self.entries.len() >= self.max_entries {
             self.make_room();
         }
         match self.entries.entry(key) {
-            Entry::Occupied(held) if held.get().expires > expires => {}
-            Entry::Occupied(mut held) => {
-                held.insert(Held { value, expires });
+            Entry::Occupied(there) if there.get().expires > expires => {}
+            Entry::Occupied(mut there) => {
+                there.insert(held);
             }
             Entry::Vacant(room) => {
-                room.insert(Held { value, expires });
+                room.insert(held);
             }
         }
     }
 
-    /// Lets go of everything that is expired.
+    /// Lets go of everything that may not be used any more, whatever happens.
     pub(crate) fn sweep(&self) {
         let now = self.clock.now();
-        self.entries.retain(|_, held| now < held.expires);
+        self.entries.retain(|_, held| now < held.until);
         // Loads that were cancelled and that nobody waits for.
         self.loads.retain(|_, load| Arc::strong_count(load) > 1);
+    }
+
+    /// Lets go of what this says.
+    pub(crate) fn forget(&self, which: impl Fn(&K, &V) -> bool) {
+        self.entries.retain(|key, held| !which(key, &held.value));
     }
 
     /// Lets go of everything.

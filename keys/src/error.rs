@@ -109,6 +109,11 @@ impl KeyError {
         )
     }
 
+    /// Whether the provider did not answer: neither yes nor no.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
     pub(crate) fn from_provider(error: &ProviderError, scope: &str, id: u64) -> Self {
         let (scope, reason) = (scope.to_owned(), error.to_string());
         match error {

@@ -7,13 +7,16 @@ mod make;
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
-use pgveil_config::{ScopePath, Settings};
+use pgveil_config::{
+    ScopePath, Settings,
+    settings::{self, Failure},
+};
 use pgveil_providers::{KeyProvider, Providers, WrapContext};
 use zeroize::Zeroizing;
 
 use crate::{
     Clock, DataKey, DekId, IndexKey, KeyError, Purpose, Scopes, binding,
-    cache::{Cache, MAX_ENTRIES},
+    cache::{Cache, Life, MAX_ENTRIES},
     key::KEY_BYTES,
     keystore::{KeyRecord, KeyState, KeyTable},
     usage::Usage,
@@ -28,8 +31,9 @@ type KeyBytes = Zeroizing<[u8; KEY_BYTES]>;
 pub struct Keys {
     table: Arc<dyn KeyTable>,
     providers: Providers,
-    /// Which KEK wraps a scope's new keys.
+    /// Which KEK wraps a scope's new keys, and what happens while its provider is away.
     scopes: Scopes,
+    stale_max: Duration,
     sealing: Cache<ScopePath, DataKey>,
     opening: Cache<DekId, DataKey>,
     index: Cache<ScopePath, IndexKey>,
@@ -45,23 +49,24 @@ impl Keys {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let scopes = Scopes::new(settings);
-        Self::build(table, providers, scopes, settings.cache.ttl, clock)
+        Self::build(table, providers, scopes, settings.cache, clock)
     }
 
     fn build(
         table: Arc<dyn KeyTable>,
         providers: Providers,
         scopes: Scopes,
-        ttl: Duration,
+        cache: settings::Cache,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             table,
             providers,
             scopes,
-            sealing: Cache::new(ttl, MAX_ENTRIES, Arc::clone(&clock)),
-            opening: Cache::new(ttl, MAX_ENTRIES, Arc::clone(&clock)),
-            index: Cache::new(ttl, MAX_ENTRIES, clock),
+            stale_max: cache.stale_max,
+            sealing: Cache::new(cache.ttl, MAX_ENTRIES, Arc::clone(&clock)),
+            opening: Cache::new(cache.ttl, MAX_ENTRIES, Arc::clone(&clock)),
+            index: Cache::new(cache.ttl, MAX_ENTRIES, clock),
             usages: DashMap::new(),
         }
     }
@@ -84,22 +89,37 @@ impl Keys {
     /// The scope's active DEK; made now if the scope has none.
     pub async fn sealing_key(&self, scope: &ScopePath) -> Result<Arc<DataKey>, KeyError> {
         self.sealing
-            .get_or_load(scope, || self.load_sealing(scope))
+            .get_or_load(scope, || self.load_sealing(scope), |_| self.stale(scope))
             .await
     }
 
     /// A DEK by the id in a sealed value, active or retired. Never makes one.
     pub async fn opening_key(&self, id: DekId) -> Result<Arc<DataKey>, KeyError> {
         self.opening
-            .get_or_load(&id, || self.load_opening(id))
+            .get_or_load(&id, || self.load_opening(id), |key| self.stale(key.scope()))
             .await
     }
 
     /// The scope's index key; made now if the scope has none.
     pub async fn index_key(&self, scope: &ScopePath) -> Result<Arc<IndexKey>, KeyError> {
         self.index
-            .get_or_load(scope, || self.load_index(scope))
+            .get_or_load(scope, || self.load_index(scope), |_| self.stale(scope))
             .await
+    }
+
+    /// How long past its time a scope's key may be used while its provider is away.
+    fn stale(&self, scope: &ScopePath) -> Duration {
+        match self.scopes.failure(scope) {
+            Failure::Closed => Duration::ZERO,
+            Failure::Open => self.stale_max,
+        }
+    }
+
+    /// Lets go of all keys of a scope: its provider said no.
+    fn forget(&self, scope: &str) {
+        self.sealing.forget(|held, _| held.as_str() == scope);
+        self.opening.forget(|_, key| key.scope().as_str() == scope);
+        self.index.forget(|held, _| held.as_str() == scope);
     }
 
     /// Lets go of what has expired. The proxy calls it every few seconds, so that keys leave memory when nobody asks for them.
@@ -149,7 +169,9 @@ impl Keys {
         let expires = self.opening.expiry();
         let (record, key) = self.active(scope, Purpose::Data).await?;
         let key = self.data_key(&record, scope.clone(), &key);
-        self.opening.insert(key.id(), Arc::clone(&key), expires);
+        let stale = self.stale(scope);
+        self.opening
+            .insert(key.id(), Arc::clone(&key), Life { expires, stale });
         Ok(key)
     }
 
@@ -225,7 +247,11 @@ impl Keys {
         let payload = provider
             .unwrap(&record.kek, &record.wrapped, &context)
             .await
-            .map_err(|error| KeyError::from_provider(&error, &record.scope, record.id))?;
+            .map_err(|error| KeyError::from_provider(&error, &record.scope, record.id));
+        if matches!(payload, Err(KeyError::Denied { .. })) {
+            self.forget(&record.scope);
+        }
+        let payload = payload?;
         binding::key(&payload, &context).ok_or_else(|| KeyError::Damaged {
             id: record.id,
             reason: "it was wrapped for another key, scope or purpose".to_owned(),

@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use pgveil_config::{Diagnostic, Position, Settings, settings};
 
 use crate::{
-    KeyProvider,
+    HttpError, KeyProvider,
+    aws_kms::AwsKms,
     local::{KekStore, LocalProvider, OpenError},
+    vault_transit::VaultTransit,
 };
 
 /// The providers by their name in the configuration (`[provider.NAME]`).
@@ -47,6 +49,17 @@ pub async fn build(settings: &Settings, keks: &Arc<dyn KekStore>) -> Result<Prov
                     })?;
                 providers.insert(name, Arc::new(local));
             }
+            settings::Provider::AwsKms(at) => {
+                providers.insert(name, Arc::new(AwsKms::new(name, at).await));
+            }
+            settings::Provider::VaultTransit(at) => {
+                let vault = VaultTransit::new(name, at).map_err(|source| BuildError::Http {
+                    name: name.clone(),
+                    at: at.at.clone(),
+                    source,
+                })?;
+                providers.insert(name, Arc::new(vault));
+            }
         }
     }
     Ok(providers)
@@ -65,6 +78,16 @@ pub enum BuildError {
         /// What is wrong.
         source: OpenError,
     },
+    /// A provider behind HTTPS.
+    #[error("provider \"{name}\": {source}")]
+    Http {
+        /// `[provider.NAME]`.
+        name: String,
+        /// Where it stands.
+        at: Position,
+        /// What is wrong.
+        source: HttpError,
+    },
 }
 
 impl BuildError {
@@ -72,12 +95,16 @@ impl BuildError {
     pub fn cure(&self) -> String {
         match self {
             Self::Local { source, .. } => source.cure(),
+            Self::Http { .. } => {
+                "see its `ca_file`: PEM, with the root that signed the server's certificate"
+                    .to_owned()
+            }
         }
     }
 
     /// The finding as the configuration's own findings are shown.
     pub fn diagnostic(&self) -> Diagnostic {
-        let Self::Local { at, .. } = self;
+        let (Self::Local { at, .. } | Self::Http { at, .. }) = self;
         Diagnostic {
             at: Some(at.clone()),
             message: self.to_string(),

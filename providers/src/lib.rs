@@ -3,9 +3,13 @@
 //! A provider wraps and unwraps key material and binds a context to it. It does not know scopes, DEK
 //! states, policies or the keystore's tables; that is `pgveil-keys`.
 
+pub mod aws_kms;
 mod build;
+mod http;
 pub mod local;
 mod provider;
+pub mod vault_transit;
 
 pub use build::{BuildError, Providers, build};
-pub use provider::{KeyProvider, ProviderError, WrapContext, Wrapped};
+pub use http::HttpError;
+pub use provider::{KekInfo, KeyProvider, ProviderError, WrapContext, Wrapped};

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 pub use root_key::{RootCheck, RootKey, RootKeyError};
 pub use store::{KekState, KekStore, KekStoreError, MemoryKekStore, SealedKek};
 
-use crate::{KeyProvider, ProviderError, WrapContext, Wrapped};
+use crate::{KekInfo, KeyProvider, ProviderError, WrapContext, Wrapped};
 
 /// KEK ids longer than this are refused.
 const MAX_KEK_ID_BYTES: usize = 255;
@@ -197,6 +197,22 @@ impl KeyProvider for LocalProvider {
                 kek,
                 "it was altered, or wrapped for another key, scope or purpose",
             )
+        })
+    }
+
+    async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {
+        let newest = self.keks.newest(&self.name, kek).await;
+        let version = match newest.map_err(|error| self.store_failed(&error))? {
+            Some(sealed) if sealed.state != KekState::Active => {
+                return Err(self.denied(kek, "its newest version is retired or destroyed"));
+            }
+            Some(sealed) => sealed.version,
+            // It is made on first use.
+            None => 0,
+        };
+        Ok(KekInfo {
+            version: version.to_string(),
+            algorithm: "AES-256-GCM".to_owned(),
         })
     }
 }

@@ -30,6 +30,18 @@ pub trait KeyProvider: Send + Sync + fmt::Debug {
         wrapped: &Wrapped,
         context: &WrapContext,
     ) -> Result<Zeroizing<Vec<u8>>, ProviderError>;
+
+    /// What the provider says of a KEK that may be used; [`ProviderError::Denied`] for one that may not.
+    async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError>;
+}
+
+/// A KEK as its provider describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KekInfo {
+    /// Its current version in the provider's own terms: another one after each rotation.
+    pub version: String,
+    /// The algorithm in the provider's own terms.
+    pub algorithm: String,
 }
 
 /// What a provider made of a key.

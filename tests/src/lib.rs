@@ -3,6 +3,7 @@
 pub mod driver;
 pub mod generate;
 pub mod java;
+pub mod kms;
 pub mod node;
 pub mod policy;
 pub mod proxy;

@@ -1,7 +1,9 @@
 //! Scopes that use keys of their own: which KEK wraps what, and how `pgveil scopes` tells.
 
-use anyhow::{Result, ensure};
-use pgveil_tests::{postgres::TempPostgres, site::Site};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use pgveil_tests::{kms::Bao, postgres::TempPostgres, proxy::Proxy, site::Site};
 
 const TABLE: &str =
     "CREATE TABLE notes (id int PRIMARY KEY, tenant text NOT NULL, env text NOT NULL, body text)";
@@ -54,12 +56,12 @@ fn each_scope_is_wrapped_by_the_key_that_holds_for_it() -> Result<()> {
         .command("scopes", &["show", "tenant:acme/env:prod"])?
         .ok()?;
     let expected = "\
-SCOPE                 PROVIDER  KEY
-platform              main      platform   overridden
-tenant:acme           vault     acme       overridden
-tenant:acme/env:prod  vault     acme-prod  active
+SCOPE                 PROVIDER  KEY                    FAILURE
+platform              main      platform   overridden  closed   active
+tenant:acme           vault     acme       overridden  -        inherited
+tenant:acme/env:prod  vault     acme-prod  active      -        inherited
 
-New keys of tenant:acme/env:prod are wrapped by key \"acme-prod\" of provider \"vault\".
+New keys of tenant:acme/env:prod are wrapped by key \"acme-prod\" of provider \"vault\"; while it cannot be reached, it fails closed.
 ";
     ensure!(shown == expected, "{shown}");
     let listed = site.command("scopes", &["list"])?.ok()?;
@@ -70,5 +72,105 @@ tenant:acme/env:test    open   vault     acme       2       0             0
 tenant:globex/env:prod  open   main      platform   2       0             0
 ";
     ensure!(listed == expected, "{listed}");
+    Ok(())
+}
+
+/// Acme's keys are in a transit engine, and Beta's, who would rather read on than stop.
+const ELSEWHERE: &str = r#"
+[[override]]
+scope = "tenant:acme"
+provider = "vault"
+key = "acme"
+
+[[override]]
+scope = "tenant:beta"
+provider = "vault"
+key = "beta"
+failure = "open"
+"#;
+
+const RIGHTS: &str = "path \"transit/keys/*\" { capabilities = [\"read\"] }\n\
+    path \"transit/encrypt/*\" { capabilities = [\"update\"] }\n";
+
+/// How long a key may live on after its provider has said no, and then some.
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn body_of(proxy: &Proxy, tenant: &str) -> Result<String> {
+    proxy.psql(
+        "app",
+        &format!("SELECT body FROM notes WHERE tenant = '{tenant}'"),
+    )
+}
+
+/// Asks until the answer is no, and answers that.
+fn until_refused(proxy: &Proxy, tenant: &str) -> Result<String> {
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        let answer = body_of(proxy, tenant)?;
+        if answer.starts_with("ERROR") {
+            return Ok(answer);
+        }
+    }
+    bail!("{tenant} can still be read")
+}
+
+#[test]
+fn a_provider_that_says_no_is_obeyed_and_one_that_is_away_as_the_scope_says() -> Result<()> {
+    let Some(bao) = Bao::start()? else {
+        return Ok(());
+    };
+    for key in ["transit/keys/acme", "transit/keys/beta"] {
+        bao.run(&["write", "-f", key, "derived=true"])?;
+    }
+    let folder = tempfile::tempdir()?;
+    let grant = |decrypt: &str| -> Result<()> {
+        let file = folder.path().join("policy.hcl");
+        let path =
+            format!("path \"transit/decrypt/{decrypt}\" {{ capabilities = [\"update\"] }}\n");
+        std::fs::write(&file, format!("{RIGHTS}{path}"))?;
+        bao.run(&["policy", "write", "pgveil", &file.to_string_lossy()])?;
+        Ok(())
+    };
+    grant("*")?;
+    let token = bao.run(&["token", "create", "-policy=pgveil", "-field=token"])?;
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let mut site = Site::new(&database, POLICY)?;
+    std::fs::write(site.etc().join("vault.token"), token)?;
+    site.set("provider.vault", "kind", "\"vault-transit\"")?;
+    site.set("provider.vault", "address", &format!("\"{}\"", bao.address))?;
+    site.set("provider.vault", "token_file", "\"vault.token\"")?;
+    site.set("cache", "ttl", "\"1s\"")?;
+    site.append(ELSEWHERE)?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    proxy.psql(
+        "app",
+        "INSERT INTO notes VALUES (1, 'acme', 'prod', 'a'), (2, 'beta', 'prod', 'b'), (3, 'globex', 'prod', 'c')",
+    )?;
+
+    grant("beta")?;
+    let refused = until_refused(&proxy, "acme")?;
+    ensure!(
+        refused.contains("PV002") && refused.contains("denies"),
+        "{refused}"
+    );
+    ensure!(body_of(&proxy, "beta")? == "b" && body_of(&proxy, "globex")? == "c");
+    grant("*")?;
+    ensure!(body_of(&proxy, "acme")? == "a");
+
+    bao.kill();
+    let refused = until_refused(&proxy, "acme")?;
+    ensure!(
+        refused.contains("PV002") && refused.contains("unavailable"),
+        "{refused}"
+    );
+    ensure!(body_of(&proxy, "beta")? == "b" && body_of(&proxy, "globex")? == "c");
+    proxy.psql(
+        "app",
+        "UPDATE notes SET body = 'later' WHERE tenant = 'beta' AND env = 'prod'",
+    )?;
+    ensure!(body_of(&proxy, "beta")? == "later");
     Ok(())
 }

@@ -12,6 +12,8 @@ use crate::{
 pub struct Cache {
     /// How long an unwrapped key may live in memory.
     pub ttl: Duration,
+    /// How long past `ttl` it may be used under [`Failure::Open`](super::Failure::Open) while its provider is away.
+    pub stale_max: Duration,
 }
 
 const DAY: Duration = Duration::from_hours(24);
@@ -40,9 +42,7 @@ pub(super) static SECTION: Section = Section {
                 max: Duration::from_hours(7 * 24),
             },
             need: Need::Default("\"1h\""),
-            support: Support::Later(
-                "remove it; no key outlives `ttl` today, as with `failure = \"closed\"`",
-            ),
+            support: Support::Since("0.1"),
             meaning: "Under `failure = \"open\"`: how long past `ttl` a key may be used while its provider cannot be reached.",
         },
     ],
@@ -53,5 +53,6 @@ pub(super) static SECTION: Section = Section {
 pub(super) fn read(fields: &Fields<'_, '_>) -> Cache {
     Cache {
         ttl: fields.time("ttl"),
+        stale_max: fields.time("stale_max"),
     }
 }

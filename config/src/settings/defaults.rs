@@ -16,6 +16,28 @@ pub struct Defaults {
     pub provider: String,
     /// The KEK's id in that provider.
     pub key: String,
+    /// What happens while the provider cannot be reached.
+    pub failure: Failure,
+}
+
+/// What happens while a provider cannot be reached. One that answers no is obeyed at once under either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failure {
+    /// What needs an unwrap fails; cached keys die at `cache.ttl`.
+    #[default]
+    Closed,
+    /// Cached keys go on for up to `cache.stale_max` more.
+    Open,
+}
+
+impl Failure {
+    /// As the configuration spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+        }
+    }
 }
 
 /// The words of every key `failure`.
@@ -27,8 +49,8 @@ pub(super) static FAILURE: [Word; 2] = [
     },
     Word {
         word: "open",
-        support: Support::Later("write `failure = \"closed\"`"),
-        meaning: "cached keys go on up to `cache.stale_max`",
+        support: Support::Since("0.1"),
+        meaning: "cached keys go on, for reading and writing, up to `cache.stale_max` past their time; no new key is made",
     },
 ];
 
@@ -75,6 +97,15 @@ pub(super) fn read(
     Defaults {
         provider,
         key: fields.text("key").unwrap_or_default(),
+        failure: failure(fields).unwrap_or_default(),
+    }
+}
+
+/// The section's key `failure`, if it has one.
+pub(super) fn failure(fields: &Fields<'_, '_>) -> Option<Failure> {
+    match fields.text("failure")?.as_str() {
+        "open" => Some(Failure::Open),
+        _ => Some(Failure::Closed),
     }
 }
 

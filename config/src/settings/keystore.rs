@@ -10,6 +10,7 @@ use crate::{
     secret::Secret,
 };
 
+use super::given::Either;
 use super::upstream::{self, TlsMode, Upstream};
 
 /// Where wrapped keys are kept.
@@ -76,6 +77,12 @@ pub(super) static SECTION: Section = Section {
     sections: &[],
 };
 
+const URL: Either = Either {
+    key: "url",
+    file_key: "url_file",
+    sample: URL_SAMPLE,
+};
+
 pub(super) fn read(
     reader: &mut Reader<'_>,
     fields: &Fields<'_, '_>,
@@ -83,37 +90,11 @@ pub(super) fn read(
 ) -> Keystore {
     let tls = upstream::tls(fields).unwrap_or(upstream.tls);
     upstream::refuse_idle_ca_file(reader, fields, tls);
-    let at = url_at(reader, fields);
-    let url = match fields.file("url_file") {
-        Some(path) => Secret::File(path),
-        None => Secret::from_text(fields.text("url").unwrap_or_default()),
-    };
+    let (url, at) = URL.read(reader, fields);
     Keystore {
         url,
         tls,
         ca_file: fields.file("ca_file").or_else(|| upstream.ca_file.clone()),
         at: Some(reader.position(at)),
-    }
-}
-
-/// Where the URL stands; reports none and two.
-fn url_at(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> usize {
-    match (fields.written("url"), fields.written("url_file")) {
-        (None, None) if !fields.spoiled("url") && !fields.spoiled("url_file") => {
-            let cure = format!("add `url = {URL_SAMPLE}`, or `url_file`");
-            reader.report(fields.at, "`url` is missing in [keystore]", cure);
-        }
-        (Some(_), Some(second)) => {
-            reader.report(
-                second,
-                "[keystore] has both `url` and `url_file`",
-                "keep one of the two",
-            );
-        }
-        _ => {}
-    }
-    match fields.written("url_file") {
-        Some(_) => fields.value_at("url_file"),
-        None => fields.value_at("url"),
     }
 }

@@ -11,7 +11,10 @@ use crate::{
     source::shown,
 };
 
-use super::{defaults, rotation};
+use super::{
+    defaults::{self, Failure},
+    rotation,
+};
 
 /// One `[[override]]`. What it leaves out, its scope inherits.
 #[derive(Clone, Debug)]
@@ -20,6 +23,8 @@ pub struct Override {
     pub scope: ScopePath,
     /// Provider and KEK: a `[provider.NAME]`, if another than that of the scopes above, and the KEK's id in it.
     pub key: Option<(Option<String>, String)>,
+    /// What happens while the provider cannot be reached.
+    pub failure: Option<Failure>,
     /// Where the section stands.
     pub at: Position,
 }
@@ -120,6 +125,7 @@ fn read(reader: &mut Reader<'_>, found: &Found<'_, '_>, top: &Fields<'_, '_>) ->
     Some(Override {
         scope,
         key: key.map(|key| (provider, key)),
+        failure: defaults::failure(&fields),
         at: reader.position(found.at),
     })
 }

@@ -8,7 +8,10 @@ use crate::{
     form::Form,
     known::{Key, Kind, Need, Section, Shape, Support, Variant, Word},
     reader::Reader,
+    secret::Secret,
 };
+
+use super::given::Either;
 
 /// One `[provider.NAME]`.
 #[derive(Clone, Debug)]
@@ -20,6 +23,44 @@ pub enum Provider {
         /// Where `root_key_file` stands.
         at: Position,
     },
+    /// AWS Key Management Service.
+    AwsKms(AwsKms),
+    /// HashiCorp Vault or OpenBao, transit engine.
+    VaultTransit(VaultTransit),
+}
+
+/// What reaches keys in AWS KMS.
+#[derive(Clone, Debug)]
+pub struct AwsKms {
+    /// The region of the keys.
+    pub region: String,
+    /// Another endpoint than the region's.
+    pub endpoint: Option<String>,
+    /// A role to assume.
+    pub role_arn: Option<String>,
+    /// What the role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// Regions with replicas of multi-Region keys, in the order in which they are tried.
+    pub replica_regions: Vec<String>,
+    /// Where the section stands.
+    pub at: Position,
+}
+
+/// What reaches a transit engine.
+#[derive(Clone, Debug)]
+pub struct VaultTransit {
+    /// The server: `https://HOST:PORT`.
+    pub address: String,
+    /// Where the engine is mounted.
+    pub mount: String,
+    /// The namespace, if the server has them.
+    pub namespace: Option<String>,
+    /// The token.
+    pub token: Secret,
+    /// The roots to trust; without it, the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Where the section stands.
+    pub at: Position,
 }
 
 const LATER: Support =
@@ -63,7 +104,7 @@ static VARIANTS: [Variant; 6] = [
     Variant {
         word: Word {
             word: "aws-kms",
-            support: LATER,
+            support: Support::Since("0.1"),
             meaning: "AWS Key Management Service",
         },
         keys: &[
@@ -155,7 +196,7 @@ static VARIANTS: [Variant; 6] = [
     Variant {
         word: Word {
             word: "vault-transit",
-            support: LATER,
+            support: Support::Since("0.1"),
             meaning: "HashiCorp Vault or OpenBao, transit engine",
         },
         keys: &[
@@ -165,17 +206,25 @@ static VARIANTS: [Variant; 6] = [
                 "\"https://vault.example.com:8200\"",
                 "The server.",
             ),
-            optional(
-                "mount",
-                Form::Any,
-                "\"transit\"",
-                "Where the transit engine is mounted.",
-            ),
+            Key {
+                name: "mount",
+                kind: Kind::Text(Form::Any),
+                need: Need::Default("\"transit\""),
+                support: CHECKED,
+                meaning: "Where the transit engine is mounted.",
+            },
             optional("namespace", Form::Any, "\"team\"", "The namespace."),
+            Key {
+                name: "token",
+                kind: Kind::Secret,
+                need: Need::Optional("\"env:VAULT_TOKEN\""),
+                support: CHECKED,
+                meaning: "The token. It needs `update` on `MOUNT/encrypt/KEY` and `MOUNT/decrypt/KEY`, and `read` on `MOUNT/keys/KEY`.",
+            },
             file(
                 "token_file",
                 "\"vault.token\"",
-                "A file that holds the token.",
+                "A file that holds the token, in place of `token`. It is read again for each request, so that an agent may renew it.",
             ),
             file(
                 "ca_file",
@@ -271,11 +320,35 @@ pub(super) fn read_all(
         .collect()
 }
 
-/// Every kind but `local` has been refused by its word, so what is read here is one.
+/// A kind that is not supported yet has been refused by its word; what is made of it here is not used.
 fn read(reader: &mut Reader<'_>, found: &Found<'_, '_>) -> Provider {
     let fields = reader.section(found);
-    Provider::Local {
-        root_key_file: fields.file("root_key_file").unwrap_or_default(),
-        at: reader.position(fields.value_at("root_key_file")),
+    match fields.text("kind").as_deref() {
+        Some("aws-kms") => Provider::AwsKms(AwsKms {
+            region: fields.text("region").unwrap_or_default(),
+            endpoint: fields.text("endpoint"),
+            role_arn: fields.text("role_arn"),
+            external_id: fields.text("external_id"),
+            replica_regions: fields.words("replica_regions").unwrap_or_default(),
+            at: reader.position(found.at),
+        }),
+        Some("vault-transit") => Provider::VaultTransit(VaultTransit {
+            address: fields.text("address").unwrap_or_default(),
+            mount: fields.text("mount").unwrap_or_default(),
+            namespace: fields.text("namespace"),
+            token: TOKEN.read(reader, &fields).0,
+            ca_file: fields.file("ca_file"),
+            at: reader.position(found.at),
+        }),
+        _ => Provider::Local {
+            root_key_file: fields.file("root_key_file").unwrap_or_default(),
+            at: reader.position(fields.value_at("root_key_file")),
+        },
     }
 }
+
+const TOKEN: Either = Either {
+    key: "token",
+    file_key: "token_file",
+    sample: "\"env:VAULT_TOKEN\"",
+};

@@ -12,9 +12,14 @@ fn cache(max_entries: usize) -> (Cache<u64, u64>, Arc<ManualClock>) {
     (Cache::new(TTL, max_entries, clock.clone()), clock)
 }
 
+/// Nothing outlives its time.
+fn fresh(_: &u64) -> Duration {
+    Duration::ZERO
+}
+
 async fn load(cache: &Cache<u64, u64>, key: u64) -> Arc<u64> {
     cache
-        .get_or_load(&key, || async move { Ok(Arc::new(key)) })
+        .get_or_load(&key, || async move { Ok(Arc::new(key)) }, fresh)
         .await
         .unwrap()
 }
@@ -44,10 +49,14 @@ async fn reading_does_not_prolong_a_life() {
 #[tokio::test]
 async fn time_spent_loading_counts() {
     let (cache, clock) = cache(8);
-    let slow = cache.get_or_load(&1, || async {
-        clock.advance(TTL);
-        Ok(Arc::new(1))
-    });
+    let slow = cache.get_or_load(
+        &1,
+        || async {
+            clock.advance(TTL);
+            Ok(Arc::new(1))
+        },
+        fresh,
+    );
     assert_eq!(*slow.await.unwrap(), 1, "who asked gets it");
     assert!(
         cache.get(&1).is_none(),
@@ -72,11 +81,15 @@ async fn many_who_miss_make_one_load() {
     let (cache, _) = cache(8);
     let loads = AtomicUsize::new(0);
     let one = || {
-        cache.get_or_load(&1, || async {
-            loads.fetch_add(1, Ordering::SeqCst);
-            tokio::task::yield_now().await;
-            Ok(Arc::new(1))
-        })
+        cache.get_or_load(
+            &1,
+            || async {
+                loads.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                Ok(Arc::new(1))
+            },
+            fresh,
+        )
     };
     let (a, b, c) = tokio::join!(one(), one(), one());
     assert!(Arc::ptr_eq(&a.unwrap(), &b.unwrap()) && c.is_ok());
@@ -89,11 +102,15 @@ async fn a_failure_is_shared_and_not_kept() {
     let (cache, _) = cache(8);
     let loads = AtomicUsize::new(0);
     let fails = || {
-        cache.get_or_load(&1, || async {
-            loads.fetch_add(1, Ordering::SeqCst);
-            tokio::task::yield_now().await;
-            Err(KeyError::NotFound { id: DekId(1) })
-        })
+        cache.get_or_load(
+            &1,
+            || async {
+                loads.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                Err(KeyError::NotFound { id: DekId(1) })
+            },
+            fresh,
+        )
     };
     let (a, b) = tokio::join!(fails(), fails());
     assert!(a.is_err() && b.is_err());
@@ -104,8 +121,8 @@ async fn a_failure_is_shared_and_not_kept() {
 #[tokio::test]
 async fn who_waits_takes_over_a_cancelled_load() {
     let (cache, _) = cache(8);
-    let stuck = cache.get_or_load(&1, std::future::pending);
-    let waits = cache.get_or_load(&1, || async { Ok(Arc::new(2)) });
+    let stuck = cache.get_or_load(&1, std::future::pending, fresh);
+    let waits = cache.get_or_load(&1, || async { Ok(Arc::new(2)) }, fresh);
     tokio::pin!(waits);
     {
         tokio::pin!(stuck);
@@ -118,7 +135,7 @@ async fn who_waits_takes_over_a_cancelled_load() {
 async fn a_cancelled_load_leaves_nothing_after_a_sweep() {
     let (cache, _) = cache(8);
     {
-        let stuck = cache.get_or_load(&1, std::future::pending);
+        let stuck = cache.get_or_load(&1, std::future::pending, fresh);
         tokio::select! { biased; _ = stuck => unreachable!(), () = tokio::task::yield_now() => {} }
     }
     cache.sweep();
@@ -153,6 +170,63 @@ async fn a_value_with_less_time_left_does_not_take_a_fresh_ones_place() {
     let early = cache.expiry();
     clock.advance(Duration::from_secs(1));
     load(&cache, 1).await;
-    cache.insert(1, Arc::new(99), early);
+    cache.insert(
+        1,
+        Arc::new(99),
+        Life {
+            expires: early,
+            stale: Duration::ZERO,
+        },
+    );
     assert_eq!(*cache.get(&1).unwrap(), 1);
+}
+
+/// A load that ends like this; what was loaded may outlive its time by an hour.
+async fn ask(cache: &Cache<u64, u64>, answer: Result<u64, KeyError>) -> Result<u64, KeyError> {
+    let hour = |_: &u64| Duration::from_hours(1);
+    let loaded = cache.get_or_load(&1, || async { answer.map(Arc::new) }, hour);
+    loaded.await.map(|value| *value)
+}
+
+fn outage() -> KeyError {
+    KeyError::Unavailable {
+        scope: "platform".to_owned(),
+        reason: "no answer".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn what_may_outlives_its_time_while_nobody_answers() {
+    let (cache, clock) = cache(8);
+    ask(&cache, Ok(7)).await.unwrap();
+    clock.advance(TTL);
+    cache.sweep();
+    assert!(cache.get(&1).is_none(), "it is asked for anew first");
+    assert_eq!(ask(&cache, Err(outage())).await, Ok(7));
+    assert!(cache.get(&1).is_some(), "for a moment nobody is asked");
+    clock.advance(STALE_STEP);
+    assert!(cache.get(&1).is_none());
+    // An answer counts at once.
+    assert_eq!(ask(&cache, Ok(8)).await, Ok(8));
+    // Five seconds before the last moment.
+    clock.advance(TTL + Duration::from_secs(3595));
+    assert_eq!(ask(&cache, Err(outage())).await, Ok(8));
+    clock.advance(Duration::from_secs(5));
+    assert!(cache.get(&1).is_none(), "never longer than it may");
+    assert_eq!(ask(&cache, Err(outage())).await, Err(outage()));
+    cache.sweep();
+    assert_eq!(cache.len(), 0);
+}
+
+#[tokio::test]
+async fn what_was_denied_does_not_outlive_its_time() {
+    let (cache, clock) = cache(8);
+    ask(&cache, Ok(7)).await.unwrap();
+    clock.advance(TTL);
+    let denied = KeyError::Denied {
+        scope: "platform".to_owned(),
+        reason: "disabled".to_owned(),
+    };
+    assert!(ask(&cache, Err(denied)).await.is_err());
+    assert!(ask(&cache, Err(outage())).await.is_err());
 }

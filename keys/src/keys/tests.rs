@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use pgveil_policy::plan::ColumnId;
 use pgveil_providers::{
-    ProviderError, Wrapped,
+    KekInfo, ProviderError, Wrapped,
     local::{LocalProvider, MemoryKekStore},
 };
 use tokio::sync::Mutex;
@@ -24,6 +24,7 @@ use crate::{
 };
 
 const TTL: Duration = Duration::from_mins(5);
+const STALE_MAX: Duration = Duration::from_hours(1);
 
 /// The local provider with a switch for each way to fail.
 #[derive(Debug)]
@@ -61,6 +62,11 @@ impl KeyProvider for Faulty {
         self.unwraps.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
         self.local.unwrap(kek, wrapped, context).await
+    }
+
+    async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {
+        self.fail().await?;
+        self.local.describe(kek).await
     }
 }
 
@@ -114,7 +120,10 @@ impl World {
                 provider: "main".to_owned(),
                 kek: "platform".to_owned(),
             }),
-            TTL,
+            settings::Cache {
+                ttl: TTL,
+                stale_max: STALE_MAX,
+            },
             self.clock.clone(),
         )
     }

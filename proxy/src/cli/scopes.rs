@@ -57,27 +57,33 @@ fn show(config: &Path, scope: &str, as_json: bool) -> anyhow::Result<ExitCode> {
         println!("{:#}", preview_json(&path, &scopes, &levels));
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = levels.iter().map(|level| {
-        let sets = level.mark != Mark::Inherited;
-        let shown = |text: &str| {
-            if sets {
-                text.to_owned()
-            } else {
-                "-".to_owned()
-            }
-        };
-        vec![
-            level.scope.to_string(),
-            shown(&level.kek.provider),
-            shown(&level.kek.kek),
-            level.mark.as_str().to_owned(),
-        ]
-    });
-    table::print(&["SCOPE", "PROVIDER", "KEY", ""], rows);
+    let rows = levels.iter().map(
+        |Level {
+             scope,
+             kek,
+             failure,
+         }| {
+            let shown = |text: &str, mark: Mark| match mark {
+                Mark::Inherited => "-".to_owned(),
+                _ => text.to_owned(),
+            };
+            vec![
+                scope.to_string(),
+                shown(&kek.value.provider, kek.mark),
+                shown(&kek.value.kek, kek.mark),
+                kek.mark.as_str().to_owned(),
+                shown(failure.value.as_str(), failure.mark),
+                failure.mark.as_str().to_owned(),
+            ]
+        },
+    );
+    table::print(&["SCOPE", "PROVIDER", "KEY", "", "FAILURE", ""], rows);
     let kek = scopes.kek(&path);
     println!(
-        "\nNew keys of {path} are wrapped by key \"{}\" of provider \"{}\".",
-        kek.kek, kek.provider
+        "\nNew keys of {path} are wrapped by key \"{}\" of provider \"{}\"; while it cannot be reached, it fails {}.",
+        kek.kek,
+        kek.provider,
+        scopes.failure(&path).as_str()
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -89,13 +95,21 @@ fn preview_json(path: &ScopePath, scopes: &Scopes, levels: &[Level]) -> serde_js
         .map(|level| {
             json!({
                 "scope": level.scope.as_str(),
-                "state": level.mark.as_str(),
-                "provider": level.kek.provider,
-                "key": level.kek.kek,
+                "provider": level.kek.value.provider,
+                "key": level.kek.value.kek,
+                "key_state": level.kek.mark.as_str(),
+                "failure": level.failure.value.as_str(),
+                "failure_state": level.failure.mark.as_str(),
             })
         })
         .collect();
-    json!({ "scope": path.as_str(), "provider": kek.provider, "key": kek.kek, "chain": chain })
+    json!({
+        "scope": path.as_str(),
+        "provider": kek.provider,
+        "key": kek.kek,
+        "failure": scopes.failure(path).as_str(),
+        "chain": chain,
+    })
 }
 
 async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
