@@ -122,7 +122,10 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
             }
             Err(error) if error.is_outage() => self.stale(key).ok_or(error),
             Err(error) => {
-                self.entries.remove(key);
+                // The keystore away says nothing of the key.
+                if !error.is_transient() {
+                    self.entries.remove(key);
+                }
                 Err(error)
             }
         }

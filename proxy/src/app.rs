@@ -77,13 +77,17 @@ pub async fn build_logged(config: &Path) -> anyhow::Result<Built> {
 
 fn log_to_stderr(settings: &Settings) {
     use std::io::IsTerminal;
-    use tracing_subscriber::{EnvFilter, fmt};
-    // Only what speaks `tracing` is heard: a library's `log` lines may quote statements (Cargo.toml).
+    use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*, registry};
+    // Only what speaks `tracing` is heard: a library's `log` lines may quote statements (Cargo.toml). And of that only what
+    // pgveil says, whatever the filter asks for: AWS's client traces requests with the key that is to be wrapped.
+    let own = filter_fn(|line| line.target().starts_with("pgveil"));
     let filter = EnvFilter::try_new(&settings.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let heard = registry().with(own).with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     if settings.log.json {
-        builder.json().init();
+        heard.with(lines.json()).init();
     } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).init();
+        let lines = lines.with_ansi(std::io::stderr().is_terminal());
+        heard.with(lines).init();
     }
 }

@@ -3,7 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use pgveil_tests::{kms::Bao, postgres::TempPostgres, proxy::Proxy, site::Site};
+use pgveil_tests::{
+    kms::{Aws, Bao},
+    postgres::TempPostgres,
+    proxy::Proxy,
+    site::Site,
+};
 
 const TABLE: &str =
     "CREATE TABLE notes (id int PRIMARY KEY, tenant text NOT NULL, env text NOT NULL, body text)";
@@ -172,5 +177,38 @@ fn a_provider_that_says_no_is_obeyed_and_one_that_is_away_as_the_scope_says() ->
         "UPDATE notes SET body = 'later' WHERE tenant = 'beta' AND env = 'prod'",
     )?;
     ensure!(body_of(&proxy, "beta")? == "later");
+    Ok(())
+}
+
+/// AWS's client traces the requests that it sends: they hold the key that is to be wrapped.
+#[test]
+fn no_level_of_the_log_shows_a_key() -> Result<()> {
+    let Some(emulator) = Aws::start()? else {
+        return Ok(());
+    };
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let mut site = Site::new(&database, POLICY)?;
+    site.set("log", "level", "\"trace,aws_smithy_runtime=trace\"")?;
+    site.set("provider.aws", "kind", "\"aws-kms\"")?;
+    site.set("provider.aws", "region", "\"eu-central-1\"")?;
+    site.set(
+        "provider.aws",
+        "endpoint",
+        &format!("\"{}\"", emulator.endpoint),
+    )?;
+    site.set("defaults", "provider", "\"aws\"")?;
+    site.set("defaults", "key", &format!("\"{}\"", emulator.key()?))?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    proxy.psql("app", "INSERT INTO notes VALUES (1, 'acme', 'prod', 'a')")?;
+    ensure!(body_of(&proxy, "acme")? == "a");
+    let log = proxy.log();
+    ensure!(log.contains("made a key"), "{log}");
+    ensure!(
+        !log.contains("Plaintext") && !log.contains("transmitting request"),
+        "{log}"
+    );
     Ok(())
 }
