@@ -3,13 +3,16 @@
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-/// A clock that never goes back.
+/// A clock that never goes back, and the time of day.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Now.
     fn now(&self) -> Instant;
+
+    /// The time of day, in microseconds since 1970: for records, which outlive the process. It may be set.
+    fn unix_us(&self) -> u64;
 }
 
 /// The machine's monotonic clock.
@@ -19,6 +22,11 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    fn unix_us(&self) -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |time| time.as_micros() as u64)
     }
 }
 
@@ -54,5 +62,10 @@ impl Default for ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Instant {
         self.start + Duration::from_millis(self.elapsed_ms.load(Ordering::SeqCst))
+    }
+
+    /// It starts on 14 November 2023.
+    fn unix_us(&self) -> u64 {
+        1_700_000_000_000_000 + self.elapsed_ms.load(Ordering::SeqCst) * 1000
     }
 }

@@ -59,6 +59,9 @@ impl Keys {
         cache: settings::Cache,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        if let Some(log) = table.log() {
+            log.use_providers(&providers, &scopes.kek(&ScopePath::platform()));
+        }
         Self {
             table,
             providers,

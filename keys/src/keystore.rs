@@ -1,7 +1,8 @@
 //! The keystore: schema `pgveil` in a Postgres database, seen as a store of wrapped keys. It never holds an unwrapped one.
 //!
-//! One connection serves all: every operation is a single autocommitted statement, so that it can be repeated as a
-//! whole when the connection was lost, and is committed when it returns. One file per table.
+//! One connection serves what needs no record: every operation is a single autocommitted statement, so that it can be
+//! repeated as a whole when the connection was lost, and is committed when it returns. What changes keys is a
+//! transaction with its record, on the audit log's connection ([`Log`]). One file per table.
 
 mod connection;
 mod keks;
@@ -11,7 +12,7 @@ mod records;
 pub mod registry;
 mod scopes;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use pgveil_config::Settings;
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
@@ -20,20 +21,21 @@ pub use memory::MemoryKeyTable;
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey};
 pub use scopes::ScopeRecord;
 
+pub(crate) use connection::{Connection, Session};
+
 use crate::{
+    audit::{Change, Log},
     clock::{Clock, SystemClock},
     database::{ConnectError, describe},
     schema::SchemaError,
+    step_up::StepUpError,
 };
-use connection::Connection;
-
-/// How long a statement may take before its connection counts as lost.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The keystore's tables, over a connection that is made again when it is lost.
 #[derive(Debug)]
 pub struct Keystore {
     connection: Connection,
+    log: Arc<Log>,
 }
 
 impl Keystore {
@@ -47,9 +49,12 @@ impl Keystore {
         settings: &Settings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KeystoreError> {
-        let connection = Connection::new(Target::of(settings), clock);
+        let target = Target::of(settings);
+        let connection = Connection::new(target.clone(), Arc::clone(&clock));
         connection.session().await?;
-        Ok(Self { connection })
+        // Connects when there is something to record.
+        let log = Arc::new(Log::new(Connection::new(target, Arc::clone(&clock)), clock));
+        Ok(Self { connection, log })
     }
 
     /// Runs one statement, once more if the connection was lost. It must bear being run twice.
@@ -58,35 +63,23 @@ impl Keystore {
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, KeystoreError> {
-        match self.query_once(sql, params).await {
-            Err(KeystoreError::Unavailable { .. }) => self.query_once(sql, params).await,
-            answer => answer,
-        }
+        self.connection.query(sql, params).await
     }
 
-    async fn query_once(
-        &self,
-        sql: &'static str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, KeystoreError> {
-        let session = self.connection.session().await?;
-        let answer = match tokio::time::timeout(OPERATION_TIMEOUT, session.query(sql, params)).await
-        {
-            Ok(answer) => answer.map_err(|error| KeystoreError::from_statement(&error)),
-            Err(_) => Err(KeystoreError::Unavailable {
-                reason: "no answer in time".to_owned(),
-            }),
-        };
-        if matches!(answer, Err(KeystoreError::Unavailable { .. })) {
-            self.connection.lost(&session).await;
-        }
-        answer
+    /// The audit log, with which every change of keys begins ([`Log::change`]).
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// [`Log::change`].
+    pub async fn change(&self) -> Result<Change, KeystoreError> {
+        self.log.change().await
     }
 }
 
 /// Where the keystore is.
 #[derive(Clone, Debug)]
-struct Target {
+pub(crate) struct Target {
     url: pgveil_config::settings::Secret,
     tls: pgveil_config::TlsMode,
     ca_file: Option<PathBuf>,
@@ -128,6 +121,15 @@ pub enum KeystoreError {
         /// The server's words.
         message: String,
     },
+    /// The audit log cannot be written, so what would have to be in it is not done.
+    #[error("the audit log cannot be written: {reason}")]
+    Unaudited {
+        /// Why not.
+        reason: String,
+    },
+    /// Step-up is missing, or was refused.
+    #[error(transparent)]
+    StepUp(#[from] StepUpError),
     /// A row that pgveil could not have written.
     #[error("the keystore's table {table} is damaged: {reason}")]
     Damaged {
@@ -148,6 +150,13 @@ impl KeystoreError {
             Self::Refused { .. } => {
                 "see the server's log, and that the keystore's role owns schema pgveil"
             }
+            Self::Unaudited { .. } => {
+                "see that the platform's key provider can unwrap the audit log's key (pgveil.audit_keys)"
+            }
+            Self::StepUp(error) => error.cure(),
+            Self::Damaged { table, .. } if table.starts_with("pgveil.audit") => {
+                "run `pgveil audit verify`: somebody changed the audit log behind pgveil's back"
+            }
             Self::Damaged { .. } => "restore the table from a backup",
         }
     }
@@ -160,6 +169,10 @@ impl KeystoreError {
             Some(code) if ends_the_connection(code) => Self::Unavailable { reason: message },
             Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
                 SchemaError::Forbidden { message }.into()
+            }
+            // Somebody holds the audit log's end for long.
+            Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
+                Self::Unavailable { reason: message }
             }
             Some(code) if *code == SqlState::UNDEFINED_TABLE => SchemaError::NotInstalled.into(),
             _ => Self::Refused { message },
@@ -190,14 +203,27 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
 }
 
-/// Class 08, 57P (shutdown, crash, start-up) and 53 (no connections left): another try may do.
+/// Class 08, 57P (shutdown, crash, start-up), 53 (no connections left) and 25P03 and on (a transaction that took too long):
+/// another try may do.
 fn ends_the_connection(code: &SqlState) -> bool {
     let code = code.code();
-    code.starts_with("08") || code.starts_with("57P") || code.starts_with("53")
+    code == "25P03"
+        || code == "25P04"
+        || code.starts_with("08")
+        || code.starts_with("57P")
+        || code.starts_with("53")
 }
 
 impl From<tokio_postgres::Error> for KeystoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::from_statement(&error)
     }
+}
+
+/// A number for a column of type bigint.
+pub(crate) fn bigint_of(n: u64) -> Result<i64, KeystoreError> {
+    i64::try_from(n).map_err(|_| KeystoreError::Damaged {
+        table: "pgveil",
+        reason: "a number beyond bigint".to_owned(),
+    })
 }

@@ -1,8 +1,10 @@
-//! Keys and what is made with them: scopes' DEKs and index keys, the keystore, the cache, the sealed value, search terms.
+//! Keys and what is made with them: scopes' DEKs and index keys, the keystore, the cache, the sealed value, search terms,
+//! the audit log.
 //!
 //! This crate and `pgveil-providers` are the only ones that ever see key bytes. It does not read statements,
 //! does not speak to clients, and does not decide what to seal.
 
+pub mod audit;
 mod binding;
 mod cache;
 pub mod clock;
@@ -15,6 +17,7 @@ pub mod nonce;
 pub mod schema;
 pub mod scopes;
 pub mod sealed;
+pub mod step_up;
 pub mod term;
 mod usage;
 

@@ -104,7 +104,7 @@ CREATE TABLE IF NOT EXISTS pgveil.scopes (
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE pgveil.scopes IS 'Scopes that have keys: platform, tenant:T, tenant:T/project:P/env:E, ...';
-COMMENT ON COLUMN pgveil.scopes.state IS 'A sealed scope''s keys are not used: its values can be neither read nor written';
+COMMENT ON COLUMN pgveil.scopes.state IS 'Sealed by hand: the keys of the scope and of all scopes below it are not used, its values can be neither read nor written';
 
 CREATE SEQUENCE IF NOT EXISTS pgveil.key_ids AS bigint;
 COMMENT ON SEQUENCE pgveil.key_ids IS 'Ids of keys: taken before a key is wrapped, because the wrapping is bound to the id';
@@ -149,6 +149,90 @@ CREATE TABLE IF NOT EXISTS pgveil.local_keks (
 CREATE UNIQUE INDEX IF NOT EXISTS local_keks_active ON pgveil.local_keks (provider, kek_id) WHERE state = 'active';
 COMMENT ON TABLE pgveil.local_keks IS
     'Key encryption keys of local providers, sealed under the root key file. A deleted row loses every key it wrapped';
+
+CREATE TABLE IF NOT EXISTS pgveil.audit_keys (
+    id           bigint PRIMARY KEY CHECK (id > 0),
+    provider     text   NOT NULL,
+    kek_id       text   NOT NULL,
+    kek_version  text   NOT NULL,
+    wrapped      bytea  NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    retired_at   timestamptz
+);
+CREATE UNIQUE INDEX IF NOT EXISTS audit_keys_active ON pgveil.audit_keys ((true)) WHERE retired_at IS NULL;
+COMMENT ON TABLE pgveil.audit_keys IS
+    'Root keys of the audit log, wrapped by the platform''s provider. Without its row, nothing can be recorded and no operation on keys is done';
+
+CREATE TABLE IF NOT EXISTS pgveil.audit_head (
+    one  bool   PRIMARY KEY DEFAULT true CHECK (one),
+    seq  bigint NOT NULL CHECK (seq >= 0),
+    link bytea  NOT NULL,
+    mac  bytea  NOT NULL
+);
+COMMENT ON TABLE pgveil.audit_head IS 'The end of the audit log, with a MAC. Whoever appends holds its row';
+
+CREATE TABLE IF NOT EXISTS pgveil.audit (
+    seq          bigint PRIMARY KEY CHECK (seq > 0),
+    record       bytea  NOT NULL,
+    mac          bytea  NOT NULL,
+    operation_id bytea  NOT NULL UNIQUE,
+    at           timestamptz NOT NULL,
+    operation    text   NOT NULL,
+    outcome      text   NOT NULL,
+    scope        text   NOT NULL,
+    actor        text   NOT NULL
+);
+CREATE INDEX IF NOT EXISTS audit_at ON pgveil.audit (at);
+CREATE INDEX IF NOT EXISTS audit_scope ON pgveil.audit (scope, seq);
+COMMENT ON TABLE pgveil.audit IS
+    'The audit log: append-only, in a keyed hash chain. Read it with `pgveil audit list`, check it with `pgveil audit verify`';
+COMMENT ON COLUMN pgveil.audit.record IS 'What counts; the columns behind mac repeat some of it for filters, and verify compares them';
+
+CREATE TABLE IF NOT EXISTS pgveil.audit_checkpoints (
+    seq  bigint PRIMARY KEY CHECK (seq >= 0),
+    line text   NOT NULL
+);
+COMMENT ON TABLE pgveil.audit_checkpoints IS 'Signed ends of the audit log. Records are dropped only up to one of them';
+
+CREATE OR REPLACE FUNCTION pgveil.audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP OPERATOR(pg_catalog.=) 'DELETE'
+        AND pg_catalog.current_setting('pgveil.audit_prune', true) OPERATOR(pg_catalog.=) 'on' THEN
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION 'pgveil''s audit log is append-only'
+        USING ERRCODE = 'restrict_violation', HINT = 'Old records are dropped by pgveil itself: [audit] retention.';
+END
+$$;
+COMMENT ON FUNCTION pgveil.audit_is_append_only() IS 'Keeps accidents from the audit log; what is done on purpose is found by `pgveil audit verify`';
+CREATE OR REPLACE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON pgveil.audit
+    FOR EACH STATEMENT EXECUTE FUNCTION pgveil.audit_is_append_only();
+
+CREATE TABLE IF NOT EXISTS pgveil.operators (
+    name         text PRIMARY KEY,
+    salt         bytea NOT NULL,
+    rounds       int4  NOT NULL CHECK (rounds > 0),
+    verifier     bytea NOT NULL,
+    failures     int4  NOT NULL DEFAULT 0,
+    locked_until timestamptz,
+    created_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE pgveil.operators IS 'Who may make step-up tokens. The verifiers can only be checked, or made, with the audit log''s key';
+
+CREATE TABLE IF NOT EXISTS pgveil.step_up_tokens (
+    hash       bytea PRIMARY KEY,
+    operator   text  NOT NULL,
+    operation  text  NOT NULL,
+    scope      text  NOT NULL,
+    expires_us bigint NOT NULL,
+    mac        bytea NOT NULL
+);
+COMMENT ON TABLE pgveil.step_up_tokens IS 'Hashes of step-up tokens that are not used up: five minutes each, for one operation on one scope';
+
+ALTER TABLE pgveil.scopes ADD COLUMN IF NOT EXISTS sealed_at timestamptz;
+ALTER TABLE pgveil.scopes ADD COLUMN IF NOT EXISTS erased_at timestamptz;
+COMMENT ON COLUMN pgveil.scopes.erased_at IS 'When all keys that the scope had then were destroyed';
+CREATE INDEX IF NOT EXISTS scopes_sealed ON pgveil.scopes (path) WHERE state <> 'open';
 
 GRANT USAGE ON SCHEMA pgveil TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.eq_term(pg_catalog.bytea) TO PUBLIC;

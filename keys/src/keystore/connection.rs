@@ -27,8 +27,11 @@ const SET_UP: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, p
     CASE WHEN pg_catalog.current_setting('synchronous_commit') IN ('off', 'local') \
     THEN pg_catalog.set_config('synchronous_commit', 'on', false) END";
 
+/// How long a statement may take before its connection counts as lost.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Makes and keeps the connection.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     target: Target,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -63,7 +66,7 @@ impl Connection {
     }
 
     /// The connection, made if there is none. Soon after a failure, that failure again.
-    pub(super) async fn session(&self) -> Result<Arc<Session>, KeystoreError> {
+    pub(crate) async fn session(&self) -> Result<Arc<Session>, KeystoreError> {
         // Held while connecting: whoever else needs the connection waits for the same attempt.
         let mut state = self.state.lock().await;
         if let Some(session) = state
@@ -105,8 +108,39 @@ impl Connection {
         }
     }
 
+    /// Runs one statement, once more if the connection was lost. It must bear being run twice.
+    pub(crate) async fn query(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, KeystoreError> {
+        match self.query_once(sql, params).await {
+            Err(KeystoreError::Unavailable { .. }) => self.query_once(sql, params).await,
+            answer => answer,
+        }
+    }
+
+    async fn query_once(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, KeystoreError> {
+        let session = self.session().await?;
+        let answer = match tokio::time::timeout(OPERATION_TIMEOUT, session.query(sql, params)).await
+        {
+            Ok(answer) => answer.map_err(|error| KeystoreError::from_statement(&error)),
+            Err(_) => Err(KeystoreError::Unavailable {
+                reason: "no answer in time".to_owned(),
+            }),
+        };
+        if matches!(answer, Err(KeystoreError::Unavailable { .. })) {
+            self.lost(&session).await;
+        }
+        answer
+    }
+
     /// Gives up on a connection that failed, unless it was replaced already.
-    pub(super) async fn lost(&self, session: &Arc<Session>) {
+    pub(crate) async fn lost(&self, session: &Arc<Session>) {
         let mut state = self.state.lock().await;
         if state
             .session
@@ -119,7 +153,7 @@ impl Connection {
 }
 
 /// One connection's life.
-pub(super) struct Session {
+pub(crate) struct Session {
     database: Database,
     statements: Mutex<HashMap<&'static str, Statement>>,
 }
@@ -145,13 +179,18 @@ impl Session {
     }
 
     /// Runs a statement, prepared once per connection.
-    pub(super) async fn query(
+    pub(crate) async fn query(
         &self,
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
         let statement = self.statement(sql).await?;
         self.database.query(&statement, params).await
+    }
+
+    /// Runs statements without parameters: transaction control.
+    pub(crate) async fn batch(&self, sql: &str) -> Result<(), Error> {
+        self.database.batch_execute(sql).await
     }
 
     async fn statement(&self, sql: &'static str) -> Result<Statement, Error> {

@@ -1,13 +1,17 @@
 //! Tables `pgveil.keys` and `pgveil.scopes`: wrapped keys, as [`crate::Keys`] asks for them. Nothing is unwrapped here.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use pgveil_providers::Wrapped;
+use serde_json::json;
 use tokio_postgres::Row;
 
 use super::{Keystore, KeystoreError};
-use crate::Purpose;
+use crate::{
+    Purpose,
+    audit::{Event, Log, Operation},
+};
 
 /// The states of a key (design: active, decrypt-only, destroyed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +100,11 @@ pub trait KeyTable: Send + Sync + fmt::Debug {
 
     /// Adds to a key's count of uses; answers the count now.
     async fn add_uses(&self, id: u64, uses: u64) -> Result<u64, KeystoreError>;
+
+    /// The audit log that belongs to it; a table in memory has none.
+    fn log(&self) -> Option<&Arc<Log>> {
+        None
+    }
 }
 
 /// With an explicit order of columns, for [`KeyRecord::from_row`].
@@ -121,7 +130,7 @@ const OFFER: &str = "WITH scope AS (INSERT INTO pgveil.scopes (path) VALUES ($2)
     SELECT $1, $2, $3, \
         1 + coalesce((SELECT max(epoch) FROM pgveil.keys WHERE scope = $2 AND purpose = $3), 0), \
         'active', $4, $5, $6, $7 \
-    ON CONFLICT DO NOTHING";
+    ON CONFLICT DO NOTHING RETURNING epoch";
 
 #[async_trait]
 impl KeyTable for Keystore {
@@ -153,23 +162,10 @@ impl KeyTable for Keystore {
     }
 
     async fn offer(&self, key: &NewKey) -> Result<(), KeystoreError> {
-        let id = bigint(key.id)?;
-        let purpose = key.purpose.as_str();
-        let Wrapped { bytes, kek_version } = &key.wrapped;
-        self.query(
-            OFFER,
-            &[
-                &id,
-                &key.scope,
-                &purpose,
-                &key.provider,
-                &key.kek,
-                kek_version,
-                bytes,
-            ],
-        )
-        .await?;
-        Ok(())
+        match self.offer_once(key).await {
+            Err(KeystoreError::Unavailable { .. }) => self.offer_once(key).await,
+            answer => answer,
+        }
     }
 
     async fn add_uses(&self, id: u64, uses: u64) -> Result<u64, KeystoreError> {
@@ -180,6 +176,50 @@ impl KeyTable for Keystore {
             .first()
             .ok_or_else(|| damaged("a key in use is gone"))?;
         u64::try_from(row.try_get::<_, i64>(0)?).map_err(|_| damaged("a negative count"))
+    }
+
+    fn log(&self) -> Option<&Arc<Log>> {
+        Some(Keystore::log(self))
+    }
+}
+
+impl Keystore {
+    /// The key and its record, or neither.
+    async fn offer_once(&self, key: &NewKey) -> Result<(), KeystoreError> {
+        let id = bigint(key.id)?;
+        let purpose = key.purpose.as_str();
+        let Wrapped { bytes, kek_version } = &key.wrapped;
+        let mut change = self.change().await?;
+        let rows = change
+            .query(
+                OFFER,
+                &[
+                    &id,
+                    &key.scope,
+                    &purpose,
+                    &key.provider,
+                    &key.kek,
+                    kek_version,
+                    bytes,
+                ],
+            )
+            .await?;
+        let Some(row) = rows.first() else {
+            return change.rollback().await;
+        };
+        let epoch: i32 = row.try_get(0)?;
+        let detail = json!({
+            "purpose": purpose,
+            "epoch": epoch,
+            "provider": key.provider,
+            "kek": key.kek,
+            "kek_version": kek_version,
+        });
+        let event = Event::new(Operation::DekCreate)
+            .scope_text(&key.scope)
+            .key(key.id)
+            .detail(detail);
+        change.commit(event).await
     }
 }
 

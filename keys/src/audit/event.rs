@@ -1,0 +1,232 @@
+//! What can be told in the audit log: operations, outcomes, and an event before it has a place in the chain.
+
+use std::{fmt, time::Duration};
+
+use pgveil_config::ScopePath;
+use serde_json::Value;
+
+use super::Actor;
+
+/// Names every operation once: the variant, its text, and whether a person needs a step-up token for it.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal $(needs $step_up:ident)?,)*) => {
+        /// What was done, or tried. Texts never change: filters and archives name them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Operation {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Operation {
+            /// All of them.
+            pub const ALL: &[Operation] = &[$(Operation::$variant),*];
+
+            /// As records, filters and tokens spell it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+
+            /// Whether a person needs a fresh step-up token to do it.
+            pub fn needs_step_up(self) -> bool {
+                match self {
+                    $(Self::$variant => false $(|| operations!(@$step_up))?,)*
+                }
+            }
+        }
+    };
+    (@step_up) => { true };
+}
+
+operations! {
+    /// A data or index key was made.
+    DekCreate = "dek.create",
+    /// A scope got its next data key; the one before opens only.
+    DekRotate = "dek.rotate" needs step_up,
+    /// Wrapped keys were wrapped by another version or another KEK.
+    DekRewrap = "dek.rewrap" needs step_up,
+    /// A KEK got a new version.
+    KekRotate = "kek.rotate" needs step_up,
+    /// The destruction of a key was scheduled.
+    KeySchedule = "key.schedule-destruction" needs step_up,
+    /// A scheduled destruction was called off.
+    KeyCancel = "key.cancel-destruction",
+    /// A key was destroyed: what it sealed cannot be read any more.
+    KeyDestroy = "key.destroy" needs step_up,
+    /// A key of the local KMS was made, or changed.
+    KmsChange = "kms.change",
+    /// A key version of the local KMS was destroyed, or a key deleted.
+    KmsDestroy = "kms.destroy" needs step_up,
+    /// A scope was sealed by hand.
+    ScopeSeal = "scope.seal",
+    /// A scope was unsealed by hand.
+    ScopeUnseal = "scope.unseal" needs step_up,
+    /// All keys of a scope were destroyed.
+    ScopeErase = "scope.erase" needs step_up,
+    /// A setting of a scope was overridden at run time.
+    OverrideSet = "override.set" needs step_up,
+    /// A run-time override was taken back.
+    OverrideClear = "override.clear" needs step_up,
+    /// A configuration and its policy took effect.
+    ConfigLoad = "config.load",
+    /// A configuration was read and not taken.
+    ConfigRefuse = "config.refuse",
+    /// Columns were converted as the policy says.
+    PolicyApply = "policy.apply",
+    /// A role without the right to see it asked for plaintext.
+    RevealRefuse = "reveal.refuse",
+    /// A provider answered no.
+    ProviderDeny = "provider.deny",
+    /// A provider that had answered no, or nothing, answers again.
+    ProviderRestore = "provider.restore",
+    /// A provider cannot be reached.
+    ProviderLose = "provider.lose",
+    /// An operator was enrolled.
+    OperatorEnroll = "operator.enroll" needs step_up,
+    /// An operator was removed.
+    OperatorRemove = "operator.remove" needs step_up,
+    /// A step-up token was made.
+    StepUpIssue = "step-up.issue",
+    /// A step-up token was refused, or not made: wrong passphrase, used, expired, for something else.
+    StepUpRefuse = "step-up.refuse",
+    /// A job over tables was started, paused, resumed or cancelled.
+    JobChange = "job.change",
+    /// Records past their time were dropped.
+    AuditPrune = "audit.prune",
+    /// The log was exported.
+    AuditExport = "audit.export",
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Operation {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let found = Self::ALL.iter().find(|known| known.as_str() == text);
+        found.copied().ok_or(())
+    }
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    #[default]
+    Done,
+    /// Not allowed.
+    Refused,
+    /// Tried, and it went wrong.
+    Failed,
+}
+
+impl Outcome {
+    /// As records spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What is to be recorded. Its sequence number, its time and its place in the chain come when it is written.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub(super) operation: Operation,
+    pub(super) outcome: Outcome,
+    pub(super) actor: Option<Actor>,
+    pub(super) scope: String,
+    pub(super) key: String,
+    pub(super) latency: Option<Duration>,
+    pub(super) detail: Value,
+}
+
+impl Event {
+    /// An operation that was done, by whoever the task acts for.
+    pub fn new(operation: Operation) -> Self {
+        Self {
+            operation,
+            outcome: Outcome::Done,
+            actor: None,
+            scope: String::new(),
+            key: String::new(),
+            latency: None,
+            detail: Value::Null,
+        }
+    }
+
+    /// How it ended.
+    pub fn outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
+    }
+
+    /// Who did it, if not whoever the task acts for.
+    pub fn actor(mut self, actor: Actor) -> Self {
+        self.actor = Some(actor);
+        self
+    }
+
+    /// The scope.
+    pub fn scope(mut self, scope: &ScopePath) -> Self {
+        scope.as_str().clone_into(&mut self.scope);
+        self
+    }
+
+    /// The scope as text, where it was not parsed.
+    pub fn scope_text(mut self, scope: &str) -> Self {
+        scope.clone_into(&mut self.scope);
+        self
+    }
+
+    /// Which key: a key's id, or a KEK's.
+    pub fn key(mut self, key: impl ToString) -> Self {
+        self.key = key.to_string();
+        self
+    }
+
+    /// How long it took; without it, as long as its transaction.
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.latency = Some(latency);
+        self
+    }
+
+    /// What else there is to say: an object. Never plaintext, a key or a token.
+    pub fn detail(mut self, detail: Value) -> Self {
+        self.detail = detail;
+        self
+    }
+
+    /// The actor now, while the task that caused it runs.
+    pub(super) fn settled(mut self) -> Self {
+        self.actor.get_or_insert_with(Actor::current);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_found_by_their_text() {
+        for operation in Operation::ALL {
+            assert_eq!(operation.as_str().parse(), Ok(*operation));
+        }
+        assert_eq!("dek.made".parse::<Operation>(), Err(()));
+    }
+
+    #[test]
+    fn what_destroys_or_opens_needs_step_up_and_sealing_does_not() {
+        assert!(Operation::ScopeErase.needs_step_up());
+        assert!(Operation::ScopeUnseal.needs_step_up());
+        assert!(!Operation::ScopeSeal.needs_step_up());
+        assert!(!Operation::DekCreate.needs_step_up());
+    }
+}

@@ -1,0 +1,71 @@
+//! The audit log on a real keystore: what is recorded with what, replicas that append at once, step-up, and every way in
+//! which a superuser of the database might change it afterwards.
+
+#[path = "audit/appending.rs"]
+mod appending;
+#[path = "audit/step_up.rs"]
+mod step_up;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use pgveil_config::{ScopePath, Settings, TlsMode};
+use pgveil_keys::{Keys, Keystore, clock::SystemClock, database, schema as pgveil_schema};
+use pgveil_providers::local::{KekStore, LocalProvider};
+use pgveil_tests::postgres;
+
+/// A deployment: a database with the schema, and a folder with a root key.
+struct Site {
+    database: postgres::Database<'static>,
+    folder: tempfile::TempDir,
+}
+
+/// A process of pgveil, as far as keys go.
+struct Replica {
+    keystore: Arc<Keystore>,
+    keys: Keys,
+}
+
+impl Site {
+    async fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        LocalProvider::create_root_key(&folder.path().join("root.key"))?;
+        let database = postgres::TempPostgres::fresh_database()?;
+        let mut client = database::connect(&database.url("pgveil"), TlsMode::Disable, None).await?;
+        pgveil_schema::install(&mut client).await?;
+        Ok(Self { database, folder })
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        let text = format!(
+            "policy = \"policy.toml\"\n\
+             [upstream]\naddress = \"127.0.0.1:1\"\ntls = \"disable\"\n\
+             [keystore]\nurl = \"{}\"\n\
+             [provider.main]\nkind = \"local\"\nroot_key_file = \"root.key\"\n\
+             [defaults]\nprovider = \"main\"\nkey = \"platform\"\n",
+            self.database.url("pgveil")
+        );
+        Ok(Settings::parse(
+            &text,
+            &self.folder.path().join("pgveil.toml"),
+        )?)
+    }
+
+    async fn replica(&self) -> Result<Replica> {
+        let settings = self.settings()?;
+        let keystore = Arc::new(Keystore::connect(&settings).await?);
+        let keks: Arc<dyn KekStore> = keystore.clone();
+        let providers = pgveil_providers::build(&settings, &keks).await?;
+        let keys = Keys::new(
+            keystore.clone(),
+            providers,
+            &settings,
+            Arc::new(SystemClock),
+        );
+        Ok(Replica { keystore, keys })
+    }
+}
+
+fn scope(text: &str) -> ScopePath {
+    ScopePath::parse(text).expect("a scope in a test")
+}
