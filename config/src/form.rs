@@ -188,7 +188,7 @@ const UNITS: [(&str, u64); 5] = [
 ];
 
 /// Reads `"90d"`, `"12h"`, `"5m"`, `"5s"`, `"250ms"`: a whole number and one unit.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
@@ -199,7 +199,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// The reverse of [`duration`], with the largest unit that divides.
-pub(crate) fn show_duration(time: Duration) -> String {
+pub fn show_duration(time: Duration) -> String {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 {
         return "0s".to_owned();

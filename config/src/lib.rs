@@ -28,6 +28,7 @@ pub mod templates;
 mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Position};
+pub use form::{duration, show_duration};
 pub use policy::{ColumnRule, Mask, PolicyFile, SearchKey, Searches, TableRule};
 pub use scope::{ScopeError, ScopePath};
 pub use secret::{Secret, SecretError};

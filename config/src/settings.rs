@@ -39,6 +39,7 @@ pub use self::{
     log::Log,
     overrides::Override,
     provider::{AwsKms, Provider, VaultTransit},
+    rotation::{OwnRotation, Rotation},
     upstream::{TlsMode, Upstream},
 };
 pub use crate::secret::{Secret, SecretError};
@@ -66,6 +67,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// `[[override]]`, in file order.
     pub overrides: Vec<Override>,
+    /// `[rotation]`.
+    pub rotation: Rotation,
     /// `[cache]`.
     pub cache: Cache,
     /// `[log]`.
@@ -198,6 +201,7 @@ impl Settings {
         let defaults = reader.one(&defaults::SECTION, &top, &nothing);
         let defaults = defaults::read(reader, &defaults, &top);
         let overrides = overrides::read_all(reader, &top);
+        let rotation = reader.one(&rotation::SECTION, &top, &nothing);
         let cache = reader.one(&cache::SECTION, &top, &nothing);
         let log = reader.one(&log::SECTION, &top, &nothing);
         let limits = reader.one(&limits::SECTION, &top, &nothing);
@@ -212,6 +216,7 @@ impl Settings {
             providers,
             defaults,
             overrides,
+            rotation: rotation::read(&rotation),
             cache: cache::read(&cache),
             log: log::read(&log),
             limits: limits::read(&limits),

@@ -120,10 +120,7 @@ async fn convert_tables(
     for table in &report.plan.tables {
         let started = Instant::now();
         let converted = convert::table(client, &keys, policy, table).await;
-        // Uses of keys are counted whether or not the values were kept.
-        let flushed = keys.flush_usage().await;
         let (rows, values) = converted?;
-        flushed?;
         let table = table.shown();
         report.tables.push(TableDone {
             table,
@@ -154,8 +151,14 @@ impl Display for ApplyReport {
             Outcome::Declined => return write!(f, "Nothing was changed."),
             Outcome::Applied => {}
         }
-        if let SchemaStep::Install { version } = self.plan.schema {
-            writeln!(f, "Installed schema pgveil (version {version}).")?;
+        match self.plan.schema {
+            SchemaStep::UpToDate => {}
+            SchemaStep::Install { version } => {
+                writeln!(f, "Installed schema pgveil (version {version}).")?;
+            }
+            SchemaStep::Upgrade { from, to } => {
+                writeln!(f, "Upgraded schema pgveil from version {from} to {to}.")?;
+            }
         }
         for done in &self.tables {
             let (rows, values) = (grouped(done.rows), counted(done.values as usize, "value"));

@@ -87,12 +87,6 @@ pub enum JobError {
         /// The table.
         table: String,
     },
-    /// A DEK has sealed as many values as one may.
-    #[error("the data key of scope {scope} is used up")]
-    KeyUsedUp {
-        /// The scope.
-        scope: String,
-    },
     /// No connection.
     #[error("cannot connect to the keystore's database: {0}")]
     Connect(#[from] ConnectError),
@@ -152,9 +146,6 @@ impl JobError {
             }
             Self::VerificationFailed { .. } => {
                 "report it: this is a defect of pgveil or damage on the way"
-            }
-            Self::KeyUsedUp { .. } => {
-                "spread the table's rows over more scopes until key rotation is supported"
             }
             Self::Secret(_) => "name a variable or file that exists and that pgveil may read",
             Self::Connect(error) => error.cure(),

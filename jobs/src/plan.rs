@@ -76,7 +76,8 @@ async fn plan_in_transaction(
     let schema = schema::step(client).await?;
     let mut registered = match schema {
         SchemaStep::Install { .. } => Vec::new(),
-        SchemaStep::UpToDate => registry::history(client)
+        // What registers columns has been the same since the first version.
+        SchemaStep::UpToDate | SchemaStep::Upgrade { .. } => registry::history(client)
             .await?
             .into_iter()
             .map(|past| past.column)

@@ -7,7 +7,10 @@ use std::{
     fmt,
     future::Future,
     hash::Hash,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,6 +34,8 @@ pub(crate) struct Cache<K, V> {
     ttl: Duration,
     max_entries: usize,
     clock: Arc<dyn Clock>,
+    /// Times that something was used past its time.
+    stale_uses: AtomicU64,
 }
 
 struct Held<V> {
@@ -65,6 +70,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
             ttl,
             max_entries,
             clock,
+            stale_uses: AtomicU64::new(0),
         }
     }
 
@@ -139,6 +145,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
             return None;
         }
         held.expires = held.until.min(now + STALE_STEP);
+        self.stale_uses.fetch_add(1, Ordering::Relaxed);
         Some(Arc::clone(&held.value))
     }
 
@@ -172,6 +179,13 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         self.loads.retain(|_, load| Arc::strong_count(load) > 1);
     }
 
+    /// What is held and not expired.
+    pub(crate) fn values(&self) -> Vec<Arc<V>> {
+        let now = self.clock.now();
+        let held = self.entries.iter().filter(|held| now < held.expires);
+        held.map(|held| Arc::clone(&held.value)).collect()
+    }
+
     /// Lets go of what this says.
     pub(crate) fn forget(&self, which: impl Fn(&K, &V) -> bool) {
         self.entries.retain(|key, held| !which(key, &held.value));
@@ -180,6 +194,11 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     /// Lets go of everything.
     pub(crate) fn clear(&self) {
         self.entries.clear();
+    }
+
+    /// Times that something was used past its time because nobody could be asked; each time serves some seconds.
+    pub(crate) fn stale_uses(&self) -> u64 {
+        self.stale_uses.load(Ordering::Relaxed)
     }
 
     pub(crate) fn len(&self) -> usize {

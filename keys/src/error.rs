@@ -57,11 +57,9 @@ pub enum KeyError {
         /// What shows it.
         reason: String,
     },
-    /// A DEK has sealed as many values as a DEK may.
-    #[error("data key {id} of scope {scope} is used up")]
-    UsedUp {
-        /// The key.
-        id: DekId,
+    /// Data keys of the scope are used up, or replaced by others, faster than this process can take one.
+    #[error("no data key of scope {scope} could be had: each was used up or replaced meanwhile")]
+    Busy {
         /// The scope.
         scope: String,
     },
@@ -95,7 +93,7 @@ impl KeyError {
                 "the key was destroyed on purpose; what it sealed cannot be read any more"
             }
             Self::Damaged { .. } => "restore table pgveil.keys (and local_keks) from a backup",
-            Self::UsedUp { .. } => "rotate the scope's data key",
+            Self::Busy { .. } => "retry",
             Self::Keystore(error) => error.cure(),
             Self::Randomness { .. } => "see the operating system's random number source",
         }
@@ -105,7 +103,9 @@ impl KeyError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::Keystore(KeystoreError::Unavailable { .. })
+            Self::Unavailable { .. }
+                | Self::Busy { .. }
+                | Self::Keystore(KeystoreError::Unavailable { .. })
         )
     }
 

@@ -1,6 +1,6 @@
 //! Unwrapped keys in memory. Not printable, zeroized on drop; how they are found and cached is elsewhere.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use aes_gcm::{Aes256Gcm, KeyInit};
 use hmac::Hmac;
@@ -47,21 +47,44 @@ pub struct DataKey {
     scope: ScopePath,
     pub(crate) cipher: Aes256Gcm,
     pub(crate) usage: Arc<Usage>,
+    pub(crate) term: Term,
+}
+
+/// How long a DEK seals.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term {
+    /// So many values.
+    pub(crate) max_usage: u64,
+    /// Until then; `None`: a time beyond what the clock can say.
+    pub(crate) ends: Option<Instant>,
+}
+
+#[cfg(test)]
+impl Term {
+    /// For tests of what is sealed.
+    pub(crate) fn endless() -> Self {
+        Self {
+            max_usage: u64::MAX,
+            ends: None,
+        }
+    }
 }
 
 impl DataKey {
-    /// Expands a key. `usage` counts the values sealed with it, in whichever [`DataKey`] of this process.
+    /// Expands a key. `usage` is its lease, shared by every [`DataKey`] of it in this process.
     pub(crate) fn new(
         id: DekId,
         scope: ScopePath,
         key: &[u8; KEY_BYTES],
         usage: Arc<Usage>,
+        term: Term,
     ) -> Self {
         Self {
             id,
             scope,
             cipher: Aes256Gcm::new(key.into()),
             usage,
+            term,
         }
     }
 

@@ -1,26 +1,35 @@
 //! The keys of scopes: found in the cache, or unwrapped, or made on first use. The one door to unwrapped keys.
 //!
-//! It does not seal values, does not rotate, and does not decide which scope a value belongs to.
+//! It does not seal values and does not decide which scope a value belongs to.
 
 mod make;
+mod term;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use pgveil_config::{
     ScopePath, Settings,
     settings::{self, Failure},
 };
-use pgveil_providers::{KeyProvider, Providers, WrapContext};
+use pgveil_providers::{Providers, WrapContext};
 use zeroize::Zeroizing;
 
 use crate::{
     Clock, DataKey, DekId, IndexKey, KeyError, Purpose, Scopes, binding,
     cache::{Cache, Life, MAX_ENTRIES},
-    key::KEY_BYTES,
+    gate::{Answer, Fresh, Gate, ProviderState},
+    key::{KEY_BYTES, Term},
     keystore::{KeyRecord, KeyState, KeyTable},
+    scopes::{KekRef, Own},
     usage::Usage,
 };
+use term::Wanted;
 
 /// A key as bytes, for as short as it takes to expand it.
 type KeyBytes = Zeroizing<[u8; KEY_BYTES]>;
@@ -30,14 +39,38 @@ type KeyBytes = Zeroizing<[u8; KEY_BYTES]>;
 #[derive(Debug)]
 pub struct Keys {
     table: Arc<dyn KeyTable>,
-    providers: Providers,
-    /// Which KEK wraps a scope's new keys, and what happens while its provider is away.
-    scopes: Scopes,
+    gates: BTreeMap<String, Gate>,
+    clock: Arc<dyn Clock>,
+    /// Which KEK wraps a scope's new keys, how long they seal, and what happens while its provider is away.
+    scopes: ArcSwap<Scopes>,
     stale_max: Duration,
     sealing: Cache<ScopePath, DataKey>,
     opening: Cache<DekId, DataKey>,
     index: Cache<ScopePath, IndexKey>,
     usages: DashMap<DekId, Arc<Usage>>,
+    /// Scopes whose DEK could not be replaced a moment ago, and until when nobody tries again.
+    postponed: DashMap<ScopePath, Instant>,
+}
+
+/// How the keys are doing, for people and for metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeysStatus {
+    /// Unwrapped keys in memory.
+    pub held: usize,
+    /// Times since the start that a key went on past its time, for some seconds each, because its provider was away
+    /// (`failure = "open"`).
+    pub stale_uses: u64,
+    /// By `[provider.NAME]`.
+    pub providers: BTreeMap<String, ProviderStatus>,
+}
+
+/// One provider, as its last answers show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderStatus {
+    /// Whether it answers.
+    pub state: ProviderState,
+    /// KEKs that it denied within the last seconds: their scopes are sealed.
+    pub denied: Vec<String>,
 }
 
 impl Keys {
@@ -49,34 +82,71 @@ impl Keys {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let scopes = Scopes::new(settings);
-        Self::build(table, providers, scopes, settings.cache, clock)
+        Self::build(table, &providers, scopes, settings.cache, clock)
     }
 
     fn build(
         table: Arc<dyn KeyTable>,
-        providers: Providers,
+        providers: &Providers,
         scopes: Scopes,
         cache: settings::Cache,
         clock: Arc<dyn Clock>,
     ) -> Self {
         if let Some(log) = table.log() {
-            log.use_providers(&providers, &scopes.kek(&ScopePath::platform()));
+            log.use_providers(providers, &scopes.kek(&ScopePath::platform()));
         }
+        let gates = providers.iter().map(|(name, provider)| {
+            let gate = Gate::new(name, Arc::clone(provider), Arc::clone(&clock));
+            (name.to_owned(), gate)
+        });
         Self {
             table,
-            providers,
-            scopes,
+            gates: gates.collect(),
+            scopes: ArcSwap::from_pointee(scopes),
             stale_max: cache.stale_max,
             sealing: Cache::new(cache.ttl, MAX_ENTRIES, Arc::clone(&clock)),
             opening: Cache::new(cache.ttl, MAX_ENTRIES, Arc::clone(&clock)),
-            index: Cache::new(cache.ttl, MAX_ENTRIES, clock),
+            index: Cache::new(cache.ttl, MAX_ENTRIES, Arc::clone(&clock)),
             usages: DashMap::new(),
+            postponed: DashMap::new(),
+            clock,
         }
     }
 
-    /// The scope's active DEK, if it is in memory. Never waits.
+    /// The settings of all scopes as they are now.
+    pub fn scopes(&self) -> Arc<Scopes> {
+        self.scopes.load_full()
+    }
+
+    /// Takes up what was set at run time. Keys that are held stay as they are wrapped.
+    pub fn set_stored(&self, stored: BTreeMap<ScopePath, Own>) {
+        let scopes = self.scopes.load();
+        if *scopes.stored() != stored {
+            self.scopes.store(Arc::new(scopes.with_stored(stored)));
+        }
+    }
+
+    /// How the keys and their providers are doing.
+    pub fn status(&self) -> KeysStatus {
+        let providers = self.gates.iter().map(|(name, gate)| {
+            let status = ProviderStatus {
+                state: gate.state(),
+                denied: gate.denied().into_iter().collect(),
+            };
+            (name.clone(), status)
+        });
+        KeysStatus {
+            held: self.held(),
+            stale_uses: self.sealing.stale_uses()
+                + self.opening.stale_uses()
+                + self.index.stale_uses(),
+            providers: providers.collect(),
+        }
+    }
+
+    /// The scope's active DEK, if it is in memory and may seal one value more. Never waits.
     pub fn cached_sealing_key(&self, scope: &ScopePath) -> Option<Arc<DataKey>> {
-        self.sealing.get(scope)
+        self.sealing.get(scope).filter(|key| key.usage.has_lease())
     }
 
     /// A DEK by the id in a sealed value, if it is in memory. Never waits.
@@ -89,11 +159,22 @@ impl Keys {
         self.index.get(scope)
     }
 
-    /// The scope's active DEK; made now if the scope has none.
+    /// The scope's active DEK, with uses left; made now if the scope has none, or if the one it has is used up.
     pub async fn sealing_key(&self, scope: &ScopePath) -> Result<Arc<DataKey>, KeyError> {
-        self.sealing
-            .get_or_load(scope, || self.load_sealing(scope), |_| self.stale(scope))
-            .await
+        // A key that another replica replaced meanwhile, and one that is used up, each cost a round.
+        for _ in 0..4 {
+            let key = self
+                .sealing
+                .get_or_load(scope, || self.load_sealing(scope), |_| self.stale(scope))
+                .await?;
+            if self.lease(&key, Wanted::Any).await? {
+                return Ok(key);
+            }
+            self.replace(&key).await?;
+        }
+        Err(KeyError::Busy {
+            scope: scope.to_string(),
+        })
     }
 
     /// A DEK by the id in a sealed value, active or retired. Never makes one.
@@ -112,17 +193,46 @@ impl Keys {
 
     /// How long past its time a scope's key may be used while its provider is away.
     fn stale(&self, scope: &ScopePath) -> Duration {
-        match self.scopes.failure(scope) {
+        match self.scopes.load().failure(scope) {
             Failure::Closed => Duration::ZERO,
             Failure::Open => self.stale_max,
         }
     }
 
-    /// Lets go of all keys of a scope: its provider said no.
-    fn forget(&self, scope: &str) {
-        self.sealing.forget(|held, _| held.as_str() == scope);
-        self.opening.forget(|_, key| key.scope().as_str() == scope);
-        self.index.forget(|held, _| held.as_str() == scope);
+    /// Lets go of all keys of a scope.
+    pub fn forget(&self, scope: &str) {
+        self.forget_all(|held| held.as_str() == scope);
+    }
+
+    fn forget_all(&self, which: impl Fn(&ScopePath) -> bool) {
+        self.sealing.forget(|held, _| which(held));
+        self.opening.forget(|_, key| which(key.scope()));
+        self.index.forget(|held, _| which(held));
+    }
+
+    /// What a provider's answer means. One that just said no takes the keys of every scope under that KEK from memory: asked
+    /// again, the provider says for each what holds.
+    fn learn<T>(
+        &self,
+        answer: Answer<T>,
+        kek: &KekRef,
+        scope: &str,
+        id: u64,
+    ) -> Result<T, KeyError> {
+        answer.map_err(|(error, fresh)| {
+            let error = KeyError::from_provider(&error, scope, id);
+            if matches!(error, KeyError::Denied { .. }) && fresh == Fresh::Asked {
+                let scopes = self.scopes.load();
+                self.forget_all(|held| held.as_str() == scope || scopes.kek(held) == *kek);
+                tracing::warn!(
+                    provider = kek.provider,
+                    kek = kek.kek,
+                    %error,
+                    "a provider denies a key encryption key: the scopes under it are sealed until it does not"
+                );
+            }
+            error
+        })
     }
 
     /// Lets go of what has expired. The proxy calls it every few seconds, so that keys leave memory when nobody asks for them.
@@ -130,6 +240,11 @@ impl Keys {
         self.sealing.sweep();
         self.opening.sweep();
         self.index.sweep();
+        // Leases that nobody holds any more and of which nothing is left.
+        self.usages
+            .retain(|_, usage| Arc::strong_count(usage) > 1 || usage.has_lease());
+        let now = self.clock.now();
+        self.postponed.retain(|_, until| now < *until);
     }
 
     /// Lets go of every key.
@@ -142,30 +257,6 @@ impl Keys {
     /// How many keys are held (those that no sweep has dropped yet included).
     pub fn held(&self) -> usize {
         self.sealing.len() + self.opening.len() + self.index.len()
-    }
-
-    /// Reports to the keystore how many values were sealed. The proxy calls it every minute or so and when it drains;
-    /// what was not reported when a process dies is not counted.
-    pub async fn flush_usage(&self) -> Result<(), KeyError> {
-        let counts: Vec<_> = self
-            .usages
-            .iter()
-            .map(|entry| (*entry.key(), Arc::clone(entry.value())))
-            .collect();
-        for (id, usage) in counts {
-            let uses = usage.unflushed();
-            if uses > 0 {
-                // Marked afterwards: what goes wrong in between makes the count too high, never too low.
-                self.table.add_uses(id.0, uses).await?;
-                usage.flushed(uses);
-            }
-            drop(usage);
-            // Only the map knows it, and the keystore knows all of it.
-            self.usages.remove_if(&id, |_, usage| {
-                Arc::strong_count(usage) == 1 && usage.unflushed() == 0
-            });
-        }
-        Ok(())
     }
 
     async fn load_sealing(&self, scope: &ScopePath) -> Result<Arc<DataKey>, KeyError> {
@@ -199,6 +290,12 @@ impl Keys {
 
     fn data_key(&self, record: &KeyRecord, scope: ScopePath, key: &KeyBytes) -> Arc<DataKey> {
         let id = DekId(record.id);
+        let rotation = self.scopes.load().effective(&scope).rotation;
+        let left = rotation.dek_epoch.saturating_sub(record.age);
+        let term = Term {
+            max_usage: rotation.dek_max_usage,
+            ends: self.clock.now().checked_add(left),
+        };
         let usage = Arc::clone(
             &self
                 .usages
@@ -206,7 +303,7 @@ impl Keys {
                 .or_insert_with(|| Arc::new(Usage::new(record.uses))),
         );
         usage.observe(record.uses);
-        Arc::new(DataKey::new(id, scope, key, usage))
+        Arc::new(DataKey::new(id, scope, key, usage, term))
     }
 
     /// The scope's active key, unwrapped; made now if there is none.
@@ -217,7 +314,7 @@ impl Keys {
     ) -> Result<(KeyRecord, KeyBytes), KeyError> {
         let record = match self.table.active(scope.as_str(), purpose).await? {
             Some(record) => record,
-            None => self.make(scope, purpose).await?,
+            None => self.make(scope, purpose, None).await?,
         };
         if record.scope != scope.as_str()
             || record.purpose != purpose
@@ -241,28 +338,26 @@ impl Keys {
         if record.state == KeyState::Destroyed {
             return Err(KeyError::Destroyed { id: record.id });
         }
-        let provider = self.provider(record.id, &record.provider)?;
+        let gate = self.gate(record.id, &record.provider)?;
         let context = WrapContext {
             scope: record.scope.clone(),
             key_id: record.id,
             purpose: record.purpose.as_str(),
         };
-        let payload = provider
-            .unwrap(&record.kek, &record.wrapped, &context)
-            .await
-            .map_err(|error| KeyError::from_provider(&error, &record.scope, record.id));
-        if matches!(payload, Err(KeyError::Denied { .. })) {
-            self.forget(&record.scope);
-        }
-        let payload = payload?;
+        let kek = KekRef {
+            provider: record.provider.clone(),
+            kek: record.kek.clone(),
+        };
+        let answer = gate.unwrap(&kek.kek, &record.wrapped, &context).await;
+        let payload = self.learn(answer, &kek, &record.scope, record.id)?;
         binding::key(&payload, &context).ok_or_else(|| KeyError::Damaged {
             id: record.id,
             reason: "it was wrapped for another key, scope or purpose".to_owned(),
         })
     }
 
-    fn provider(&self, id: u64, name: &str) -> Result<&Arc<dyn KeyProvider>, KeyError> {
-        self.providers
+    fn gate(&self, id: u64, name: &str) -> Result<&Gate, KeyError> {
+        self.gates
             .get(name)
             .ok_or_else(|| KeyError::ProviderMissing {
                 id,

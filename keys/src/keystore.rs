@@ -8,6 +8,7 @@ mod connection;
 mod keks;
 pub mod labels;
 mod memory;
+mod overrides;
 mod records;
 pub mod registry;
 mod scopes;
@@ -18,7 +19,8 @@ use pgveil_config::Settings;
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 pub use memory::MemoryKeyTable;
-pub use records::{KeyRecord, KeyState, KeyTable, NewKey};
+pub use overrides::{OverrideRecord, override_operation};
+pub use records::{KeyRecord, KeyState, KeyTable, NewKey, Rewrapped};
 pub use scopes::ScopeRecord;
 
 pub(crate) use connection::{Connection, Session};

@@ -6,12 +6,12 @@ use tokio_postgres::{Client, GenericClient, error::SqlState};
 use crate::database::describe;
 
 /// The schema's version that this pgveil installs and works with.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Two `apply` at once must not both install: key of a transaction-level advisory lock ("pgveil" in ASCII).
 const INSTALL_LOCK: i64 = 0x7067_7665_696C;
 
-/// The DDL that [`install`] runs, without transaction control.
+/// The DDL that [`install`] runs, without transaction control. Over an older version's schema it adds what is missing.
 pub fn install_sql() -> &'static str {
     include_str!("schema.sql")
 }
@@ -39,11 +39,16 @@ pub fn domain_sql(domain: &str) -> String {
 pub enum Installed {
     /// The schema was made, or completed.
     Now,
+    /// An older version's schema was brought up to this one.
+    Upgraded {
+        /// The version it had.
+        from: u32,
+    },
     /// It was there in this version.
     Before,
 }
 
-/// Installs the schema in one transaction, unless it is there.
+/// Installs the schema in one transaction, or brings it up to this version, unless it is there.
 pub async fn install(client: &mut Client) -> Result<Installed, SchemaError> {
     let transaction = client.transaction().await?;
     transaction
@@ -52,22 +57,23 @@ pub async fn install(client: &mut Client) -> Result<Installed, SchemaError> {
             &[&INSTALL_LOCK],
         )
         .await?;
-    match state(&transaction).await? {
+    let done = match state(&transaction).await? {
+        State::Version(from) if from < VERSION => Installed::Upgraded { from },
         State::Version(_) => {
             return version_is_ours(&transaction)
                 .await
                 .map(|()| Installed::Before);
         }
         State::Foreign => return Err(SchemaError::Foreign),
-        State::Absent => {}
-    }
+        State::Absent => Installed::Now,
+    };
     // The temporary schema last and named, so that no temporary object can take a catalog name's place.
     transaction
         .batch_execute("SET LOCAL search_path = pg_catalog, pg_temp")
         .await?;
     transaction.batch_execute(install_sql()).await?;
     transaction.commit().await?;
-    Ok(Installed::Now)
+    Ok(done)
 }
 
 /// The installed version; `None` when there is none.

@@ -1,6 +1,7 @@
--- Schema pgveil, version 1: domains and functions for protected columns, and the keystore's tables.
+-- Schema pgveil, version 2: domains and functions for protected columns, and the keystore's tables.
 -- Runs in one transaction, without superuser, on PostgreSQL 14 to 18. Names are qualified throughout and function
--- bodies are bound when they are made, so that no session's search_path changes what they mean.
+-- bodies are bound when they are made, so that no session's search_path changes what they mean. Whatever is there already
+-- stays as it is, so that the same lines bring an earlier version's schema up to this one.
 
 DO $$
 BEGIN
@@ -132,7 +133,25 @@ COMMENT ON TABLE pgveil.keys IS
 COMMENT ON COLUMN pgveil.keys.id IS 'What a sealed value names at byte 8';
 COMMENT ON COLUMN pgveil.keys.provider IS '[provider.NAME] of pgveil.toml';
 COMMENT ON COLUMN pgveil.keys.wrapped IS 'Key and binding under the KEK, in the provider''s format; NULL once destroyed';
-COMMENT ON COLUMN pgveil.keys.uses IS 'Values sealed with it, as far as they were reported';
+COMMENT ON COLUMN pgveil.keys.uses IS 'Uses leased by pgveil processes: at least as many as values were sealed with it';
+
+ALTER TABLE pgveil.keys ADD COLUMN IF NOT EXISTS destroy_at timestamptz;
+COMMENT ON COLUMN pgveil.keys.destroy_at IS 'When its destruction is due, once it is proved again that no value uses it';
+
+CREATE TABLE IF NOT EXISTS pgveil.overrides (
+    scope                 text PRIMARY KEY,
+    provider              text,
+    kek_id                text,
+    failure               text CHECK (failure IN ('closed', 'open')),
+    dek_epoch             int8 CHECK (dek_epoch > 0),
+    dek_max_usage         int8 CHECK (dek_max_usage > 0),
+    destroy_retired_after int8 CHECK (destroy_retired_after > 0),
+    set_at                timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    set_by                text NOT NULL,
+    CHECK (provider IS NULL OR kek_id IS NOT NULL)
+);
+COMMENT ON TABLE pgveil.overrides IS
+    'What scopes do differently since it was set at run time; before what pgveil.toml says of the same scope. Times in seconds';
 
 CREATE TABLE IF NOT EXISTS pgveil.local_keks (
     provider     text  NOT NULL,
@@ -241,4 +260,5 @@ GRANT EXECUTE ON FUNCTION pgveil.any_value(pg_catalog.bytea) TO PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA pgveil FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgveil FROM PUBLIC;
 
-INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '1') ON CONFLICT (name) DO NOTHING;
+INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '2')
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value;

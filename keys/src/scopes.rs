@@ -1,9 +1,12 @@
-//! What a scope inherits and what it does differently: which KEK wraps its keys. Pure: it asks no provider and reads
-//! no table.
+//! What a scope inherits and what it does differently: which KEK wraps its keys, and how long they live. Pure: it asks no
+//! provider and reads no table.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use pgveil_config::{ScopePath, Settings, settings::Failure};
+use pgveil_config::{
+    ScopePath, Settings,
+    settings::{Failure, OwnRotation, Rotation},
+};
 
 /// A KEK and who holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,20 +20,53 @@ pub struct KekRef {
 /// The settings of all scopes.
 #[derive(Clone, Debug)]
 pub struct Scopes {
-    platform: (KekRef, Failure),
-    overrides: BTreeMap<ScopePath, Override>,
+    platform: Effective,
+    /// `[[override]]`.
+    configured: BTreeMap<ScopePath, Own>,
+    /// Set at run time, kept in the keystore. Where a level has both, these hold.
+    stored: BTreeMap<ScopePath, Own>,
 }
 
-/// What one scope says of its own.
-#[derive(Clone, Debug)]
-struct Override {
+/// What holds for a scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// Which KEK wraps its new keys.
+    pub kek: KekRef,
+    /// What happens while the KEK's provider cannot be reached.
+    pub failure: Failure,
+    /// When its DEKs are replaced and destroyed.
+    pub rotation: Rotation,
+}
+
+/// What one scope says of its own; what it leaves out, it inherits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
     /// KEK and provider; without a provider, that of the scopes above.
-    key: Option<(Option<String>, String)>,
-    failure: Option<Failure>,
+    pub key: Option<(Option<String>, String)>,
+    /// What happens while the provider cannot be reached.
+    pub failure: Option<Failure>,
+    /// When its DEKs are replaced and destroyed.
+    pub rotation: OwnRotation,
 }
 
-/// A level, and what is in force there; each with whether the level itself says so.
-type Said = (ScopePath, (KekRef, bool), (Failure, bool));
+/// Who says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `pgveil.toml`.
+    Configuration,
+    /// The keystore: set at run time.
+    Keystore,
+}
+
+impl Origin {
+    /// As people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Keystore => "keystore",
+        }
+    }
+}
 
 /// One level of a scope's chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +77,12 @@ pub struct Level {
     pub kek: Setting<KekRef>,
     /// What happens while its provider cannot be reached.
     pub failure: Setting<Failure>,
+    /// After what time a DEK is replaced.
+    pub dek_epoch: Setting<Duration>,
+    /// After how many values a DEK is replaced.
+    pub dek_max_usage: Setting<u64>,
+    /// How long a retired DEK that no value uses is kept.
+    pub destroy_retired_after: Setting<Option<Duration>>,
 }
 
 /// A setting as one level has it.
@@ -50,6 +92,8 @@ pub struct Setting<T> {
     pub value: T,
     /// What the level contributes to the scope that was asked for.
     pub mark: Mark,
+    /// Who says it, if the level does.
+    pub origin: Option<Origin>,
 }
 
 /// What a level contributes to a scope.
@@ -74,13 +118,21 @@ impl Mark {
     }
 }
 
+impl Own {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Scopes {
-    /// `[defaults]` and every `[[override]]`.
+    /// `[defaults]`, `[rotation]` and every `[[override]]`.
     pub fn new(settings: &Settings) -> Self {
-        let overrides = settings.overrides.iter().map(|found| {
-            let says = Override {
+        let configured = settings.overrides.iter().map(|found| {
+            let says = Own {
                 key: found.key.clone(),
                 failure: found.failure,
+                rotation: found.rotation,
             };
             (found.scope.clone(), says)
         });
@@ -89,88 +141,194 @@ impl Scopes {
             kek: settings.defaults.key.clone(),
         };
         Self {
-            platform: (kek, settings.defaults.failure),
-            overrides: overrides.collect(),
+            platform: Effective {
+                kek,
+                failure: settings.defaults.failure,
+                rotation: settings.rotation,
+            },
+            configured: configured.collect(),
+            stored: BTreeMap::new(),
         }
     }
 
-    /// Every scope under one KEK.
-    pub fn of_platform(platform: KekRef) -> Self {
+    /// The same, with what was set at run time.
+    #[must_use]
+    pub fn with_stored(&self, stored: BTreeMap<ScopePath, Own>) -> Self {
         Self {
-            platform: (platform, Failure::Closed),
-            overrides: BTreeMap::new(),
+            stored,
+            ..self.clone()
         }
+    }
+
+    /// Every scope as the platform.
+    pub fn of_platform(platform: Effective) -> Self {
+        Self {
+            platform,
+            configured: BTreeMap::new(),
+            stored: BTreeMap::new(),
+        }
+    }
+
+    /// What holds for a scope.
+    pub fn effective(&self, scope: &ScopePath) -> Effective {
+        let mut effective = self.platform.clone();
+        if self.configured.is_empty() && self.stored.is_empty() {
+            return effective;
+        }
+        for level in scope.chain() {
+            self.descend(&level, &mut effective);
+        }
+        effective
     }
 
     /// The KEK that wraps new keys of a scope.
     pub fn kek(&self, scope: &ScopePath) -> KekRef {
-        let chain = self.chain(scope);
-        let last = chain.into_iter().last();
-        last.map_or_else(|| self.platform.0.clone(), |(_, kek, _)| kek.0)
+        self.effective(scope).kek
     }
 
     /// What happens while the provider of a scope cannot be reached.
     pub fn failure(&self, scope: &ScopePath) -> Failure {
         let chain = scope.chain().into_iter().rev();
-        let mut says = chain.filter_map(|level| self.overrides.get(&level)?.failure);
-        says.next().unwrap_or(self.platform.1)
+        let mut says = chain.filter_map(|level| {
+            let stored = self.stored.get(&level).and_then(|own| own.failure);
+            stored.or_else(|| self.configured.get(&level)?.failure)
+        });
+        says.next().unwrap_or(self.platform.failure)
+    }
+
+    /// What was set at run time.
+    pub fn stored(&self) -> &BTreeMap<ScopePath, Own> {
+        &self.stored
     }
 
     /// Why: every level from the platform to the scope itself.
     pub fn preview(&self, scope: &ScopePath) -> Vec<Level> {
-        let chain = self.chain(scope);
-        let sets_kek = chain.iter().rposition(|(_, (_, sets), _)| *sets);
-        let sets_failure = chain.iter().rposition(|(_, _, (_, sets))| *sets);
-        let levels = chain.into_iter().enumerate();
+        let mut effective = self.platform.clone();
+        let levels = scope.chain().into_iter().map(|level| {
+            let says = self.descend(&level, &mut effective);
+            Level {
+                kek: says.kek.with(effective.kek.clone()),
+                failure: says.failure.with(effective.failure),
+                dek_epoch: says.dek_epoch.with(effective.rotation.dek_epoch),
+                dek_max_usage: says.dek_max_usage.with(effective.rotation.dek_max_usage),
+                destroy_retired_after: says
+                    .destroy_retired_after
+                    .with(effective.rotation.destroy_retired_after),
+                scope: level,
+            }
+        });
+        let mut levels: Vec<Level> = levels.collect();
+        // The last one that says something is the one that holds.
+        mark(&mut levels, |level| &mut level.kek);
+        mark(&mut levels, |level| &mut level.failure);
+        mark(&mut levels, |level| &mut level.dek_epoch);
+        mark(&mut levels, |level| &mut level.dek_max_usage);
+        mark(&mut levels, |level| &mut level.destroy_retired_after);
         levels
-            .map(|(at, (scope, kek, failure))| Level {
-                scope,
-                kek: marked(kek, Some(at) == sets_kek),
-                failure: marked(failure, Some(at) == sets_failure),
-            })
-            .collect()
     }
 
     /// Every KEK that some scope may use, each once.
     pub fn keks(&self) -> Vec<KekRef> {
-        let overrides = self.overrides.keys().map(|scope| self.kek(scope));
-        let mut keks: Vec<KekRef> = overrides.chain([self.platform.0.clone()]).collect();
+        let scopes = self.configured.keys().chain(self.stored.keys());
+        let keks = scopes.map(|scope| self.kek(scope));
+        let platform = self.kek(&ScopePath::platform());
+        let mut keks: Vec<KekRef> = keks.chain([platform]).collect();
         keks.sort();
         keks.dedup();
         keks
     }
 
-    /// By level: what is in force there.
-    fn chain(&self, scope: &ScopePath) -> Vec<Said> {
-        let (mut kek, mut failure) = self.platform.clone();
-        let levels = scope.chain().into_iter();
-        levels
-            .map(|level| {
-                let found = self.overrides.get(&level);
-                let is_platform = level == ScopePath::platform();
-                let key = found.and_then(|found| found.key.as_ref());
-                if let Some((provider, id)) = key {
-                    kek = KekRef {
-                        provider: provider.clone().unwrap_or_else(|| kek.provider.clone()),
-                        kek: id.clone(),
-                    };
+    /// Adds what a level says to what holds above it.
+    fn descend(&self, level: &ScopePath, effective: &mut Effective) -> Says {
+        let mut says = Says::default();
+        if *level == ScopePath::platform() {
+            says = Says::everything(Origin::Configuration);
+        }
+        let stored = self.stored.get(level);
+        let both = [
+            (self.configured.get(level), Origin::Configuration),
+            (stored, Origin::Keystore),
+        ];
+        for (own, origin) in both {
+            let Some(own) = own else { continue };
+            if let Some((provider, id)) = &own.key {
+                let above = &mut effective.kek;
+                if let Some(provider) = provider {
+                    above.provider.clone_from(provider);
                 }
-                let own = found.and_then(|found| found.failure);
-                failure = own.unwrap_or(failure);
-                let kek = (kek.clone(), key.is_some() || is_platform);
-                (level, kek, (failure, own.is_some() || is_platform))
-            })
-            .collect()
+                above.kek.clone_from(id);
+                says.kek = Said(Some(origin));
+            }
+            let Effective {
+                failure, rotation, ..
+            } = &mut *effective;
+            says.failure.take(own.failure, failure, origin);
+            let own = own.rotation;
+            says.dek_epoch
+                .take(own.dek_epoch, &mut rotation.dek_epoch, origin);
+            says.dek_max_usage
+                .take(own.dek_max_usage, &mut rotation.dek_max_usage, origin);
+            let keep = own.destroy_retired_after.map(Some);
+            says.destroy_retired_after
+                .take(keep, &mut rotation.destroy_retired_after, origin);
+        }
+        says
     }
 }
 
-fn marked<T>((value, sets): (T, bool), is_last: bool) -> Setting<T> {
-    let mark = match sets {
-        false => Mark::Inherited,
-        true if is_last => Mark::Active,
-        true => Mark::Overridden,
-    };
-    Setting { value, mark }
+/// Which settings a level sets.
+#[derive(Default)]
+struct Says {
+    kek: Said,
+    failure: Said,
+    dek_epoch: Said,
+    dek_max_usage: Said,
+    destroy_retired_after: Said,
+}
+
+/// Who sets it, if somebody does.
+#[derive(Clone, Copy, Default)]
+struct Said(Option<Origin>);
+
+impl Says {
+    fn everything(origin: Origin) -> Self {
+        let said = Said(Some(origin));
+        Self {
+            kek: said,
+            failure: said,
+            dek_epoch: said,
+            dek_max_usage: said,
+            destroy_retired_after: said,
+        }
+    }
+}
+
+impl Said {
+    fn take<T>(&mut self, own: Option<T>, holds: &mut T, origin: Origin) {
+        if let Some(own) = own {
+            *holds = own;
+            self.0 = Some(origin);
+        }
+    }
+
+    fn with<T>(self, value: T) -> Setting<T> {
+        let mark = match self.0 {
+            Some(_) => Mark::Overridden,
+            None => Mark::Inherited,
+        };
+        Setting {
+            value,
+            mark,
+            origin: self.0,
+        }
+    }
+}
+
+fn mark<T>(levels: &mut [Level], setting: impl Fn(&mut Level) -> &mut Setting<T>) {
+    let mut from_below = levels.iter_mut().rev().map(setting);
+    if let Some(last) = from_below.find(|setting| setting.origin.is_some()) {
+        last.mark = Mark::Active;
+    }
 }
 
 #[cfg(test)]
@@ -270,6 +428,43 @@ mod tests {
             shown("tenant:z"),
             "platform platform active closed active; tenant:z platform inherited closed inherited"
         );
+    }
+
+    #[test]
+    fn what_was_set_at_run_time_holds_before_the_configuration() {
+        let stored = |scope: &str, own: Own| (ScopePath::parse(scope).unwrap(), own);
+        let scopes = scopes().with_stored(BTreeMap::from([
+            stored(
+                "tenant:a",
+                Own {
+                    key: Some((None, "later".to_owned())),
+                    ..Own::default()
+                },
+            ),
+            stored(
+                "platform",
+                Own {
+                    rotation: OwnRotation {
+                        dek_max_usage: Some(70_000),
+                        ..OwnRotation::default()
+                    },
+                    ..Own::default()
+                },
+            ),
+        ]));
+        let acme = ScopePath::parse("tenant:a").unwrap();
+        let found = scopes.effective(&acme);
+        assert_eq!(found.kek.provider, "other", "the configuration's");
+        assert_eq!(found.kek.kek, "later");
+        assert_eq!(found.rotation.dek_max_usage, 70_000);
+        assert_eq!(found.rotation.dek_epoch, Duration::from_hours(90 * 24));
+        let levels = scopes.preview(&acme);
+        assert_eq!(levels[1].kek.origin, Some(Origin::Keystore));
+        assert_eq!(levels[1].kek.mark, Mark::Active);
+        assert_eq!(levels[0].kek.mark, Mark::Overridden);
+        assert_eq!(levels[0].dek_max_usage.origin, Some(Origin::Keystore));
+        assert_eq!(levels[1].dek_max_usage.mark, Mark::Inherited);
+        assert!(scopes.keks().iter().any(|kek| kek.kek == "later"));
     }
 
     #[test]

@@ -10,7 +10,39 @@ mod token;
 pub use operators::{MIN_PASSPHRASE_CHARS, Operator};
 pub use token::{LIFE, Token};
 
-use crate::audit::Operation;
+use pgveil_config::ScopePath;
+
+use crate::{
+    audit::{Change, Operation},
+    keystore::KeystoreError,
+};
+
+/// By what right something is done that needs step-up.
+#[derive(Clone, Copy, Debug)]
+pub enum Authority<'a> {
+    /// Nobody asked for it: a period has ended, a limit was met, or it follows from what was permitted.
+    Automatic,
+    /// A person with a token for it.
+    Token(&'a Token),
+}
+
+impl Authority<'_> {
+    /// Lets the change do `operation` on `scope`; a token is used up with it.
+    pub(crate) async fn permit(
+        self,
+        change: &mut Change,
+        operation: Operation,
+        scope: &ScopePath,
+    ) -> Result<(), KeystoreError> {
+        match self {
+            Self::Automatic => {
+                change.automatic();
+                Ok(())
+            }
+            Self::Token(token) => change.step_up(token, operation, scope).await,
+        }
+    }
+}
 
 /// Why an operation may not be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,55 +1,99 @@
-//! How many values a DEK has sealed, and the limit at which it refuses to seal more. It does not rotate DEKs.
+//! How many values a DEK may still seal: blocks of its count, leased from the keystore before they are used. It neither
+//! leases nor rotates; [`crate::Keys`] does.
 //!
-//! The count is kept in memory and added to the keystore's from time to time ([`crate::Keys::flush_usage`]);
-//! a crash loses what was not flushed, so the count is a floor. (Leased blocks, with which a crash can only
-//! over-count, come with rotation.) Within one process the limit holds exactly.
+//! What is leased counts as used, whether it is or not: a crash makes the count too high, never too low.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-/// NIST SP 800-38D, 8.3: no more invocations with random 96-bit nonces under one key.
-pub(crate) const MAX_USES: u64 = 1 << 32;
+use tokio::sync::Mutex;
 
-/// The count of one DEK, shared by all of this process's copies of it.
+/// What a process leases first. The parameters of one statement (65,535) fit.
+const FIRST_BLOCK: u64 = 1 << 16;
+/// What a busy process leases at a time: some seconds' work of one core.
+const LAST_BLOCK: u64 = 1 << 22;
+/// Of a DEK's whole allowance, one block takes this part at most, so that replicas can share a small one.
+const BLOCKS_PER_LIMIT: u64 = 16;
+/// The next DEK is made when this part of the allowance is left.
+const RESERVE: u64 = 8;
+
+/// The lease of one DEK, shared by all of this process's copies of it.
 #[derive(Debug)]
 pub(crate) struct Usage {
-    /// All uses known: the keystore's when it was last read, and this process's.
+    /// Leased and not used. Below zero by the attempts that were refused.
+    left: AtomicI64,
+    /// The size of the last block.
+    block: AtomicU64,
+    /// All uses leased by all replicas, as the keystore last said.
     total: AtomicU64,
-    /// How much of `total` the keystore knows.
-    stored: AtomicU64,
+    /// Half of the last block is gone.
+    low: AtomicBool,
+    /// Held by the one that leases; the others wait for its answer.
+    pub(crate) leasing: Mutex<()>,
 }
 
 impl Usage {
-    /// Starts from the keystore's count.
-    pub(crate) fn new(stored: u64) -> Self {
+    /// Without a lease.
+    pub(crate) fn new(total: u64) -> Self {
         Self {
-            total: AtomicU64::new(stored),
-            stored: AtomicU64::new(stored),
+            left: AtomicI64::new(0),
+            block: AtomicU64::new(0),
+            total: AtomicU64::new(total),
+            low: AtomicBool::new(false),
+            leasing: Mutex::default(),
         }
     }
 
-    /// Counts one use; `false` when the limit is reached and the key must not seal.
+    /// With a lease that lasts: for tests of what is sealed.
+    #[cfg(test)]
+    pub(crate) fn leased(uses: u64) -> Self {
+        let usage = Self::new(0);
+        usage.grant(uses, uses);
+        usage
+    }
+
+    /// Takes one use of the lease; `false` when there is none and the key must not seal.
     pub(crate) fn take(&self) -> bool {
-        // Beyond the limit the counter still grows, by refused attempts only: 2^64 of them do not happen.
-        self.total.fetch_add(1, Ordering::Relaxed) < MAX_USES
+        let left = self.left.fetch_sub(1, Ordering::Relaxed);
+        // Exactly one taker meets the middle: the flag is written once a block, not once a value.
+        if left as u64 == self.block.load(Ordering::Relaxed) / 2 {
+            self.low.store(true, Ordering::Relaxed);
+        }
+        left > 0
     }
 
-    /// Learns what the keystore counts now (other replicas' uses included).
-    pub(crate) fn observe(&self, stored: u64) {
-        let before = self.stored.fetch_max(stored, Ordering::Relaxed);
-        self.total
-            .fetch_add(stored.saturating_sub(before), Ordering::Relaxed);
+    /// Whether something is left.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.left.load(Ordering::Relaxed) > 0
     }
 
-    /// Uses that the keystore does not know yet.
-    pub(crate) fn unflushed(&self) -> u64 {
-        self.total
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.stored.load(Ordering::Relaxed))
+    /// Whether the next block should be leased while this one lasts.
+    pub(crate) fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
     }
 
-    /// The keystore has added `uses` of them.
-    pub(crate) fn flushed(&self, uses: u64) {
-        self.stored.fetch_add(uses, Ordering::Relaxed);
+    /// How large the next block is: twice the last one, within bounds.
+    pub(crate) fn next_block(&self, limit: u64) -> u64 {
+        let last = self.block.load(Ordering::Relaxed);
+        let most = (limit / BLOCKS_PER_LIMIT).clamp(1, LAST_BLOCK);
+        (last * 2).max(FIRST_BLOCK).min(most)
+    }
+
+    /// The keystore granted a block; `total` is its count with it.
+    pub(crate) fn grant(&self, block: u64, total: u64) {
+        self.block.store(block, Ordering::Relaxed);
+        self.total.fetch_max(total, Ordering::Relaxed);
+        self.low.store(false, Ordering::Relaxed);
+        self.left.fetch_add(block as i64, Ordering::Relaxed);
+    }
+
+    /// Learns what the keystore counts now.
+    pub(crate) fn observe(&self, total: u64) {
+        self.total.fetch_max(total, Ordering::Relaxed);
+    }
+
+    /// Whether so little of the allowance is left that the next DEK is due.
+    pub(crate) fn near(&self, limit: u64) -> bool {
+        self.total.load(Ordering::Relaxed) >= limit - limit / RESERVE
     }
 }
 
@@ -57,30 +101,52 @@ impl Usage {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_use_is_allowed_and_the_next_is_not() {
-        let usage = Usage::new(MAX_USES - 1);
-        assert!(usage.take());
-        assert!(!usage.take());
-        assert!(!usage.take());
-    }
+    const LIMIT: u64 = 1 << 30;
 
     #[test]
-    fn uses_are_flushed_once() {
-        let usage = Usage::new(10);
-        assert!(usage.take() && usage.take());
-        assert_eq!(usage.unflushed(), 2);
-        usage.flushed(2);
-        assert_eq!(usage.unflushed(), 0);
-    }
-
-    #[test]
-    fn other_replicas_uses_count_towards_the_limit() {
+    fn only_what_was_leased_is_used() {
         let usage = Usage::new(0);
-        assert!(usage.take());
-        usage.observe(MAX_USES - 1);
+        assert!(!usage.has_lease());
         assert!(!usage.take());
+        usage.grant(3, 3);
+        // The attempt that was refused is taken off: too high, never too low.
+        assert!(usage.take());
+        assert!(usage.take());
+        assert!(!usage.take());
+    }
+
+    #[test]
+    fn half_a_block_before_its_end_the_next_one_is_asked_for() {
+        let usage = Usage::new(0);
+        usage.grant(8, 8);
+        for _ in 0..4 {
+            assert!(usage.take());
+            assert!(!usage.is_low());
+        }
+        assert!(usage.take());
+        assert!(usage.is_low());
+        usage.grant(16, 24);
+        assert!(!usage.is_low());
+    }
+
+    #[test]
+    fn blocks_grow_within_bounds() {
+        let usage = Usage::new(0);
+        assert_eq!(usage.next_block(LIMIT), FIRST_BLOCK);
+        usage.grant(FIRST_BLOCK, FIRST_BLOCK);
+        assert_eq!(usage.next_block(LIMIT), 2 * FIRST_BLOCK);
+        usage.grant(LAST_BLOCK, 2 * LAST_BLOCK);
+        assert_eq!(usage.next_block(LIMIT), LAST_BLOCK);
+        assert_eq!(Usage::new(0).next_block(1 << 16), 1 << 12);
+    }
+
+    #[test]
+    fn the_next_key_is_due_before_the_limit() {
+        let usage = Usage::new(LIMIT / 8 * 7 - 1);
+        assert!(!usage.near(LIMIT));
+        usage.observe(LIMIT / 8 * 7);
+        assert!(usage.near(LIMIT));
         usage.observe(5);
-        assert_eq!(usage.unflushed(), 2, "an older reading changes nothing");
+        assert!(usage.near(LIMIT), "an older reading changes nothing");
     }
 }

@@ -43,7 +43,8 @@ fn envelopes() {
             dek,
             ScopePath::platform(),
             &array(&vector, "dek"),
-            Arc::new(Usage::new(0)),
+            Arc::new(Usage::leased(1)),
+            crate::key::Term::endless(),
         );
         let equality = vector
             .get("equality_term")

@@ -41,6 +41,8 @@ pub async fn build(config: &Path) -> anyhow::Result<Built> {
         &settings,
         Arc::new(SystemClock),
     ));
+    // Before the first key is made: a scope may have another KEK than the files say.
+    keys.set_stored(keystore.stored().await?);
     Ok(Built {
         settings,
         policy,

@@ -8,11 +8,13 @@ pub mod explain;
 pub mod init;
 pub mod scopes;
 pub mod serve;
+pub mod step_up;
 mod table;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use pgveil_keys::audit::{Actor, acting};
 
 /// Transparent encryption for PostgreSQL: a proxy on the wire protocol.
 #[derive(Debug, Parser)]
@@ -128,9 +130,27 @@ pub struct WithConfig {
     pub config: PathBuf,
 }
 
-/// Runs one command to its end.
+/// Runs one command to its end. What it records in the audit log, it records of the person who runs it.
 pub async fn run(arguments: Arguments) -> ExitCode {
-    let done = match arguments.command {
+    let actor = match &arguments.command {
+        Command::Serve(_) | Command::Demo { .. } => Actor::pgveil(),
+        _ => Actor::person(&user()),
+    };
+    let done = acting(actor, dispatch(arguments.command)).await;
+    done.unwrap_or_else(|error| {
+        eprintln!("pgveil: {error:#}");
+        ExitCode::from(
+            if error.is::<Found>() || error.is::<pgveil_config::Diagnostics>() {
+                1
+            } else {
+                2
+            },
+        )
+    })
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Init { dir } => init::run(&dir),
         Command::Check(with) => check::run(&with.config).await,
         Command::Plan(with) => apply::plan(&with.config).await,
@@ -153,17 +173,19 @@ pub async fn run(arguments: Arguments) -> ExitCode {
             );
             Ok(ExitCode::SUCCESS)
         }
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("pgveil: {error:#}");
-        ExitCode::from(
-            if error.is::<Found>() || error.is::<pgveil_config::Diagnostics>() {
-                1
-            } else {
-                2
-            },
-        )
-    })
+    }
+}
+
+/// Who runs this command: the operating system's name of the user, or his number.
+fn user() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let names = users.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    { names }.next().unwrap_or_else(|| uid.to_string())
 }
 
 /// Something was found wrong: exit code 1, not 2.

@@ -40,8 +40,6 @@ const PLAN_PART_BYTES: usize = 256;
 const CATALOG_POLL: Duration = Duration::from_secs(2);
 /// Names remembered that no relation has.
 const MAX_NOWHERE: usize = 4096;
-/// Use counts of DEKs are written to the keystore once a minute (and at the end).
-const POLLS_PER_FLUSH: u32 = 30;
 
 /// A plan and what follows from it alone.
 #[derive(Debug)]
@@ -346,29 +344,16 @@ impl Engine {
     /// Runs for as long as the process: looks for catalog changes and drops expired keys.
     pub async fn tend(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(CATALOG_POLL);
-        let mut since_flush = 0;
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             self.keys.sweep();
-            since_flush += 1;
-            if since_flush >= POLLS_PER_FLUSH {
-                since_flush = 0;
-                self.flush_usage().await;
-            }
             if let Err(error) = self.refresh().await {
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "the catalog could not be read"
                 );
             }
-        }
-    }
-
-    /// Writes the DEKs' use counts to the keystore.
-    pub async fn flush_usage(&self) {
-        if let Err(error) = self.keys.flush_usage().await {
-            tracing::warn!(%error, "the use counts of data keys could not be written");
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod cli;
 
 pub mod app;
+pub mod keeper;
 pub mod listener;
 pub mod server;
 pub mod workers;

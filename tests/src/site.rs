@@ -126,6 +126,11 @@ impl<'a> Site<'a> {
         &self.database
     }
 
+    /// The keystore's URL, which no file holds.
+    pub fn keystore_url(&self) -> &str {
+        &self.url
+    }
+
     /// Runs `pgveil ARGS`.
     pub fn run(&self, args: &[&str]) -> Result<Ran> {
         run_with(args, &[(URL_VARIABLE, &self.url)])

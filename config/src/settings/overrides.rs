@@ -13,7 +13,7 @@ use crate::{
 
 use super::{
     defaults::{self, Failure},
-    rotation,
+    rotation::{self, OwnRotation},
 };
 
 /// One `[[override]]`. What it leaves out, its scope inherits.
@@ -25,19 +25,18 @@ pub struct Override {
     pub key: Option<(Option<String>, String)>,
     /// What happens while the provider cannot be reached.
     pub failure: Option<Failure>,
+    /// When its DEKs are replaced and destroyed.
+    pub rotation: OwnRotation,
     /// Where the section stands.
     pub at: Position,
 }
-
-/// Keys do not rotate by themselves today.
-const LATER: Support = Support::Later("remove it; keys do not rotate by themselves today");
 
 pub(super) static SECTION: Section = Section {
     name: "override",
     header: "[[override]]",
     shape: Shape::Many,
     support: Support::Since("0.1"),
-    meaning: "What a scope does differently from the scopes above it: platform, tenant, tenant environment, project, project environment, the most specific wins. Keys that are already wrapped stay under the KEK that wrapped them.",
+    meaning: "What a scope does differently from the scopes above it: platform, tenant, tenant environment, project, project environment, the most specific wins. Keys that are already wrapped stay under the KEK that wrapped them until `pgveil keys rewrap`.",
     keys: &[
         Key {
             name: "scope",
@@ -67,10 +66,10 @@ pub(super) static SECTION: Section = Section {
             support: Support::Since("0.1"),
             meaning: "As in `[defaults]`.",
         },
-        rotation::dek_epoch(Need::Optional("\"90d\""), LATER),
-        rotation::dek_max_usage(Need::Optional("1_073_741_824"), LATER),
-        rotation::kek_period(Need::Optional("\"365d\""), LATER),
-        rotation::destroy_retired_after(LATER),
+        rotation::dek_epoch(Need::Optional("\"90d\"")),
+        rotation::dek_max_usage(Need::Optional("1_073_741_824")),
+        rotation::kek_period(Need::Optional("\"365d\"")),
+        rotation::destroy_retired_after(),
     ],
     variants: &[],
     sections: &[],
@@ -126,6 +125,7 @@ fn read(reader: &mut Reader<'_>, found: &Found<'_, '_>, top: &Fields<'_, '_>) ->
         scope,
         key: key.map(|key| (provider, key)),
         failure: defaults::failure(&fields),
+        rotation: rotation::read_own(&fields),
         at: reader.position(found.at),
     })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pgveil_config::{ScopePath, SearchKey};
 use pgveil_keys::{
-    DataKey, IndexKey, Keys, nonce,
+    DataKey, IndexKey, KeyError, Keys, nonce,
     sealed::{self, Envelope},
     term,
 };
@@ -142,9 +142,10 @@ impl<'a> Sealing<'a> {
                 &mut out,
             )
             .map_err(|_| {
-                RowProblem::Job(JobError::KeyUsedUp {
+                // The only one that seals with this lease found it not empty just now.
+                RowProblem::Job(JobError::Key(KeyError::Busy {
                     scope: scope.to_string(),
-                })
+                }))
             })?;
             sealed.push(Some((out, value)));
         }

@@ -31,6 +31,9 @@ fn schema(step: SchemaStep, f: &mut Formatter<'_>) -> fmt::Result {
     match step {
         SchemaStep::UpToDate => Ok(()),
         SchemaStep::Install { version } => writeln!(f, "  + schema pgveil (version {version})\n"),
+        SchemaStep::Upgrade { from, to } => {
+            writeln!(f, "  ~ schema pgveil (version {from} to {to})\n")
+        }
     }
 }
 
@@ -234,14 +237,14 @@ mod tests {
     fn reads_like_a_plan() {
         let plan = PlanReport {
             database: "app".into(),
-            schema: SchemaStep::Install { version: 1 },
+            schema: SchemaStep::Install { version: 2 },
             tables: vec![customers()],
             ..PlanReport::default()
         };
         let expected = "\
 Plan for database app
 
-  + schema pgveil (version 1)
+  + schema pgveil (version 2)
 
   ~ table public.customers  (about 5,000 rows, 1 MB; rewritten under an exclusive lock)
       ~ column email  text -> pgveil.sealed_text  (sealed, searched by equality)

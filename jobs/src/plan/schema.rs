@@ -16,13 +16,21 @@ pub enum SchemaStep {
         /// Version that will be.
         version: u32,
     },
+    /// It is there, as an earlier pgveil installed it.
+    Upgrade {
+        /// Version that is.
+        from: u32,
+        /// Version that will be.
+        to: u32,
+    },
 }
 
-/// Looks which step it is. A schema of another version, or of somebody else, is an error.
+/// Looks which step it is. A schema of a later version, or of somebody else, is an error.
 pub(super) async fn step(client: &Client) -> Result<SchemaStep, JobError> {
     match schema::installed_version(client).await? {
         None => Ok(SchemaStep::Install { version: VERSION }),
         Some(VERSION) => Ok(SchemaStep::UpToDate),
+        Some(from) if from < VERSION => Ok(SchemaStep::Upgrade { from, to: VERSION }),
         Some(_) => schema::check(client)
             .await
             .map(|()| SchemaStep::UpToDate)

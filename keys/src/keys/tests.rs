@@ -7,9 +7,10 @@ use std::{
 };
 
 use async_trait::async_trait;
+use pgveil_config::settings::Rotation;
 use pgveil_policy::plan::ColumnId;
 use pgveil_providers::{
-    KekInfo, ProviderError, Wrapped,
+    KekInfo, KeyProvider, ProviderError, Wrapped,
     local::{LocalProvider, MemoryKekStore},
 };
 use tokio::sync::Mutex;
@@ -19,12 +20,16 @@ use crate::{
     clock::ManualClock,
     keystore::{MemoryKeyTable, NewKey},
     nonce,
-    scopes::KekRef,
+    scopes::{Effective, KekRef},
     sealed,
 };
 
 const TTL: Duration = Duration::from_mins(5);
 const STALE_MAX: Duration = Duration::from_hours(1);
+const EPOCH: Duration = Duration::from_hours(24);
+const MAX_USAGE: u64 = 1 << 16;
+/// What a process leases at a time under that limit.
+const BLOCK: u64 = MAX_USAGE / 16;
 
 /// The local provider with a switch for each way to fail.
 #[derive(Debug)]
@@ -115,10 +120,18 @@ impl World {
         providers.insert("main", self.provider.clone());
         Keys::build(
             self.table.clone(),
-            providers,
-            Scopes::of_platform(KekRef {
-                provider: "main".to_owned(),
-                kek: "platform".to_owned(),
+            &providers,
+            Scopes::of_platform(Effective {
+                kek: KekRef {
+                    provider: "main".to_owned(),
+                    kek: "platform".to_owned(),
+                },
+                failure: Failure::Closed,
+                rotation: Rotation {
+                    dek_epoch: EPOCH,
+                    dek_max_usage: MAX_USAGE,
+                    destroy_retired_after: None,
+                },
             }),
             settings::Cache {
                 ttl: TTL,
@@ -130,6 +143,21 @@ impl World {
 
     fn unwraps(&self) -> usize {
         self.provider.unwraps.load(Ordering::SeqCst)
+    }
+}
+
+fn unavailable() -> ProviderError {
+    ProviderError::Unavailable {
+        provider: "main".into(),
+        reason: "time-out".into(),
+    }
+}
+
+fn denied() -> ProviderError {
+    ProviderError::Denied {
+        provider: "main".into(),
+        kek: "platform".into(),
+        reason: "disabled".into(),
     }
 }
 
@@ -162,7 +190,7 @@ async fn a_scopes_keys_are_made_on_first_use_and_found_again() {
         .open(&other, &mut out)
         .unwrap();
     assert_eq!(out, b"ada");
-    assert_eq!(world.table.records().len(), 1);
+    assert_eq!(world.table.rows().len(), 1);
 }
 
 #[tokio::test]
@@ -173,7 +201,7 @@ async fn scopes_and_purposes_have_keys_of_their_own() {
     let two = keys.sealing_key(&scope("tenant:b")).await.unwrap();
     keys.index_key(&scope("tenant:a")).await.unwrap();
     assert_ne!(one.id(), two.id());
-    assert_eq!(world.table.records().len(), 3);
+    assert_eq!(world.table.rows().len(), 3);
 }
 
 #[tokio::test]
@@ -197,7 +225,7 @@ async fn replicas_that_race_agree_on_one_key() {
         )
     };
     assert_eq!(term(&a.unwrap()), term(&b.unwrap()));
-    assert_eq!(world.table.records().len(), 2);
+    assert_eq!(world.table.rows().len(), 2);
 }
 
 #[tokio::test]
@@ -240,35 +268,27 @@ async fn a_provider_that_loses_keys_is_found_out_before_the_first_use() {
         .await
         .unwrap_err();
     assert!(matches!(error, KeyError::Damaged { .. }), "{error}");
-    assert!(world.table.records().is_empty(), "nothing was stored");
+    assert!(world.table.rows().is_empty(), "nothing was stored");
 }
 
 #[tokio::test]
-async fn provider_failures_are_told_apart_and_not_remembered() {
+async fn provider_failures_are_told_apart_and_soon_forgotten() {
     let world = World::new().await;
     let (keys, acme) = (world.replica(), scope("tenant:acme"));
-    let unavailable = ProviderError::Unavailable {
-        provider: "main".into(),
-        reason: "time-out".into(),
-    };
-    *world.provider.fault.lock().await = Some(unavailable);
+    *world.provider.fault.lock().await = Some(unavailable());
     let error = keys.sealing_key(&acme).await.unwrap_err();
     assert!(
         matches!(error, KeyError::Unavailable { .. }) && error.is_transient(),
         "{error}"
     );
-    let denied = ProviderError::Denied {
-        provider: "main".into(),
-        kek: "platform".into(),
-        reason: "disabled".into(),
-    };
-    *world.provider.fault.lock().await = Some(denied);
+    *world.provider.fault.lock().await = Some(denied());
     let error = keys.sealing_key(&acme).await.unwrap_err();
     assert!(
         matches!(error, KeyError::Denied { .. }) && !error.is_transient(),
         "{error}"
     );
     *world.provider.fault.lock().await = None;
+    world.clock.advance(Duration::from_secs(5));
     keys.sealing_key(&acme).await.unwrap();
 }
 
@@ -279,7 +299,7 @@ async fn wrapped_keys_that_were_swapped_in_the_keystore_do_not_open() {
     let a = keys.sealing_key(&scope("tenant:a")).await.unwrap().id();
     let b = keys.sealing_key(&scope("tenant:b")).await.unwrap().id();
     keys.index_key(&scope("tenant:a")).await.unwrap();
-    let records = world.table.records();
+    let records = world.table.rows();
     let wrapped = |id: u64| {
         records
             .iter()
@@ -322,7 +342,7 @@ async fn retired_keys_open_and_destroyed_sealed_or_unknown_ones_do_not() {
     assert_eq!(world.replica().opening_key(id).await.unwrap().id(), id);
     let next = world.replica().sealing_key(&acme).await.unwrap();
     assert_ne!(next.id(), id, "a retired key does not seal");
-    assert_eq!(world.table.records().last().unwrap().epoch, 2);
+    assert_eq!(world.table.rows().last().unwrap().epoch, 2);
     world
         .table
         .edit(id.0, |record| record.state = KeyState::Destroyed);
@@ -347,7 +367,7 @@ async fn an_index_key_never_opens_values() {
     let world = World::new().await;
     let keys = world.replica();
     keys.index_key(&scope("tenant:a")).await.unwrap();
-    let id = DekId(world.table.records()[0].id);
+    let id = DekId(world.table.rows()[0].id);
     assert_eq!(
         keys.opening_key(id).await.unwrap_err(),
         KeyError::NotFound { id }
@@ -377,24 +397,142 @@ async fn a_provider_that_was_taken_out_of_the_configuration_is_named() {
 }
 
 #[tokio::test]
-async fn uses_are_counted_over_reloads_and_reported_once() {
+async fn uses_are_leased_before_they_are_used_and_go_on_over_reloads() {
+    let world = World::new().await;
+    let (keys, acme) = (world.replica(), scope("tenant:acme"));
+    let uses = |at: usize| world.table.rows()[at].uses;
+    seal_one(&keys.sealing_key(&acme).await.unwrap());
+    assert_eq!(uses(0), BLOCK);
+    keys.clear();
+    for _ in 1..BLOCK {
+        seal_one(&keys.sealing_key(&acme).await.unwrap());
+    }
+    assert_eq!(
+        uses(0),
+        BLOCK,
+        "all of the block was used before another is leased"
+    );
+    assert!(
+        keys.cached_sealing_key(&acme).is_none(),
+        "who seals must ask"
+    );
+    seal_one(&keys.sealing_key(&acme).await.unwrap());
+    assert_eq!(uses(0), 2 * BLOCK);
+    let other = world.replica();
+    other.sealing_key(&acme).await.unwrap();
+    assert_eq!(uses(0), 3 * BLOCK, "a replica has a block of its own");
+}
+
+#[tokio::test]
+async fn half_a_block_before_its_end_the_next_is_leased() {
     let world = World::new().await;
     let (keys, acme) = (world.replica(), scope("tenant:acme"));
     let key = keys.sealing_key(&acme).await.unwrap();
-    seal_one(&key);
-    seal_one(&key);
-    drop(key);
+    keys.renew().await;
+    assert_eq!(world.table.rows()[0].uses, BLOCK);
+    for _ in 0..=BLOCK / 2 {
+        seal_one(&key);
+    }
+    keys.renew().await;
+    keys.renew().await;
+    assert_eq!(world.table.rows()[0].uses, 2 * BLOCK);
+}
+
+#[tokio::test]
+async fn a_key_is_replaced_before_it_is_used_up() {
+    let world = World::new().await;
+    let (keys, acme) = (world.replica(), scope("tenant:acme"));
+    let first = keys.sealing_key(&acme).await.unwrap().id();
+    world
+        .table
+        .edit(first.0, |record| record.uses = MAX_USAGE / 8 * 7);
     keys.clear();
-    seal_one(&keys.sealing_key(&acme).await.unwrap());
-    keys.flush_usage().await.unwrap();
-    keys.flush_usage().await.unwrap();
-    assert_eq!(world.table.records()[0].uses, 3);
+    keys.sealing_key(&acme).await.unwrap();
+    keys.renew().await;
+    let second = keys.sealing_key(&acme).await.unwrap().id();
+    assert_ne!(first, second);
+    let records = world.table.rows();
+    assert_eq!(records[0].state, KeyState::DecryptOnly);
+    assert_eq!((records[1].epoch, records[1].state), (2, KeyState::Active));
+    assert_eq!(keys.opening_key(first).await.unwrap().id(), first);
+}
+
+#[tokio::test]
+async fn a_key_that_others_used_up_is_replaced_when_it_is_met() {
+    let world = World::new().await;
+    let (keys, acme) = (world.replica(), scope("tenant:acme"));
+    let first = keys.sealing_key(&acme).await.unwrap();
+    for _ in 0..BLOCK {
+        seal_one(&first);
+    }
+    world
+        .table
+        .edit(first.id().0, |record| record.uses = MAX_USAGE);
+    let second = keys.sealing_key(&acme).await.unwrap();
+    assert_ne!(first.id(), second.id());
+    seal_one(&second);
+    // Of two replicas that find it used up, one makes the next.
+    let other = world.replica();
+    assert_eq!(other.sealing_key(&acme).await.unwrap().id(), second.id());
+    assert_eq!(world.table.rows().len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_is_replaced_when_its_epoch_ends() {
+    let world = World::new().await;
+    let (keys, acme) = (world.replica(), scope("tenant:acme"));
+    let first = keys.sealing_key(&acme).await.unwrap().id();
+    keys.renew().await;
+    assert_eq!(keys.sealing_key(&acme).await.unwrap().id(), first);
+    world.table.edit(first.0, |record| record.age = EPOCH);
     keys.clear();
-    keys.flush_usage().await.unwrap();
-    assert!(
-        keys.usages.is_empty(),
-        "counts that the keystore has are not kept"
+    assert_eq!(
+        keys.sealing_key(&acme).await.unwrap().id(),
+        first,
+        "it seals until the next one is there"
     );
+    keys.renew().await;
+    assert_ne!(keys.sealing_key(&acme).await.unwrap().id(), first);
+}
+
+#[tokio::test]
+async fn a_key_whose_successor_cannot_be_made_goes_on() {
+    let world = World::new().await;
+    let (keys, acme) = (world.replica(), scope("tenant:acme"));
+    let first = keys.sealing_key(&acme).await.unwrap().id();
+    world.table.edit(first.0, |record| record.age = EPOCH);
+    keys.clear();
+    keys.sealing_key(&acme).await.unwrap();
+    *world.provider.fault.lock().await = Some(unavailable());
+    keys.renew().await;
+    assert_eq!(keys.cached_sealing_key(&acme).unwrap().id(), first);
+    *world.provider.fault.lock().await = None;
+    keys.renew().await;
+    assert_eq!(
+        keys.sealing_key(&acme).await.unwrap().id(),
+        first,
+        "it is not tried again at once"
+    );
+    world.clock.advance(Duration::from_secs(30));
+    keys.renew().await;
+    assert_ne!(keys.sealing_key(&acme).await.unwrap().id(), first);
+}
+
+#[tokio::test]
+async fn a_no_takes_every_scope_under_that_kek_from_memory() {
+    let world = World::new().await;
+    let keys = world.replica();
+    keys.sealing_key(&scope("tenant:a")).await.unwrap();
+    assert_eq!(keys.held(), 2);
+    *world.provider.fault.lock().await = Some(denied());
+    // A new scope needs a wrap, which is denied as an unwrap would be.
+    keys.sealing_key(&scope("tenant:b")).await.unwrap_err();
+    assert_eq!(keys.held(), 0);
+    assert_eq!(keys.status().providers["main"].denied, ["platform"]);
+    let before = world.unwraps();
+    let error = keys.sealing_key(&scope("tenant:a")).await.unwrap_err();
+    assert!(matches!(error, KeyError::Denied { .. }), "{error}");
+    assert_eq!(world.unwraps(), before);
 }
 
 #[tokio::test]
@@ -406,7 +544,7 @@ async fn an_offer_that_lost_its_race_changes_nothing() {
         .await
         .unwrap()
         .id();
-    let before = world.table.records();
+    let before = world.table.rows();
     let late = NewKey {
         id: id.0 + 100,
         scope: "tenant:a".to_owned(),
@@ -416,5 +554,5 @@ async fn an_offer_that_lost_its_race_changes_nothing() {
         wrapped: before[0].wrapped.clone(),
     };
     world.table.offer(&late).await.unwrap();
-    assert_eq!(world.table.records(), before);
+    assert_eq!(world.table.rows(), before);
 }

@@ -1,11 +1,11 @@
 //! Table `pgveil.keys` in memory, for tests of what stands above the keystore. It behaves as the one in Postgres does.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{KeyRecord, KeyState, KeyTable, KeystoreError, NewKey};
-use crate::Purpose;
+use super::{KeyRecord, KeyState, KeyTable, KeystoreError, NewKey, Rewrapped};
+use crate::{Purpose, step_up::Authority};
 
 /// A table that lives as long as the process: for tests of what stands above it.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl MemoryKeyTable {
     }
 
     /// All rows, by id.
-    pub fn records(&self) -> Vec<KeyRecord> {
+    pub fn rows(&self) -> Vec<KeyRecord> {
         self.lock().keys.values().cloned().collect()
     }
 }
@@ -66,40 +66,82 @@ impl KeyTable for MemoryKeyTable {
 
     async fn offer(&self, key: &NewKey) -> Result<(), KeystoreError> {
         let mut memory = self.lock();
-        let same: Vec<_> = memory
-            .keys
-            .values()
-            .filter(|k| k.scope == key.scope && k.purpose == key.purpose)
-            .collect();
-        if same.iter().any(|k| k.state == KeyState::Active) {
-            return Ok(());
+        if !memory.of(key).any(|k| k.state == KeyState::Active) {
+            memory.add(key);
         }
+        Ok(())
+    }
+
+    async fn replace(
+        &self,
+        retiring: u64,
+        key: &NewKey,
+        _: Authority<'_>,
+    ) -> Result<(), KeystoreError> {
+        let mut memory = self.lock();
+        let Some(old) = memory.keys.get_mut(&retiring) else {
+            return Ok(());
+        };
+        if old.state == KeyState::Active && old.scope == key.scope && old.purpose == key.purpose {
+            old.state = KeyState::DecryptOnly;
+            memory.add(key);
+        }
+        Ok(())
+    }
+
+    async fn lease(&self, id: u64, uses: u64, limit: u64) -> Result<Option<u64>, KeystoreError> {
+        let mut memory = self.lock();
+        let record = memory.keys.get_mut(&id);
+        Ok(record
+            .filter(|k| k.state == KeyState::Active && k.uses + uses <= limit)
+            .map(|k| {
+                k.uses += uses;
+                k.uses
+            }))
+    }
+
+    async fn records(&self, after: u64) -> Result<Vec<KeyRecord>, KeystoreError> {
+        let memory = self.lock();
+        let later = memory.keys.range(after + 1..);
+        Ok(later.map(|(_, record)| record.clone()).take(1000).collect())
+    }
+
+    async fn rewrapped(&self, keys: &[Rewrapped]) -> Result<u64, KeystoreError> {
+        let mut memory = self.lock();
+        let mut stored = 0;
+        for Rewrapped { was, kek, wrapped } in keys {
+            let record = memory.keys.get_mut(&was.id);
+            if let Some(record) = record.filter(|k| k.wrapped == was.wrapped) {
+                record.provider.clone_from(&kek.provider);
+                record.kek.clone_from(&kek.kek);
+                record.wrapped = wrapped.clone();
+                stored += 1;
+            }
+        }
+        Ok(stored)
+    }
+}
+
+impl Memory {
+    fn of(&self, key: &NewKey) -> impl Iterator<Item = &KeyRecord> {
+        let of = |k: &&KeyRecord| k.scope == key.scope && k.purpose == key.purpose;
+        self.keys.values().filter(of)
+    }
+
+    fn add(&mut self, key: &NewKey) {
         let record = KeyRecord {
             id: key.id,
             scope: key.scope.clone(),
             purpose: key.purpose,
-            epoch: 1 + same.iter().map(|k| k.epoch).max().unwrap_or(0),
+            epoch: 1 + self.of(key).map(|k| k.epoch).max().unwrap_or(0),
             state: KeyState::Active,
             scope_sealed: false,
             provider: key.provider.clone(),
             kek: key.kek.clone(),
             wrapped: key.wrapped.clone(),
             uses: 0,
+            age: Duration::ZERO,
         };
-        memory.keys.entry(key.id).or_insert(record);
-        Ok(())
-    }
-
-    async fn add_uses(&self, id: u64, uses: u64) -> Result<u64, KeystoreError> {
-        let mut memory = self.lock();
-        let record = memory
-            .keys
-            .get_mut(&id)
-            .ok_or_else(|| KeystoreError::Damaged {
-                table: "pgveil.keys",
-                reason: "a key in use is gone".to_owned(),
-            })?;
-        record.uses += uses;
-        Ok(record.uses)
+        self.keys.entry(key.id).or_insert(record);
     }
 }

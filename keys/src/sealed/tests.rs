@@ -6,25 +6,23 @@ use pgveil_config::ScopePath;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    nonce,
-    usage::{MAX_USES, Usage},
-};
+use crate::{nonce, usage::Usage};
 
 const COLUMN: ColumnId = ColumnId(3);
 const TERM: [u8; EQUALITY_BYTES] = [0xEE; EQUALITY_BYTES];
 
-fn key_with(id: u64, byte: u8, uses: u64) -> DataKey {
+fn key_with(id: u64, byte: u8, leased: u64) -> DataKey {
     DataKey::new(
         DekId(id),
         ScopePath::platform(),
         &[byte; 32],
-        Arc::new(Usage::new(uses)),
+        Arc::new(Usage::leased(leased)),
+        crate::key::Term::endless(),
     )
 }
 
 fn key() -> DataKey {
-    key_with(7, 0x11, 0)
+    key_with(7, 0x11, 1)
 }
 
 fn sealed(equality: bool, plaintext: &[u8]) -> Vec<u8> {
@@ -161,8 +159,8 @@ fn a_failed_open_leaves_the_buffer_as_it_was() {
 }
 
 #[test]
-fn a_used_up_key_seals_nothing_more_but_opens() {
-    let last = key_with(7, 0x11, MAX_USES - 1);
+fn a_key_without_a_lease_seals_nothing_but_opens() {
+    let last = key_with(7, 0x11, 1);
     let mut out = Vec::new();
     seal(&last, COLUMN, None, &nonce::next(), b"x", &mut out).unwrap();
     let length = out.len();

@@ -1,14 +1,13 @@
-//! `pgveil scopes`: which scopes there are, and which KEK wraps a scope's keys, and why.
+//! `pgveil scopes`: which scopes there are, what holds for a scope and why, and what it does differently at run time.
+
+mod set;
+mod show;
 
 use std::{path::Path, process::ExitCode};
 
 use clap::Subcommand;
 use pgveil_config::{ScopePath, Settings};
-use pgveil_keys::{
-    Keystore, Scopes,
-    keystore::ScopeRecord,
-    scopes::{Level, Mark},
-};
+use pgveil_keys::{Keystore, Scopes, keystore::ScopeRecord};
 use serde_json::json;
 
 use super::{Found, table};
@@ -16,14 +15,17 @@ use super::{Found, table};
 /// `pgveil scopes ...`
 #[derive(Debug, Subcommand)]
 pub enum Scope {
-    /// Show which provider and KEK a scope uses, and which level of the chain says so
+    /// Show what holds for a scope (provider, KEK, failure policy, rotation), and which level of the chain says so
     #[command(
-        after_help = "Example:\n  pgveil scopes show --config conf/pgveil.toml tenant:acme/project:crm/env:prod\n\nReads the configuration only. Names are percent-encoded outside letters, digits, `.`, `_` and `-`."
+        after_help = "Example:\n  pgveil scopes show --config conf/pgveil.toml tenant:acme/project:crm/env:prod\n\nNames are percent-encoded outside letters, digits, `.`, `_` and `-`."
     )]
     Show {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Read the configuration only, not what was set at run time
+        #[arg(long)]
+        offline: bool,
         /// platform, or tenant:T with /project:P and /env:E behind it
         scope: String,
     },
@@ -34,6 +36,21 @@ pub enum Scope {
         #[arg(long)]
         json: bool,
     },
+    /// List what scopes do differently since it was set at run time
+    #[command(after_help = "Example:\n  pgveil scopes overrides --config conf/pgveil.toml")]
+    Overrides {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a scope do something differently from now on, without a change of the configuration
+    #[command(
+        after_help = "Examples:\n  pgveil scopes set tenant:acme --provider aws --key alias/acme\n  pgveil scopes set tenant:acme/env:test --failure open --dek-epoch 30d\n\nWhat is not named stays as it was set before. Another KEK is tried first (a key is wrapped and unwrapped), then the keys\nthat the scope and those below it have are wrapped anew by it; if the old KEK cannot unwrap them, nothing is changed.\nRunning proxies follow within seconds. Before what pgveil.toml says of the same scope."
+    )]
+    Set(set::Given),
+    /// Take back what was set for a scope at run time
+    #[command(after_help = "Example:\n  pgveil scopes clear tenant:acme")]
+    Clear(set::Act),
 }
 
 /// Runs one of them.
@@ -42,82 +59,32 @@ pub enum Scope {
 /// If the configuration or the keystore cannot be read, or the scope is none.
 pub async fn run(config: &Path, command: Scope) -> anyhow::Result<ExitCode> {
     match command {
-        Scope::Show { json, scope } => show(config, &scope, json),
+        Scope::Show {
+            json,
+            offline,
+            scope,
+        } => show::run(config, &scope, offline, json).await,
         Scope::List { json } => list(config, json).await,
+        Scope::Overrides { json } => set::list(config, json).await,
+        Scope::Set(given) => set::set(config, given).await,
+        Scope::Clear(act) => set::clear(config, act).await,
     }
 }
 
-fn show(config: &Path, scope: &str, as_json: bool) -> anyhow::Result<ExitCode> {
-    let settings = Settings::load(config)?;
-    let path = ScopePath::parse(scope)
-        .map_err(|error| Found(format!("{scope:?} is no scope: {error}")))?;
-    let scopes = Scopes::new(&settings);
-    let levels = scopes.preview(&path);
-    if as_json {
-        println!("{:#}", preview_json(&path, &scopes, &levels));
-        return Ok(ExitCode::SUCCESS);
-    }
-    let rows = levels.iter().map(
-        |Level {
-             scope,
-             kek,
-             failure,
-         }| {
-            let shown = |text: &str, mark: Mark| match mark {
-                Mark::Inherited => "-".to_owned(),
-                _ => text.to_owned(),
-            };
-            vec![
-                scope.to_string(),
-                shown(&kek.value.provider, kek.mark),
-                shown(&kek.value.kek, kek.mark),
-                kek.mark.as_str().to_owned(),
-                shown(failure.value.as_str(), failure.mark),
-                failure.mark.as_str().to_owned(),
-            ]
-        },
-    );
-    table::print(&["SCOPE", "PROVIDER", "KEY", "", "FAILURE", ""], rows);
-    let kek = scopes.kek(&path);
-    println!(
-        "\nNew keys of {path} are wrapped by key \"{}\" of provider \"{}\"; while it cannot be reached, it fails {}.",
-        kek.kek,
-        kek.provider,
-        scopes.failure(&path).as_str()
-    );
-    Ok(ExitCode::SUCCESS)
+async fn connect(settings: &Settings) -> anyhow::Result<Keystore> {
+    Keystore::connect(settings)
+        .await
+        .map_err(|error| Found(format!("{error}; {}", error.cure())).into())
 }
 
-fn preview_json(path: &ScopePath, scopes: &Scopes, levels: &[Level]) -> serde_json::Value {
-    let kek = scopes.kek(path);
-    let chain: Vec<_> = levels
-        .iter()
-        .map(|level| {
-            json!({
-                "scope": level.scope.as_str(),
-                "provider": level.kek.value.provider,
-                "key": level.kek.value.kek,
-                "key_state": level.kek.mark.as_str(),
-                "failure": level.failure.value.as_str(),
-                "failure_state": level.failure.mark.as_str(),
-            })
-        })
-        .collect();
-    json!({
-        "scope": path.as_str(),
-        "provider": kek.provider,
-        "key": kek.kek,
-        "failure": scopes.failure(path).as_str(),
-        "chain": chain,
-    })
+fn parse_scope(text: &str) -> anyhow::Result<ScopePath> {
+    ScopePath::parse(text).map_err(|error| Found(format!("{text:?} is no scope: {error}")).into())
 }
 
 async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(config)?;
-    let keystore = Keystore::connect(&settings)
-        .await
-        .map_err(|error| Found(format!("{error}; {}", error.cure())))?;
-    let scopes = Scopes::new(&settings);
+    let keystore = connect(&settings).await?;
+    let scopes = Scopes::new(&settings).with_stored(keystore.stored().await?);
     let found = keystore.scopes().await?;
     if as_json {
         let all: Vec<_> = { found.iter() }

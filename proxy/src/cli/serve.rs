@@ -5,7 +5,7 @@ use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{app, listener::Listener, server::Server};
+use crate::{app, keeper, listener::Listener, server::Server};
 
 /// How long sessions that are in the middle of something may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -41,6 +41,10 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     tracing::info!(?places, upstream = %built.settings.upstream.address, "listening");
 
     let tending = tokio::spawn(Arc::clone(&engine).tend());
+    let keeping = tokio::spawn(keeper::keep(
+        Arc::clone(&built.keys),
+        Arc::clone(&built.keystore),
+    ));
     tokio::select! {
         () = Arc::clone(&server).accept(listeners) => {}
         () = outlive(hangups) => {}
@@ -48,8 +52,8 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
         _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
     }
     server.drain(DRAIN).await;
-    engine.flush_usage().await;
     tending.abort();
+    keeping.abort();
     Ok(ExitCode::SUCCESS)
 }
 

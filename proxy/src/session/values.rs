@@ -195,29 +195,27 @@ impl Maker<'_> {
         scope: &ScopePath,
         value: &Value,
     ) -> Result<Vec<u8>, Refusal> {
-        let key = sealing_key(&self.engine.keys, scope).await?;
         let equality = if column.equality {
             Some(self.equality(column, scope, value).await?)
         } else {
             None
         };
         let mut out = Vec::new();
-        sealed::seal(
-            &key,
-            column.id,
-            equality.as_ref(),
-            &nonce::next(),
-            value.as_bytes(),
-            &mut out,
-        )
-        .map_err(|used_up| {
-            let scope = scope.to_string();
-            key_refusal(&KeyError::UsedUp {
-                id: used_up.dek,
-                scope,
-            })
-        })?;
-        Ok(out)
+        loop {
+            let key = sealing_key(&self.engine.keys, scope).await?;
+            let sealed = sealed::seal(
+                &key,
+                column.id,
+                equality.as_ref(),
+                &nonce::next(),
+                value.as_bytes(),
+                &mut out,
+            );
+            // Another thread took its last use in between: the next one is there, or is an error.
+            if sealed.is_ok() {
+                return Ok(out);
+            }
+        }
     }
 
     async fn term(

@@ -175,8 +175,40 @@ async fn uses_of_all_replicas_add_up_in_the_keystore() -> Result<()> {
             &mut Vec::new(),
         )?;
     }
-    one.flush_usage().await?;
-    two.flush_usage().await?;
-    ensure!(site.database.admin("SELECT uses FROM pgveil.keys")? == "3");
+    let (uses, block) = (
+        site.database.admin("SELECT uses FROM pgveil.keys")?,
+        1 << 16,
+    );
+    ensure!(
+        uses == (2 * block).to_string(),
+        "{uses}: each leased one block"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_replicas_that_replace_a_key_at_once_one_makes_the_next() -> Result<()> {
+    let site = Site::new().await?;
+    let (one, two) = (site.replica().await?, site.replica().await?);
+    let platform = scope("platform");
+    let first = one.sealing_key(&platform).await?.id();
+    ensure!(two.sealing_key(&platform).await?.id() == first);
+    site.database
+        .admin("UPDATE pgveil.keys SET uses = 7::int8 << 27")?;
+    one.clear();
+    two.clear();
+    one.sealing_key(&platform).await?;
+    two.sealing_key(&platform).await?;
+    tokio::join!(one.renew(), two.renew());
+    let (a, b) = (
+        one.sealing_key(&platform).await?.id(),
+        two.sealing_key(&platform).await?.id(),
+    );
+    ensure!(a == b && a != first, "{first} {a} {b}");
+    let rows = site.database.admin(
+        "SELECT string_agg(epoch || ' ' || state || ' ' || (retired_at IS NOT NULL), ', ' ORDER BY epoch) FROM pgveil.keys",
+    )?;
+    ensure!(rows == "1 decrypt_only true, 2 active false", "{rows}");
+    ensure!(one.opening_key(first).await?.id() == first);
     Ok(())
 }

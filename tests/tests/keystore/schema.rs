@@ -85,8 +85,9 @@ async fn other_versions_and_other_peoples_schemas_are_refused_at_start() -> Resu
             .map_err(|error| error.downcast::<KeystoreError>().ok())
     };
     refusal().await.expect("the right version");
-    set("2")?;
-    ensure!(refusal().await == Err(Some(SchemaError::Newer { found: 2 }.into())));
+    let newer = schema::VERSION + 1;
+    set(&newer.to_string())?;
+    ensure!(refusal().await == Err(Some(SchemaError::Newer { found: newer }.into())));
     set("0")?;
     ensure!(refusal().await == Err(Some(SchemaError::Older { found: 0 }.into())));
     set("one")?;
@@ -97,6 +98,37 @@ async fn other_versions_and_other_peoples_schemas_are_refused_at_start() -> Resu
     ensure!(refusal().await == Err(Some(SchemaError::Foreign.into())));
     let mut client = connect(&site.database).await?;
     ensure!(schema::install(&mut client).await == Err(SchemaError::Foreign));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_earlier_versions_schema_is_brought_up_with_what_it_holds() -> Result<()> {
+    let site = Site::new().await?;
+    let columns = "INSERT INTO pgveil.columns (schema_name, table_name, column_name, table_oid, attnum, logical_type, \
+         equality, shared_key) VALUES ('public', 'kept', 'email', 1, 1, 'text', true, false)";
+    site.database.admin(columns)?;
+    site.database.admin(
+        "DROP TABLE pgveil.overrides; UPDATE pgveil.meta SET value = '1' WHERE name = 'schema_version'",
+    )?;
+    let refused = Keystore::connect(&site.settings()?).await.map(drop);
+    ensure!(
+        refused == Err(SchemaError::Older { found: 1 }.into()),
+        "{refused:?}"
+    );
+    let mut client = connect(&site.database).await?;
+    ensure!(schema::install(&mut client).await? == Installed::Upgraded { from: 1 });
+    ensure!(schema::install(&mut client).await? == Installed::Before);
+    Keystore::connect(&site.settings()?).await?;
+    ensure!(
+        site.database
+            .admin("SELECT table_name FROM pgveil.columns")?
+            == "kept"
+    );
+    ensure!(
+        site.database
+            .admin("SELECT count(*) FROM pgveil.overrides")?
+            == "0"
+    );
     Ok(())
 }
 

@@ -187,7 +187,11 @@ async fn a_dump_restores_domains_functions_indexes_and_values() -> Result<()> {
         copy.admin("SELECT id FROM people WHERE pgveil.eq_term(email) = decode(md5('7'), 'hex')")?
             == "7"
     );
-    ensure!(copy.admin("SELECT value FROM pgveil.meta WHERE name = 'schema_version'")? == "1");
+    let version = copy.admin("SELECT value FROM pgveil.meta WHERE name = 'schema_version'")?;
+    ensure!(
+        version == pgveil_keys::schema::VERSION.to_string(),
+        "{version}"
+    );
     ensure!(
         copy.admin("INSERT INTO people VALUES (1, 'plaintext')")
             .is_err()

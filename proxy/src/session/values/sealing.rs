@@ -2,7 +2,7 @@
 //! those that are missing, so that a row costs nothing but its own work.
 
 use pgveil_config::{ScopePath, SearchKey};
-use pgveil_keys::{KeyError, Keys, nonce, sealed, term};
+use pgveil_keys::{Keys, nonce, sealed, term};
 use pgveil_policy::{
     Refusal,
     ruleset::Protected,
@@ -10,22 +10,19 @@ use pgveil_policy::{
     types::Value,
 };
 
-use super::{index_key, key_refusal, scope_null, sealing_key, session_unset};
+use super::{index_key, scope_null, sealing_key, session_unset};
 use crate::session::view::View;
 
 /// Appends the sealed value. False, and nothing appended: a key is missing, [`fetch`] it first.
-///
-/// # Errors
-/// `PV002` when the key must not be used any more.
 pub fn seal(
     keys: &Keys,
     column: &Protected,
     scope: &ScopePath,
     value: &Value,
     out: &mut Vec<u8>,
-) -> Result<bool, Refusal> {
+) -> bool {
     let Some(key) = keys.cached_sealing_key(scope) else {
-        return Ok(false);
+        return false;
     };
     let equality = if column.equality {
         let index = match column.search_key {
@@ -33,28 +30,23 @@ pub fn seal(
             SearchKey::Shared => keys.cached_index_key(&ScopePath::platform()),
         };
         let Some(index) = index else {
-            return Ok(false);
+            return false;
         };
         let canonical = column.logical.canonical(value.as_bytes());
         Some(term::equality(&index, &column.context, &canonical))
     } else {
         None
     };
-    sealed::seal(
+    // Without a use left (another thread took the last one) the key is as good as missing.
+    let sealed = sealed::seal(
         &key,
         column.id,
         equality.as_ref(),
         &nonce::next(),
         value.as_bytes(),
         out,
-    )
-    .map_err(|used_up| {
-        key_refusal(&KeyError::UsedUp {
-            id: used_up.dek,
-            scope: scope.to_string(),
-        })
-    })?;
-    Ok(true)
+    );
+    sealed.is_ok()
 }
 
 /// Puts the keys for values of a column and scope into the cache.

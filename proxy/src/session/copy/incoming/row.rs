@@ -361,11 +361,10 @@ impl Row {
             ),
         })?;
         self.sealed.clear();
-        match sealing::seal(keys, column, &scope, value, &mut self.sealed) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Trouble::NeedsKeys(Arc::clone(column), scope)),
-            Err(refusal) if rows.ignores_errors => Err(Trouble::Fatal(refusal)),
-            Err(refusal) => Err(Trouble::bad(refusal, None, None)),
+        if sealing::seal(keys, column, &scope, value, &mut self.sealed) {
+            Ok(())
+        } else {
+            Err(Trouble::NeedsKeys(Arc::clone(column), scope))
         }
     }
 

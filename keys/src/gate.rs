@@ -1,0 +1,266 @@
+//! What stands between pgveil and a provider: an outage is noticed once and then answered at once, a "no" is remembered for
+//! a moment, and not everybody asks at the same time. It decides nothing about keys.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use pgveil_providers::{KeyProvider, ProviderError, WrapContext, Wrapped};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::clock::Clock;
+
+/// So many failures in a row are an outage.
+const FAILURES: u32 = 3;
+/// The first pause of an outage; it doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a "no" is taken for the answer. A scope whose KEK is given back opens within this time.
+const DENIED_FOR: Duration = Duration::from_secs(5);
+/// Requests under way to one provider. KMS limit rates; whoever comes later waits for his turn.
+const AT_ONCE: usize = 64;
+/// KEKs whose "no" is remembered: beyond these it is asked again.
+const MAX_DENIED: usize = 4096;
+
+/// A provider behind its gate.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    name: String,
+    provider: Arc<dyn KeyProvider>,
+    clock: Arc<dyn Clock>,
+    permits: Semaphore,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Without a success in between.
+    failures: u32,
+    outage: Option<Outage>,
+    /// By what was asked for: a KEK that may not wrap may still unwrap.
+    denied: HashMap<(Verb, String), Denial>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Verb {
+    Wrap,
+    Unwrap,
+}
+
+#[derive(Clone, Debug)]
+struct Outage {
+    /// Until then nobody asks.
+    until: Instant,
+    pause: Duration,
+    reason: String,
+    /// Somebody is asking whether it is over.
+    probing: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Denial {
+    until: Instant,
+    error: ProviderError,
+}
+
+/// How a provider is doing, as its last answers show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderState {
+    /// It answers.
+    Answers,
+    /// It does not.
+    Away {
+        /// Its last error.
+        reason: String,
+    },
+}
+
+/// An answer, and whether the provider itself gave it just now.
+pub(crate) type Answer<T> = Result<T, (ProviderError, Fresh)>;
+
+/// Whether the provider was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fresh {
+    /// It said so just now.
+    Asked,
+    /// It said so a moment ago.
+    Remembered,
+}
+
+impl Gate {
+    pub(crate) fn new(name: &str, provider: Arc<dyn KeyProvider>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            name: name.to_owned(),
+            provider,
+            clock,
+            permits: Semaphore::new(AT_ONCE),
+            state: Mutex::default(),
+        }
+    }
+
+    /// [`KeyProvider::wrap`], if the gate is open.
+    pub(crate) async fn wrap(
+        &self,
+        kek: &str,
+        plaintext: &[u8],
+        context: &WrapContext,
+    ) -> Answer<Wrapped> {
+        let request = self.provider.wrap(kek, plaintext, context);
+        self.pass((Verb::Wrap, kek), request).await
+    }
+
+    /// [`KeyProvider::unwrap`], if the gate is open.
+    pub(crate) async fn unwrap(
+        &self,
+        kek: &str,
+        wrapped: &Wrapped,
+        context: &WrapContext,
+    ) -> Answer<Zeroizing<Vec<u8>>> {
+        let request = self.provider.unwrap(kek, wrapped, context);
+        self.pass((Verb::Unwrap, kek), request).await
+    }
+
+    /// How the provider is doing.
+    pub(crate) fn state(&self) -> ProviderState {
+        match &self.lock().outage {
+            Some(outage) => ProviderState::Away {
+                reason: outage.reason.clone(),
+            },
+            None => ProviderState::Answers,
+        }
+    }
+
+    /// KEKs that the provider denied a moment ago.
+    pub(crate) fn denied(&self) -> BTreeSet<String> {
+        let now = self.clock.now();
+        let state = self.lock();
+        let denied = state.denied.iter().filter(|(_, denial)| now < denial.until);
+        denied.map(|((_, kek), _)| kek.clone()).collect()
+    }
+
+    async fn pass<T>(
+        &self,
+        asked: (Verb, &str),
+        request: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Answer<T> {
+        let probe = self.enter(asked)?;
+        let permit = self.permits.acquire().await.expect("it is never closed");
+        // While it waited for its turn, the others may have learnt that nobody is there.
+        let probe = match probe {
+            Some(probe) => Some(probe),
+            None => self.enter(asked)?,
+        };
+        let answer = request.await;
+        drop(permit);
+        let answer = self.learn(asked, answer);
+        drop(probe);
+        answer
+    }
+
+    /// Lets a request through, or says what is known already. The one that finds out whether an outage is over holds
+    /// a [`Probe`].
+    fn enter(
+        &self,
+        (verb, kek): (Verb, &str),
+    ) -> Result<Option<Probe<'_>>, (ProviderError, Fresh)> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        // The usual case asks for no copy of the name.
+        if !state.denied.is_empty() {
+            let asked = (verb, kek.to_owned());
+            if let Some(denial) = state.denied.get(&asked) {
+                if now < denial.until {
+                    return Err((denial.error.clone(), Fresh::Remembered));
+                }
+                state.denied.remove(&asked);
+            }
+        }
+        let Some(outage) = &mut state.outage else {
+            return Ok(None);
+        };
+        if now < outage.until || outage.probing {
+            let error = ProviderError::Unavailable {
+                provider: self.name.clone(),
+                reason: format!("{} (it is asked again within seconds)", outage.reason),
+            };
+            return Err((error, Fresh::Remembered));
+        }
+        outage.probing = true;
+        Ok(Some(Probe(self)))
+    }
+
+    fn learn<T>(&self, (verb, kek): (Verb, &str), answer: Result<T, ProviderError>) -> Answer<T> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        match &answer {
+            Err(ProviderError::Unavailable { reason, .. }) => {
+                state.failures = state.failures.saturating_add(1);
+                let before = state.outage.as_ref();
+                if before.is_some_and(|outage| outage.probing) || state.failures >= FAILURES {
+                    let pause = before.map_or(FIRST_PAUSE, |outage| {
+                        // Those that were under way when it began make it no longer.
+                        if outage.probing {
+                            (outage.pause * 2).min(LAST_PAUSE)
+                        } else {
+                            outage.pause
+                        }
+                    });
+                    state.outage = Some(Outage {
+                        until: now + jittered(pause),
+                        pause,
+                        reason: reason.clone(),
+                        probing: false,
+                    });
+                }
+            }
+            Err(error @ ProviderError::Denied { .. }) => {
+                state.failures = 0;
+                state.outage = None;
+                if state.denied.len() >= MAX_DENIED {
+                    state.denied.retain(|_, denial| now < denial.until);
+                }
+                if state.denied.len() < MAX_DENIED {
+                    let denial = Denial {
+                        until: now + DENIED_FOR,
+                        error: error.clone(),
+                    };
+                    state.denied.insert((verb, kek.to_owned()), denial);
+                }
+            }
+            Ok(_) | Err(ProviderError::NotMine { .. } | ProviderError::Damaged { .. }) => {
+                state.failures = 0;
+                state.outage = None;
+            }
+        }
+        answer.map_err(|error| (error, Fresh::Asked))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Held by the request that finds out whether an outage is over. Given up (its client went away), the next one asks.
+struct Probe<'a>(&'a Gate);
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        if let Some(outage) = &mut self.0.lock().outage {
+            outage.probing = false;
+        }
+    }
+}
+
+/// Between three quarters of a pause and the whole, so that replicas do not come back all at once.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [0];
+    // Without random bytes there is no jitter, and much else that matters more is refused.
+    let _ = getrandom::fill(&mut byte);
+    pause * 3 / 4 + pause / 4 * u32::from(byte[0]) / 255
+}
+
+#[cfg(test)]
+mod tests;

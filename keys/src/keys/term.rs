@@ -1,0 +1,108 @@
+//! How long a DEK seals: leasing its uses, and replacing it before it is used up or its epoch ends. Values that it sealed
+//! are not touched.
+
+use std::time::Duration;
+
+use super::Keys;
+use pgveil_config::ScopePath;
+
+use crate::{DataKey, KeyError, Purpose, keystore::KeyRecord, step_up::Authority};
+
+/// After a DEK could not be replaced ahead of time, the next attempt.
+const PAUSE: Duration = Duration::from_secs(30);
+/// DEKs replaced ahead of time in one round: what is due later waits for the next.
+const AT_ONCE: usize = 64;
+
+/// Which lease the caller asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Something is left to seal with.
+    Any,
+    /// More than half a block is left.
+    Ahead,
+}
+
+impl Keys {
+    /// Sees that a DEK has uses left. False: it has none and gets none, because it is used up or not active any more.
+    pub(super) async fn lease(&self, key: &DataKey, wanted: Wanted) -> Result<bool, KeyError> {
+        let usage = &key.usage;
+        let enough = || usage.has_lease() && (wanted == Wanted::Any || !usage.is_low());
+        if enough() {
+            return Ok(true);
+        }
+        let _leasing = usage.leasing.lock().await;
+        if enough() {
+            return Ok(true);
+        }
+        let limit = key.term.max_usage;
+        let block = usage.next_block(limit);
+        let Some(total) = self.table.lease(key.id().0, block, limit).await? else {
+            return Ok(false);
+        };
+        usage.grant(block, total);
+        Ok(true)
+    }
+
+    /// Makes the scope's next DEK, unless another replica did, and lets go of this one as the one that seals.
+    pub(super) async fn replace(&self, key: &DataKey) -> Result<(), KeyError> {
+        let scope = key.scope();
+        let active = self.table.active(scope.as_str(), Purpose::Data).await?;
+        // None: it was retired by hand. Another one: another replica was faster.
+        if active.is_some_and(|active| active.id == key.id().0) {
+            let retiring = Some((key.id().0, Authority::Automatic));
+            self.make(scope, Purpose::Data, retiring).await?;
+        }
+        let replaced = key.id();
+        self.sealing
+            .forget(|held, key| held == scope && key.id() == replaced);
+        Ok(())
+    }
+
+    /// Makes the scope's next DEK because somebody asks for it, and answers it; the one before opens only from now on. Running
+    /// proxies follow when they lease again, within `cache.ttl` at the latest. `None`: the scope has no DEK.
+    pub async fn rotate(
+        &self,
+        scope: &ScopePath,
+        right: Authority<'_>,
+    ) -> Result<Option<KeyRecord>, KeyError> {
+        let Some(active) = self.table.active(scope.as_str(), Purpose::Data).await? else {
+            return Ok(None);
+        };
+        let made = self
+            .make(scope, Purpose::Data, Some((active.id, right)))
+            .await?;
+        self.sealing.forget(|held, _| held == scope);
+        Ok(Some(made))
+    }
+
+    /// Leases and makes ahead of time what will be needed soon. The proxy calls it every few seconds, so that no statement
+    /// waits because a DEK, or a block of its uses, is used up.
+    pub async fn renew(&self) {
+        let now = self.clock.now();
+        let mut replaced = 0;
+        for key in self.sealing.values() {
+            let scope = key.scope();
+            let ends = key.term.ends.is_some_and(|ends| ends <= now);
+            let done = if ends || key.usage.near(key.term.max_usage) {
+                let postponed = self.postponed.get(scope).is_some_and(|until| now < *until);
+                if postponed || replaced == AT_ONCE {
+                    continue;
+                }
+                replaced += 1;
+                self.replace(&key).await
+            } else if key.usage.is_low() {
+                self.lease(&key, Wanted::Ahead).await.map(|_| ())
+            } else {
+                continue;
+            };
+            if let Err(error) = done {
+                self.postponed.insert(scope.clone(), now + PAUSE);
+                tracing::warn!(
+                    scope = scope.as_str(),
+                    %error,
+                    "the scope's next data key could not be prepared; the present one goes on"
+                );
+            }
+        }
+    }
+}
