@@ -5,8 +5,10 @@
 
 pub mod seen;
 
+use std::sync::Arc;
+
 use pgveil_keys::keystore::labels;
-use pgveil_policy::catalog::{Catalog, Column, Function, Relation, Type, Unique};
+use pgveil_policy::catalog::{Catalog, Column, Function, Relation, Type, Unique, session};
 use tokio_postgres::{Client, Row, error::SqlState};
 
 use crate::{JobError, sql};
@@ -50,6 +52,11 @@ pub(crate) async fn read_in_transaction(client: &Client) -> Result<Catalog, JobE
     let uniques = rows(client, include_str!("catalog/uniques.sql")).await?;
     let functions = rows(client, include_str!("catalog/functions.sql")).await?;
     let types = rows(client, include_str!("catalog/types.sql")).await?;
+    let system = rows(client, include_str!("catalog/system.sql")).await?;
+    let system = { system.iter() }
+        .map(|row| row.try_get(0))
+        .collect::<Result<Vec<String>, _>>()
+        .map_err(reading)?;
 
     let mut catalog = Catalog {
         database: database
@@ -67,6 +74,7 @@ pub(crate) async fn read_in_transaction(client: &Client) -> Result<Catalog, JobE
             .collect::<Result<_, _>>()
             .map_err(reading)?,
         sealed_labels: labels::list(client).await?,
+        system_functions: Arc::new(system),
         ..Catalog::default()
     };
     for row in &relations {
@@ -209,5 +217,14 @@ fn function(row: &Row) -> Result<Function, tokio_postgres::Error> {
         name: row.try_get("proname")?,
         body: row.try_get("body")?,
         returns_relation: row.try_get("returns_relation")?,
+        language: row.try_get("language")?,
+        kind: char::from(row.try_get::<_, i8>("prokind")?.cast_unsigned()),
+        returns_set: row.try_get("proretset")?,
+        parsed: row.try_get("parsed")?,
+        settings: row.try_get("settings")?,
+        shadows: row.try_get("shadows")?,
+        defaults: usize::try_from(row.try_get::<_, i16>("pronargdefaults")?).unwrap_or_default(),
+        // What cannot be read is no function that could be called.
+        parameters: session::read_parameters(row.try_get("parameters")?).unwrap_or_default(),
     })
 }

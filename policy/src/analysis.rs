@@ -52,6 +52,7 @@ mod protection;
 mod query;
 mod refusals;
 mod relation;
+mod routine;
 mod scope;
 mod seal;
 mod select;

@@ -1,6 +1,6 @@
 //! What the live database holds, as far as names and types go. A value; `pgveil-jobs` reads it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -20,6 +20,8 @@ pub struct Catalog {
     pub by_oid: HashMap<u32, usize>,
     /// Functions outside `pg_catalog`, `information_schema` and `pgveil`.
     pub functions: Vec<Function>,
+    /// Bare names of the functions inside these.
+    pub system_functions: Arc<Vec<String>>,
     /// The database these were read from.
     pub database: String,
     /// All types but arrays and row types.
@@ -186,8 +188,8 @@ pub struct Unique {
     pub partial: bool,
 }
 
-/// A function that is not the system's.
-#[derive(Clone, Debug)]
+/// A function, procedure or aggregate that is not the system's.
+#[derive(Clone, Debug, Default)]
 pub struct Function {
     /// `pg_proc.oid`.
     pub oid: u32,
@@ -199,4 +201,57 @@ pub struct Function {
     pub body: String,
     /// OID of the relation whose row type it returns, if it does.
     pub returns_relation: Option<u32>,
+    /// `pg_language.lanname`.
+    pub language: String,
+    /// `pg_proc.prokind`: f, p, a, w.
+    pub kind: char,
+    /// `pg_proc.proretset`.
+    pub returns_set: bool,
+    /// The body is one that the server keeps parsed: its names are bound.
+    pub parsed: bool,
+    /// `pg_proc.proconfig`: what is set while it runs, as `name=value`.
+    pub settings: Vec<String>,
+    /// The system has functions of this name too.
+    pub shadows: bool,
+    /// `pg_proc.pronargdefaults`: so many of the last arguments may be left out.
+    pub defaults: usize,
+    /// Its parameters, in order; what it returns is the one of mode `r`.
+    pub parameters: Vec<Parameter>,
+}
+
+/// A parameter of a function, or what it returns.
+#[derive(Clone, Debug, Default)]
+pub struct Parameter {
+    /// `pg_proc.proargmodes`: i, o, b, v, t; `r`: what the function returns.
+    pub mode: char,
+    /// Its name and type. The name is empty where it has none.
+    pub column: Column,
+}
+
+impl Function {
+    /// What a caller gives, in order.
+    pub fn arguments(&self) -> impl Iterator<Item = &Parameter> {
+        let parameters = self.parameters.iter();
+        parameters.filter(|parameter| matches!(parameter.mode, 'i' | 'b' | 'v'))
+    }
+
+    /// What it returns as columns with names of their own: OUT, INOUT and those of RETURNS TABLE.
+    pub fn outputs(&self) -> impl Iterator<Item = &Parameter> {
+        let parameters = self.parameters.iter();
+        parameters.filter(|parameter| matches!(parameter.mode, 'o' | 'b' | 't'))
+    }
+
+    /// The type that it returns.
+    pub fn returned(&self) -> Option<&Column> {
+        let mut parameters = self.parameters.iter();
+        let returned = parameters.find(|parameter| parameter.mode == 'r');
+        returned.map(|returned| &returned.column)
+    }
+
+    /// Whether it can be called with so many arguments.
+    pub fn takes(&self, count: usize) -> bool {
+        let most = self.arguments().count();
+        let variadic = self.arguments().any(|argument| argument.mode == 'v');
+        !variadic && count <= most && count + self.defaults >= most
+    }
 }

@@ -3,6 +3,8 @@
 
 #[path = "derived/beside.rs"]
 mod beside;
+#[path = "derived/functions.rs"]
+mod functions;
 #[path = "derived/made.rs"]
 mod made;
 #[path = "derived/partitions.rs"]
@@ -103,6 +105,47 @@ const VIEWS: &str = "
     GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC;
 ";
 
+/// Functions whose bodies are the same on either; `TEXT` is the type of an e-mail address, `SAME(a, b)` its equality.
+const FUNCTIONS: &str = "
+    CREATE FUNCTION everyone() RETURNS SETOF customers LANGUAGE sql AS 'SELECT * FROM customers';
+    CREATE FUNCTION nobody_else() RETURNS bigint LANGUAGE sql AS 'SELECT count(email) FROM customers';
+    CREATE FUNCTION first_mail(above int, OUT mail TEXT) LANGUAGE sql BEGIN ATOMIC
+        SELECT email FROM customers WHERE id >= above ORDER BY id LIMIT 1; END;
+    CREATE FUNCTION by_mail(mail TEXT) RETURNS SETOF customers LANGUAGE sql BEGIN ATOMIC
+        SELECT * FROM customers WHERE SAME(email, mail); END;
+    CREATE FUNCTION with_path() RETURNS SETOF mails LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS
+        'SELECT * FROM mails WHERE id = 1';
+    CREATE FUNCTION as_text() RETURNS text LANGUAGE sql AS 'SELECT email FROM customers WHERE id = 1';
+    CREATE FUNCTION as_table() RETURNS TABLE (id int, email text) LANGUAGE sql AS 'SELECT id, email FROM customers';
+    CREATE FUNCTION sorted() RETURNS SETOF customers LANGUAGE sql AS 'SELECT * FROM customers ORDER BY email';
+    CREATE FUNCTION told_apart() RETURNS bigint LANGUAGE sql AS 'SELECT count(DISTINCT email) FROM customers';
+    CREATE FUNCTION in_plpgsql() RETURNS SETOF customers LANGUAGE plpgsql AS
+        'BEGIN RETURN QUERY SELECT * FROM customers ORDER BY email; END';
+    CREATE FUNCTION rows_in_plpgsql(above int) RETURNS SETOF customers LANGUAGE plpgsql AS
+        'DECLARE c record; BEGIN FOR c IN SELECT * FROM customers WHERE id > above ORDER BY id LOOP RETURN NEXT c; END LOOP; END';
+    CREATE FUNCTION out_in_plpgsql(number int, OUT mail TEXT, OUT place text) LANGUAGE plpgsql AS
+        'BEGIN SELECT email, region INTO mail, place FROM customers WHERE id = number; END';
+    CREATE FUNCTION wrong_literal() RETURNS bigint LANGUAGE plpgsql AS
+        'BEGIN RETURN (SELECT count(*) FROM customers WHERE email = ''ada@example.com''); END';
+    CREATE FUNCTION plain_argument(mail text) RETURNS bigint LANGUAGE plpgsql AS
+        'BEGIN RETURN (SELECT count(*) FROM customers WHERE email = mail); END';
+    CREATE PROCEDURE in_a_procedure() LANGUAGE plpgsql AS
+        'BEGIN UPDATE customers SET email = ''x'' WHERE id = 1; END';
+";
+
+fn functions(veiled: bool) -> String {
+    let (text, same) = if veiled {
+        (
+            "pgveil.sealed_text",
+            "pgveil.eq_term(email) = pgveil.eq_term(mail)",
+        )
+    } else {
+        ("text", "email = mail")
+    };
+    let made = FUNCTIONS.replace("TEXT", text);
+    made.replace("SAME(email, mail)", same)
+}
+
 /// Columns under domains over the one that a protected column has.
 const ARCHIVED: &str = "
     CREATE TABLE archived AS SELECT id, email::mail AS email, email::short_mail AS short FROM customers;
@@ -131,6 +174,7 @@ fn make() -> Result<Twin<'static>> {
     // A proxy that starts now knows them at once; the one before would look for them every other second.
     for (database, mail) in [(&plain, "text"), (&veiled, "pgveil.sealed_text")] {
         database.run(VIEWS)?;
+        database.run(&functions(mail != "text"))?;
         database.run(&format!(
             "CREATE DOMAIN mail AS {mail}; CREATE DOMAIN short_mail AS mail; {ARCHIVED}"
         ))?;

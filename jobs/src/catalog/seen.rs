@@ -1,6 +1,8 @@
 //! The catalog as one session sees it within its transaction: the questions that the session's own server process is
 //! asked, and reading its answers. Sends nothing.
 
+use std::sync::Arc;
+
 use pgveil_policy::catalog::{Catalog, Relation, Type, session};
 
 use crate::sql;
@@ -50,7 +52,9 @@ pub fn catalog_sql() -> String {
            FROM ({uniques}) uniques WHERE indrelid >= {FIRST_USER_OID} GROUP BY indrelid) u ON u.indrelid = r.oid \
          WHERE r.oid >= {FIRST_USER_OID})::text, ''), \
          coalesce((SELECT json_agg(json_build_object(\
-           'oid', oid::int8, 'schema', nspname, 'name', proname, 'body', body, 'returns', returns_relation::int8) ORDER BY oid) \
+           'oid', oid::int8, 'schema', nspname, 'name', proname, 'body', body, 'returns', returns_relation::int8, \
+           'language', language, 'kind', prokind, 'set', proretset, 'parsed', parsed, 'settings', settings, \
+           'shadows', shadows, 'defaults', pronargdefaults, 'parameters', parameters::json) ORDER BY oid) \
          FROM ({functions}) f)::text, ''), \
          coalesce((SELECT json_agg(json_build_object(\
            'oid', oid::int8, 'array', typarray::int8, 'schema', nspname, 'name', typname, \
@@ -78,6 +82,7 @@ pub fn catalog(base: &Catalog, [relations, functions, types]: [&str; 3]) -> Opti
     Some(Catalog {
         types: types.map(|found| without_new_labels(found, base)).collect(),
         sealed_labels: base.sealed_labels.clone(),
+        system_functions: Arc::clone(&base.system_functions),
         ..Catalog::new(all, functions, base.database.clone())
     })
 }

@@ -2,6 +2,7 @@
 //! The rules stand in the files beside this one.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     ops::Range,
     sync::Arc,
@@ -17,7 +18,7 @@ use super::{
     facts::Fact,
     kind::{Cell, Kind, Sealed},
     meant::Wanted,
-    namespace::{Column, Entry, Reference, Scope},
+    namespace::{Column, Entry, Namespace, Reference, Scope},
     params::Role,
     protection::{Protection, Standing},
     refusals,
@@ -78,8 +79,14 @@ pub(super) struct Analyser<'a> {
     pub(super) logicals: HashSet<LogicalType>,
     /// The text is a definition that is stored in the server, where it may have been rewritten already.
     pub(super) stored: bool,
-    /// How many views of the session stand around this text.
+    /// How many views of the session, and functions, stand around this text.
     pub(super) nested: usize,
+    /// The text is part of a function's body.
+    pub(super) in_body: bool,
+    /// The names of what that function has besides tables, arguments first. Columns come before them.
+    pub(super) variables: Namespace,
+    /// What stopped the analysis of a body: this argument, from 0, is compared with that column.
+    pub(super) wanted_argument: RefCell<Option<(usize, Arc<Protected>)>>,
     /// The rows that the UPDATE under analysis touches, while what it assigns is analysed.
     pub(super) touched_rows: Option<Touched>,
     /// The rows of the ON CONFLICT DO UPDATE under analysis, while what it assigns is analysed.
@@ -132,6 +139,9 @@ impl<'a> Analyser<'a> {
             logicals: HashSet::new(),
             stored: false,
             nested: 0,
+            in_body: false,
+            variables: Namespace::default(),
+            wanted_argument: RefCell::new(None),
             touched_rows: None,
             conflict: None,
             hidden: Vec::new(),
@@ -234,6 +244,21 @@ impl<'a> Analyser<'a> {
         self.accounted.extend(tokens);
     }
 
+    /// What a column reference means: in a function's body also one of its arguments or variables.
+    pub(super) fn find(&self, idents: &[Ident], scope: &Scope<'_>) -> Result<Reference, Refusal> {
+        scope.find(idents).or_else(|refusal| {
+            let undefined = matches!(refusal.sqlstate, "42703" | "42P01");
+            let variables = Scope {
+                names: &self.variables,
+                parent: None,
+            };
+            match variables.find(idents) {
+                Ok(found) if undefined => Ok(found),
+                _ => Err(refusal),
+            }
+        })
+    }
+
     /// Looks a column reference up and writes it in full where it must be.
     pub(super) fn reference(
         &mut self,
@@ -244,7 +269,9 @@ impl<'a> Analyser<'a> {
             .first()
             .and_then(|ident| self.tokens.starting(ident.span.start));
         let position = at.map_or(0, |at| self.tokens.range(at).start);
-        let found = scope.find(idents).map_err(|refusal| refusal.at(position))?;
+        let found = self
+            .find(idents, scope)
+            .map_err(|refusal| refusal.at(position))?;
         for ident in idents {
             self.account(ident);
         }

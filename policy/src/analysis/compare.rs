@@ -31,6 +31,9 @@ impl Analyser<'_> {
         {
             return self.compare_query(left, query, cx);
         }
+        if self.stored_terms(left, right, cx)? {
+            return Ok(());
+        }
         let (a, b) = (self.operand(left)?, self.operand(right)?);
         match (a, b) {
             (Some(_), Some(_)) => Ok(()),
@@ -46,7 +49,7 @@ impl Analyser<'_> {
                 let b = self.comparand(right, cx)?;
                 match (&a, &b) {
                     (Kind::Sealed(a), Kind::Sealed(b)) => {
-                        self.check_comparable(a, b)
+                        self.check_with_argument((left, a), (right, b))
                             .map_err(|r| r.at(self.start_of(left)))?;
                         self.wrap_term(left, a)?;
                         self.wrap_term(right, b)
@@ -354,6 +357,7 @@ impl Analyser<'_> {
         if let Err(refusal) = check_equality(sealed, COMPARISON) {
             return refusal.at(self.start_of(expr));
         }
+        self.want_argument(other, sealed);
         let name = match strip(other) {
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
                 let extent = self.tokens.extent(strip(other)).unwrap_or(0..0);

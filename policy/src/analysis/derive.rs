@@ -454,7 +454,7 @@ impl Analyser<'_> {
 }
 
 /// What a kept definition may hold: search terms of scopes that the text itself tells.
-fn check_stored_slot(slot: &Slot) -> Result<(), Refusal> {
+pub(super) fn check_stored_slot(slot: &Slot) -> Result<(), Refusal> {
     let term = matches!(slot.make, Make::EqualityTerm | Make::EqualityTerms);
     let fixed = slot.scope.iter().all(|part| match part {
         ScopePart::Text(_) => true,

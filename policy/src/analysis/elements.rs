@@ -99,7 +99,7 @@ impl Analyser<'_> {
             Expr::CompoundIdentifier(idents) => idents.as_slice(),
             _ => return Ok(None),
         };
-        let found = cx.scope.find(idents)?;
+        let found = self.find(idents, cx.scope)?;
         let Some(identity) = found.identity.filter(|_| !found.qualify) else {
             return Ok(None);
         };

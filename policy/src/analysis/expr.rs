@@ -3,11 +3,14 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{BinaryOperator, CastKind, Expr, Query, UnaryOperator, Visit, Visitor};
+use sqlparser::ast::{
+    BinaryOperator, CastKind, Expr, Query, UnaryOperator, Value as Constant, Visit, Visitor,
+};
 
 use super::{
     Analyser,
     branch::is_grouped,
+    compare::strip,
     function::{is_value_word, whole_row},
     group::Grouping,
     kind::Kind,
@@ -39,6 +42,11 @@ impl Analyser<'_> {
             }
             Expr::CompoundIdentifier(idents) => Ok(self.reference(idents, cx.scope)?.kind),
             Expr::Nested(inner) => self.expr(inner, cx),
+            Expr::Value(value)
+                if self.in_body && matches!(value.value, Constant::Placeholder(_)) =>
+            {
+                self.numbered_argument(expr)
+            }
             Expr::Value(_) => Ok(Kind::Untyped),
             Expr::TypedString(_) => {
                 let extent = self.tokens.extent(expr)?;
@@ -80,9 +88,13 @@ impl Analyser<'_> {
             | Expr::IsNotDistinctFrom(left, right) => {
                 self.compare(left, right, cx).map(|()| Kind::Plain(None))
             }
-            Expr::InList { expr, list, .. } => self
-                .compare_list(expr, &list.iter().collect::<Vec<_>>(), List::In, cx)
-                .map(|()| Kind::Plain(None)),
+            Expr::InList { expr, list, .. } => {
+                let list: Vec<&Expr> = list.iter().collect();
+                if !self.stored_list(expr, &list, cx)? {
+                    self.compare_list(expr, &list, List::In, cx)?;
+                }
+                Ok(Kind::Plain(None))
+            }
             Expr::InSubquery { expr, subquery, .. } => self
                 .compare_query(expr, subquery, cx)
                 .map(|()| Kind::Plain(None)),
@@ -96,9 +108,16 @@ impl Analyser<'_> {
                 left,
                 compare_op: BinaryOperator::Eq | BinaryOperator::NotEq,
                 right,
-            } => self
-                .compare_array(left, right, cx)
-                .map(|()| Kind::Plain(None)),
+            } => {
+                let list: Vec<&Expr> = match strip(right) {
+                    Expr::Array(array) => array.elem.iter().collect(),
+                    _ => Vec::new(),
+                };
+                if !self.stored_list(left, &list, cx)? {
+                    self.compare_array(left, right, cx)?;
+                }
+                Ok(Kind::Plain(None))
+            }
             Expr::Array(array) => self.array_of(array, cx),
             Expr::Tuple(members) => self.tuple(members, cx),
             Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain, cx),

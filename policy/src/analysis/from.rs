@@ -282,6 +282,9 @@ impl Analyser<'_> {
         ordinality: bool,
         cx: Cx<'_>,
     ) -> Result<Namespace, Refusal> {
+        if let Some(function) = self.callee(name, args.len(), 'f')? {
+            return self.call_entry(function, (name, args), alias, ordinality, cx);
+        }
         let last = self.check_function(name)?;
         if last == "unnest"
             && let Some(arrays) = unnamed(args)

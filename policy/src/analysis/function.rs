@@ -129,6 +129,13 @@ impl Analyser<'_> {
         if is_nullif(function) {
             return self.nullif(expr, function, cx);
         }
+        let count = match &function.args {
+            FunctionArguments::List(list) => list.args.len(),
+            FunctionArguments::None | FunctionArguments::Subquery(_) => 0,
+        };
+        if let Some(callee) = self.callee(&function.name, count, 'f')? {
+            return self.call(callee, function, cx);
+        }
         let name = self.check_function(&function.name)?;
         let place = format!("function {name}");
         let mut kind = Kind::Plain(None);

@@ -155,6 +155,8 @@ impl Analyser<'_> {
         let at = extent.end - 1;
         let what = match &value.value {
             Constant::Null if !negative => What::Null,
+            // In a function's body it is a name of an argument.
+            Constant::Placeholder(_) if self.in_body => return Ok(None),
             Constant::Placeholder(_) if !negative => What::Param(self.parameter(at)?, at),
             _ => match literal::read(self.tokens, at, negative)? {
                 Some(literal) => What::Literal(literal),

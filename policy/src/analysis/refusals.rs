@@ -350,3 +350,100 @@ pub(super) fn dependent(name: &str, why: &str) -> Refusal {
     .detail(format!("It {why}."))
     .hint("Name the protected table itself.")
 }
+
+/// A function whose body cannot be read as the statement's own text would be.
+pub(super) fn function_not_readable(name: &str, inner: &Refusal) -> Refusal {
+    let why = match &inner.detail {
+        Some(detail) => format!("{}: {detail}", inner.message),
+        None => inner.message.clone(),
+    };
+    Refusal::unsupported(
+        "relation-not-supported",
+        format!("function \"{name}\" cannot be called through pgveil"),
+    )
+    .detail(format!("Of its body pgveil says: {why}"))
+    .hint("Create the function again through pgveil, or send the statements of its body.")
+}
+
+/// A function's body yields another type than the function is declared to return.
+pub(super) fn other_type(kind: &Kind, column: &str, declared: &str) -> Refusal {
+    let what = match kind.protected() {
+        Some(protected) => format!("protected column \"{}\"", protected.name),
+        None => "a value that is not protected".to_owned(),
+    };
+    let of = if column.is_empty() {
+        String::new()
+    } else {
+        format!(" in \"{column}\"")
+    };
+    not_understood(&format!("It returns {what} as {declared}{of}"))
+}
+
+/// An argument for which the body of the function does not say what it must be sealed for, or that is no value.
+pub(super) fn argument(function: &str, argument: &str) -> Refusal {
+    Refusal::unsupported(
+        "value-not-constant",
+        format!("argument {argument} of function \"{function}\" cannot be given this value"),
+    )
+    .detail("It is a sealed value: one of the column that the body compares it with, or made for that of a literal or a parameter.")
+    .hint("Give a literal or a parameter, to a function whose body compares it.")
+}
+
+/// A function that could not be called once it is made.
+pub(super) fn function_not_callable(inner: &Refusal) -> Refusal {
+    let why = match &inner.detail {
+        Some(detail) => format!("{}: {detail}", inner.message),
+        None => inner.message.clone(),
+    };
+    Refusal::unsupported(
+        "relation-not-supported",
+        "the function could not be called through pgveil once it is made",
+    )
+    .detail(format!(
+        "Of its body as the server would keep it pgveil says: {why}"
+    ))
+    .hint("Write the body in a simpler form, or send its statements.")
+}
+
+/// An argument that the body compares with a protected column, and that cannot be made one of its domain.
+pub(super) fn other_argument(column: &Protected, argument: &str) -> Refusal {
+    Refusal::unsupported(
+        "definition-differs",
+        format!(
+            "argument \"{argument}\" cannot be compared with protected column \"{}\"",
+            column.name
+        ),
+    )
+    .detail("The argument is to be a value that is sealed before the server sees it, of the type of the column and without default.")
+    .hint(format!(
+        "Declare it as an input of type {}.",
+        column.logical.without_modifiers().sql_name()
+    ))
+}
+
+/// A function that returns a sealed value as something else.
+pub(super) fn other_result(column: &Protected, declared: &str) -> Refusal {
+    Refusal::unsupported(
+        "definition-differs",
+        format!(
+            "protected column \"{}\" cannot be returned as {declared}",
+            column.name
+        ),
+    )
+    .detail("The server would convert the sealed value.")
+    .hint(format!(
+        "Declare it as {}.",
+        column.logical.without_modifiers().sql_name()
+    ))
+}
+
+/// A function runs without a message of pgveil's own before it.
+pub(super) fn asks_in_function() -> Refusal {
+    Refusal::new(
+        "PV001",
+        "scope-not-resolved",
+        "the scope of a value in the body of a function cannot be resolved",
+    )
+    .detail("The body does not tell it, and its rows cannot be asked for when the function runs.")
+    .hint("Leave protected columns to statements of the application.")
+}

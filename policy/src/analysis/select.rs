@@ -255,7 +255,7 @@ impl Analyser<'_> {
         };
         let (written, renamed) = match column {
             Some((inner, idents)) => {
-                let reference = cx.scope.find(idents)?;
+                let reference = self.find(idents, cx.scope)?;
                 let text = written_reference(&reference);
                 let text = text.map(|text| vec![Replacement::Text(text)]);
                 (text, grouped.is_some() || is_grouped(inner, cx)?)

@@ -8,7 +8,7 @@ use std::{
 
 use sqlparser::tokenizer::Token as Kind;
 
-use super::{kept::Judged, statement::Door};
+use super::{kept::Judged, routine::makes_routine, statement::Door};
 use crate::{
     Refusal,
     plan::{Effect, Output, Plan, ScopePart, Slot},
@@ -121,7 +121,8 @@ impl Settled {
         // The end of the transaction may undo what was set in it.
         let undone = !self.scopes.is_empty() && (is(&"commit") || is(&"end") || is(&"release"));
         let into = is(&"select") && statement.clone().any(|at| tokens.is_word(at, "into"));
-        if (!SETTLED.iter().any(is) || into) && door.names_protected(statement) {
+        let makes = door.names_protected(statement) || makes_routine(door, statement);
+        if (!SETTLED.iter().any(is) || into) && makes {
             self.made.extend(made_names(door, statement, into));
         }
         // What a statement may change that was prepared earlier is known only of those that were analysed.

@@ -23,7 +23,7 @@ use super::{
     query::Rows,
     refusals,
     relation::lookup,
-    utility,
+    routine, utility,
 };
 use crate::{
     Refusal,
@@ -70,6 +70,11 @@ pub(super) struct Changes {
 impl Door<'_> {
     /// Judges one statement.
     pub(super) fn judge(&self, statement: &Range<usize>) -> Result<Verdict, Refusal> {
+        if let Some(head) = routine::head::Head::read(self.tokens, statement)
+            && let Some(verdict) = head.judge(self, statement)?
+        {
+            return Ok(verdict);
+        }
         self.check_dynamic(statement)?;
         if !self.names_protected(statement) {
             return Ok(Verdict::Relay);
@@ -179,6 +184,9 @@ impl Door<'_> {
         if let Some(head) = derive::Head::read(tokens, statement) {
             return head.judge(self, statement);
         }
+        if let Some(verdict) = routine::signature::judge(self, statement) {
+            return Ok(verdict);
+        }
         match tokens.keyword(first) {
             Keyword::SELECT
             | Keyword::WITH
@@ -187,7 +195,8 @@ impl Door<'_> {
             | Keyword::INSERT
             | Keyword::UPDATE
             | Keyword::DELETE
-            | Keyword::MERGE => match derive::select_into(self, statement) {
+            | Keyword::MERGE
+            | Keyword::CALL => match derive::select_into(self, statement) {
                 Some(into) => into.judge(self, statement),
                 None => self.analyse(statement),
             },
@@ -284,7 +293,7 @@ impl Changes {
 
 /// Parses a statement that names something protected, without the tokens `apart`; also says which tokens were left out
 /// for the parser.
-fn parse(
+pub(super) fn parse(
     tokens: &Tokens<'_>,
     protection: &Protection<'_>,
     statement: &Range<usize>,
@@ -297,6 +306,12 @@ fn parse(
             .starting(token.span.start)
             .is_none_or(|at| !apart.contains(&at))
     });
+    if tokens.is_word(statement.start, "perform")
+        && let Some(first) = taught.tokens.first_mut()
+    {
+        // What PL/pgSQL calls a query without a place for its rows. To the server it is no statement.
+        first.token = Kind::make_keyword("SELECT");
+    }
     let mut parser = Parser::new(&PostgreSqlDialect {})
         .with_recursion_limit(MAX_DEPTH)
         .with_tokens_with_locations(taught.tokens);
@@ -345,7 +360,7 @@ pub(super) fn unparsed(
 
 impl Analyser<'_> {
     /// A parsed statement: its rows, and whether it returns none by nature.
-    fn statement(&mut self, parsed: &Statement) -> Result<(Rows, bool), Refusal> {
+    pub(super) fn statement(&mut self, parsed: &Statement) -> Result<(Rows, bool), Refusal> {
         let ctes = Ctes::default();
         match parsed {
             Statement::Query(query) => {
@@ -372,6 +387,7 @@ impl Analyser<'_> {
             Statement::Merge(merge) => self
                 .merge(merge, &ctes)
                 .map(|rows| (rows, merge.output.is_none())),
+            Statement::Call(call) => self.call_procedure(call).map(|rows| (rows, true)),
             _ => Err(refusals::construct("this statement")),
         }
     }

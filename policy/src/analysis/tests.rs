@@ -146,6 +146,8 @@ tables! {
     cuts_strings_of_statements: "several.txt",
     reads_views_and_copies: "view.txt",
     makes_relations_of_queries: "derive.txt",
+    calls_functions: "function.txt",
+    makes_functions: "routine.txt",
     keeps_the_list_of_others_mistakes: "peers.txt",
 }
 

@@ -302,6 +302,8 @@ impl<'a> Analyser<'a> {
             return Ok(None);
         }
         match name.as_str() {
+            // `stored_terms` knows what an argument's may be compared with.
+            "eq_term" if self.is_argument(of) => Err(refusals::stored_comparison()),
             "eq_term" => self.expr(of, cx).map(|_| Some(Kind::Plain(None))),
             "any_value" => self.expr(of, cx).map(|kind| match kind {
                 Kind::Sealed(sealed) => Some(Kind::Sealed(Sealed {

@@ -8,12 +8,14 @@
 //! partitioned public.parent(id int4) by (id)
 //! unique public.people people_email_key (pgveil.eq_term(email), tenant_id) where
 //! function public.f returns public.people : SELECT * FROM people
+//! function public.g(a int4, out id int4, out email pgveil.sealed_text) setof sql : SELECT ...
+//! function public.h gives pgveil.sealed_text sql atomic : RETURN ...
 //! ```
 //!
 //! One object a line; blank lines and `--` lines are skipped; names may be quoted; objects may be named before
 //! they are made. OIDs: relations from 16384, functions from 30000, in the order of the text.
 
-use super::{Catalog, Column, Function, Relation, Unique};
+use super::{Catalog, Column, Function, Parameter, Relation, Unique};
 use crate::types::{LogicalType, type_of_domain};
 
 const FIRST_RELATION: u32 = 16384;
@@ -292,19 +294,83 @@ fn unique(text: &str, columns: &[Column]) -> Unique {
 }
 
 fn function(line: &str, oids: &Oids) -> Function {
-    let (head, body) = line.split_once(':').expect("a function has a body");
+    let (head, body) = line.split_once(" : ").expect("a function has a body");
     let (name, rest) = qualified(head);
-    let returns = rest
-        .trim()
-        .strip_prefix("returns ")
-        .map(|text| qualified(text).0);
-    Function {
+    let mut function = Function {
         oid: oids.function(&name),
         schema: name.0,
         name: name.1,
         body: body.trim().to_owned(),
-        returns_relation: returns.map(|name| oids.relation(&name)),
+        language: "plpgsql".to_owned(),
+        kind: 'f',
+        ..Function::default()
+    };
+    let mut rest = rest.trim_start();
+    if rest.starts_with('(') {
+        let (parameters, after) = parenthesized(rest);
+        function.parameters = list(parameters).into_iter().map(parameter).collect();
+        rest = after;
     }
+    let mut returned = Parameter {
+        mode: 'r',
+        column: Column {
+            type_oid: RECORD,
+            base_type_oid: RECORD,
+            ..Column::default()
+        },
+    };
+    while !rest.trim().is_empty() {
+        let (word, after) = self::name(rest);
+        rest = after;
+        match word.as_str() {
+            "returns" => {
+                let (relation, after) = qualified(after);
+                function.returns_relation = Some(oids.relation(&relation));
+                rest = after;
+            }
+            "gives" => {
+                let (given, after) = after.trim().split_once(' ').unwrap_or((after.trim(), ""));
+                returned = parameter(&format!("r {given}"));
+                returned.column.name = String::new();
+                if given == "void" {
+                    returned.column.type_oid = 2278;
+                }
+                rest = after;
+            }
+            "setof" => function.returns_set = true,
+            "atomic" => function.parsed = true,
+            "shadows" => function.shadows = true,
+            "procedure" => function.kind = 'p',
+            "sql" => function.language = word,
+            _ => panic!("unknown word {word} in {line}"),
+        }
+    }
+    function.parameters.push(returned);
+    function
+}
+
+/// `pg_type.oid` of record.
+const RECORD: u32 = 2249;
+
+/// `out email pgveil.sealed_text`, `id int4`; modes are r, out, inout, table.
+fn parameter(text: &str) -> Parameter {
+    let (mode, rest) = match text.split_once(' ') {
+        Some(("r", rest)) => ('r', format!("r {rest}")),
+        Some(("out", rest)) => ('o', rest.to_owned()),
+        Some(("inout", rest)) => ('b', rest.to_owned()),
+        Some(("table", rest)) => ('t', rest.to_owned()),
+        _ => ('i', text.to_owned()),
+    };
+    let named = if rest.contains(' ') {
+        rest.clone()
+    } else {
+        format!("unnamed {rest}")
+    };
+    let (mut column, _) = column(&named, 0);
+    if !rest.contains(' ') {
+        column.name = String::new();
+    }
+    Parameter { mode, column }
 }
 
 #[cfg(test)]

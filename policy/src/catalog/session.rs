@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{Column, Function, Relation, Type, Unique};
+use super::{Column, Function, Parameter, Relation, Type, Unique};
 
 /// Reads the relations out of a JSON array; an empty text means none. `None` if it is not what was asked for.
 pub fn read(json: &str) -> Option<Vec<Relation>> {
@@ -112,6 +112,44 @@ fn function(value: &Value) -> Option<Function> {
         returns_relation: match value.get("returns")? {
             Value::Null => None,
             oid => Some(number(oid)?),
+        },
+        language: text("language")?,
+        kind: text("kind")?.chars().next()?,
+        returns_set: value.get("set")?.as_bool()?,
+        parsed: value.get("parsed")?.as_bool()?,
+        settings: value
+            .get("settings")?
+            .as_array()?
+            .iter()
+            .map(|setting| setting.as_str().map(str::to_owned))
+            .collect::<Option<_>>()?,
+        shadows: value.get("shadows")?.as_bool()?,
+        defaults: number(value.get("defaults")?)?,
+        parameters: list_of_parameters(value.get("parameters")?)?,
+    })
+}
+
+/// Reads the parameters of a function out of a JSON array. `None` if it is not what was asked for.
+pub fn read_parameters(json: &str) -> Option<Vec<Parameter>> {
+    list_of_parameters(&serde_json::from_str(json).ok()?)
+}
+
+fn list_of_parameters(value: &Value) -> Option<Vec<Parameter>> {
+    value.as_array()?.iter().map(parameter).collect()
+}
+
+fn parameter(value: &Value) -> Option<Parameter> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some(Parameter {
+        mode: text("mode")?.chars().next()?,
+        column: Column {
+            attnum: number(value.get("number")?)?,
+            name: text("name")?,
+            type_oid: number(value.get("type")?)?,
+            base_type_oid: number(value.get("base")?)?,
+            type_name: text("type_name")?,
+            typmod: -1,
+            ..Column::default()
         },
     })
 }

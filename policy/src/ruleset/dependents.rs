@@ -1,10 +1,10 @@
 //! Who reads protected relations without the statement saying so: views, functions, children, triggers.
-//! Functions are judged by the words of their bodies, so this errs towards "reads".
+//! Functions are judged by the words of their bodies and by the types of their parameters, so this errs towards "reads".
 
 use std::collections::{BTreeSet, HashSet};
 
 use super::words::Words;
-use crate::catalog::{Catalog, Relation};
+use crate::catalog::{Catalog, Function, Relation};
 
 /// What depends on a set of relations, transitively. The relations themselves are not among it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,11 @@ impl Dependents {
             functions: functions.clone(),
             written: BTreeSet::new(),
         };
+        if !relations.is_empty() {
+            // What takes or returns sealed values reads them, wherever they come from.
+            let functions = catalog.functions.iter().filter(|f| takes_sealed(f));
+            reached.functions.extend(functions.map(|f| f.oid));
+        }
         let mut known = Names::default();
         loop {
             let fresh = reached.fresh_names(catalog, &mut known);
@@ -223,6 +228,11 @@ impl Reached {
             text_runners: BTreeSet::new(),
         }
     }
+}
+
+fn takes_sealed(function: &Function) -> bool {
+    let mut parameters = function.parameters.iter();
+    parameters.any(|parameter| parameter.column.sealed_domain().is_some())
 }
 
 fn is_view(relation: &Relation) -> bool {

@@ -33,21 +33,31 @@ impl Ruleset {
             return Held::Plain;
         };
         // A pending column is refused with its table; views are judged by their definitions.
-        match self.sealed_as(domain) {
+        let name = [&relation.schema, &relation.name, &column.name];
+        match self.moved_under(domain, name.map(String::as_str)) {
             None => Held::Strange,
-            Some(sealed) => {
-                let named = |protected: &&Arc<Protected>| {
-                    Arc::new(Protected {
-                        schema: relation.schema.clone(),
-                        table: relation.name.clone(),
-                        name: column.name.clone(),
-                        logical: sealed.logical,
-                        ..(***protected).clone()
-                    })
-                };
-                Held::Moved(sealed.columns.iter().map(named).collect())
-            }
+            Some(moved) => Held::Moved(moved),
         }
+    }
+
+    /// All columns whose values can have been moved under a domain, with the name of where these were moved to (schema,
+    /// table, column). `None`: no column of the policy is of that type.
+    pub(crate) fn moved_under(
+        &self,
+        domain: &str,
+        [schema, table, name]: [&str; 3],
+    ) -> Option<Vec<Arc<Protected>>> {
+        let sealed = self.sealed_as(domain)?;
+        let named = |protected: &&Arc<Protected>| {
+            Arc::new(Protected {
+                schema: schema.to_owned(),
+                table: table.to_owned(),
+                name: name.to_owned(),
+                logical: sealed.logical,
+                ..(***protected).clone()
+            })
+        };
+        Some(sealed.columns.iter().map(named).collect())
     }
 
     /// The type in which values that were moved under a domain are shown. `None`: no column of the policy is of that type.

@@ -1,4 +1,5 @@
-//! What a session can wrap around a statement: SQL's own prepared statements, cursors, COPY, tables and views.
+//! What a session can wrap around a statement: SQL's own prepared statements, cursors, COPY, tables, views and
+//! functions.
 
 use super::{
     choices::Choices,
@@ -13,7 +14,7 @@ pub(super) fn wrap(
     features: &mut Vec<&'static str>,
 ) -> Vec<String> {
     let (sql, _) = render(pieces, false);
-    let ways = if is_query { 5 } else { 1 };
+    let ways = if is_query { 6 } else { 1 };
     let (feature, statements) = match choices.below(ways) {
         0 => ("prepare", prepared(pieces)),
         1 => (
@@ -31,6 +32,15 @@ pub(super) fn wrap(
             vec![
                 format!("CREATE TEMP TABLE w AS SELECT * FROM ({sql}) AS w (c)"),
                 "SELECT * FROM w".to_owned(),
+            ],
+        ),
+        4 => (
+            "function",
+            vec![
+                format!(
+                    "CREATE FUNCTION w() RETURNS bigint LANGUAGE sql AS $w$ SELECT count(*) FROM ({sql}) AS w (c) $w$"
+                ),
+                "SELECT w()".to_owned(),
             ],
         ),
         _ => (

@@ -161,7 +161,7 @@ fn statements_of_later_releases() -> Result<()> {
         "ALTER TABLE customers RENAME COLUMN email TO mail",
         "ALTER TABLE customers ALTER COLUMN email TYPE varchar",
         "DO $$ BEGIN PERFORM email FROM customers; END $$",
-        "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT email FROM customers LIMIT 1'",
+        "CREATE FUNCTION f() RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT email FROM customers LIMIT 1); END'",
         "ALTER TABLE customers ADD CHECK (email <> '')",
     ])
 }

@@ -55,6 +55,36 @@ function public.lower_email : BEGIN NEW.email := lower(NEW.email); RETURN NEW; E
 function public.keep_row : BEGIN INSERT INTO log VALUES (to_jsonb(NEW)); RETURN NEW; END
 function public.run_sql : BEGIN EXECUTE given INTO result; RETURN result; END
 function public.run_twice : select run_sql(given), run_sql(given)
+function public.all_customers returns public.customers setof sql : SELECT * FROM customers
+function public.one_customer(cid int4) returns public.customers sql : SELECT c FROM customers c WHERE c.id = cid
+function public.mails_of(town text, table id int4, table email pgveil.sealed_text) setof sql : SELECT id, email FROM customers WHERE city = town
+function public.mail_of(int4) gives pgveil.sealed_text sql : SELECT email FROM customers WHERE id = $1
+function public.mail_as_text(int4) gives text sql : SELECT email FROM customers WHERE id = $1
+function public.find_mail(mail text) gives int4 sql : SELECT id FROM customers WHERE email = mail
+function public.find_sealed(mail pgveil.sealed_text) gives int4 sql : SELECT id FROM public.customers WHERE pgveil.eq_term(email) = pgveil.eq_term(mail)
+function public.find_atomic(mail pgveil.sealed_text) returns public.customers setof sql atomic : BEGIN ATOMIC SELECT customers.id, customers.name, customers.email, customers.phone, customers.ssn, customers.age, customers.balance, customers.birth, customers.active, customers.notes, customers.secret, customers.city, customers.created, customers.tags FROM public.customers WHERE (pgveil.eq_term((customers.email)::bytea) = pgveil.eq_term((find_atomic.mail)::bytea)); END
+function public.mail_atomic(cid int4) gives pgveil.sealed_text sql atomic : RETURN (SELECT customers.email FROM public.customers WHERE (customers.id = mail_atomic.cid))
+function public.of_account(tenant int4) returns public.accounts setof sql : SELECT * FROM accounts WHERE tenant_id = tenant
+function public.touch_customer(cid int4) gives pgveil.sealed_text sql : UPDATE customers SET city = 'x' WHERE id = cid RETURNING email
+function public.sorted_customers returns public.customers setof sql : SELECT * FROM customers ORDER BY email
+function public.loop_customers returns public.customers setof : BEGIN RETURN QUERY SELECT * FROM customers; END
+function public.write_mail(mail text) gives int4 sql : INSERT INTO customers (id, email) VALUES (1, mail) RETURNING id
+function public.initcap gives pgveil.sealed_text shadows sql : SELECT email FROM customers
+function public.numbered(int4) gives pgveil.sealed_text sql atomic : RETURN (SELECT customers.email FROM public.customers WHERE (customers.id = numbered.""))
+function public.each_customer(town text) returns public.customers setof : DECLARE c customers%ROWTYPE; n int := 0; BEGIN FOR c IN SELECT * FROM customers WHERE city = town LOOP n := n + 1; IF c.id > n AND c.city IS NOT NULL THEN RETURN NEXT c; END IF; END LOOP; RETURN; END
+function public.kept_mail(cid int4) gives pgveil.sealed_text : DECLARE mail customers.email%TYPE; BEGIN SELECT email INTO mail FROM customers WHERE id = cid; IF mail IS NULL THEN RETURN NULL; END IF; RETURN mail; END
+function public.both(cid int4, out mail pgveil.sealed_text, out town text) : BEGIN SELECT email, city INTO mail, town FROM customers c WHERE c.id = cid; END
+function public.text_mail(cid int4) gives text : DECLARE mail text; BEGIN SELECT email INTO mail FROM customers WHERE id = cid; RETURN mail; END
+function public.peeks(cid int4) gives bool : DECLARE c record; BEGIN SELECT * INTO c FROM customers WHERE id = cid; RETURN length(c.email) > 5; END
+function public.dynamic returns public.customers setof : BEGIN RETURN QUERY EXECUTE 'SELECT * FROM customers'; END
+function public.looks_up(mail pgveil.sealed_text) gives bool : BEGIN PERFORM 1 FROM customers WHERE pgveil.eq_term(email) = pgveil.eq_term(mail); RETURN FOUND; END
+function public.plain_write(cid int4, mail text) gives void : BEGIN UPDATE customers SET email = mail WHERE id = cid; END
+function public.literal_in_pl gives int8 : BEGIN RETURN (SELECT count(*) FROM customers WHERE email = 'x'); END
+function public.of_list(mail pgveil.sealed_text) gives int8 sql atomic : BEGIN ATOMIC SELECT count(*) AS count FROM public.customers WHERE (pgveil.eq_term((customers.email)::bytea) = ANY (ARRAY[pgveil.eq_term((of_list.mail)::bytea), '\x00'::bytea])); END
+function public.drop_mail(mail pgveil.sealed_text) procedure gives void sql : DELETE FROM customers WHERE pgveil.eq_term(email) = pgveil.eq_term(mail)
+function public.count_mails(cid int4) procedure gives void : BEGIN DELETE FROM customers WHERE id = cid; END
+function public.mixed(out mail pgveil.sealed_text, given pgveil.sealed_text) sql : SELECT phone FROM customers WHERE pgveil.eq_term(email) IN (pgveil.eq_term($1), '\x00'::bytea)
+function public.nested_mails(table mail pgveil.sealed_text) setof sql : SELECT email FROM mails_of('x')
 "#;
 
 const POLICY: &str = "
