@@ -186,6 +186,8 @@ pub struct Ruleset {
     names: BTreeSet<String>,
     /// The bare names of all relations of the catalog.
     relation_names: HashSet<Box<str>>,
+    /// Bare names of all functions, the system's included.
+    function_names: HashSet<Box<str>>,
     scanner: Scanner,
 }
 
@@ -269,8 +271,14 @@ impl Ruleset {
         let views = views.map(|oid| (*oid, OnceLock::new())).collect();
         let relation_names = catalog.relations.iter();
         let relation_names = relation_names.map(|r| r.name.as_str().into()).collect();
+        let function_names = catalog.functions.iter().map(|f| f.name.as_str());
+        let function_names = function_names
+            .chain(catalog.system_functions.iter().map(String::as_str))
+            .map(Into::into)
+            .collect();
         Self {
             relation_names,
+            function_names,
             version,
             catalog,
             columns: columns
@@ -327,8 +335,8 @@ impl Ruleset {
         Some(shape.get_or_init(|| Shape::of(self, view)))
     }
 
-    /// The relations that a text may name and that are neither in the catalog nor among `own`: made, or named so, since
-    /// it was read, or a session's own. `None`: it cannot be told.
+    /// The relations and functions that a text may name and that are neither in the catalog nor among `own`: made, or named
+    /// so, since it was read, or a session's own. `None`: it cannot be told.
     pub fn unknown_relations(&self, sql: &[u8], own: &[Relation]) -> Option<Vec<RelationName>> {
         let is_own = |schema: Option<&str>, name: &str| {
             own.iter().any(|relation| {
@@ -339,13 +347,25 @@ impl Ruleset {
                     })
             })
         };
-        relations::unknown(sql, &|schema, name| {
-            let known = match schema {
-                Some(schema) => self.relation(schema, name).is_some(),
-                None => self.relation_names.contains(name),
-            };
-            known || is_own(schema, name)
-        })
+        relations::unknown(
+            sql,
+            &|schema, name| {
+                let known = match schema {
+                    Some(schema) => self.relation(schema, name).is_some(),
+                    None => self.relation_names.contains(name),
+                };
+                known || is_own(schema, name)
+            },
+            &|name| self.function_names.contains(name),
+        )
+    }
+
+    /// Whether a function is in the catalog.
+    pub fn knows_function(&self, oid: u32) -> bool {
+        self.catalog
+            .functions
+            .iter()
+            .any(|function| function.oid == oid)
     }
 
     /// Whether a relation is in the catalog or among `own`.

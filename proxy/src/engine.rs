@@ -224,7 +224,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks at the catalog again if relations of these names are there that the rules do not know: made beside pgveil, or
+    /// Looks at the catalog again if relations or functions of these names are there that the rules do not know: made beside pgveil, or
     /// renamed there, since the catalog was read. `None`: it is not known which names. False if there are none.
     ///
     /// # Errors
@@ -241,7 +241,7 @@ impl Engine {
         Ok(found)
     }
 
-    /// Whether the server has a relation of these names that the rules do not know.
+    /// Whether the server has a relation or function of these names that the rules do not know.
     async fn is_somewhere(&self, names: &[RelationName]) -> Result<bool, Refusal> {
         let asked = |name: &&RelationName| !self.nowhere.contains_key(*name);
         let names: Vec<RelationName> = names.iter().filter(asked).cloned().collect();
@@ -252,9 +252,10 @@ impl Engine {
         let found = found.map_err(|error| {
             tracing::error!(
                 error = format!("{error:#}"),
-                "relations could not be looked up"
+                "relations and functions could not be looked up"
             );
-            unreadable().detail("A statement names a relation that pgveil does not know.")
+            unreadable()
+                .detail("A statement names a relation or function that pgveil does not know.")
         })?;
         if found.is_empty() && self.nowhere.len() < MAX_NOWHERE {
             for name in names {
@@ -262,7 +263,13 @@ impl Engine {
             }
         }
         let rules = self.rules();
-        Ok(found.iter().any(|oid| !rules.set.knows_relation(&[], *oid)))
+        Ok(found.iter().any(|(oid, is_function)| {
+            if *is_function {
+                !rules.set.knows_function(*oid)
+            } else {
+                !rules.set.knows_relation(&[], *oid)
+            }
+        }))
     }
 
     /// The rules in force, after a new look at the catalog if one is due.

@@ -1,4 +1,4 @@
-//! Names of relations in a statement's text, by the words before them. One pass over the bytes, no parsing: it answers only
+//! Names of relations in a statement's text, by the words before them, and of functions, by the bracket behind them. One pass over the bytes, no parsing: it answers only
 //! whether a text may read or write something that the catalog, as it was read last, does not have. Finding a name too many
 //! costs a question to the server; names that only a string holds are not found.
 
@@ -15,6 +15,8 @@ pub struct RelationName {
     pub schema: Option<String>,
     /// The relation.
     pub name: String,
+    /// It is a function, of any schema.
+    pub is_function: bool,
 }
 
 /// PostgreSQL cuts longer identifiers.
@@ -23,20 +25,78 @@ const MAX_IDENTIFIER: usize = 63;
 /// Names that are looked at; a text with more of them is one that nobody writes.
 const MAX_NAMES: usize = 256;
 
-/// The relations that a text may name and that are not `known`. `None`: it cannot be told.
+/// The relations and functions that a text may name and that are not known. `None`: it cannot be told.
 pub(crate) fn unknown(
     sql: &[u8],
     known: &dyn Fn(Option<&str>, &str) -> bool,
+    known_function: &dyn Fn(&str) -> bool,
 ) -> Option<Vec<RelationName>> {
     let mut reader = Reader::new(sql);
     reader.read()?;
-    let Reader { names, queries, .. } = reader;
+    let Reader {
+        names,
+        calls,
+        queries,
+        ..
+    } = reader;
     let names = names.into_iter().filter(|relation| {
         let is_query = relation.schema.is_none() && queries.contains(&relation.name);
         !is_query && !known(relation.schema.as_deref(), &relation.name)
     });
-    Some(names.collect())
+    let calls = calls
+        .into_iter()
+        .filter(|name| !queries.contains(name) && !known(None, name) && !known_function(name));
+    let calls = calls.map(|name| RelationName {
+        schema: None,
+        name,
+        is_function: true,
+    });
+    Some(names.chain(calls).collect())
 }
+
+/// Words before a bracket that call nothing.
+const SYNTAX: [&[u8]; 40] = [
+    b"and",
+    b"any",
+    b"all",
+    b"array",
+    b"as",
+    b"between",
+    b"bit",
+    b"by",
+    b"case",
+    b"cast",
+    b"char",
+    b"character",
+    b"check",
+    b"coalesce",
+    b"conflict",
+    b"decimal",
+    b"else",
+    b"exists",
+    b"extract",
+    b"filter",
+    b"greatest",
+    b"in",
+    b"interval",
+    b"is",
+    b"key",
+    b"least",
+    b"like",
+    b"not",
+    b"nullif",
+    b"numeric",
+    b"or",
+    b"over",
+    b"references",
+    b"row",
+    b"some",
+    b"then",
+    b"time",
+    b"timestamp",
+    b"unique",
+    b"varchar",
+];
 
 /// What stands in a text.
 enum Token {
@@ -74,6 +134,8 @@ struct Reader<'a> {
     levels: Vec<Level>,
     level: Level,
     names: Vec<RelationName>,
+    /// What stands before a bracket.
+    calls: HashSet<String>,
     /// Names of common table expressions.
     queries: HashSet<String>,
     /// Before each open bracket: the word there.
@@ -149,6 +211,7 @@ impl<'a> Reader<'a> {
                 ..Level::default()
             },
             names: Vec::new(),
+            calls: HashSet::new(),
             queries: HashSet::new(),
             openers: Vec::new(),
             last: None,
@@ -162,6 +225,9 @@ impl<'a> Reader<'a> {
                 Token::Other(b'(') => {
                     if self.levels.len() >= MAX_LEVELS {
                         return None;
+                    }
+                    if let Some((quoted, start, end)) = self.last {
+                        self.call(quoted, start, end)?;
                     }
                     self.levels.push(self.level);
                     self.openers.push(self.last.take());
@@ -277,9 +343,20 @@ impl<'a> Reader<'a> {
             self.names.push(RelationName {
                 schema: parts.pop(),
                 name,
+                is_function: false,
             });
         }
         Some(())
+    }
+
+    /// A word before a bracket.
+    fn call(&mut self, quoted: bool, start: usize, end: usize) -> Option<()> {
+        let word = &self.sql[start..end];
+        if !quoted && is_one_of(word, &SYNTAX) {
+            return Some(());
+        }
+        self.calls.insert(spelled(word, quoted)?);
+        (self.calls.len() <= MAX_NAMES).then_some(())
     }
 
     /// `INSERT INTO t (a, b)` and `COPY t (a, b)`; in FROM it would be a function.
@@ -442,7 +519,8 @@ mod tests {
     use super::*;
 
     fn names(sql: &str) -> Option<Vec<String>> {
-        let unknown = unknown(sql.as_bytes(), &|_, name| name.starts_with("known"))?;
+        let known = |_: Option<&str>, name: &str| name.starts_with("known");
+        let unknown = unknown(sql.as_bytes(), &known, &|_| true)?;
         let name = |relation: RelationName| match relation.schema {
             Some(schema) => format!("{schema}.{}", relation.name),
             None => relation.name,
@@ -516,6 +594,34 @@ mod tests {
     }
 
     #[test]
+    fn finds_functions_that_are_not_known() {
+        let calls = |sql: &str| {
+            let known = |_: Option<&str>, name: &str| name.starts_with("known");
+            let unknown = unknown(sql.as_bytes(), &known, &|name| name == "count")?;
+            let calls = unknown.into_iter().filter(|name| name.is_function);
+            let mut calls: Vec<String> = calls.map(|name| name.name).collect();
+            calls.sort();
+            Some(calls.join(" "))
+        };
+        for (sql, found) in [
+            ("SELECT f(1), public.G (2), count(*) FROM known", "f g"),
+            ("SELECT \"F\"('h(1)') -- i(2)\n FROM known", "F"),
+            ("SELECT * FROM f(1) AS a, LATERAL g(a) b (c)", "b f g"),
+            (
+                "INSERT INTO known (a, b) VALUES (1, (2)) ON CONFLICT (a) DO NOTHING",
+                "",
+            ),
+            (
+                "WITH w (a) AS (SELECT 1) SELECT * FROM w WHERE a IN (1) AND (true)",
+                "",
+            ),
+            ("CALL f()", "f"),
+        ] {
+            assert_eq!(calls(sql).as_deref(), Some(found), "{sql}");
+        }
+    }
+
+    #[test]
     fn says_what_it_cannot_read() {
         for sql in [
             "SELECT * FROM U&\"\\0061\"",
@@ -524,7 +630,10 @@ mod tests {
         ] {
             assert_eq!(names(sql), None, "{sql}");
         }
-        assert_eq!(unknown(b"SELECT * FROM t\xe9st", &|_, _| true), None);
+        assert_eq!(
+            unknown(b"SELECT * FROM t\xe9st", &|_, _| true, &|_| true),
+            None
+        );
         let long = format!("TABLE \"{}\"", "é".repeat(40));
         assert_eq!(names(&long), Some(vec!["é".repeat(31)]));
         assert_eq!(names(&format!("SELECT {}", "(".repeat(1000))), None);

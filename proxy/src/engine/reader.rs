@@ -52,22 +52,35 @@ impl CatalogReader {
         )
     }
 
-    /// OIDs of the relations of these names, in any schema if none is given. Temporary ones are a session's own.
-    pub(super) async fn find(&mut self, names: &[RelationName]) -> anyhow::Result<Vec<u32>> {
-        const FIND: &str = "SELECT c.oid FROM pg_catalog.pg_class c \
+    /// OIDs of the relations and functions of these names, in any schema if none is given, and which of both they are.
+    /// Temporary ones are a session's own.
+    pub(super) async fn find(
+        &mut self,
+        names: &[RelationName],
+    ) -> anyhow::Result<Vec<(u32, bool)>> {
+        const FIND: &str = "SELECT c.oid, false FROM pg_catalog.pg_class c \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              JOIN ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS f (schema, name) \
                ON c.relname = f.name::name AND (f.schema IS NULL OR n.nspname = f.schema) \
-             WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'v', 'm', 'f', 'p')";
-        let schemas: Vec<Option<&str>> = names.iter().map(|n| n.schema.as_deref()).collect();
-        let bare: Vec<&str> = names.iter().map(|n| n.name.as_str()).collect();
-        let params: [(&(dyn ToSql + Sync), Type); 2] =
-            [(&schemas, Type::TEXT_ARRAY), (&bare, Type::TEXT_ARRAY)];
+             WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'v', 'm', 'f', 'p') \
+             UNION ALL SELECT p.oid, true FROM pg_catalog.pg_proc p \
+             JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+             WHERE p.proname = ANY ($3::text[]::name[]) AND n.nspname !~ '^pg_temp_'";
+        let relations = || names.iter().filter(|name| !name.is_function);
+        let schemas: Vec<Option<&str>> = relations().map(|n| n.schema.as_deref()).collect();
+        let bare: Vec<&str> = relations().map(|n| n.name.as_str()).collect();
+        let functions = names.iter().filter(|name| name.is_function);
+        let functions: Vec<&str> = functions.map(|n| n.name.as_str()).collect();
+        let params: [(&(dyn ToSql + Sync), Type); 3] = [
+            (&schemas, Type::TEXT_ARRAY),
+            (&bare, Type::TEXT_ARRAY),
+            (&functions, Type::TEXT_ARRAY),
+        ];
         let rows = self.client().await?.query_typed(FIND, &params).await?;
         Ok(rows
             .iter()
-            .map(|row| row.try_get(0))
-            .collect::<Result<_, _>>()?)
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<_, tokio_postgres::Error>>()?)
     }
 
     async fn client(&mut self) -> anyhow::Result<&Database> {

@@ -263,6 +263,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             return Ok(());
         }
         let found = self.shared.engine.know_relations(names.as_deref()).await?;
+        // Functions of the running transaction are known by its own look at the catalog.
+        if names.is_some_and(|names| names.iter().all(|name| name.is_function)) {
+            return Ok(());
+        }
         let mut ledger = self.shared.ledger();
         if !found && ledger.catalog_touched {
             // The running transaction may have made it, in ways that nobody looked into.

@@ -60,6 +60,47 @@ fn what_is_made_beside_pgveil_is_known_when_it_is_named() -> Result<()> {
     told(wrong, ROUNDS)
 }
 
+#[test]
+fn functions_made_beside_pgveil_are_known_when_they_are_called() -> Result<()> {
+    let _alone = crate::ALONE.lock();
+    let twin = twin()?;
+    let mut wrong = Vec::new();
+    let mut sessions = twin.sessions("app")?;
+    for round in 0..ROUNDS {
+        let make = format!(
+            "CREATE FUNCTION beside_count_{round}() RETURNS bigint LANGUAGE sql AS 'SELECT count(email) FROM customers';
+             CREATE FUNCTION beside_rows_{round}() RETURNS SETOF customers LANGUAGE sql AS 'SELECT * FROM customers';
+             CREATE FUNCTION beside_find_{round}(mail text) RETURNS bigint LANGUAGE plpgsql AS
+                 'BEGIN RETURN (SELECT count(*) FROM customers WHERE email = mail); END';"
+        );
+        let drop =
+            ["count", "rows", "find"].map(|name| format!("DROP FUNCTION beside_{name}_{round}"));
+        twin.plain.run(&make)?;
+        twin.veiled.run(&make)?;
+        let (sql, expect) = match round % 4 {
+            0 => ("SELECT beside_find_#('ada@example.com')", Expect::Refused),
+            1 => (
+                "SELECT email FROM beside_rows_#() ORDER BY id",
+                Expect::Same,
+            ),
+            2 => ("SELECT public.beside_find_# ($1)", Expect::Refused),
+            _ => ("SELECT beside_count_#() + 1", Expect::Same),
+        };
+        let sql = sql.replace('#', &round.to_string());
+        let case = if sql.contains('$') {
+            Case::with(&sql, &[Some("ada@example.com")])
+        } else {
+            Case::new(&sql)
+        };
+        wrong.extend(sessions.compare(&case, expect)?);
+        for drop in &drop {
+            twin.plain.run(drop)?;
+            twin.veiled.run(drop)?;
+        }
+    }
+    told(wrong, ROUNDS)
+}
+
 /// A session's own relations are its own, whoever asks for them and however they came.
 #[test]
 fn temporary_tables_of_plain_values_stay_plain() -> Result<()> {
