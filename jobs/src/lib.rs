@@ -7,6 +7,7 @@ pub mod apply;
 pub mod catalog;
 pub mod check;
 mod connect;
+pub mod destruction;
 mod error;
 mod findings;
 pub mod labels;
@@ -15,6 +16,7 @@ pub mod plan;
 pub mod recognise;
 pub mod register;
 mod sql;
+pub mod uses;
 
 pub(crate) use connect::connect;
 pub use error::JobError;

@@ -5,6 +5,7 @@
 //! transaction with its record, on the audit log's connection ([`Log`]). One file per table.
 
 mod connection;
+mod inventory;
 mod keks;
 pub mod labels;
 mod memory;
@@ -18,6 +19,7 @@ use std::{path::PathBuf, sync::Arc};
 use pgveil_config::Settings;
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
+pub use inventory::{Due, KeyEntry};
 pub use memory::MemoryKeyTable;
 pub use overrides::{OverrideRecord, override_operation};
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey, Rewrapped};

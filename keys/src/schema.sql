@@ -136,6 +136,9 @@ COMMENT ON COLUMN pgveil.keys.wrapped IS 'Key and binding under the KEK, in the 
 COMMENT ON COLUMN pgveil.keys.uses IS 'Uses leased by pgveil processes: at least as many as values were sealed with it';
 
 ALTER TABLE pgveil.keys ADD COLUMN IF NOT EXISTS destroy_at timestamptz;
+ALTER TABLE pgveil.keys ADD COLUMN IF NOT EXISTS destroy_horizon xid8;
+COMMENT ON COLUMN pgveil.keys.destroy_horizon IS
+    'Transactions before it may have sealed with the key and not have ended when the destruction was scheduled';
 COMMENT ON COLUMN pgveil.keys.destroy_at IS 'When its destruction is due, once it is proved again that no value uses it';
 
 CREATE TABLE IF NOT EXISTS pgveil.overrides (

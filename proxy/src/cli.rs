@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod init;
+pub mod keys;
 pub mod scopes;
 pub mod serve;
 pub mod step_up;
@@ -90,6 +91,13 @@ enum Command {
         /// The statement
         sql: String,
     },
+    /// Keys: which there are, the next epoch, rewrapping, destruction
+    Keys {
+        #[command(flatten)]
+        config: WithConfig,
+        #[command(subcommand)]
+        command: keys::Key,
+    },
     /// Scopes: which there are, and which key a scope uses
     Scopes {
         #[command(flatten)]
@@ -162,6 +170,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             search_path,
             sql,
         } => explain::run(&config.config, &sql, prepared, &search_path).await,
+        Command::Keys { config, command } => keys::run(&config.config, command).await,
         Command::Scopes { config, command } => scopes::run(&config.config, command).await,
         Command::Demo { rows, once } => demo::run(rows, once).await,
         Command::Completions { shell } => {

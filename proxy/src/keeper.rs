@@ -1,16 +1,27 @@
-//! What keeps the keys in shape while the proxy runs: settings of scopes that were set at run time, leases, next DEKs. It
-//! serves no statement.
+//! What keeps the keys in shape while the proxy runs: settings of scopes that were set at run time, leases, next DEKs, the end
+//! of keys that nothing uses. It serves no statement.
 
 use std::{sync::Arc, time::Duration};
 
+use pgveil_config::Settings;
+use pgveil_jobs::destruction;
 use pgveil_keys::{Keys, Keystore};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often the keystore is looked at.
 const PERIOD: Duration = Duration::from_secs(2);
+/// How often it is looked for keys whose destruction is due.
+const DUE_PERIOD: Duration = Duration::from_mins(1);
+/// How often it is looked for retired keys that no value uses: it reads every protected column, if there are candidates.
+const RETIRED_PERIOD: Duration = Duration::from_hours(24);
 
 /// Runs for as long as the process.
-pub async fn keep(keys: Arc<Keys>, keystore: Arc<Keystore>) {
+pub async fn keep(keys: Arc<Keys>, keystore: Arc<Keystore>, settings: Arc<Settings>) {
+    let ended = end(Arc::clone(&keys), Arc::clone(&keystore), settings);
+    tokio::join!(renew(keys, keystore), ended);
+}
+
+async fn renew(keys: Arc<Keys>, keystore: Arc<Keystore>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -20,5 +31,22 @@ pub async fn keep(keys: Arc<Keys>, keystore: Arc<Keystore>) {
             Err(error) => tracing::warn!(%error, "the settings of scopes could not be read"),
         }
         keys.renew().await;
+    }
+}
+
+async fn end(keys: Arc<Keys>, keystore: Arc<Keystore>, settings: Arc<Settings>) {
+    let (mut due, mut retired) = (interval(DUE_PERIOD), interval(RETIRED_PERIOD));
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    retired.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let done = tokio::select! {
+            _ = due.tick() => destruction::destroy_due(&settings, &keystore).await,
+            _ = retired.tick() => {
+                destruction::schedule_retired(&settings, &keystore, &keys.scopes()).await
+            }
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "data keys that nothing uses could not be ended; it is tried again");
+        }
     }
 }

@@ -16,6 +16,9 @@ use pgveil_tests::{
     site::Site,
 };
 
+#[path = "scopes/lifecycle.rs"]
+mod lifecycle;
+
 const TABLE: &str =
     "CREATE TABLE notes (id int PRIMARY KEY, tenant text NOT NULL, env text NOT NULL, body text)";
 const POLICY: &str =
@@ -288,7 +291,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn body_of(proxy: &Proxy, tenant: &str) -> Result<String> {
     proxy.psql(
         "app",
-        &format!("SELECT body FROM notes WHERE tenant = '{tenant}'"),
+        &format!("SELECT body FROM notes WHERE tenant = '{tenant}' ORDER BY id"),
     )
 }
 

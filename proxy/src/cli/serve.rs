@@ -44,6 +44,7 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     let keeping = tokio::spawn(keeper::keep(
         Arc::clone(&built.keys),
         Arc::clone(&built.keystore),
+        Arc::clone(&built.settings),
     ));
     tokio::select! {
         () = Arc::clone(&server).accept(listeners) => {}

@@ -1,0 +1,101 @@
+//! The end of data keys that no value uses any more: proved, scheduled, proved again, destroyed. By hand, or as
+//! `destroy_retired_after` says.
+
+use std::time::Duration;
+
+use pgveil_config::{ScopePath, Settings};
+use pgveil_keys::{Keystore, Scopes, step_up::Authority};
+use serde_json::json;
+
+use crate::{JobError, uses};
+
+/// What one round did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Destroyed.
+    pub destroyed: Vec<u64>,
+    /// Called off, since values use them.
+    pub kept: Vec<u64>,
+    /// Scheduled, since their time of retirement is over and no value uses them.
+    pub scheduled: Vec<u64>,
+}
+
+/// How long after its retirement a key may still be sealed with: by replicas that hold it as the active one.
+pub fn unused_for(settings: &Settings) -> Duration {
+    settings.cache.ttl + settings.cache.stale_max + Duration::from_mins(1)
+}
+
+/// Destroys the keys whose destruction is due. The rows are counted first, once for all of them, and only if there are any.
+///
+/// # Errors
+/// If the keystore or a table cannot be read: nothing more is destroyed then.
+pub async fn destroy_due(settings: &Settings, keystore: &Keystore) -> Result<Round, JobError> {
+    let mut round = Round::default();
+    let mut due = keystore.due().await?;
+    // An old transaction may hold rows that nobody else sees yet: later, then.
+    due.retain(|key| key.settled);
+    if due.is_empty() {
+        return Ok(round);
+    }
+    let uses = uses::count(settings).await?;
+    for key in due {
+        let proof = uses.proof(key.id);
+        if uses.of(key.id) > 0 {
+            let why = json!({ "reason": "values use it", "proof": proof });
+            if keystore.cancel_destruction(key.id, &why).await? {
+                tracing::warn!(
+                    key = key.id,
+                    scope = key.scope,
+                    "a data key is not destroyed: values use it"
+                );
+                round.kept.push(key.id);
+            }
+        } else if keystore.destroy(key.id, &proof).await? {
+            tracing::info!(key = key.id, scope = key.scope, "a data key was destroyed");
+            round.destroyed.push(key.id);
+        }
+    }
+    Ok(round)
+}
+
+/// Schedules the destruction of retired keys that no value uses, where `destroy_retired_after` says so.
+///
+/// # Errors
+/// As [`destroy_due`].
+pub async fn schedule_retired(
+    settings: &Settings,
+    keystore: &Keystore,
+    scopes: &Scopes,
+) -> Result<Round, JobError> {
+    let mut round = Round::default();
+    let mut candidates = Vec::new();
+    for key in keystore.inventory().await? {
+        if key.purpose != "data" || key.state != "decrypt_only" || key.destroy_at.is_some() {
+            continue;
+        }
+        let Ok(scope) = ScopePath::parse(&key.scope) else {
+            continue;
+        };
+        if let Some(after) = scopes.effective(&scope).rotation.destroy_retired_after {
+            candidates.push((key.id, scope, after));
+        }
+    }
+    if candidates.is_empty() {
+        return Ok(round);
+    }
+    let uses = uses::count(settings).await?;
+    for (id, scope, after) in candidates {
+        if uses.of(id) > 0 {
+            continue;
+        }
+        let (proof, right) = (uses.proof(id), Authority::Automatic);
+        let unused_for = unused_for(settings);
+        if keystore
+            .schedule_destruction(id, &scope, after, unused_for, &proof, right)
+            .await?
+        {
+            round.scheduled.push(id);
+        }
+    }
+    Ok(round)
+}
