@@ -146,6 +146,47 @@ fn functions_are_made_and_called() -> Result<()> {
 }
 
 #[test]
+fn calls_stand_where_columns_and_tables_stand() -> Result<()> {
+    scripts(&[
+        &[
+            "CREATE FUNCTION one(number int) RETURNS customers LANGUAGE sql STRICT AS $$ SELECT * FROM customers WHERE id = number $$",
+            "CREATE FUNCTION upon(number int) RETURNS text LANGUAGE sql AS $$ SELECT email FROM one(number) $$",
+            "CREATE FUNCTION found(mail text) RETURNS SETOF customers LANGUAGE sql AS $$ SELECT * FROM customers WHERE email = mail $$",
+            "CREATE FUNCTION through(mail text) RETURNS SETOF customers LANGUAGE sql AS $$ SELECT c.* FROM customers c WHERE c.email = mail AND c.age = 36 $$",
+            "SELECT id, email, email IS NULL FROM one(99)",
+            "SELECT id, email FROM one(NULL)",
+            "SELECT o.id FROM one(99) o WHERE o.email = 'x' OR o.email IS NULL",
+            "SELECT one(2), upon(2), upon(99)",
+            "SELECT o.id, f.age FROM orders o LEFT JOIN LATERAL found(o.customer_email) f ON true ORDER BY 1, f.id",
+            "SELECT email FROM found('ada@example.com') UNION SELECT customer_email FROM orders WHERE id = 3",
+            "SELECT u, count(*) FROM (SELECT upon(customer_id) AS u FROM orders) o GROUP BY u ORDER BY 2",
+            "SELECT array_agg(upon(id)) FROM (SELECT id FROM customers ORDER BY id) c",
+            "SELECT to_jsonb(f) FROM one(1) f",
+            "SELECT count(DISTINCT f.email) FROM customers c, through(c.email) f",
+            "PREPARE p (text) AS SELECT id, email FROM found($1) WHERE age = 36",
+            "EXECUTE p('ada@example.com')",
+            "DEALLOCATE p",
+            "DECLARE w CURSOR FOR SELECT id, email FROM found('eve@example.com')",
+            "FETCH ALL FROM w",
+            "COPY (SELECT id, email FROM found('bob@example.com')) TO STDOUT",
+            "INSERT INTO orders SELECT 50 + id, id, email, 'new' FROM found('eve@example.com') RETURNING id, customer_email",
+            "DELETE FROM orders WHERE customer_email IN (SELECT email FROM found('ada@example.com')) RETURNING id",
+            "EXPLAIN (COSTS OFF) SELECT 1 FROM generate_series(1, 2)",
+        ],
+        &[
+            "SAVEPOINT s",
+            "CREATE FUNCTION gone() RETURNS bigint LANGUAGE sql AS 'SELECT count(email) FROM customers'",
+            "SELECT gone()",
+            "ROLLBACK TO s",
+            "CREATE FUNCTION gone() RETURNS text LANGUAGE sql AS 'SELECT email FROM customers WHERE id = 2'",
+            "SELECT gone()",
+            "CREATE OR REPLACE FUNCTION gone() RETURNS text LANGUAGE sql AS 'SELECT email FROM customers WHERE id = 3'",
+            "SELECT gone()",
+        ],
+    ])
+}
+
+#[test]
 fn parameters_are_sealed_for_calls() -> Result<()> {
     same_with(&[
         ("SELECT id FROM by_mail($1)", &[Some("ada@example.com")]),
