@@ -6,6 +6,7 @@ mod client_tls;
 mod defaults;
 mod given;
 mod keystore;
+mod kms_server;
 mod limits;
 mod log;
 mod overrides;
@@ -35,10 +36,11 @@ pub use self::{
     client_tls::ClientTls,
     defaults::{Defaults, Failure},
     keystore::Keystore,
+    kms_server::KmsServer,
     limits::Limits,
     log::Log,
     overrides::Override,
-    provider::{AwsKms, Provider, VaultTransit},
+    provider::{AwsKms, Provider, Rest, VaultTransit},
     rotation::{OwnRotation, Rotation},
     upstream::{TlsMode, Upstream},
 };
@@ -75,6 +77,8 @@ pub struct Settings {
     pub log: Log,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[kms_server]`.
+    pub kms_server: Option<KmsServer>,
     /// The file itself.
     pub file: PathBuf,
 }
@@ -130,6 +134,7 @@ pub(crate) static TOP: Section = Section {
         &cache::SECTION,
         &log::SECTION,
         &limits::SECTION,
+        &kms_server::SECTION,
     ],
 };
 
@@ -205,6 +210,8 @@ impl Settings {
         let cache = reader.one(&cache::SECTION, &top, &nothing);
         let log = reader.one(&log::SECTION, &top, &nothing);
         let limits = reader.one(&limits::SECTION, &top, &nothing);
+        let kms_server =
+            { top.named("kms_server").next() }.map(|found| kms_server::read(reader, found));
         Settings {
             listen: top.text("listen").unwrap_or_default(),
             policy: top.file("policy").unwrap_or_default(),
@@ -220,6 +227,7 @@ impl Settings {
             cache: cache::read(&cache),
             log: log::read(&log),
             limits: limits::read(&limits),
+            kms_server,
             file: file.to_path_buf(),
         }
     }

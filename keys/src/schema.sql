@@ -168,9 +168,27 @@ CREATE TABLE IF NOT EXISTS pgveil.local_keks (
     PRIMARY KEY (provider, kek_id, version),
     CHECK ((state = 'destroyed') = (sealed IS NULL))
 );
-CREATE UNIQUE INDEX IF NOT EXISTS local_keks_active ON pgveil.local_keks (provider, kek_id) WHERE state = 'active';
+-- A key has many versions that may be used; which ones is said by its record in pgveil.local_keys.
+DROP INDEX IF EXISTS pgveil.local_keks_active;
 COMMENT ON TABLE pgveil.local_keks IS
-    'Key encryption keys of local providers, sealed under the root key file. A deleted row loses every key it wrapped';
+    'Key material of local providers, a row per version, sealed under the root key file. A deleted row loses all that it encrypted';
+COMMENT ON COLUMN pgveil.local_keks.state IS 'For people: whether there is material. What a version may do is said in pgveil.local_keys';
+
+CREATE TABLE IF NOT EXISTS pgveil.local_keys (
+    provider  text   NOT NULL,
+    kek_id    text   NOT NULL,
+    revision  bigint NOT NULL CHECK (revision > 0),
+    record    text   NOT NULL,
+    mac       bytea  NOT NULL,
+    rotate_at bigint,
+    PRIMARY KEY (provider, kek_id)
+);
+CREATE INDEX IF NOT EXISTS local_keys_rotate_at ON pgveil.local_keys (provider, rotate_at) WHERE rotate_at IS NOT NULL;
+COMMENT ON TABLE pgveil.local_keys IS
+    'Keys of local providers: states, versions, rotation and grants. `pgveil kms` changes them; a row changed by hand is refused';
+COMMENT ON COLUMN pgveil.local_keys.record IS 'JSON text, as pgveil wrote it: the MAC is over these very bytes';
+COMMENT ON COLUMN pgveil.local_keys.mac IS 'HMAC-SHA-256 over provider, id, revision and record, under the root key file';
+COMMENT ON COLUMN pgveil.local_keys.rotate_at IS 'Where automatic rotation looks (seconds since 1970); the record decides';
 
 CREATE TABLE IF NOT EXISTS pgveil.audit_keys (
     id           bigint PRIMARY KEY CHECK (id > 0),

@@ -7,8 +7,9 @@ use pgveil_config::{Diagnostic, Position, Settings, settings};
 use crate::{
     HttpError, KeyProvider,
     aws_kms::AwsKms,
-    local::{KekStore, LocalProvider, OpenError},
+    local::{KekStore, LocalKms, LocalProvider, OpenError},
     vault_transit::VaultTransit,
+    xks::Xks,
 };
 
 /// The providers by their name in the configuration (`[provider.NAME]`).
@@ -60,9 +61,36 @@ pub async fn build(settings: &Settings, keks: &Arc<dyn KekStore>) -> Result<Prov
                 })?;
                 providers.insert(name, Arc::new(vault));
             }
+            settings::Provider::Rest(at) => {
+                let rest = Xks::new(name, at).map_err(|source| BuildError::Http {
+                    name: name.clone(),
+                    at: at.at.clone(),
+                    source,
+                })?;
+                providers.insert(name, Arc::new(rest));
+            }
         }
     }
     Ok(providers)
+}
+
+/// The key managers behind the local providers of `settings`, for those who look after keys rather than use them.
+pub async fn local_managers(
+    settings: &Settings,
+    keks: &Arc<dyn KekStore>,
+) -> Result<Vec<Arc<LocalKms>>, BuildError> {
+    let mut managers = Vec::new();
+    for (name, provider) in &settings.providers {
+        if let settings::Provider::Local { root_key_file, at } = provider {
+            let kms = LocalKms::open(name, root_key_file, Arc::clone(keks)).await;
+            managers.push(Arc::new(kms.map_err(|source| BuildError::Local {
+                name: name.clone(),
+                at: at.clone(),
+                source,
+            })?));
+        }
+    }
+    Ok(managers)
 }
 
 /// A provider that cannot be used as configured.
@@ -96,7 +124,7 @@ impl BuildError {
         match self {
             Self::Local { source, .. } => source.cure(),
             Self::Http { .. } => {
-                "see its `ca_file`: PEM, with the root that signed the server's certificate"
+                "see its `ca_file`: PEM, with the root that signed the server's certificate; and its `url`, `cert_file` and `key_file`, if it has them"
                     .to_owned()
             }
         }

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use zeroize::Zeroizing;
+
 /// To connect, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// From the request to the last byte of its answer. Whoever waits for a key waits for this.
@@ -15,7 +17,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// A file of roots.
+    /// A file of roots, or of a certificate.
     #[error("{}: {reason}", path.display())]
     Roots {
         /// The file.
@@ -30,6 +32,14 @@ pub enum HttpError {
 
 /// A client that trusts `ca_file`, or the system's roots without it. Follows no redirect: a request may carry a token.
 pub(crate) fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, HttpError> {
+    client_with(ca_file, None)
+}
+
+/// [`client`], which shows a certificate to servers that ask for one: chain and private key, PEM files both.
+pub(crate) fn client_with(
+    ca_file: Option<&Path>,
+    certificate: Option<(&Path, &Path)>,
+) -> Result<reqwest::Client, HttpError> {
     // Without a provider of cryptography of its own, the client takes the process's.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -50,9 +60,30 @@ pub(crate) fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, HttpErro
         }
         builder = builder.tls_certs_only(roots);
     }
+    if let Some((chain, key)) = certificate {
+        builder = builder.identity(identity(chain, key)?);
+    }
     builder
         .build()
         .map_err(|error| HttpError::Client(error.to_string()))
+}
+
+/// A certificate chain with its key.
+fn identity(chain: &Path, key: &Path) -> Result<reqwest::Identity, HttpError> {
+    let mut pem = Zeroizing::new(Vec::new());
+    for path in [chain, key] {
+        let part = std::fs::read(path).map(Zeroizing::new);
+        let part = part.map_err(|error| HttpError::Roots {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        pem.extend_from_slice(&part);
+        pem.push(b'\n');
+    }
+    reqwest::Identity::from_pem(&pem).map_err(|error| HttpError::Roots {
+        path: chain.to_owned(),
+        reason: format!("with {}: {error}", key.display()),
+    })
 }
 
 /// The body of an answer, up to a limit.

@@ -5,11 +5,13 @@
 
 pub mod aws_kms;
 mod build;
+pub mod civil;
 mod http;
 pub mod local;
 mod provider;
 pub mod vault_transit;
+pub mod xks;
 
-pub use build::{BuildError, Providers, build};
+pub use build::{BuildError, Providers, build, local_managers};
 pub use http::HttpError;
 pub use provider::{KekInfo, KeyProvider, ProviderError, WrapContext, Wrapped};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pgveil_providers::{
     KeyProvider, ProviderError, WrapContext, Wrapped,
-    local::{KekState, LocalProvider, MemoryKekStore, OpenError},
+    local::{LocalProvider, MemoryKekStore, OpenError},
 };
 
 const KEY: &[u8] = b"thirty-two secret bytes of a DEK, and the binding that goes with";
@@ -249,32 +249,6 @@ async fn two_replicas_agree_on_one_kek() {
             .unwrap(),
         KEY
     );
-}
-
-#[tokio::test]
-async fn a_retired_kek_unwraps_only_and_a_destroyed_one_nothing() {
-    let local = Local::new();
-    let here = context("a", 1, "data");
-    let provider = local.open("root.key").await.unwrap();
-    let wrapped = provider.wrap("platform", KEY, &here).await.unwrap();
-    local
-        .keks
-        .set_state("main", "platform", 1, KekState::DecryptOnly);
-    assert!(matches!(
-        provider.wrap("platform", KEY, &here).await,
-        Err(ProviderError::Denied { .. })
-    ));
-    assert_eq!(
-        *provider.unwrap("platform", &wrapped, &here).await.unwrap(),
-        KEY
-    );
-    local
-        .keks
-        .set_state("main", "platform", 1, KekState::Destroyed);
-    assert!(matches!(
-        provider.unwrap("platform", &wrapped, &here).await,
-        Err(ProviderError::Denied { .. })
-    ));
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn configured(section: &str) -> Result<Box<dyn KeyProvider>> {
     Ok(match &settings.providers["p"] {
         Provider::AwsKms(at) => Box::new(AwsKms::new("p", at).await),
         Provider::VaultTransit(at) => Box::new(VaultTransit::new("p", at)?),
-        Provider::Local { .. } => unreachable!("not asked for here"),
+        Provider::Local { .. } | Provider::Rest(_) => unreachable!("not asked for here"),
     })
 }
 

@@ -27,6 +27,8 @@ pub enum Provider {
     AwsKms(AwsKms),
     /// HashiCorp Vault or OpenBao, transit engine.
     VaultTransit(VaultTransit),
+    /// A key manager that speaks the XKS Proxy API.
+    Rest(Rest),
 }
 
 /// What reaches keys in AWS KMS.
@@ -57,6 +59,27 @@ pub struct VaultTransit {
     pub namespace: Option<String>,
     /// The token.
     pub token: Secret,
+    /// The roots to trust; without it, the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Where the section stands.
+    pub at: Position,
+}
+
+/// What reaches a key manager that speaks the XKS Proxy API. It is signed to, shown a certificate, or both.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    /// The API's root: `https://HOST[/PREFIX]/kms/xks/v1`.
+    pub url: String,
+    /// The id of the access key that signs requests; absent: they are not signed.
+    pub access_key_id: Option<String>,
+    /// The access key itself; present with `access_key_id`.
+    pub secret_access_key: Option<Secret>,
+    /// The region that signatures name.
+    pub region: String,
+    /// PEM certificate chain that pgveil shows.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key, PEM; present with `cert_file`.
+    pub key_file: Option<PathBuf>,
     /// The roots to trust; without it, the system's.
     pub ca_file: Option<PathBuf>,
     /// Where the section stands.
@@ -236,7 +259,7 @@ static VARIANTS: [Variant; 6] = [
     Variant {
         word: Word {
             word: "rest",
-            support: LATER,
+            support: Support::Since("0.1"),
             meaning: "any key manager that speaks the XKS Proxy API, version 1",
         },
         keys: &[
@@ -246,16 +269,33 @@ static VARIANTS: [Variant; 6] = [
                 "\"https://xks.example.com/kms/xks/v1\"",
                 "The API's root.",
             ),
-            required(
+            optional(
                 "access_key_id",
                 Form::Any,
-                "\"PGVEIL\"",
-                "The id that signs requests.",
+                "\"PGVEILPGVEILPGVEIL22\"",
+                "The id of the access key that signs requests (SigV4). Without it, requests are not signed.",
             ),
             file(
                 "secret_access_key_file",
                 "\"xks.secret\"",
-                "A file that holds the key that signs requests.",
+                "A file that holds the access key itself. It is read again for each request.",
+            ),
+            Key {
+                name: "region",
+                kind: Kind::Text(Form::Any),
+                need: Need::Default("\"us-east-1\""),
+                support: CHECKED,
+                meaning: "The region that signatures name. Most servers take any.",
+            },
+            file(
+                "cert_file",
+                "\"pgveil.crt\"",
+                "The certificate chain that pgveil shows to a server that asks for one (mutual TLS), PEM. Needs `key_file`.",
+            ),
+            file(
+                "key_file",
+                "\"pgveil.key\"",
+                "The certificate's private key, PEM.",
             ),
             file(
                 "ca_file",
@@ -340,10 +380,48 @@ fn read(reader: &mut Reader<'_>, found: &Found<'_, '_>) -> Provider {
             ca_file: fields.file("ca_file"),
             at: reader.position(found.at),
         }),
+        Some("rest") => Provider::Rest(read_rest(reader, &fields, found.at)),
         _ => Provider::Local {
             root_key_file: fields.file("root_key_file").unwrap_or_default(),
             at: reader.position(fields.value_at("root_key_file")),
         },
+    }
+}
+
+fn read_rest(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, at: usize) -> Rest {
+    for (one, other) in [
+        ("access_key_id", "secret_access_key_file"),
+        ("cert_file", "key_file"),
+    ] {
+        for (given, missing) in [(one, other), (other, one)] {
+            if let Some(given_at) = fields.written(given)
+                && fields.written(missing).is_none()
+            {
+                let message = format!("`{given}` needs `{missing}`");
+                reader.report(given_at, message, format!("add `{missing}`"));
+            }
+        }
+    }
+    if fields.written("access_key_id").is_none()
+        && fields.written("secret_access_key_file").is_none()
+        && fields.written("cert_file").is_none()
+        && fields.written("key_file").is_none()
+    {
+        reader.report(
+            at,
+            format!("pgveil is nobody to the key manager{}", fields.place),
+            "add `access_key_id` and `secret_access_key_file`, or `cert_file` and `key_file`",
+        );
+    }
+    Rest {
+        url: fields.text("url").unwrap_or_default(),
+        access_key_id: fields.text("access_key_id"),
+        secret_access_key: fields.file("secret_access_key_file").map(Secret::File),
+        region: fields.text("region").unwrap_or_default(),
+        cert_file: fields.file("cert_file"),
+        key_file: fields.file("key_file"),
+        ca_file: fields.file("ca_file"),
+        at: reader.position(at),
     }
 }
 

@@ -8,12 +8,13 @@ use super::CheckReport;
 use crate::JobError;
 
 /// What `serve` does with each table and sequence.
-const NEEDED: [(&str, &str); 6] = [
+const NEEDED: [(&str, &str); 7] = [
     ("meta", "SELECT, INSERT"),
     ("columns", "SELECT"),
     ("scopes", "SELECT, INSERT"),
     ("keys", "SELECT, INSERT, UPDATE"),
-    ("local_keks", "SELECT, INSERT"),
+    ("local_keys", "SELECT, INSERT, UPDATE"),
+    ("local_keks", "SELECT, INSERT, UPDATE"),
     ("key_ids", "USAGE"),
 ];
 

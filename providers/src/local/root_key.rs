@@ -20,6 +20,7 @@ const KEY_BYTES: usize = 32;
 const MAX_FILE_BYTES: u64 = 4096;
 const SEALING_LABEL: &[u8] = b"pgveil local root: sealing v1";
 const CHECK_LABEL: &[u8] = b"pgveil local root: check v1";
+const RECORDS_LABEL: &[u8] = b"pgveil local root: records v1";
 const HEADER: &str = "\
 # pgveil root key. Whoever has this file and the keystore can read every value it protects.
 # Keep a copy in a safe place: without it, those values are lost.
@@ -28,6 +29,7 @@ const HEADER: &str = "\
 /// What the local provider derives from the root key file. The file's own bytes are gone after reading.
 pub struct RootKey {
     sealing: Aes256Gcm,
+    records: Zeroizing<[u8; KEY_BYTES]>,
     check: RootCheck,
 }
 
@@ -111,6 +113,16 @@ impl RootKey {
         &self.sealing
     }
 
+    /// A MAC over what the keystore says of a key.
+    pub(super) fn mac(&self, record: &[u8]) -> [u8; 32] {
+        labelled(&self.records, record)
+    }
+
+    /// Whether a MAC is over this, in constant time.
+    pub(super) fn made(&self, mac: &[u8], record: &[u8]) -> bool {
+        self.mac(record)[..].ct_eq(mac).into()
+    }
+
     fn derive(key: &[u8; KEY_BYTES]) -> Self {
         let sealing = Zeroizing::new(labelled(key, SEALING_LABEL));
         let mut check = [0; 16];
@@ -119,6 +131,7 @@ impl RootKey {
             .expect("HMAC-SHA-256 makes the 32 bytes of an AES-256 key");
         Self {
             sealing,
+            records: Zeroizing::new(labelled(key, RECORDS_LABEL)),
             check: RootCheck(check),
         }
     }

@@ -1,4 +1,5 @@
-//! Where sealed KEKs are kept: a small trait that the keystore implements, and one in memory for tests.
+//! Where keys of the local KMS are kept: a small trait that the keystore implements, and one in memory for tests. Nothing is
+//! unsealed or verified here.
 
 use std::{collections::BTreeMap, fmt, sync::Mutex};
 
@@ -6,47 +7,65 @@ use async_trait::async_trait;
 
 use super::RootCheck;
 
-/// One version of a KEK, sealed under the root key.
+/// A key's record as it is stored.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SealedKek {
-    /// The provider's name in the configuration.
-    pub provider: String,
-    /// The KEK's id.
-    pub kek: String,
-    /// Its version, from 1.
-    pub version: u32,
-    /// What it may be used for.
-    pub state: KekState,
-    /// `nonce ‖ ciphertext ‖ tag`; empty once destroyed.
-    pub sealed: Vec<u8>,
+pub struct StoredKey {
+    /// The key's id.
+    pub name: String,
+    /// Counts the changes of the record, from 1.
+    pub revision: u64,
+    /// The record: JSON text.
+    pub record: String,
+    /// Over provider, name, revision and record, under the root key.
+    pub mac: Vec<u8>,
 }
 
-impl fmt::Debug for SealedKek {
+impl fmt::Debug for StoredKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealedKek")
-            .field("provider", &self.provider)
-            .field("kek", &self.kek)
-            .field("version", &self.version)
-            .field("state", &self.state)
+        f.debug_struct("StoredKey")
+            .field("name", &self.name)
+            .field("revision", &self.revision)
             .finish_non_exhaustive()
     }
 }
 
-/// The states of a KEK version; the same words as a DEK's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KekState {
-    /// Wraps and unwraps.
-    Active,
-    /// Unwraps only.
-    DecryptOnly,
-    /// Gone for good.
-    Destroyed,
+/// A change of one key: all of it happens, or nothing.
+#[derive(Debug)]
+pub struct KeyChange {
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// The new record. Its revision follows that of the stored one; 1 is for a key that is not there.
+    pub key: StoredKey,
+    /// When the key is to be rotated (seconds since 1970), as a hint where to look: the record says it too.
+    pub rotate_at: Option<u64>,
+    /// What becomes of key material.
+    pub material: MaterialChange,
 }
 
-/// A shared place for sealed KEKs. Every method sees what any replica has committed.
+/// What becomes of a key's material.
+pub enum MaterialChange {
+    /// Nothing.
+    Keep,
+    /// A version's material, sealed under the root key.
+    Put(u32, Vec<u8>),
+    /// A version's material is erased.
+    Erase(u32),
+}
+
+impl fmt::Debug for MaterialChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("Keep"),
+            Self::Put(version, _) => write!(f, "Put({version}, ..)"),
+            Self::Erase(version) => write!(f, "Erase({version})"),
+        }
+    }
+}
+
+/// A shared place for the keys of local providers. Every method sees what any replica has committed.
 #[async_trait]
 pub trait KekStore: Send + Sync + fmt::Debug {
-    /// The check value of the root key that this provider's KEKs are sealed under, if there are any.
+    /// The check value of the root key that this provider's keys are sealed under, if there are any.
     async fn root_check(&self, provider: &str) -> Result<Option<RootCheck>, KekStoreError>;
 
     /// Stores `check` if the provider has none yet; answers the one that is stored afterwards.
@@ -56,60 +75,76 @@ pub trait KekStore: Send + Sync + fmt::Debug {
         check: &RootCheck,
     ) -> Result<RootCheck, KekStoreError>;
 
-    /// The highest version of a KEK, in whatever state.
-    async fn newest(&self, provider: &str, kek: &str) -> Result<Option<SealedKek>, KekStoreError>;
+    /// Seconds since 1970, by the clock that all replicas share.
+    async fn now(&self) -> Result<u64, KekStoreError>;
 
-    /// One version of a KEK, in whatever state.
-    async fn version(
+    /// A key's record.
+    async fn key(&self, provider: &str, name: &str) -> Result<Option<StoredKey>, KekStoreError>;
+
+    /// Records in the order of names, those behind `after`, at most `limit`.
+    async fn keys(
         &self,
         provider: &str,
-        kek: &str,
-        version: u32,
-    ) -> Result<Option<SealedKek>, KekStoreError>;
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredKey>, KekStoreError>;
 
-    /// Stores a KEK unless that version exists; answers, once committed, the one that is stored.
-    async fn insert(&self, kek: SealedKek) -> Result<SealedKek, KekStoreError>;
+    /// Names of keys whose time to be rotated has come, at most `limit`.
+    async fn due(&self, provider: &str, now: u64, limit: u32)
+    -> Result<Vec<String>, KekStoreError>;
+
+    /// A version's material, sealed under the root key; nothing, if it is not there or erased.
+    async fn material(
+        &self,
+        provider: &str,
+        name: &str,
+        version: u32,
+    ) -> Result<Option<Vec<u8>>, KekStoreError>;
+
+    /// Makes a change unless the stored revision is another than the one before it; answers whether it was made, once
+    /// that is committed.
+    async fn change(&self, change: &KeyChange) -> Result<bool, KekStoreError>;
 }
 
-/// The store did not answer, or not with a KEK.
+/// The store did not answer, or not with a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store of local key encryption keys: {reason}")]
+#[error("the store of local keys: {reason}")]
 pub struct KekStoreError {
     /// What happened.
     pub reason: String,
 }
 
 /// A store that lives as long as the process: for tests, and for checking a root key file before there is a keystore.
+/// Its clock stands still until it is set.
 #[derive(Debug, Default)]
 pub struct MemoryKekStore(Mutex<Memory>);
 
-#[derive(Debug, Default)]
-struct Memory {
-    roots: BTreeMap<String, RootCheck>,
-    keks: BTreeMap<(String, String, u32), SealedKek>,
+/// Everything in it. Tests look at it and alter it, as a superuser of the database could.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Check values by provider.
+    pub roots: BTreeMap<String, RootCheck>,
+    /// Records by provider and name.
+    pub keys: BTreeMap<(String, String), StoredKey>,
+    /// When keys are to be rotated.
+    pub rotate_at: BTreeMap<(String, String), u64>,
+    /// Sealed material by provider, name and version.
+    pub material: BTreeMap<(String, String, u32), Vec<u8>>,
+    /// Seconds since 1970.
+    pub now: u64,
 }
 
 impl MemoryKekStore {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.0.lock().expect("no holder of this lock panics")
-    }
-
-    /// Changes a stored version's state, as an administrator would.
-    pub fn set_state(&self, provider: &str, kek: &str, version: u32, state: KekState) {
-        if let Some(kek) = self
-            .lock()
-            .keks
-            .get_mut(&(provider.to_owned(), kek.to_owned(), version))
-        {
-            kek.state = state;
-        }
+    /// Looks at everything, or alters it.
+    pub fn alter<T>(&self, alter: impl FnOnce(&mut Memory) -> T) -> T {
+        alter(&mut self.0.lock().expect("no holder of this lock panics"))
     }
 }
 
 #[async_trait]
 impl KekStore for MemoryKekStore {
     async fn root_check(&self, provider: &str) -> Result<Option<RootCheck>, KekStoreError> {
-        Ok(self.lock().roots.get(provider).copied())
+        Ok(self.alter(|memory| memory.roots.get(provider).copied()))
     }
 
     async fn adopt_root(
@@ -117,37 +152,91 @@ impl KekStore for MemoryKekStore {
         provider: &str,
         check: &RootCheck,
     ) -> Result<RootCheck, KekStoreError> {
-        Ok(*self
-            .lock()
-            .roots
-            .entry(provider.to_owned())
-            .or_insert(*check))
+        Ok(self.alter(|memory| *memory.roots.entry(provider.to_owned()).or_insert(*check)))
     }
 
-    async fn newest(&self, provider: &str, kek: &str) -> Result<Option<SealedKek>, KekStoreError> {
-        let memory = self.lock();
-        Ok(memory
-            .keks
-            .values()
-            .rfind(|k| k.provider == provider && k.kek == kek)
-            .cloned())
+    async fn now(&self) -> Result<u64, KekStoreError> {
+        Ok(self.alter(|memory| memory.now))
     }
 
-    async fn version(
+    async fn key(&self, provider: &str, name: &str) -> Result<Option<StoredKey>, KekStoreError> {
+        let id = (provider.to_owned(), name.to_owned());
+        Ok(self.alter(|memory| memory.keys.get(&id).cloned()))
+    }
+
+    async fn keys(
         &self,
         provider: &str,
-        kek: &str,
-        version: u32,
-    ) -> Result<Option<SealedKek>, KekStoreError> {
-        Ok(self
-            .lock()
-            .keks
-            .get(&(provider.to_owned(), kek.to_owned(), version))
-            .cloned())
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredKey>, KekStoreError> {
+        Ok(self.alter(|memory| {
+            let ours = memory.keys.iter().filter(|((of, _), _)| of == provider);
+            let behind = ours.filter(|((_, name), _)| name.as_str() > after);
+            behind
+                .take(limit as usize)
+                .map(|(_, key)| key.clone())
+                .collect()
+        }))
     }
 
-    async fn insert(&self, kek: SealedKek) -> Result<SealedKek, KekStoreError> {
-        let id = (kek.provider.clone(), kek.kek.clone(), kek.version);
-        Ok(self.lock().keks.entry(id).or_insert(kek).clone())
+    async fn due(
+        &self,
+        provider: &str,
+        now: u64,
+        limit: u32,
+    ) -> Result<Vec<String>, KekStoreError> {
+        Ok(self.alter(|memory| {
+            let ours = memory
+                .rotate_at
+                .iter()
+                .filter(|((of, _), at)| of == provider && **at <= now);
+            ours.take(limit as usize)
+                .map(|((_, name), _)| name.clone())
+                .collect()
+        }))
+    }
+
+    async fn material(
+        &self,
+        provider: &str,
+        name: &str,
+        version: u32,
+    ) -> Result<Option<Vec<u8>>, KekStoreError> {
+        let id = (provider.to_owned(), name.to_owned(), version);
+        Ok(self.alter(|memory| memory.material.get(&id).cloned()))
+    }
+
+    async fn change(&self, change: &KeyChange) -> Result<bool, KekStoreError> {
+        let KeyChange {
+            provider,
+            key,
+            rotate_at,
+            material,
+        } = change;
+        let id = (provider.clone(), key.name.clone());
+        Ok(self.alter(|memory| {
+            let stored = memory.keys.get(&id).map_or(0, |stored| stored.revision);
+            if stored + 1 != key.revision {
+                return false;
+            }
+            memory.keys.insert(id.clone(), key.clone());
+            match rotate_at {
+                Some(at) => memory.rotate_at.insert(id.clone(), *at),
+                None => memory.rotate_at.remove(&id),
+            };
+            match material {
+                MaterialChange::Keep => {}
+                MaterialChange::Put(version, sealed) => {
+                    memory
+                        .material
+                        .insert((id.0, id.1, *version), sealed.clone());
+                }
+                MaterialChange::Erase(version) => {
+                    memory.material.remove(&(id.0, id.1, *version));
+                }
+            }
+            true
+        }))
     }
 }

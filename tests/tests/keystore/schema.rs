@@ -182,7 +182,15 @@ async fn public_may_use_domains_and_functions_and_nothing_of_the_keystore() -> R
         "SELECT pgveil.eq_term(NULL), pgveil.any_value(NULL), NULL::pgveil.sealed_text",
     )?;
     ensure!(!allowed.contains("ERROR"), "{allowed}");
-    for object in ["meta", "columns", "scopes", "keys", "local_keks", "key_ids"] {
+    for object in [
+        "meta",
+        "columns",
+        "scopes",
+        "keys",
+        "local_keks",
+        "local_keys",
+        "key_ids",
+    ] {
         let refused = database.psql("stranger", &format!("TABLE pgveil.{object}"))?;
         ensure!(refused.contains("permission denied"), "{object}: {refused}");
     }
