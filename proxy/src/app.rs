@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use pgveil_config::{Diagnostics, PolicyFile, Settings};
 use pgveil_keys::{Keys, Keystore, clock::SystemClock};
-use pgveil_providers::local::KekStore;
+use pgveil_providers::local::{KekStore, LocalKms};
 
 use crate::{cli::Found, engine::Engine};
 
@@ -18,6 +18,8 @@ pub struct Built {
     pub keystore: Arc<Keystore>,
     /// DEKs and index keys.
     pub keys: Arc<Keys>,
+    /// The local KMS of each local provider, for automatic rotation.
+    pub local: Vec<Arc<LocalKms>>,
 }
 
 /// Reads the files, connects to the keystore, opens the providers.
@@ -35,6 +37,9 @@ pub async fn build(config: &Path) -> anyhow::Result<Built> {
     let providers = pgveil_providers::build(&settings, &keks)
         .await
         .map_err(|error| Diagnostics(vec![error.diagnostic()]))?;
+    let local = pgveil_providers::local_managers(&settings, &keks)
+        .await
+        .map_err(|error| Diagnostics(vec![error.diagnostic()]))?;
     let keys = Arc::new(Keys::new(
         Arc::clone(&keystore) as _,
         providers,
@@ -48,6 +53,7 @@ pub async fn build(config: &Path) -> anyhow::Result<Built> {
         policy,
         keystore,
         keys,
+        local,
     })
 }
 
@@ -77,7 +83,8 @@ pub async fn build_logged(config: &Path) -> anyhow::Result<Built> {
     build(config).await
 }
 
-fn log_to_stderr(settings: &Settings) {
+/// Logs go to standard error, as the configuration says.
+pub fn log_to_stderr(settings: &Settings) {
     use std::io::IsTerminal;
     use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*, registry};
     // Only what speaks `tracing` is heard: a library's `log` lines may quote statements (Cargo.toml). And of that only what

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod explain;
 pub mod init;
 pub mod keys;
+pub mod kms;
 pub mod scopes;
 pub mod serve;
 pub mod step_up;
@@ -105,6 +106,11 @@ enum Command {
         #[command(subcommand)]
         command: scopes::Scope,
     },
+    /// The local KMS: make, show, rotate, disable and destroy keys, use them by hand, serve them to others
+    #[command(
+        after_help = "The root key file of the provider and the keystore must be within reach: whoever has both can do everything. Grants keep\nusers of the command line from each other's keys; --as says who acts.\n\nExample:\n  pgveil kms list --config conf/pgveil.toml"
+    )]
+    Kms(kms::Kms),
     /// Start a throw-away PostgreSQL and the proxy with sample data, until Ctrl-C
     #[command(
         after_help = "Example:\n  pgveil demo\n\nNeeds PostgreSQL's server programs on this machine (Debian: apt install postgresql); `make demo` installs them."
@@ -172,6 +178,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         } => explain::run(&config.config, &sql, prepared, &search_path).await,
         Command::Keys { config, command } => keys::run(&config.config, command).await,
         Command::Scopes { config, command } => scopes::run(&config.config, command).await,
+        Command::Kms(arguments) => kms::run(arguments).await,
         Command::Demo { rows, once } => demo::run(rows, once).await,
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -6,6 +6,7 @@ pub mod cli;
 
 pub mod app;
 pub mod keeper;
+pub mod key_rotation;
 pub mod listener;
 pub mod server;
 pub mod workers;

@@ -61,6 +61,49 @@ fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(ran.stdout)?.trim().to_owned())
 }
 
+/// A running `pgveil kms serve`.
+#[derive(Debug)]
+pub struct KeyServer {
+    leashed: Leashed,
+    log: PathBuf,
+    /// The port it listens on.
+    pub port: u16,
+}
+
+impl KeyServer {
+    pub(crate) fn wait(leashed: Leashed, log: PathBuf) -> Result<Self> {
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        let line = leashed.line(START_LIMIT).with_context(said)?;
+        let Some(line) = line else {
+            bail!("pgveil kms serve ended while starting:\n{}", said())
+        };
+        let port = { line.strip_prefix("pgveil: serving keys on ") }
+            .and_then(|place| place.trim().rsplit_once(':'))
+            .with_context(|| format!("not the line that says where keys are served: {line}"))?
+            .1;
+        Ok(Self {
+            port: port.parse().context("a port")?,
+            leashed,
+            log,
+        })
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Tells it to end, and waits until it has.
+    pub fn terminate(&self) -> Result<()> {
+        self.leashed.signal("TERM")?;
+        ensure!(
+            self.leashed.wait_for_end(START_LIMIT),
+            "it goes on after SIGTERM"
+        );
+        Ok(())
+    }
+}
+
 /// OpenBao, unsealed, with a transit engine at `transit/`.
 pub struct Bao {
     program: PathBuf,

@@ -4,14 +4,16 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    kms::KeyServer,
     leash::{Leash, Leashed},
     policy,
     postgres::{Database, TempPostgres},
@@ -146,6 +148,46 @@ impl<'a> Site<'a> {
         ];
         all.extend_from_slice(args);
         self.run(&all)
+    }
+
+    /// [`Site::command`], with something on standard input.
+    pub fn feed(&self, command: &str, args: &[&str], input: &[u8]) -> Result<Ran> {
+        let config = self.config();
+        let mut child = Command::new("timeout")
+            .args(["-k", "1", LIMIT])
+            .arg(binary()?)
+            .args([command, "--config"])
+            .arg(config)
+            .args(args)
+            .env(URL_VARIABLE, &self.url)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("run pgveil")?;
+        let mut stdin = child.stdin.take().context("standard input")?;
+        // A command that refuses at once does not read it.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        let output = child.wait_with_output().context("run pgveil")?;
+        Ok(Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Starts `pgveil kms serve` and waits until it serves; `[kms_server]` must be there, with port 0.
+    pub fn serve_keys(&self) -> Result<KeyServer> {
+        let log = self
+            .dir
+            .join(format!("log-{}", self.logs.fetch_add(1, Ordering::Relaxed)));
+        let config = self.config();
+        let config = config.to_str().context("a UTF-8 path")?;
+        let leashed = Leash::new(&binary()?, &["kms", "--config", config, "serve"], "KILL")
+            .env(URL_VARIABLE, &self.url)
+            .start(File::create(&log)?)?;
+        KeyServer::wait(leashed, log)
     }
 
     /// Writes a root key for another local provider: NAME in the folder of the configuration.

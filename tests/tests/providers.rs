@@ -1,5 +1,12 @@
 //! Every provider against a real or emulated key manager: one contract for all, every pair, and how each fails.
 
+#[path = "protocol/papers.rs"]
+mod papers;
+#[path = "providers/rest.rs"]
+mod rest;
+#[path = "providers/served.rs"]
+mod served;
+
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Result, ensure};
@@ -9,6 +16,7 @@ use pgveil_providers::{
     aws_kms::AwsKms,
     local::{LocalProvider, MemoryKekStore},
     vault_transit::VaultTransit,
+    xks::Xks,
 };
 use pgveil_tests::kms::{Aws, Bao, ROOT_TOKEN};
 
@@ -22,7 +30,8 @@ async fn configured(section: &str) -> Result<Box<dyn KeyProvider>> {
     Ok(match &settings.providers["p"] {
         Provider::AwsKms(at) => Box::new(AwsKms::new("p", at).await),
         Provider::VaultTransit(at) => Box::new(VaultTransit::new("p", at)?),
-        Provider::Local { .. } | Provider::Rest(_) => unreachable!("not asked for here"),
+        Provider::Rest(at) => Box::new(Xks::new("p", at)?),
+        Provider::Local { .. } => unreachable!("not asked for here"),
     })
 }
 
@@ -228,7 +237,14 @@ async fn aws_kms_keeps_the_contract() -> Result<()> {
 async fn keys_move_from_any_provider_to_any_other() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (bao, emulator) = (Bao::start()?, Aws::start()?);
-    let mut providers = vec![(local(folder.path()).await?, "a".to_owned())];
+    let served = served::Served::new(served::Callers::Both)?;
+    let server = served.site.serve_keys()?;
+    served.key("a")?;
+    let rest = configured(&served.own_section(&server)?).await?;
+    let mut providers = vec![
+        (local(folder.path()).await?, "a".to_owned()),
+        (rest, "a".to_owned()),
+    ];
     if let Some(bao) = &bao {
         bao.run(&["write", "-f", "transit/keys/a", "derived=true"])?;
         providers.push((vault(bao, ROOT_TOKEN).await?, "a".to_owned()));

@@ -5,7 +5,7 @@ use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{app, keeper, listener::Listener, server::Server};
+use crate::{app, keeper, key_rotation, listener::Listener, server::Server};
 
 /// How long sessions that are in the middle of something may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -46,6 +46,7 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
         Arc::clone(&built.keystore),
         Arc::clone(&built.settings),
     ));
+    let rotating = tokio::spawn(key_rotation::tend(built.local.clone()));
     tokio::select! {
         () = Arc::clone(&server).accept(listeners) => {}
         () = outlive(hangups) => {}
@@ -55,6 +56,7 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     server.drain(DRAIN).await;
     tending.abort();
     keeping.abort();
+    rotating.abort();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -69,7 +71,7 @@ async fn outlive(mut hangups: Signal) {
 }
 
 /// A core dump would hold keys and plaintext.
-fn forbid_core_dumps() {
+pub(super) fn forbid_core_dumps() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let none = Rlimit {
         current: Some(0),

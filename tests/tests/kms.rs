@@ -1,0 +1,373 @@
+//! `pgveil kms` on a real keystore: keys made, shown, rotated, disabled, destroyed and deleted, and used by hand.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use pgveil_tests::{
+    postgres::{Database, TempPostgres},
+    site::{Ran, Site},
+};
+use serde_json::Value;
+
+fn site() -> Result<(Database<'static>, Site<'static>)> {
+    let database = TempPostgres::fresh_database()?;
+    let site = Site::new(&database, "")?;
+    site.apply()?;
+    Ok((database, site))
+}
+
+fn kms(site: &Site<'_>, args: &[&str]) -> Result<Ran> {
+    site.command("kms", args)
+}
+
+fn json(site: &Site<'_>, args: &[&str]) -> Result<Value> {
+    let all = [&["--json"], args].concat();
+    let printed = kms(site, &all)?.ok().with_context(|| format!("{args:?}"))?;
+    Ok(serde_json::from_str(&printed)?)
+}
+
+/// A command that is refused, with a word of why.
+fn refused(site: &Site<'_>, args: &[&str], why: &str) -> Result<()> {
+    let ran = kms(site, args)?;
+    ensure!(ran.code == Some(1), "{args:?}: {ran:?}");
+    ensure!(ran.stderr.contains(why), "{args:?}: {}", ran.stderr);
+    Ok(())
+}
+
+fn states(key: &Value) -> Vec<&str> {
+    let versions = key["versions"].as_array().map_or(&[][..], Vec::as_slice);
+    versions
+        .iter()
+        .filter_map(|version| version["state"].as_str())
+        .collect()
+}
+
+#[test]
+fn a_key_goes_through_its_life() -> Result<()> {
+    let (database, site) = site()?;
+    let made = json(
+        &site,
+        &[
+            "--as",
+            "ada",
+            "create",
+            "acme",
+            "--description",
+            "for acme",
+            "--rotate-every",
+            "90",
+            "--without-version",
+        ],
+    )?;
+    ensure!(
+        made["state"] == "pre-activation" && made["default_version"].is_null(),
+        "{made}"
+    );
+    ensure!(
+        made["created_by"] == "user:ada" && made["rotation_days"] == 90,
+        "{made}"
+    );
+    ensure!(
+        made["next_rotation"].is_null() && made["last_rotation"].is_null(),
+        "{made}"
+    );
+    let ada = |args: &[&str]| json(&site, &[&["--as", "ada"], args].concat());
+    let key = ada(&["rotate", "acme"])?;
+    ensure!(
+        key["state"] == "active" && states(&key) == ["enabled"],
+        "{key}"
+    );
+    ensure!(key["next_rotation"].is_string(), "{key}");
+    let key = ada(&["rotate", "acme"])?;
+    ensure!(
+        key["default_version"] == 2 && key["last_rotation"].is_string(),
+        "{key}"
+    );
+    let key = ada(&["disable", "acme", "--version", "1"])?;
+    ensure!(states(&key) == ["disabled", "enabled"], "{key}");
+    let key = ada(&["enable", "acme", "--version", "1"])?;
+    ensure!(states(&key) == ["enabled", "enabled"], "{key}");
+    ensure!(ada(&["deactivate", "acme"])?["state"] == "deactivated");
+    refused(&site, &["--as", "ada", "rotate", "acme"], "deactivated")?;
+    ensure!(ada(&["enable", "acme"])?["state"] == "active");
+    ensure!(ada(&["schedule", "acme", "1095"])?["rotation_days"] == 1095);
+    refused(
+        &site,
+        &["--as", "ada", "schedule", "acme", "1096"],
+        "1 to 1095",
+    )?;
+    ensure!(ada(&["schedule", "acme", "off"])?["rotation_days"].is_null());
+
+    // What cannot be undone wants the name.
+    let destroy = ["--as", "ada", "destroy-version", "acme", "1"];
+    refused(&site, &destroy, "--confirm acme")?;
+    refused(
+        &site,
+        &[&destroy[..], &["--confirm", "Acme"]].concat(),
+        "nothing was done",
+    )?;
+    refused(
+        &site,
+        &["--as", "ada", "delete", "acme", "--confirm", "acme"],
+        "destroy-version",
+    )?;
+    let key = ada(&["destroy-version", "acme", "1", "--confirm", "acme"])?;
+    ensure!(states(&key) == ["destroyed", "enabled"], "{key}");
+    let left = database.admin(
+        "SELECT string_agg(version || ' ' || (sealed IS NULL), ', ' ORDER BY version) FROM pgveil.local_keks",
+    )?;
+    ensure!(left == "1 true, 2 false", "{left}");
+    ada(&["destroy-version", "acme", "2", "--confirm", "acme"])?;
+    ada(&["delete", "acme", "--confirm", "acme"])?;
+    refused(&site, &["show", "acme"], "there is no key")?;
+    refused(&site, &["create", "acme"], "not used again")?;
+    ensure!(json(&site, &["list"])? == Value::Array(Vec::new()));
+    Ok(())
+}
+
+#[test]
+fn only_those_with_a_grant_see_and_change_a_key() -> Result<()> {
+    let (_database, site) = site()?;
+    json(&site, &["--as", "ada", "create", "k"])?;
+    refused(
+        &site,
+        &["--as", "eve", "show", "k"],
+        "user:eve may not describe",
+    )?;
+    refused(
+        &site,
+        &["--as", "eve", "rotate", "k"],
+        "user:eve may not manage",
+    )?;
+    refused(
+        &site,
+        &["--as", "eve", "encrypt", "k"],
+        "user:eve may not encrypt",
+    )?;
+    ensure!(json(&site, &["--as", "eve", "list"])? == Value::Array(Vec::new()));
+    let key = json(
+        &site,
+        &["--as", "ada", "grant", "k", "user:eve", "describe"],
+    )?;
+    ensure!(key["access"].to_string().contains("user:eve"), "{key}");
+    ensure!(json(&site, &["--as", "eve", "show", "k"])?["name"] == "k");
+    json(&site, &["--as", "ada", "revoke", "k", "user:eve"])?;
+    refused(
+        &site,
+        &["--as", "eve", "show", "k"],
+        "user:eve may not describe",
+    )?;
+    refused(
+        &site,
+        &["--as", "ada", "revoke", "k", "user:ada"],
+        "somebody must keep `manage`",
+    )?;
+    let ran = kms(&site, &["--as", "ada", "grant", "k", "eve", "describe"])?;
+    ensure!(ran.code == Some(2), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn keys_are_used_by_hand() -> Result<()> {
+    let (_database, site) = site()?;
+    json(&site, &["create", "box"])?;
+    let feed = |args: &[&str], input: &str| site.feed("kms", args, input.as_bytes());
+    let old = feed(&["encrypt", "box", "--context", "c"], "secret")?.ok()?;
+    ensure!(
+        old.starts_with("pgveil:v1:") && !old.contains("secret"),
+        "{old}"
+    );
+    json(&site, &["rotate", "box"])?;
+    ensure!(feed(&["decrypt", "box", "--context", "c"], &old)?.ok()? == "secret");
+    let ran = feed(&["decrypt", "box"], &old)?;
+    ensure!(
+        ran.code == Some(1) && ran.stderr.contains("another context"),
+        "{ran:?}"
+    );
+    let ran = feed(&["decrypt", "box"], "no ciphertext")?;
+    ensure!(ran.code == Some(1), "{ran:?}");
+
+    json(
+        &site,
+        &[
+            "create",
+            "seal",
+            "--algorithm",
+            "rsa-2048",
+            "--usage",
+            "sign-verify",
+        ],
+    )?;
+    let signature = feed(&["sign", "seal"], "message")?.ok()?;
+    let valid = feed(&["verify", "seal", signature.trim()], "message")?.ok()?;
+    ensure!(valid.contains("valid, by version 1"), "{valid}");
+    let ran = feed(&["verify", "seal", signature.trim()], "another message")?;
+    ensure!(ran.code == Some(1), "{ran:?}");
+    let ran = kms(
+        &site,
+        &[
+            "create",
+            "odd",
+            "--algorithm",
+            "ec-p256",
+            "--usage",
+            "encrypt-decrypt",
+        ],
+    )?;
+    ensure!(ran.code == Some(1), "{ran:?}");
+    Ok(())
+}
+
+/// What other programs make of a public key and a signature.
+#[test]
+fn openssl_verifies_what_a_key_signed() -> Result<()> {
+    let (_database, site) = site()?;
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(at("message"), "message")?;
+    for (name, algorithm) in [("rsa", "rsa-2048"), ("ec", "ec-p256")] {
+        json(
+            &site,
+            &[
+                "create",
+                name,
+                "--algorithm",
+                algorithm,
+                "--usage",
+                "sign-verify",
+            ],
+        )?;
+        std::fs::write(at("public.pem"), kms(&site, &["public-key", name])?.ok()?)?;
+        let signed = site
+            .feed("kms", &["--json", "sign", name], b"message")?
+            .ok()?;
+        let signed: Value = serde_json::from_str(&signed)?;
+        let text = signed["signature"].as_str().context("a signature")?;
+        let base64 = text.rsplit(':').next().unwrap_or_default();
+        std::fs::write(at("signature.txt"), format!("{base64}\n"))?;
+        let run = |args: &[&str]| -> Result<String> {
+            let ran = std::process::Command::new("openssl").args(args).output();
+            let ran = ran.context("openssl")?;
+            Ok(String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned())
+        };
+        run(&[
+            "base64",
+            "-d",
+            "-A",
+            "-in",
+            &at("signature.txt"),
+            "-out",
+            &at("signature"),
+        ])?;
+        let (public, signature, message) = (at("public.pem"), at("signature"), at("message"));
+        let mut verify = vec![
+            "dgst",
+            "-sha256",
+            "-verify",
+            &public,
+            "-signature",
+            &signature,
+        ];
+        if name == "rsa" {
+            verify.extend([
+                "-sigopt",
+                "rsa_padding_mode:pss",
+                "-sigopt",
+                "rsa_pss_saltlen:-1",
+            ]);
+        }
+        verify.push(&message);
+        let said = run(&verify)?;
+        ensure!(said.contains("Verified OK"), "{name}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_service_key_is_shown_and_the_kill_switch_reaches_the_tables() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    database.run("CREATE TABLE notes (id int PRIMARY KEY, body text)")?;
+    let mut site = Site::new(&database, r#"public.notes  scope = "platform"  body: text"#)?;
+    site.set("cache", "ttl", "\"1s\"")?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    proxy.psql("app", "INSERT INTO notes VALUES (1, 'secret')")?;
+    let key = json(&site, &["show", "platform"])?;
+    ensure!(
+        key["origin"] == "service" && key["rotation_days"] == 365,
+        "{key}"
+    );
+    ensure!(key["created_by"] == "pgveil", "{key}");
+    json(&site, &["disable", "platform"])?;
+    let until = |words: &str| {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        loop {
+            let read = proxy.psql("app", "SELECT body FROM notes")?;
+            if read.contains(words) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "never {words}, but {read}");
+        }
+    };
+    until("PV002")?;
+    // Whoever writes into the tables of the keystore does not open it again.
+    database.admin(
+        "UPDATE pgveil.local_keys SET record = replace(record, 'disabled', 'enabled') RETURNING 1",
+    )?;
+    until("PV003")?;
+    refused(&site, &["show", "platform"], "not as pgveil wrote it")?;
+    database.admin(
+        "UPDATE pgveil.local_keys SET record = replace(record, 'enabled', 'disabled') RETURNING 1",
+    )?;
+    json(&site, &["enable", "platform"])?;
+    until("secret")
+}
+
+#[test]
+fn tables_for_people_and_errors_with_cures() -> Result<()> {
+    let (_database, site) = site()?;
+    kms(
+        &site,
+        &[
+            "create",
+            "k",
+            "--rotate-every",
+            "30",
+            "--description",
+            "what it is for",
+        ],
+    )?
+    .ok()?;
+    let listed = kms(&site, &["list"])?.ok()?;
+    ensure!(
+        listed.starts_with("KEY  STATE") && listed.contains("30 d"),
+        "{listed}"
+    );
+    let shown = kms(&site, &["show", "k"])?.ok()?;
+    for words in [
+        "description      what it is for",
+        "type             symmetric",
+        "GRANTED TO",
+    ] {
+        ensure!(shown.contains(words), "{words}: {shown}");
+    }
+    refused(
+        &site,
+        &["show", "nobody"],
+        "`pgveil kms list` shows the keys",
+    )?;
+    refused(&site, &["public-key", "k"], "cannot show a public key")?;
+    refused(
+        &site,
+        &["disable", "k", "--version", "9"],
+        "has no version 9",
+    )?;
+    refused(&site, &["create", "a b"], "letters, digits")?;
+    refused(&site, &["serve"], "has no [kms_server]")?;
+    refused(
+        &site,
+        &["--provider", "other", "list"],
+        "there is no [provider.other]",
+    )?;
+    Ok(())
+}
