@@ -1,5 +1,6 @@
 //! `pgveil.toml` as a whole: its top keys, its sections in order, and what must agree between them.
 
+mod audit;
 mod auth;
 mod cache;
 mod client_tls;
@@ -31,6 +32,7 @@ use crate::{
 };
 
 pub use self::{
+    audit::Audit,
     auth::{Auth, AuthMode, Certificates, ChannelBinding},
     cache::Cache,
     client_tls::ClientTls,
@@ -73,6 +75,8 @@ pub struct Settings {
     pub rotation: Rotation,
     /// `[cache]`.
     pub cache: Cache,
+    /// `[audit]`.
+    pub audit: Audit,
     /// `[log]`.
     pub log: Log,
     /// `[limits]`.
@@ -132,6 +136,7 @@ pub(crate) static TOP: Section = Section {
         &rotation::SECTION,
         &reencrypt::SECTION,
         &cache::SECTION,
+        &audit::SECTION,
         &log::SECTION,
         &limits::SECTION,
         &kms_server::SECTION,
@@ -208,6 +213,7 @@ impl Settings {
         let overrides = overrides::read_all(reader, &top);
         let rotation = reader.one(&rotation::SECTION, &top, &nothing);
         let cache = reader.one(&cache::SECTION, &top, &nothing);
+        let audit = reader.one(&audit::SECTION, &top, &nothing);
         let log = reader.one(&log::SECTION, &top, &nothing);
         let limits = reader.one(&limits::SECTION, &top, &nothing);
         let kms_server =
@@ -225,6 +231,7 @@ impl Settings {
             overrides,
             rotation: rotation::read(&rotation),
             cache: cache::read(&cache),
+            audit: audit::read(&audit),
             log: log::read(&log),
             limits: limits::read(&limits),
             kms_server,

@@ -8,11 +8,21 @@ pub mod chain;
 mod change;
 pub mod checkpoint;
 pub mod event;
+pub mod export;
 mod log;
 mod queue;
 pub mod record;
+mod retention;
 mod root;
 pub mod secrets;
+pub mod sink;
+pub mod stored;
+mod tend;
+pub mod time;
+pub mod verify;
+
+#[cfg(test)]
+mod tests;
 
 pub use actor::{Actor, acting};
 pub use change::Change;
@@ -20,3 +30,8 @@ pub use checkpoint::Checkpoint;
 pub use event::{Event, Operation, Outcome};
 pub use log::Log;
 pub use record::Record;
+pub use retention::Pruned;
+pub use sink::Sinks;
+pub use stored::{Filter, StoredRecord};
+pub use tend::tend;
+pub use verify::{Fault, Sound, Verifier};

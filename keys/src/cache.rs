@@ -36,6 +36,8 @@ pub(crate) struct Cache<K, V> {
     clock: Arc<dyn Clock>,
     /// Times that something was used past its time.
     stale_uses: AtomicU64,
+    /// How often something was let go on demand: what was being loaded meanwhile may be of it, and is not held.
+    forgotten: AtomicU64,
 }
 
 struct Held<V> {
@@ -71,6 +73,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
             max_entries,
             clock,
             stale_uses: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
         }
     }
 
@@ -120,10 +123,12 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         }
         // From before the provider was asked: a key revoked meanwhile is gone within one TTL.
         let expires = self.clock.now() + self.ttl;
+        let forgotten = self.forgotten();
         match load().await {
             Ok(value) => {
                 let stale = stale(&value);
-                self.insert(key.clone(), Arc::clone(&value), Life { expires, stale });
+                let life = Life { expires, stale };
+                self.insert_unless_forgotten(key.clone(), Arc::clone(&value), life, forgotten);
                 Ok(value)
             }
             Err(error) if error.is_outage() => self.stale(key).ok_or(error),
@@ -147,6 +152,20 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         held.expires = held.until.min(now + STALE_STEP);
         self.stale_uses.fetch_add(1, Ordering::Relaxed);
         Some(Arc::clone(&held.value))
+    }
+
+    /// How often something was let go on demand: for [`Cache::insert_unless_forgotten`], read before loading.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    /// [`Cache::insert`], unless something was let go on demand since.
+    pub(crate) fn insert_unless_forgotten(&self, key: K, value: Arc<V>, life: Life, since: u64) {
+        self.insert(key.clone(), value, life);
+        // After it is in: whoever lets go from now on finds it.
+        if self.forgotten() != since {
+            self.entries.remove(&key);
+        }
     }
 
     /// Holds a value for its life, or less if there is no room. A value that is held longer stays.
@@ -188,6 +207,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
 
     /// Lets go of what this says.
     pub(crate) fn forget(&self, which: impl Fn(&K, &V) -> bool) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.entries.retain(|key, held| !which(key, &held.value));
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use pgveil_config::TlsMode;
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls,
     config::{Host, SslMode},
@@ -66,6 +66,28 @@ pub async fn connect(
     tls: TlsMode,
     ca_file: Option<&Path>,
 ) -> Result<Database, ConnectError> {
+    connect_telling(url, tls, ca_file, None).await
+}
+
+/// [`connect`], for LISTEN: payloads go to `told`, which ends with the connection. What it has no room for is dropped.
+pub async fn connect_listening(
+    url: &str,
+    tls: TlsMode,
+    ca_file: Option<&Path>,
+    told: Told,
+) -> Result<Database, ConnectError> {
+    connect_telling(url, tls, ca_file, Some(told)).await
+}
+
+/// Takes payloads of notifications.
+pub type Told = mpsc::Sender<String>;
+
+async fn connect_telling(
+    url: &str,
+    tls: TlsMode,
+    ca_file: Option<&Path>,
+    told: Option<Told>,
+) -> Result<Database, ConnectError> {
     let mut config: Config = url.parse().map_err(|_| ConnectError::Url)?;
     if config.get_application_name().is_none() {
         config.application_name("pgveil");
@@ -79,13 +101,15 @@ pub async fn connect(
         tls
     };
     match tls {
-        TlsMode::Disable => plain(config).await,
-        TlsMode::Prefer => match encrypted(config.clone(), tls, ca_file).await {
-            Err(ConnectError::Connect { error }) if plain_may_help(&error) => plain(config).await,
+        TlsMode::Disable => plain(config, told).await,
+        TlsMode::Prefer => match encrypted(config.clone(), tls, ca_file, told.clone()).await {
+            Err(ConnectError::Connect { error }) if plain_may_help(&error) => {
+                plain(config, told).await
+            }
             other => other,
         },
         TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => {
-            encrypted(config, tls, ca_file).await
+            encrypted(config, tls, ca_file, told).await
         }
     }
 }
@@ -99,12 +123,12 @@ fn only_sockets(config: &Config) -> bool {
             .all(|host| matches!(host, Host::Unix(_)))
 }
 
-async fn plain(mut config: Config) -> Result<Database, ConnectError> {
+async fn plain(mut config: Config, told: Option<Told>) -> Result<Database, ConnectError> {
     config.ssl_mode(SslMode::Disable);
     let (client, connection) = config.connect(NoTls).await?;
     Ok(Database {
         client,
-        driver: tokio::spawn(drive(connection)),
+        driver: tokio::spawn(drive(connection, told)),
     })
 }
 
@@ -112,6 +136,7 @@ async fn encrypted(
     mut config: Config,
     tls: TlsMode,
     ca_file: Option<&Path>,
+    told: Option<Told>,
 ) -> Result<Database, ConnectError> {
     config.ssl_mode(if tls == TlsMode::Prefer {
         SslMode::Prefer
@@ -122,7 +147,7 @@ async fn encrypted(
     let (client, connection) = config.connect(connector).await?;
     Ok(Database {
         client,
-        driver: tokio::spawn(drive(connection)),
+        driver: tokio::spawn(drive(connection, told)),
     })
 }
 
@@ -141,8 +166,8 @@ fn plain_may_help(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Runs a connection to its end; notices go to the log.
-async fn drive<S, T>(mut connection: Connection<S, T>)
+/// Runs a connection to its end; notices go to the log, payloads of notifications to who wants them.
+async fn drive<S, T>(mut connection: Connection<S, T>, told: Option<Told>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -151,6 +176,12 @@ where
         match message {
             Ok(AsyncMessage::Notice(notice)) => {
                 tracing::debug!(message = notice.message(), "notice from the server");
+            }
+            Ok(AsyncMessage::Notification(heard)) => {
+                if let Some(told) = &told {
+                    // Whoever has no room looks by itself before long.
+                    let _ = told.try_send(heard.payload().to_owned());
+                }
             }
             Ok(_) => {}
             Err(error) => {

@@ -18,10 +18,13 @@ use pgveil_config::{
     settings::{self, Failure},
 };
 use pgveil_providers::{Providers, WrapContext};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
-    Clock, DataKey, DekId, IndexKey, KeyError, Purpose, Scopes, binding,
+    Clock, DataKey, DekId, IndexKey, KeyError, Purpose, Scopes,
+    audit::{Actor, Event, Operation, Outcome},
+    binding,
     cache::{Cache, Life, MAX_ENTRIES},
     gate::{Answer, Fresh, Gate, ProviderState},
     key::{KEY_BYTES, Term},
@@ -50,6 +53,8 @@ pub struct Keys {
     usages: DashMap<DekId, Arc<Usage>>,
     /// Scopes whose DEK could not be replaced a moment ago, and until when nobody tries again.
     postponed: DashMap<ScopePath, Instant>,
+    /// KEKs that were denied, as the audit log knows.
+    denied: DashMap<KekRef, ()>,
 }
 
 /// How the keys are doing, for people and for metrics.
@@ -110,6 +115,7 @@ impl Keys {
             usages: DashMap::new(),
             postponed: DashMap::new(),
             clock,
+            denied: DashMap::new(),
         }
     }
 
@@ -219,6 +225,9 @@ impl Keys {
         scope: &str,
         id: u64,
     ) -> Result<T, KeyError> {
+        if answer.is_ok() && !self.denied.is_empty() && self.denied.remove(kek).is_some() {
+            self.tell(Operation::ProviderRestore, Outcome::Done, kek);
+        }
         answer.map_err(|(error, fresh)| {
             let error = KeyError::from_provider(&error, scope, id);
             if matches!(error, KeyError::Denied { .. }) && fresh == Fresh::Asked {
@@ -230,9 +239,35 @@ impl Keys {
                     %error,
                     "a provider denies a key encryption key: the scopes under it are sealed until it does not"
                 );
+                if self.denied.len() < MAX_ENTRIES && self.denied.insert(kek.clone(), ()).is_none() {
+                    self.tell(Operation::ProviderDeny, Outcome::Refused, kek);
+                }
             }
             error
         })
+    }
+
+    /// Records what a provider says of a KEK: when it begins, not each time.
+    fn tell(&self, operation: Operation, outcome: Outcome, kek: &KekRef) {
+        let Some(log) = self.table.log().map(Arc::clone) else {
+            return;
+        };
+        let event = Event::new(operation)
+            .outcome(outcome)
+            .actor(Actor::pgveil())
+            .key(&kek.kek)
+            .detail(json!({ "provider": kek.provider }));
+        tokio::spawn(async move {
+            if let Err(error) = log.note(event).await {
+                tracing::error!(%error, "what a provider said could not be recorded");
+            }
+        });
+    }
+
+    /// Lets go of all keys of a scope and of those below it: it was sealed or erased. Nor is kept what is being loaded now.
+    pub fn forget_below(&self, scope: &ScopePath) {
+        let below = |held: &ScopePath| held == scope || held.chain().contains(scope);
+        self.forget_all(below);
     }
 
     /// Lets go of what has expired. The proxy calls it every few seconds, so that keys leave memory when nobody asks for them.
@@ -260,12 +295,13 @@ impl Keys {
     }
 
     async fn load_sealing(&self, scope: &ScopePath) -> Result<Arc<DataKey>, KeyError> {
-        let expires = self.opening.expiry();
+        let (expires, forgotten) = (self.opening.expiry(), self.opening.forgotten());
         let (record, key) = self.active(scope, Purpose::Data).await?;
         let key = self.data_key(&record, scope.clone(), &key);
         let stale = self.stale(scope);
+        let life = Life { expires, stale };
         self.opening
-            .insert(key.id(), Arc::clone(&key), Life { expires, stale });
+            .insert_unless_forgotten(key.id(), Arc::clone(&key), life, forgotten);
         Ok(key)
     }
 

@@ -13,17 +13,21 @@ mod overrides;
 mod records;
 pub mod registry;
 mod scopes;
+mod sealing;
+mod watch;
 
 use std::{path::PathBuf, sync::Arc};
 
 use pgveil_config::Settings;
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
+use zeroize::Zeroizing;
 
 pub use inventory::{Due, KeyEntry};
 pub use memory::MemoryKeyTable;
 pub use overrides::{OverrideRecord, override_operation};
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey, Rewrapped};
 pub use scopes::ScopeRecord;
+pub use sealing::Erased;
 
 pub(crate) use connection::{Connection, Session};
 
@@ -40,6 +44,7 @@ use crate::{
 pub struct Keystore {
     connection: Connection,
     log: Arc<Log>,
+    target: Target,
 }
 
 impl Keystore {
@@ -57,8 +62,15 @@ impl Keystore {
         let connection = Connection::new(target.clone(), Arc::clone(&clock));
         connection.session().await?;
         // Connects when there is something to record.
-        let log = Arc::new(Log::new(Connection::new(target, Arc::clone(&clock)), clock));
-        Ok(Self { connection, log })
+        let log = Arc::new(Log::new(
+            Connection::new(target.clone(), Arc::clone(&clock)),
+            clock,
+        ));
+        Ok(Self {
+            connection,
+            log,
+            target,
+        })
     }
 
     /// Runs one statement, once more if the connection was lost. It must bear being run twice.
@@ -90,6 +102,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    fn read_url(&self) -> Result<Zeroizing<String>, KeystoreError> {
+        self.url
+            .read()
+            .map_err(|error| KeystoreError::Misconfigured {
+                reason: error.to_string(),
+                cure: "give url, its file or its environment variable in [keystore]",
+            })
+    }
+
     fn of(settings: &Settings) -> Self {
         Self {
             url: settings.keystore.url.clone(),
@@ -131,6 +152,12 @@ pub enum KeystoreError {
         /// Why not.
         reason: String,
     },
+    /// No key is made for a scope that is sealed by hand.
+    #[error("scope {scope} is sealed")]
+    ScopeSealed {
+        /// The scope.
+        scope: String,
+    },
     /// Step-up is missing, or was refused.
     #[error(transparent)]
     StepUp(#[from] StepUpError),
@@ -157,6 +184,7 @@ impl KeystoreError {
             Self::Unaudited { .. } => {
                 "see that the platform's key provider can unwrap the audit log's key (pgveil.audit_keys)"
             }
+            Self::ScopeSealed { .. } => "unseal the scope once the reason is gone",
             Self::StepUp(error) => error.cure(),
             Self::Damaged { table, .. } if table.starts_with("pgveil.audit") => {
                 "run `pgveil audit verify`: somebody changed the audit log behind pgveil's back"

@@ -102,7 +102,7 @@ impl StepUpError {
     pub fn cure(&self) -> &'static str {
         match self {
             Self::Needed { .. } | Self::Token { .. } => {
-                "get one with `pgveil step-up token OPERATION SCOPE` and give it as --token FILE; on a terminal pgveil asks"
+                "get one with `pgveil step-up token OPERATION SCOPE` and give it with --token, or give --operator NAME; on a terminal pgveil asks"
             }
             Self::NoOperator => "enroll the first with `pgveil step-up enroll NAME`",
             Self::Passphrase { .. } => {

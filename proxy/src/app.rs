@@ -2,9 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use pgveil_config::{Diagnostics, PolicyFile, Settings};
-use pgveil_keys::{Keys, Keystore, clock::SystemClock};
-use pgveil_providers::local::{KekStore, LocalKms};
+use pgveil_config::{Diagnostics, PolicyFile, ScopePath, Settings};
+use pgveil_keys::{Keys, Keystore, Scopes, clock::SystemClock};
+use pgveil_providers::{
+    Providers,
+    local::{KekStore, LocalKms},
+};
 
 use crate::{cli::Found, engine::Engine};
 
@@ -22,6 +25,30 @@ pub struct Built {
     pub local: Vec<Arc<LocalKms>>,
 }
 
+/// The keystore with its audit log, for commands that change keys or tell of them and serve nobody.
+///
+/// # Errors
+/// What is wrong, with file and line or with a cure.
+pub async fn keystore(config: &Path) -> anyhow::Result<(Settings, Arc<Keystore>)> {
+    let settings = Settings::load(config)?;
+    let (keystore, providers) = connect(&settings).await?;
+    let platform = Scopes::new(&settings).kek(&ScopePath::platform());
+    keystore.log().use_providers(&providers, &platform);
+    Ok((settings, keystore))
+}
+
+async fn connect(settings: &Settings) -> anyhow::Result<(Arc<Keystore>, Providers)> {
+    let keystore = Keystore::connect(settings)
+        .await
+        .map_err(|error| Found(format!("{error}; {}", error.cure())))?;
+    let keystore = Arc::new(keystore);
+    let keks: Arc<dyn KekStore> = Arc::clone(&keystore) as _;
+    let providers = pgveil_providers::build(settings, &keks)
+        .await
+        .map_err(|error| Diagnostics(vec![error.diagnostic()]))?;
+    Ok((keystore, providers))
+}
+
 /// Reads the files, connects to the keystore, opens the providers.
 ///
 /// # Errors
@@ -29,14 +56,8 @@ pub struct Built {
 pub async fn build(config: &Path) -> anyhow::Result<Built> {
     let settings = Arc::new(Settings::load(config)?);
     let policy = PolicyFile::load(&settings.policy)?;
-    let keystore = Keystore::connect(&settings)
-        .await
-        .map_err(|error| Found(format!("{error}; {}", error.cure())))?;
-    let keystore = Arc::new(keystore);
+    let (keystore, providers) = connect(&settings).await?;
     let keks: Arc<dyn KekStore> = Arc::clone(&keystore) as _;
-    let providers = pgveil_providers::build(&settings, &keks)
-        .await
-        .map_err(|error| Diagnostics(vec![error.diagnostic()]))?;
     let local = pgveil_providers::local_managers(&settings, &keks)
         .await
         .map_err(|error| Diagnostics(vec![error.diagnostic()]))?;

@@ -2,6 +2,8 @@
 //! 2 wrong arguments or a failure of pgveil itself.
 
 pub mod apply;
+mod ask;
+pub mod audit;
 pub mod check;
 pub mod demo;
 pub mod explain;
@@ -9,6 +11,7 @@ pub mod init;
 pub mod keys;
 pub mod kms;
 pub mod scopes;
+pub mod seal;
 pub mod serve;
 pub mod step_up;
 mod table;
@@ -111,6 +114,42 @@ enum Command {
         after_help = "The root key file of the provider and the keystore must be within reach: whoever has both can do everything. Grants keep\nusers of the command line from each other's keys; --as says who acts.\n\nExample:\n  pgveil kms list --config conf/pgveil.toml"
     )]
     Kms(kms::Kms),
+    /// Seal a scope and all below it: its values can be neither read nor written
+    #[command(
+        after_help = "Example:\n  pgveil seal --config conf/pgveil.toml tenant:acme\n\nRunning proxies follow within a second. It needs no token; `unseal` does."
+    )]
+    Seal {
+        #[command(flatten)]
+        config: WithConfig,
+        /// platform, or tenant:T with /project:P and /env:E behind it
+        scope: String,
+    },
+    /// Take a scope's seal off; needs a step-up token
+    #[command(
+        after_help = "Example:\n  pgveil unseal --config conf/pgveil.toml tenant:acme --operator ada"
+    )]
+    Unseal {
+        #[command(flatten)]
+        config: WithConfig,
+        #[command(flatten)]
+        step_up: ask::StepUp,
+        /// As `pgveil scopes list` shows it
+        scope: String,
+    },
+    /// The audit log: list, verify, export
+    Audit {
+        #[command(flatten)]
+        config: WithConfig,
+        #[command(subcommand)]
+        command: audit::Command,
+    },
+    /// Operators, and the tokens that dangerous verbs need
+    StepUp {
+        #[command(flatten)]
+        config: WithConfig,
+        #[command(subcommand)]
+        command: step_up::Command,
+    },
     /// Start a throw-away PostgreSQL and the proxy with sample data, until Ctrl-C
     #[command(
         after_help = "Example:\n  pgveil demo\n\nNeeds PostgreSQL's server programs on this machine (Debian: apt install postgresql); `make demo` installs them."
@@ -148,7 +187,7 @@ pub struct WithConfig {
 pub async fn run(arguments: Arguments) -> ExitCode {
     let actor = match &arguments.command {
         Command::Serve(_) | Command::Demo { .. } => Actor::pgveil(),
-        _ => Actor::person(&user()),
+        _ => person(),
     };
     let done = acting(actor, dispatch(arguments.command)).await;
     done.unwrap_or_else(|error| {
@@ -161,6 +200,18 @@ pub async fn run(arguments: Arguments) -> ExitCode {
             },
         )
     })
+}
+
+/// Who runs this command, as the operating system knows them.
+fn person() -> Actor {
+    let uid = rustix::process::getuid().as_raw();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    Actor::person(&name.unwrap_or_else(|| uid.to_string()))
 }
 
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
@@ -179,6 +230,14 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys { config, command } => keys::run(&config.config, command).await,
         Command::Scopes { config, command } => scopes::run(&config.config, command).await,
         Command::Kms(arguments) => kms::run(arguments).await,
+        Command::Seal { config, scope } => seal::seal(&config.config, &scope).await,
+        Command::Unseal {
+            config,
+            step_up,
+            scope,
+        } => seal::unseal(&config.config, &scope, &step_up).await,
+        Command::Audit { config, command } => audit::run(&config.config, command).await,
+        Command::StepUp { config, command } => step_up::run(&config.config, command).await,
         Command::Demo { rows, once } => demo::run(rows, once).await,
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -190,18 +249,6 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// Who runs this command: the operating system's name of the user, or his number.
-fn user() -> String {
-    let uid = rustix::process::getuid().as_raw();
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let names = users.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    });
-    { names }.next().unwrap_or_else(|| uid.to_string())
 }
 
 /// Something was found wrong: exit code 1, not 2.

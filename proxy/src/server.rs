@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use pgveil_config::Settings;
+use pgveil_keys::audit::{Actor, acting};
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
     time::Instant,
@@ -116,7 +117,11 @@ impl Server {
         let opening =
             startup::open(socket, &self.entrance, peer, Instant::now() + STARTUP_LIMIT).await;
         match opening {
-            Ok(Opening::Session(client)) => self.session(client).await,
+            Ok(Opening::Session(client)) => {
+                let role = String::from_utf8_lossy(client.startup.user()).into_owned();
+                let from = peer.map_or_else(|| "local".to_owned(), |peer| peer.to_string());
+                acting(Actor::session(&role, from), self.session(client)).await;
+            }
             Ok(Opening::Cancel { request, stream }) => {
                 let deadline = Instant::now() + STARTUP_LIMIT;
                 if let Err(error) = cancel::relay(stream, &request, &self.upstream, deadline).await

@@ -5,6 +5,8 @@
 mod appending;
 #[path = "audit/step_up.rs"]
 mod step_up;
+#[path = "audit/verifying.rs"]
+mod verifying;
 
 use std::sync::Arc;
 

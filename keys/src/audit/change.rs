@@ -35,6 +35,7 @@ const APPEND: &str = "WITH appended AS (\
     UPDATE pgveil.audit_head SET seq = $10, link = $11, mac = $12";
 const CHECKPOINT: &str =
     "INSERT INTO pgveil.audit_checkpoints (seq, line) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+const LAST_CHECKPOINT: &str = "SELECT coalesce(max(seq), 0) FROM pgveil.audit_checkpoints";
 const IS_THERE: &str = "SELECT FROM pgveil.audit WHERE operation_id = $1";
 
 /// How long one statement may take.
@@ -171,10 +172,24 @@ impl Change {
     }
 
     /// Signs the end of the log, if it has grown since the last time.
-    pub(super) async fn checkpoint(&mut self) -> Result<(), KeystoreError> {
-        let line = Checkpoint::sign(&self.secrets, self.tip, self.log.clock.unix_us());
+    async fn checkpoint(&mut self) -> Result<(), KeystoreError> {
+        let rows = self.query(LAST_CHECKPOINT, &[]).await?;
+        let after: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+        let after = u64::try_from(after).map_err(|_| damaged("a negative number"))?;
+        if after >= self.tip.seq {
+            return Ok(());
+        }
+        let line = Checkpoint::sign(&self.secrets, self.tip, after, self.log.clock.unix_us());
         self.query(CHECKPOINT, &[&bigint_of(self.tip.seq)?, &line])
             .await?;
+        Ok(())
+    }
+
+    /// [`Change::checkpoint`], which needs no record.
+    pub(super) async fn commit_checkpoint(mut self) -> Result<(), KeystoreError> {
+        self.checkpoint().await?;
+        self.batch("COMMIT").await?;
+        self.ended(Some(self.tip));
         Ok(())
     }
 

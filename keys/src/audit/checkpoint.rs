@@ -24,15 +24,23 @@ pub struct Checkpoint {
     pub key: PublicKey,
     /// The end of the log.
     pub tip: Tip,
+    /// The record at which the checkpoint before this one stands; 0 for the first.
+    pub after: u64,
     /// When, in microseconds since 1970.
     pub at_us: u64,
 }
 
 impl Checkpoint {
     /// Signs the end of the log.
-    pub(super) fn sign(secrets: &Secrets, tip: Tip, at_us: u64) -> String {
+    pub(super) fn sign(secrets: &Secrets, tip: Tip, after: u64, at_us: u64) -> String {
         let key = *secrets.public_key();
-        let body = Self { key, tip, at_us }.body();
+        let body = Self {
+            key,
+            tip,
+            after,
+            at_us,
+        }
+        .body();
         let signature = hex::encode(secrets.sign(body.as_bytes()));
         format!("{body}{SIGNATURE}{signature}")
     }
@@ -53,9 +61,10 @@ impl Checkpoint {
 
     fn body(&self) -> String {
         format!(
-            "{NAME} key={} seq={} at={} link={}",
+            "{NAME} key={} seq={} after={} at={} link={}",
             hex::encode(self.key),
             self.tip.seq,
+            self.after,
             self.at_us,
             hex::encode(self.tip.link)
         )
@@ -66,10 +75,16 @@ impl Checkpoint {
         let mut word = |name: &str| words.next()?.strip_prefix(name)?.strip_prefix('=');
         let key = bytes(word("key")?)?;
         let seq = word("seq")?.parse().ok()?;
+        let after = word("after")?.parse().ok()?;
         let at_us = word("at")?.parse().ok()?;
         let link = bytes(word("link")?)?;
         let tip = Tip { seq, link };
-        words.next().is_none().then_some(Self { key, tip, at_us })
+        words.next().is_none().then_some(Self {
+            key,
+            tip,
+            after,
+            at_us,
+        })
     }
 
     /// What its link is.
@@ -95,7 +110,7 @@ mod tests {
             seq: 1000,
             link: [9; 32],
         };
-        let line = Checkpoint::sign(&secrets, tip, 1_700_000_000_000_000);
+        let line = Checkpoint::sign(&secrets, tip, 900, 1_700_000_000_000_000);
         (line, *secrets.public_key())
     }
 

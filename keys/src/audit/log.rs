@@ -1,11 +1,22 @@
 //! The log of this process: its own connection to the keystore, its keys, and what it knows of the chain's end.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
 
 use pgveil_providers::Providers;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{Change, Event, actor, chain::Tip, queue::Queue, root::Source, secrets::Secrets};
+use super::{
+    Change, Event, Record, actor,
+    chain::Tip,
+    queue::Queue,
+    root::Source,
+    secrets::Secrets,
+    stored::{PAGE, StoredRecord},
+    verify::{Fault, Sound, Verifier},
+};
 use crate::{
     clock::Clock,
     keystore::{Connection, KeystoreError},
@@ -24,6 +35,12 @@ pub struct Log {
     pub(super) turn: Arc<Mutex<Option<Tip>>>,
     pub(super) instance: String,
     pub(super) queue: Queue,
+}
+
+/// What comes by while a log is judged.
+pub(super) enum Seen<'a> {
+    Record(&'a Record, &'a StoredRecord),
+    Checkpoint(&'a str),
 }
 
 impl Log {
@@ -74,8 +91,101 @@ impl Log {
         self.queue.put(self, event).await.map(drop)
     }
 
+    /// Signs the end of the log, if no checkpoint covers it.
+    pub async fn checkpoint(self: &Arc<Self>) -> Result<(), KeystoreError> {
+        if self.unsigned().await? == 0 {
+            return Ok(());
+        }
+        self.change().await?.commit_checkpoint().await
+    }
+
+    /// Reads the whole log and judges it, MACs and all. What is written meanwhile is not looked at.
+    pub async fn verify(self: &Arc<Self>) -> Result<Result<Sound, Fault>, KeystoreError> {
+        let secrets = self.secrets().await?;
+        let Some(head) = self.stored_head().await? else {
+            // Nothing yet, or everything is gone: then there are records that nothing leads to.
+            let none = self.first().await?.is_none();
+            let gone = Fault::TailCut {
+                expected: 0,
+                found: 1,
+            };
+            return Ok(if none {
+                Ok(Sound::default())
+            } else {
+                Err(gone)
+            });
+        };
+        let anchor = self.anchor().await?;
+        let mut verifier =
+            match Verifier::new(*secrets.public_key(), Some(&secrets), anchor.as_deref()) {
+                Ok(verifier) => verifier,
+                Err(fault) => return Ok(Err(fault)),
+            };
+        let judged = self
+            .judge(&mut verifier, head.tip.seq, &mut |_| Ok(()))
+            .await?;
+        let judged = judged.and_then(|()| verifier.head(&head));
+        Ok(judged.and_then(|()| verifier.finish()))
+    }
+
+    /// Takes all records up to one through a verifier, with their checkpoints; `each` sees them on the way.
+    pub(super) async fn judge(
+        &self,
+        verifier: &mut Verifier<'_>,
+        upto: u64,
+        each: &mut (dyn FnMut(Seen<'_>) -> Result<(), KeystoreError> + Send),
+    ) -> Result<Result<(), Fault>, KeystoreError> {
+        let mut checkpoints = Checkpoints::after(verifier.at());
+        loop {
+            let page = self.after(verifier.at(), upto).await?;
+            if page.is_empty() {
+                return Ok(Ok(()));
+            }
+            for row in page {
+                match verifier.row(&row) {
+                    Ok(record) => each(Seen::Record(&record, &row))?,
+                    Err(fault) => return Ok(Err(fault)),
+                }
+                while let Some(line) = checkpoints.at(self, row.seq).await? {
+                    if let Err(fault) = verifier.checkpoint(row.seq, &line) {
+                        return Ok(Err(fault));
+                    }
+                    each(Seen::Checkpoint(&line))?;
+                }
+            }
+        }
+    }
+
     /// Waits until everything noted is on disk.
     pub async fn flush(self: &Arc<Self>) {
         self.queue.drained().await;
+    }
+}
+
+/// Checkpoints in order, read page by page.
+struct Checkpoints {
+    page: VecDeque<(u64, String)>,
+    read: u64,
+    more: bool,
+}
+
+impl Checkpoints {
+    fn after(seq: u64) -> Self {
+        Self {
+            page: VecDeque::new(),
+            read: seq,
+            more: true,
+        }
+    }
+
+    /// The next one, if it stands at this record or, where none can, before it.
+    async fn at(&mut self, log: &Log, seq: u64) -> Result<Option<String>, KeystoreError> {
+        if self.page.is_empty() && self.more {
+            self.page = log.checkpoints_after(self.read).await?.into();
+            self.more = self.page.len() as i64 == PAGE;
+            self.read = self.page.back().map_or(self.read, |(seq, _)| *seq);
+        }
+        let next = self.page.pop_front_if(|(at, _)| *at <= seq);
+        Ok(next.map(|(_, line)| line))
     }
 }

@@ -10,7 +10,17 @@ const VERSION: u8 = 1;
 /// The longest detail, in bytes of its JSON; a longer one is replaced by its length.
 pub const MAX_DETAIL_BYTES: usize = 4096;
 /// No record is longer.
-pub const MAX_RECORD_BYTES: usize = 1 + 8 * 3 + 32 + 16 + 7 * 4 + 6 * 1024 + MAX_DETAIL_BYTES;
+pub const MAX_RECORD_BYTES: usize = 1
+    + 4 * 8
+    + HASH_BYTES
+    + 16
+    + 8 * 4
+    + 3 * MAX_NAME_BYTES
+    + 2 * MAX_WORD_BYTES
+    + 2 * MAX_TEXT_BYTES
+    + MAX_DETAIL_BYTES;
+/// The longest operation and outcome.
+const MAX_WORD_BYTES: usize = 64;
 /// The longest scope and key in a record.
 const MAX_TEXT_BYTES: usize = 1024;
 

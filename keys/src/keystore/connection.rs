@@ -160,13 +160,7 @@ pub(crate) struct Session {
 
 impl Session {
     async fn open(target: &Target) -> Result<Self, KeystoreError> {
-        let url = target
-            .url
-            .read()
-            .map_err(|error| KeystoreError::Misconfigured {
-                reason: error.to_string(),
-                cure: "give url, its file or its environment variable in [keystore]",
-            })?;
+        let url = target.read_url()?;
         let database = database::connect(&url, target.tls, target.ca_file.as_deref())
             .await
             .map_err(|error| KeystoreError::from_connect(&error))?;

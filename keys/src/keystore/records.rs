@@ -40,7 +40,7 @@ pub struct KeyRecord {
     pub epoch: u32,
     /// What it may be used for.
     pub state: KeyState,
-    /// Whether its scope is sealed.
+    /// Whether its scope, or one above it, is sealed by hand.
     pub scope_sealed: bool,
     /// `[provider.NAME]`.
     pub provider: String,
@@ -139,14 +139,35 @@ pub trait KeyTable: Send + Sync + fmt::Debug {
     }
 }
 
+/// Whether a scope or one above it is sealed by hand: its chain, as [`pgveil_config::ScopePath::chain`] has it.
+macro_rules! is_sealed {
+    ($scope:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM pgveil.scopes s WHERE s.state <> 'open' AND s.path IN ('platform', ",
+            $scope,
+            ", split_part(",
+            $scope,
+            ", '/', 1), split_part(",
+            $scope,
+            ", '/', 1) || '/' || split_part(",
+            $scope,
+            ", '/', 2), split_part(",
+            $scope,
+            ", '/', 1) || '/' || split_part(",
+            $scope,
+            ", '/', 3)))"
+        )
+    };
+}
+
 /// With an explicit order of columns, for [`KeyRecord::from_row`].
 macro_rules! select_key {
     ($condition:literal) => {
         concat!(
-            "SELECT k.id, k.scope, k.purpose, k.epoch, k.state, s.state, k.provider, k.kek_id, k.kek_version, \
-             coalesce(k.wrapped, ''), k.uses, \
-             greatest(0, extract(epoch FROM clock_timestamp() - k.created_at))::float8 \
-             FROM pgveil.keys k JOIN pgveil.scopes s ON s.path = k.scope WHERE ",
+            "SELECT k.id, k.scope, k.purpose, k.epoch, k.state, ",
+            is_sealed!("k.scope"),
+            ", k.provider, k.kek_id, k.kek_version, coalesce(k.wrapped, ''), k.uses, \
+             greatest(0, extract(epoch FROM clock_timestamp() - k.created_at))::float8 FROM pgveil.keys k WHERE ",
             $condition
         )
     };
@@ -174,6 +195,8 @@ const REPLACE: &str = "WITH retired AS (UPDATE pgveil.keys SET state = 'decrypt_
         WHERE id = $8 AND scope = $2 AND purpose = $3 AND state = 'active' RETURNING epoch) \
     INSERT INTO pgveil.keys (id, scope, purpose, epoch, state, provider, kek_id, kek_version, wrapped) \
     SELECT $1, $2, $3, 1 + retired.epoch, 'active', $4, $5, $6, $7 FROM retired RETURNING epoch";
+/// Asked while nobody else changes anything: whoever seals a scope holds the end of the audit log too.
+const IS_SEALED: &str = concat!("SELECT ", is_sealed!("$1::text"));
 
 #[async_trait]
 impl KeyTable for Keystore {
@@ -297,6 +320,13 @@ impl Keystore {
         let purpose = key.purpose.as_str();
         let Wrapped { bytes, kek_version } = &key.wrapped;
         let mut change = self.change().await?;
+        let sealed = change.query(IS_SEALED, &[&key.scope]).await?;
+        if sealed.first().map_or(Ok(false), |row| row.try_get(0))? {
+            change.rollback().await?;
+            return Err(KeystoreError::ScopeSealed {
+                scope: key.scope.clone(),
+            });
+        }
         let rows = change
             .query(
                 OFFER,
@@ -386,7 +416,7 @@ impl KeyRecord {
             epoch: u32::try_from(row.try_get::<_, i32>(3)?)
                 .map_err(|_| damaged("a negative epoch"))?,
             state: parse_state(row.try_get(4)?)?,
-            scope_sealed: row.try_get::<_, &str>(5)? != "open",
+            scope_sealed: row.try_get(5)?,
             provider: row.try_get(6)?,
             kek: row.try_get(7)?,
             wrapped: Wrapped {

@@ -7,7 +7,7 @@ use super::{Keystore, KeystoreError};
 pub struct ScopeRecord {
     /// The scope's path.
     pub path: String,
-    /// `open` or `sealed`.
+    /// `open`, `sealed`, or `erased`, which is sealed with all its keys destroyed.
     pub state: String,
     /// Keys of either purpose that seal and open.
     pub active: i64,
@@ -22,12 +22,12 @@ impl Keystore {
     pub async fn scopes(&self) -> Result<Vec<ScopeRecord>, KeystoreError> {
         let rows = self
             .query(
-                "SELECT s.path, s.state, \
+                "SELECT s.path, CASE WHEN s.state <> 'open' AND s.erased_at IS NOT NULL THEN 'erased' ELSE s.state END AS state, \
                    count(k.id) FILTER (WHERE k.state = 'active') AS active, \
                    count(k.id) FILTER (WHERE k.state = 'decrypt_only') AS decrypt_only, \
                    count(k.id) FILTER (WHERE k.state = 'destroyed') AS destroyed \
                  FROM pgveil.scopes s LEFT JOIN pgveil.keys k ON k.scope = s.path \
-                 GROUP BY s.path, s.state ORDER BY s.path COLLATE \"C\"",
+                 GROUP BY s.path ORDER BY s.path COLLATE \"C\"",
                 &[],
             )
             .await?;

@@ -7,13 +7,14 @@ use pgveil_config::{ScopePath, Settings, show_duration};
 use pgveil_jobs::{destruction, uses};
 use pgveil_keys::{
     Keystore, Scopes,
+    audit::Operation,
     keystore::KeyEntry,
     rewrap::{Rewrap, RewrapError},
     step_up::Authority,
 };
 use serde_json::{Value, json};
 
-use super::{Found, step_up::StepUp, table};
+use super::{Found, ask::StepUp, audit::sign_and_send, table};
 use crate::app;
 
 /// Keys that end within this time are counted apart.
@@ -297,8 +298,9 @@ async fn rotate(
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
     let path = parse_scope(scope)?;
-    let token = step_up.token()?;
     let built = app::build(config).await?;
+    let log = built.keystore.log();
+    let token = step_up.token(log, Operation::DekRotate, &path).await?;
     let made = built.keys.rotate(&path, Authority::Token(&token)).await;
     let made = made.map_err(|error| Found(format!("{error}; {}", error.cure())))?;
     let Some(key) = made else {
@@ -316,6 +318,7 @@ async fn rotate(
             key.scope, key.epoch, key.id
         );
     }
+    sign_and_send(config, &built.keystore).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -341,11 +344,12 @@ async fn destroy(
     step_up: &StepUp,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let token = step_up.token()?;
     let built = app::build(config).await?;
     let scope = built.keystore.scope_of(id).await?;
     let scope = scope.ok_or_else(|| Found(format!("there is no key {id}")))?;
     let scope = parse_scope(&scope)?;
+    let log = built.keystore.log();
+    let token = step_up.token(log, Operation::KeySchedule, &scope).await?;
     let uses = uses::count(&built.settings).await?;
     if let Some(columns) = uses.values.get(&id) {
         let places: Vec<String> = { columns.iter() }
@@ -382,6 +386,7 @@ async fn destroy(
             uses.columns
         );
     }
+    sign_and_send(config, &built.keystore).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,7 +10,7 @@ use pgveil_config::{ScopePath, Settings};
 use pgveil_keys::{Keystore, Scopes, keystore::ScopeRecord};
 use serde_json::json;
 
-use super::{Found, table};
+use super::{Found, ask, seal, table};
 
 /// `pgveil scopes ...`
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,20 @@ pub enum Scope {
         #[arg(long)]
         offline: bool,
         /// platform, or tenant:T with /project:P and /env:E behind it
+        scope: String,
+    },
+    /// Destroy all keys of a scope and of those below it: nothing that they sealed can be read again
+    #[command(
+        after_help = "Example:\n  pgveil scopes erase --config conf/pgveil.toml tenant:acme --operator ada\n\nNeeds a step-up token, and the scope's name typed again. It cannot be undone, but by a backup of the keystore: those have to go too."
+    )]
+    Erase {
+        /// How its token is got
+        #[command(flatten)]
+        step_up: ask::StepUp,
+        /// The scope's name again, instead of being asked
+        #[arg(long, value_name = "SCOPE")]
+        confirm: Option<String>,
+        /// As `scopes list` shows it
         scope: String,
     },
     /// List the scopes that have keys in the keystore
@@ -64,6 +78,11 @@ pub async fn run(config: &Path, command: Scope) -> anyhow::Result<ExitCode> {
             offline,
             scope,
         } => show::run(config, &scope, offline, json).await,
+        Scope::Erase {
+            step_up,
+            confirm,
+            scope,
+        } => seal::erase(config, &scope, confirm.as_deref(), &step_up).await,
         Scope::List { json } => list(config, json).await,
         Scope::Overrides { json } => set::list(config, json).await,
         Scope::Set(given) => set::set(config, given).await,

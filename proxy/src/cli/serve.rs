@@ -3,6 +3,10 @@
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use pgveil_config::Settings;
+use pgveil_keys::audit::{Event, Log, Operation, Sinks, tend};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{app, keeper, key_rotation, listener::Listener, server::Server};
@@ -40,13 +44,21 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     std::io::stdout().flush().context("standard output")?;
     tracing::info!(?places, upstream = %built.settings.upstream.address, "listening");
 
-    let tending = tokio::spawn(Arc::clone(&engine).tend());
-    let keeping = tokio::spawn(keeper::keep(
-        Arc::clone(&built.keys),
-        Arc::clone(&built.keystore),
-        Arc::clone(&built.settings),
-    ));
-    let rotating = tokio::spawn(key_rotation::tend(built.local.clone()));
+    let log = Arc::clone(built.keystore.log());
+    tell_loaded(&log, &built.settings).await?;
+    let audit = &built.settings.audit;
+    let sinks = Sinks::new(audit.sink_file.clone(), audit.sink_syslog);
+    let background = [
+        tokio::spawn(Arc::clone(&engine).tend()),
+        tokio::spawn(keeper::keep(
+            Arc::clone(&built.keys),
+            Arc::clone(&built.keystore),
+            Arc::clone(&built.settings),
+        )),
+        tokio::spawn(key_rotation::tend(built.local.clone())),
+        tokio::spawn(Arc::clone(&built.keystore).watch(Arc::clone(&built.keys))),
+        tokio::spawn(tend(Arc::clone(&log), sinks, audit.retention)),
+    ];
     tokio::select! {
         () = Arc::clone(&server).accept(listeners) => {}
         () = outlive(hangups) => {}
@@ -54,10 +66,26 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
         _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
     }
     server.drain(DRAIN).await;
-    tending.abort();
-    keeping.abort();
-    rotating.abort();
+    for task in background {
+        task.abort();
+    }
+    if tokio::time::timeout(DRAIN, log.flush()).await.is_err() {
+        tracing::error!("events were left that the audit log does not have");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Records which files took effect. Noted, not waited for: a key provider that is away keeps nobody from plain tables.
+async fn tell_loaded(log: &Arc<Log>, settings: &Settings) -> anyhow::Result<()> {
+    let digest = |path: &Path| std::fs::read(path).map(|bytes| hex::encode(Sha256::digest(bytes)));
+    let detail = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "settings_sha256": digest(&settings.file).context("the configuration cannot be read again")?,
+        "policy_sha256": digest(&settings.policy).context("the policy cannot be read again")?,
+    });
+    log.note(Event::new(Operation::ConfigLoad).detail(detail))
+        .await?;
+    Ok(())
 }
 
 /// Whoever sends SIGHUP, as `pg_ctl reload` does to a server, wants the files read again, and not all sessions ended.

@@ -6,6 +6,7 @@ use clap::Args;
 use pgveil_config::{ScopePath, settings::Failure, show_duration};
 use pgveil_keys::{
     Scopes,
+    audit::Operation,
     keystore::OverrideRecord,
     rewrap::{Rewrap, RewrapError},
     scopes::Own,
@@ -16,7 +17,7 @@ use serde_json::json;
 use super::{connect, parse_scope, table};
 use crate::{
     app,
-    cli::{Found, step_up::StepUp},
+    cli::{Found, ask::StepUp, audit::sign_and_send},
 };
 
 /// `pgveil scopes set`
@@ -114,7 +115,13 @@ async fn apply(config: &Path, act: Act, change: impl FnOnce(&mut Own)) -> anyhow
         ))
         .into());
     }
-    let token = act.step_up.token()?;
+    let operation = if own.is_empty() {
+        Operation::OverrideClear
+    } else {
+        Operation::OverrideSet
+    };
+    let log = built.keystore.log();
+    let token = act.step_up.token(log, operation, &scope).await?;
     stored.insert(scope.clone(), own.clone());
     let scopes = Scopes::new(&built.settings).with_stored(stored);
     let rewrap = Rewrap::new(&built.keys, &*built.keystore, scopes, scope.clone());
@@ -136,6 +143,7 @@ async fn apply(config: &Path, act: Act, change: impl FnOnce(&mut Own)) -> anyhow
         rewrap.run().await?
     };
     report(&scope, &own, moved, act.json);
+    sign_and_send(config, &built.keystore).await;
     Ok(ExitCode::SUCCESS)
 }
 

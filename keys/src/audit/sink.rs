@@ -1,0 +1,233 @@
+//! Checkpoints outside the database: a file, the system's log. Whoever cuts the log's tail, or sets it back to an older
+//! state, cannot take back what stands there.
+
+use std::{
+    collections::BTreeSet,
+    fs::{File, OpenOptions},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    os::unix::{fs::OpenOptionsExt, net::UnixDatagram},
+    path::{Path, PathBuf},
+    process,
+    sync::Arc,
+};
+
+use super::{
+    Checkpoint, Log, checkpoint::MAX_LINE_BYTES, secrets::PublicKey, stored::StoredHead,
+    verify::Fault,
+};
+use crate::keystore::KeystoreError;
+
+/// Where the system's log listens.
+const SYSLOG: &str = "/dev/log";
+/// Facility `authpriv`, severity `info` (RFC 3164).
+const PRIORITY: u8 = 10 * 8 + 6;
+
+/// Where checkpoints go.
+#[derive(Debug)]
+pub struct Sinks {
+    file: Option<PathBuf>,
+    syslog: bool,
+    /// The last one that went to the system's log.
+    told: Option<u64>,
+}
+
+/// Why a sink does not take a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The keystore.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    /// The file.
+    #[error("checkpoints cannot be kept in {}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The operating system's words.
+        error: io::Error,
+    },
+    /// The system's log.
+    #[error("checkpoints cannot be sent to {SYSLOG}: {0}")]
+    Syslog(io::Error),
+    /// What is in the file is not what is in the database.
+    #[error("{}: {fault}", path.display())]
+    Differs {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        fault: Fault,
+    },
+}
+
+impl Sinks {
+    /// Those of `[audit]`.
+    pub fn new(file: Option<PathBuf>, syslog: bool) -> Self {
+        Self {
+            file,
+            syslog,
+            told: None,
+        }
+    }
+
+    /// The file, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Sends on what has been signed since the last time, by whichever replica.
+    pub async fn follow(&mut self, log: &Arc<Log>) -> Result<(), SinkError> {
+        if let Some(path) = &self.file {
+            let failed = |error| SinkError::File {
+                path: path.clone(),
+                error,
+            };
+            let key = *log.secrets().await?.public_key();
+            let last = last_line(path).map_err(failed)?;
+            let last = last.and_then(|line| Checkpoint::open(&line, &key));
+            let mut seq = last.map_or(0, |checkpoint| checkpoint.tip.seq);
+            loop {
+                let lines = log.checkpoints_after(seq).await?;
+                let Some((newest, _)) = lines.last() else {
+                    break;
+                };
+                seq = *newest;
+                append(path, &lines).map_err(failed)?;
+            }
+        }
+        if self.syslog {
+            self.tell(log).await?;
+        }
+        Ok(())
+    }
+
+    /// A process that has just started sends the newest one only: the others were sent by those before it.
+    async fn tell(&mut self, log: &Arc<Log>) -> Result<(), SinkError> {
+        let Some(told) = self.told else {
+            let head = log.stored_head().await?.map_or(0, |head| head.tip.seq);
+            let unsigned = log.unsigned().await?;
+            self.told = Some(head.saturating_sub(unsigned).saturating_sub(1));
+            return Box::pin(self.tell(log)).await;
+        };
+        let lines = log.checkpoints_after(told).await?;
+        let Some((newest, _)) = lines.last() else {
+            return Ok(());
+        };
+        let newest = *newest;
+        let socket = UnixDatagram::unbound().map_err(SinkError::Syslog)?;
+        for (_, line) in &lines {
+            let message = format!("<{PRIORITY}>pgveil[{}]: {line}", process::id());
+            socket
+                .send_to(message.as_bytes(), SYSLOG)
+                .map_err(SinkError::Syslog)?;
+        }
+        self.told = Some(newest);
+        Ok(())
+    }
+}
+
+/// Whether the log still has every checkpoint that a file holds; answers how many the file holds.
+pub async fn compare(log: &Arc<Log>, path: &Path) -> Result<u64, SinkError> {
+    let key = *log.secrets().await?.public_key();
+    let kept = kept(path, &key)?;
+    let differs = |fault| SinkError::Differs {
+        path: path.to_path_buf(),
+        fault,
+    };
+    let end = log
+        .stored_head()
+        .await?
+        .map_or(0, |head: StoredHead| head.tip.seq);
+    let begin = log.anchor().await?;
+    let begin = begin.and_then(|line| Checkpoint::open(&line, &key));
+    let begin = begin.map_or(0, |anchor| anchor.tip.seq);
+    let mut stored = BTreeSet::new();
+    let mut seq = begin.saturating_sub(1);
+    loop {
+        let page = log.checkpoints_after(seq).await?;
+        let Some((newest, _)) = page.last() else {
+            break;
+        };
+        seq = *newest;
+        stored.extend(page.into_iter().map(|(_, line)| line));
+    }
+    let mut count = 0;
+    for (at, line) in kept {
+        if at > end {
+            return Err(differs(Fault::TailCut {
+                expected: at,
+                found: end,
+            }));
+        }
+        // Those from before retention dropped their records are gone from the database.
+        if at >= begin && !stored.contains(&line) {
+            return Err(differs(Fault::Checkpoint { seq: at }));
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// All lines of a file, each of which must be signed.
+fn kept(path: &Path, key: &PublicKey) -> Result<Vec<(u64, String)>, SinkError> {
+    let failed = |error| SinkError::File {
+        path: path.to_path_buf(),
+        error,
+    };
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let mut lines = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        let limit = MAX_LINE_BYTES as u64 + 1;
+        Read::take(&mut file, limit)
+            .read_until(b'\n', &mut line)
+            .map_err(failed)?;
+        if line.is_empty() {
+            return Ok(lines);
+        }
+        let text = line
+            .strip_suffix(b"\n")
+            .and_then(|line| std::str::from_utf8(line).ok());
+        let checkpoint = text.and_then(|line| Some((Checkpoint::open(line, key)?, line)));
+        let Some((checkpoint, line)) = checkpoint else {
+            return Err(SinkError::Differs {
+                path: path.to_path_buf(),
+                fault: Fault::Line {
+                    line: lines.len() + 1,
+                    what: "is no checkpoint that the log's key signed",
+                },
+            });
+        };
+        lines.push((checkpoint.tip.seq, line.to_owned()));
+    }
+}
+
+/// The last whole line, of a file that may not be there yet.
+fn last_line(path: &Path) -> io::Result<Option<String>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(
+        length.saturating_sub(2 * MAX_LINE_BYTES as u64),
+    ))?;
+    let mut end = Vec::new();
+    Read::take(&mut file, 2 * MAX_LINE_BYTES as u64).read_to_end(&mut end)?;
+    let text = String::from_utf8_lossy(&end);
+    Ok(text.lines().next_back().map(str::to_owned))
+}
+
+fn append(path: &Path, lines: &[(u64, String)]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)?;
+    let mut text = String::new();
+    for (_, line) in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_data()
+}

@@ -1,0 +1,90 @@
+//! `pgveil seal`, `pgveil unseal` and `pgveil scopes erase`: taking a scope's keys out of use, back into use, and away.
+
+use std::{path::Path, process::ExitCode};
+
+use pgveil_keys::audit::Operation;
+
+use super::{
+    ask::{self, confirmed, found},
+    audit::sign_and_send,
+    step_up::scope_of,
+};
+use crate::app;
+
+/// Seals a scope and all below it.
+///
+/// # Errors
+/// If the keystore cannot be used.
+pub async fn seal(config: &Path, scope: &str) -> anyhow::Result<ExitCode> {
+    let scope = scope_of(scope)?;
+    let (_, keystore) = app::keystore(config).await?;
+    let sealed = keystore.seal(&scope).await.map_err(|error| found(&error))?;
+    if sealed {
+        println!(
+            "{scope} is sealed: its values, and those of all scopes below it, can be neither read nor written"
+        );
+    } else {
+        println!("{scope} was sealed already");
+    }
+    sign_and_send(config, &keystore).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes a scope's seal off.
+///
+/// # Errors
+/// If the keystore cannot be used, or the token is not good for it.
+pub async fn unseal(config: &Path, scope: &str, step_up: &ask::StepUp) -> anyhow::Result<ExitCode> {
+    let scope = scope_of(scope)?;
+    let (_, keystore) = app::keystore(config).await?;
+    let token = step_up
+        .token(keystore.log(), Operation::ScopeUnseal, &scope)
+        .await?;
+    let unsealed = keystore
+        .unseal(&scope, &token)
+        .await
+        .map_err(|error| found(&error))?;
+    if unsealed {
+        println!("{scope} is unsealed");
+    } else {
+        println!("{scope} was not sealed by itself");
+    }
+    sign_and_send(config, &keystore).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Destroys all keys of a scope and of those below it.
+///
+/// # Errors
+/// If the name is not typed again, the keystore cannot be used, or the token is not good for it.
+pub async fn erase(
+    config: &Path,
+    scope: &str,
+    confirm: Option<&str>,
+    step_up: &ask::StepUp,
+) -> anyhow::Result<ExitCode> {
+    let scope = scope_of(scope)?;
+    confirmed(
+        scope.as_str(),
+        confirm,
+        "All keys of the scope and of all scopes below it are destroyed: what they sealed can never be read again.",
+    )?;
+    let (_, keystore) = app::keystore(config).await?;
+    let token = step_up
+        .token(keystore.log(), Operation::ScopeErase, &scope)
+        .await?;
+    let erased = keystore
+        .erase(&scope, &token)
+        .await
+        .map_err(|error| found(&error))?;
+    println!(
+        "{} keys of {} scopes are destroyed; they stay sealed until they are unsealed, and then begin anew",
+        erased.keys,
+        erased.scopes.len()
+    );
+    for scope in erased.scopes {
+        println!("  {scope}");
+    }
+    sign_and_send(config, &keystore).await;
+    Ok(ExitCode::SUCCESS)
+}

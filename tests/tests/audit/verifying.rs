@@ -1,0 +1,299 @@
+//! A log in real tables, and what a superuser of the database does to it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use pgveil_keys::audit::{Event, Fault, Filter, Operation, Sinks, export, sink};
+use serde_json::json;
+
+use super::{Site, scope};
+
+/// Some records, made as they are made.
+async fn told(site: &Site) -> Result<super::Replica> {
+    let replica = site.replica().await?;
+    let log = replica.keystore.log();
+    replica.keys.sealing_key(&scope("tenant:a")).await?;
+    replica
+        .keys
+        .sealing_key(&scope("tenant:b/env:prod"))
+        .await?;
+    log.record(Event::new(Operation::ConfigLoad).detail(json!({ "version": "x" })))
+        .await?;
+    log.checkpoint().await?;
+    log.record(Event::new(Operation::ConfigRefuse)).await?;
+    Ok(replica)
+}
+
+#[tokio::test]
+async fn what_a_superuser_changes_is_found() -> Result<()> {
+    let site = Site::new().await?;
+    let replica = told(&site).await?;
+    let log = replica.keystore.log();
+    let sound = log.verify().await??;
+    ensure!(
+        (sound.records, sound.signed_to, sound.macs) == (4, 3, true),
+        "{sound:?}"
+    );
+    site.database.admin(
+        "ALTER TABLE pgveil.audit DISABLE TRIGGER append_only; \
+         CREATE TABLE public.audit AS TABLE pgveil.audit; CREATE TABLE public.head AS TABLE pgveil.audit_head; \
+         CREATE TABLE public.points AS TABLE pgveil.audit_checkpoints",
+    )?;
+    for change in [
+        "UPDATE pgveil.audit SET record = set_byte(record, 100, (get_byte(record, 100) + 1) % 256) WHERE seq = 2",
+        "UPDATE pgveil.audit SET record = set_byte(record, 50, (get_byte(record, 50) + 1) % 256) WHERE seq = 4",
+        "UPDATE pgveil.audit SET mac = set_byte(mac, 0, (get_byte(mac, 0) + 1) % 256) WHERE seq = 4",
+        "UPDATE pgveil.audit SET actor = 'session:eve' WHERE seq = 1",
+        "UPDATE pgveil.audit SET scope = '' WHERE seq = 1",
+        "UPDATE pgveil.audit SET at = at + interval '1 microsecond' WHERE seq = 3",
+        "UPDATE pgveil.audit SET operation = 'dek.create' WHERE seq = 3",
+        "UPDATE pgveil.audit SET outcome = 'failed' WHERE seq = 3",
+        "UPDATE pgveil.audit SET operation_id = 'x' WHERE seq = 3",
+        "DELETE FROM pgveil.audit WHERE seq = 2",
+        "DELETE FROM pgveil.audit WHERE seq = 1",
+        "DELETE FROM pgveil.audit WHERE seq <= 3",
+        "DELETE FROM pgveil.audit WHERE seq = 4",
+        "DELETE FROM pgveil.audit",
+        "DELETE FROM pgveil.audit WHERE seq = 2; UPDATE pgveil.audit SET seq = seq - 1 WHERE seq > 2",
+        "INSERT INTO pgveil.audit SELECT 5, record, mac, 'x', at, operation, outcome, scope, actor FROM pgveil.audit WHERE seq = 4; \
+         UPDATE pgveil.audit_head SET seq = 5",
+        "UPDATE pgveil.audit_head SET seq = 3",
+        "UPDATE pgveil.audit_head SET link = sha256(link)",
+        "UPDATE pgveil.audit_head SET mac = sha256(mac)",
+        "DELETE FROM pgveil.audit WHERE seq = 4; UPDATE pgveil.audit_head SET seq = 3",
+        "DELETE FROM pgveil.audit_head",
+        "UPDATE pgveil.audit_checkpoints SET line = replace(line, 'after=0', 'after=1')",
+        "UPDATE pgveil.audit_checkpoints SET line = line || ' '",
+        "UPDATE pgveil.audit_checkpoints SET seq = 2",
+    ] {
+        site.database.admin(change)?;
+        let judged = log.verify().await;
+        ensure!(!matches!(judged, Ok(Ok(_))), "{change}: {judged:?}");
+        site.database.admin(
+            "DELETE FROM pgveil.audit; INSERT INTO pgveil.audit TABLE public.audit; \
+             DELETE FROM pgveil.audit_head; INSERT INTO pgveil.audit_head TABLE public.head; \
+             DELETE FROM pgveil.audit_checkpoints; INSERT INTO pgveil.audit_checkpoints TABLE public.points",
+        )?;
+    }
+    log.verify().await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_log_that_was_set_back_does_not_agree_with_the_checkpoints_outside() -> Result<()> {
+    let site = Site::new().await?;
+    let replica = told(&site).await?;
+    let log = replica.keystore.log();
+    let file = site.folder.path().join("checkpoints.log");
+    site.database.admin(
+        "ALTER TABLE pgveil.audit DISABLE TRIGGER append_only; \
+         CREATE TABLE public.audit AS TABLE pgveil.audit; CREATE TABLE public.head AS TABLE pgveil.audit_head; \
+         CREATE TABLE public.points AS TABLE pgveil.audit_checkpoints",
+    )?;
+    log.record(Event::new(Operation::ConfigLoad)).await?;
+    log.checkpoint().await?;
+    let mut sinks = Sinks::new(Some(file.clone()), false);
+    sinks.follow(log).await?;
+    sinks.follow(log).await?;
+    ensure!(
+        std::fs::read_to_string(&file)?.lines().count() == 2,
+        "each checkpoint once"
+    );
+    ensure!(sink::compare(log, &file).await? == 2);
+    // A whole older state, which is sound by itself.
+    site.database.admin(
+        "DELETE FROM pgveil.audit; INSERT INTO pgveil.audit TABLE public.audit; \
+         DELETE FROM pgveil.audit_head; INSERT INTO pgveil.audit_head TABLE public.head; \
+         DELETE FROM pgveil.audit_checkpoints; INSERT INTO pgveil.audit_checkpoints TABLE public.points",
+    )?;
+    let other = site.replica().await?;
+    other.keystore.log().verify().await??;
+    let cut = sink::compare(other.keystore.log(), &file).await;
+    ensure!(
+        cut.as_ref()
+            .is_err_and(|error| error.to_string().contains("must end with record 5")),
+        "{cut:?}"
+    );
+    // And other records in place of the last ones.
+    other
+        .keystore
+        .log()
+        .record(Event::new(Operation::ConfigRefuse))
+        .await?;
+    other.keystore.log().checkpoint().await?;
+    let other_log = sink::compare(other.keystore.log(), &file).await;
+    ensure!(
+        other_log
+            .as_ref()
+            .is_err_and(|error| error.to_string().contains("another log")),
+        "{other_log:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_export_is_judged_without_the_database() -> Result<()> {
+    let site = Site::new().await?;
+    let replica = told(&site).await?;
+    let log = replica.keystore.log();
+    let mut exported = Vec::new();
+    log.export(&mut exported).await?;
+    let secrets = log.secrets().await?;
+    let key = *secrets.public_key();
+    let sound = export::verify(&mut &exported[..], key, None)?;
+    ensure!((sound.records, sound.signed_to) == (5, 5), "{sound:?}");
+    ensure!(export::verify(&mut &exported[..], key, Some(&secrets))?.macs);
+    let text = String::from_utf8(exported)?;
+    ensure!(
+        text.contains("\"operation\":\"dek.create\"") && text.contains("audit.export"),
+        "{text}"
+    );
+    let forged = text.replace("tenant:a", "tenant:x");
+    ensure!(export::verify(&mut forged.as_bytes(), key, None).is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn old_records_are_dropped_up_to_a_checkpoint_and_the_rest_stays_sound() -> Result<()> {
+    let site = Site::new().await?;
+    let replica = told(&site).await?;
+    let log = replica.keystore.log();
+    let kept = log.prune(Duration::from_hours(1)).await?;
+    ensure!(kept.is_none(), "{kept:?}");
+    let pruned = log
+        .prune(Duration::ZERO)
+        .await?
+        .context("nothing was dropped")?;
+    ensure!((pruned.upto, pruned.records) == (3, 3), "{pruned:?}");
+    let sound = log.verify().await??;
+    ensure!(
+        (sound.first, sound.last, sound.records) == (4, 5, 2),
+        "{sound:?}"
+    );
+    let mut exported = Vec::new();
+    log.export(&mut exported).await?;
+    let key = *log.secrets().await?.public_key();
+    export::verify(&mut &exported[..], key, None)?;
+    // Another process goes on behind it.
+    let other = site.replica().await?;
+    other.keys.sealing_key(&scope("tenant:c")).await?;
+    log.checkpoint().await?;
+    log.verify().await??;
+    // Whoever drops more himself is found, with a checkpoint in the right place or without.
+    site.database.admin(
+        "ALTER TABLE pgveil.audit DISABLE TRIGGER append_only; DELETE FROM pgveil.audit WHERE seq <= 6",
+    )?;
+    let judged = log.verify().await?;
+    ensure!(
+        matches!(judged, Err(Fault::HeadCut { upto: 6 })),
+        "{judged:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_dropped_from_a_log_that_is_not_sound() -> Result<()> {
+    let site = Site::new().await?;
+    let replica = told(&site).await?;
+    site.database.admin(
+        "ALTER TABLE pgveil.audit DISABLE TRIGGER append_only; UPDATE pgveil.audit SET actor = 'nobody' WHERE seq = 1",
+    )?;
+    let refused = replica.keystore.log().prune(Duration::ZERO).await;
+    ensure!(refused.is_err(), "{refused:?}");
+    ensure!(site.database.admin("SELECT count(*) FROM pgveil.audit")? == "4");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_signed_every_thousand_records() -> Result<()> {
+    let site = Site::new().await?;
+    let replica = site.replica().await?;
+    let log = replica.keystore.log();
+    for n in 0..1200 {
+        log.note(Event::new(Operation::JobChange).detail(json!({ "n": n })))
+            .await?;
+    }
+    log.flush().await;
+    let points = site
+        .database
+        .admin("SELECT count(*), min(seq) >= 1000 FROM pgveil.audit_checkpoints")?;
+    ensure!(points == "1|t", "{points}");
+    let sound = log.verify().await??;
+    ensure!(sound.records == 1200, "{sound:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn records_are_filtered() -> Result<()> {
+    let site = Site::new().await?;
+    let replica = told(&site).await?;
+    let log = replica.keystore.log();
+    let count = async |filter: Filter| {
+        anyhow::Ok(
+            log.list(&Filter {
+                limit: 100,
+                ..filter
+            })
+            .await?
+            .len(),
+        )
+    };
+    let text = |text: &str| Some(text.to_owned());
+    ensure!(count(Filter::default()).await? == 4);
+    ensure!(
+        count(Filter {
+            operation: text("dek.create"),
+            ..Filter::default()
+        })
+        .await?
+            == 2
+    );
+    ensure!(
+        count(Filter {
+            scope: text("tenant:b"),
+            ..Filter::default()
+        })
+        .await?
+            == 1
+    );
+    ensure!(
+        count(Filter {
+            outcome: text("failed"),
+            ..Filter::default()
+        })
+        .await?
+            == 0
+    );
+    ensure!(
+        count(Filter {
+            actor: text("nobody"),
+            ..Filter::default()
+        })
+        .await?
+            == 0
+    );
+    ensure!(
+        count(Filter {
+            since_us: Some(u64::MAX),
+            ..Filter::default()
+        })
+        .await?
+            == 0
+    );
+    ensure!(
+        count(Filter {
+            until_us: Some(u64::MAX),
+            ..Filter::default()
+        })
+        .await?
+            == 4
+    );
+    let newest = log
+        .list(&Filter {
+            limit: 1,
+            ..Filter::default()
+        })
+        .await?;
+    ensure!(newest[0].operation == "config.refuse", "{newest:?}");
+    Ok(())
+}
