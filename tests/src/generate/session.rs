@@ -38,9 +38,9 @@ pub(super) fn wrap(
             "function",
             vec![
                 format!(
-                    "CREATE FUNCTION w() RETURNS bigint LANGUAGE sql AS $w$ SELECT count(*) FROM ({sql}) AS w (c) $w$"
+                    "CREATE FUNCTION called() RETURNS bigint LANGUAGE sql AS $w$ SELECT count(*) FROM ({sql}) AS w (c) $w$"
                 ),
-                "SELECT w()".to_owned(),
+                "SELECT called()".to_owned(),
             ],
         ),
         _ => (
