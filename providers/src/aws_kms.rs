@@ -4,7 +4,12 @@
 //! The context is the encryption context: what is wrapped for one scope and key opens for no other, and CloudTrail shows
 //! which. Decrypt names the key that is expected, so that a ciphertext of another key of the account does not open.
 
-use std::{collections::HashMap, time::Duration};
+mod errors;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use aws_config::{
@@ -12,19 +17,24 @@ use aws_config::{
 };
 use aws_sdk_kms::{
     Client,
+    config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
     primitives::Blob,
+    types::DataKeySpec,
 };
 use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
 use pgveil_config::settings;
 use zeroize::Zeroizing;
 
-use crate::{KekInfo, KeyProvider, ProviderError, WrapContext, Wrapped};
+use crate::{ENTROPY_BYTES, KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped};
 
 /// One attempt; the client repeats what may succeed, with a growing pause.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// All attempts in one region. Whoever waits for a key waits for this.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How many rotations are looked at for the last one.
+const MAX_ROTATIONS: i32 = 1000;
 
 /// Keys in AWS KMS.
 pub struct AwsKms {
@@ -57,7 +67,7 @@ impl AwsKms {
             let mut config =
                 aws_sdk_kms::config::Builder::from(&base).region(Region::new(region.clone()));
             if let Some(endpoint) = &at.endpoint {
-                config = config.endpoint_url(endpoint);
+                config = config.endpoint_url(endpoint.replace("{region}", region));
             }
             clients.push((region.clone(), Client::from_conf(config.build())));
         }
@@ -67,58 +77,64 @@ impl AwsKms {
         }
     }
 
-    /// What a failed call means. `SdkError` shows no plaintext.
-    fn failed<E: ProvideErrorMetadata, R>(
+    /// Asks the region, and where it does not answer the replica regions in their order. `ask` is given a client and the
+    /// KEK's id in its region.
+    async fn ask<T, E, F>(
         &self,
         kek: &str,
-        error: &SdkError<E, R>,
-    ) -> ProviderError {
-        let (provider, kek) = (self.name.clone(), kek.to_owned());
-        let SdkError::ServiceError(answer) = error else {
-            let reason = match error {
-                SdkError::TimeoutError(_) => "no answer in time".to_owned(),
-                SdkError::DispatchFailure(failure) => innermost(failure.as_connector_error()),
-                SdkError::ConstructionFailure(_) => "no request could be made of it".to_owned(),
-                _ => "its answer was not understood".to_owned(),
+        id: &str,
+        ask: impl Fn(Client, String) -> F,
+    ) -> Result<T, ProviderError>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata,
+    {
+        let mut outage = None;
+        for (region, client) in &self.clients {
+            if outage.is_some() && !may_have_replicas(id) {
+                break;
+            }
+            let error = match ask(client.clone(), in_region(id, region)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
-            return ProviderError::Unavailable { provider, reason };
-        };
-        let answer = answer.err();
-        let code = answer.code().unwrap_or("an error without a name");
-        let reason = match answer.message() {
-            Some(message) => format!("{code}: {message}"),
-            None => code.to_owned(),
-        };
-        match code {
-            "InvalidCiphertextException" => ProviderError::Damaged {
-                provider,
-                kek,
-                reason,
-            },
-            "IncorrectKeyException" => ProviderError::NotMine { provider, reason },
-            "DependencyTimeoutException"
-            | "KeyUnavailableException"
-            | "KMSInternalException"
-            | "LimitExceededException"
-            | "ThrottlingException"
-            | "TooManyRequestsException"
-            | "RequestLimitExceeded"
-            | "InternalFailure"
-            | "InternalError"
-            | "ServiceUnavailable" => ProviderError::Unavailable { provider, reason },
-            _ => ProviderError::Denied {
-                provider,
-                kek,
-                reason,
-            },
+            let is_there = error.code() != Some("NotFoundException");
+            match errors::meaning(&self.name, kek, &error) {
+                unavailable if unavailable.is_outage() => {
+                    outage.get_or_insert(unavailable);
+                }
+                // No replica there: that says nothing of the key where it is.
+                _ if outage.is_some() && !is_there => {}
+                said => return Err(said),
+            }
         }
+        Err(outage.unwrap_or_else(|| self.without_answer()))
+    }
+
+    /// Refuses what names a key that `kek` cannot be.
+    fn is_of(&self, kek: &str, wrapped: &Wrapped) -> Result<(), ProviderError> {
+        if is_version_of(&wrapped.kek_version, kek) {
+            return Ok(());
+        }
+        let reason = "it names another key";
+        Err(ProviderError::not_mine(&self.name, reason))
     }
 
     fn without_answer(&self) -> ProviderError {
-        ProviderError::Unavailable {
-            provider: self.name.clone(),
-            reason: "its answer lacks what was asked for".to_owned(),
-        }
+        ProviderError::unavailable(&self.name, "its answer lacks what was asked for")
+    }
+
+    /// When the key was rotated last; `None` too where asking is not allowed.
+    async fn last_rotation(&self, kek: &str) -> Option<SystemTime> {
+        let answer = self.ask(kek, kek, |client, id| {
+            let request = client.list_key_rotations().key_id(id).limit(MAX_ROTATIONS);
+            request.send()
+        });
+        let rotations = answer.await.ok()?.rotations?;
+        let dates = rotations
+            .iter()
+            .filter_map(|rotation| rotation.rotation_date);
+        dates.max().and_then(|date| SystemTime::try_from(date).ok())
     }
 }
 
@@ -165,6 +181,36 @@ fn encryption_context(context: &WrapContext) -> HashMap<String, String> {
     .into()
 }
 
+/// Whether another region may hold the key: multi-Region keys, and aliases, of which each region has its own.
+fn may_have_replicas(id: &str) -> bool {
+    ["mrk-", "key/mrk-", "alias/"].iter().any(|part| {
+        let resource = id.rsplit(':').next().unwrap_or(id);
+        resource.starts_with(part)
+    })
+}
+
+/// Whether the ARN that Encrypt answered may be that of `kek`. What an alias pointed at then, nobody knows now: for one
+/// any key passes, or with its ARN any key of the account.
+fn is_version_of(version: &str, kek: &str) -> bool {
+    let parts = |arn: &str| -> Option<[String; 4]> {
+        match arn.splitn(6, ':').collect::<Vec<_>>()[..] {
+            ["arn", partition, "kms", region, account, resource] => {
+                Some([partition, region, account, resource].map(str::to_owned))
+            }
+            _ => None,
+        }
+    };
+    let (Some(found), asked) = (parts(version), parts(kek)) else {
+        return version == kek;
+    };
+    let Some([partition, region, account, resource]) = asked else {
+        return kek.starts_with("alias/") || found[3] == format!("key/{kek}");
+    };
+    let is_near = found[0] == partition && found[2] == account;
+    let is_here = found[1] == region || resource.starts_with("key/mrk-");
+    is_near && (resource.starts_with("alias/") || (is_here && found[3] == resource))
+}
+
 /// The ARN of a multi-Region key in another of its regions; any other id stays as it is.
 fn in_region(kek: &str, region: &str) -> String {
     let mut parts: Vec<&str> = kek.split(':').collect();
@@ -175,17 +221,6 @@ fn in_region(kek: &str, region: &str) -> String {
         }
         _ => kek.to_owned(),
     }
-}
-
-fn innermost(error: Option<&(impl std::error::Error + 'static)>) -> String {
-    let Some(error) = error else {
-        return "no connection".to_owned();
-    };
-    let mut source: &dyn std::error::Error = error;
-    while let Some(inner) = source.source() {
-        source = inner;
-    }
-    source.to_string()
 }
 
 #[async_trait]
@@ -200,32 +235,21 @@ impl KeyProvider for AwsKms {
         plaintext: &[u8],
         context: &WrapContext,
     ) -> Result<Wrapped, ProviderError> {
-        let mut last = self.without_answer();
-        for (region, client) in &self.clients {
-            let sent = client
+        let answer = self.ask(kek, kek, |client, id| {
+            let request = client
                 .encrypt()
-                .key_id(in_region(kek, region))
+                .key_id(id)
                 .plaintext(Blob::new(plaintext))
-                .set_encryption_context(Some(encryption_context(context)))
-                .send();
-            match sent.await {
-                Ok(answer) => {
-                    let bytes = answer
-                        .ciphertext_blob
-                        .ok_or_else(|| self.without_answer())?;
-                    return Ok(Wrapped {
-                        bytes: bytes.into_inner(),
-                        // The key behind an alias, which may be pointed at another later.
-                        kek_version: answer.key_id.unwrap_or_else(|| kek.to_owned()),
-                    });
-                }
-                Err(error) => last = self.failed(kek, &error),
-            }
-            if !matches!(last, ProviderError::Unavailable { .. }) {
-                break;
-            }
-        }
-        Err(last)
+                .set_encryption_context(Some(encryption_context(context)));
+            request.send()
+        });
+        let answer = answer.await?;
+        let bytes = answer.ciphertext_blob;
+        Ok(Wrapped {
+            bytes: bytes.ok_or_else(|| self.without_answer())?.into_inner(),
+            // The key behind an alias, which may be pointed at another later.
+            kek_version: answer.key_id.unwrap_or_else(|| kek.to_owned()),
+        })
     }
 
     async fn unwrap(
@@ -234,63 +258,113 @@ impl KeyProvider for AwsKms {
         wrapped: &Wrapped,
         context: &WrapContext,
     ) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
-        let mut last = self.without_answer();
-        for (region, client) in &self.clients {
-            let sent = client
+        self.is_of(kek, wrapped)?;
+        let answer = self.ask(kek, &wrapped.kek_version, |client, id| {
+            let request = client
                 .decrypt()
-                .key_id(in_region(&wrapped.kek_version, region))
+                .key_id(id)
                 .ciphertext_blob(Blob::new(wrapped.bytes.clone()))
-                .set_encryption_context(Some(encryption_context(context)))
-                .send();
-            match sent.await {
-                Ok(answer) => {
-                    let plaintext = answer.plaintext.ok_or_else(|| self.without_answer())?;
-                    return Ok(Zeroizing::new(plaintext.into_inner()));
-                }
-                Err(error) => last = self.failed(kek, &error),
-            }
-            if !matches!(last, ProviderError::Unavailable { .. }) {
-                break;
-            }
-        }
-        Err(last)
+                .set_encryption_context(Some(encryption_context(context)));
+            request.send()
+        });
+        let plaintext = answer.await?.plaintext;
+        let plaintext = plaintext.ok_or_else(|| self.without_answer())?;
+        Ok(Zeroizing::new(plaintext.into_inner()))
     }
 
     async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {
-        let mut last = self.without_answer();
-        for (region, client) in &self.clients {
-            match client
-                .describe_key()
-                .key_id(in_region(kek, region))
-                .send()
-                .await
-            {
-                Ok(answer) => {
-                    let found = answer.key_metadata.ok_or_else(|| self.without_answer())?;
-                    if !found.enabled {
-                        let state = found
-                            .key_state
-                            .map_or("disabled".to_owned(), |state| state.as_str().to_owned());
-                        return Err(ProviderError::Denied {
-                            provider: self.name.clone(),
-                            kek: kek.to_owned(),
-                            reason: format!("the key is in state {state}"),
-                        });
-                    }
-                    return Ok(KekInfo {
-                        version: found.current_key_material_id.unwrap_or(found.key_id),
-                        algorithm: found
-                            .key_spec
-                            .map_or_else(String::new, |spec| spec.as_str().to_owned()),
-                    });
-                }
-                Err(error) => last = self.failed(kek, &error),
-            }
-            if !matches!(last, ProviderError::Unavailable { .. }) {
-                break;
-            }
+        let answer = self.ask(kek, kek, |client, id| {
+            client.describe_key().key_id(id).send()
+        });
+        let found = answer.await?.key_metadata;
+        let found = found.ok_or_else(|| self.without_answer())?;
+        if !found.enabled {
+            let state = found.key_state;
+            let state = state.map_or("disabled".to_owned(), |state| state.as_str().to_owned());
+            let reason = format!("the key is in state {state}");
+            return Err(ProviderError::denied(&self.name, kek, reason));
         }
-        Err(last)
+        let version = found.current_key_material_id.unwrap_or(found.key_id);
+        let algorithm = found.key_spec;
+        let algorithm = algorithm.map_or_else(String::new, |spec| spec.as_str().to_owned());
+        Ok(KekInfo::new(version, algorithm))
+    }
+
+    async fn rotation(&self, kek: &str) -> Result<Option<Rotation>, ProviderError> {
+        let answer = self.ask(kek, kek, |client, id| {
+            client.get_key_rotation_status().key_id(id).send()
+        });
+        let status = answer.await?;
+        let days = status.rotation_period_in_days;
+        let next = status.next_rotation_date;
+        Ok(Some(Rotation {
+            is_automatic: status.key_rotation_enabled,
+            period_days: days.and_then(|days| u32::try_from(days).ok()),
+            last: self.last_rotation(kek).await,
+            next: next.and_then(|date| SystemTime::try_from(date).ok()),
+        }))
+    }
+
+    /// `ReEncrypt`: the key does not leave AWS. Where that is not allowed, by way of this process.
+    async fn rewrap(
+        &self,
+        from: &str,
+        wrapped: &Wrapped,
+        to: &str,
+        context: &WrapContext,
+    ) -> Result<Wrapped, ProviderError> {
+        self.is_of(from, wrapped)?;
+        let answer = self.ask(to, to, |client, id| {
+            let region = client.config().region().map_or("", AsRef::as_ref);
+            let request = client
+                .re_encrypt()
+                .source_key_id(in_region(&wrapped.kek_version, region))
+                .set_source_encryption_context(Some(encryption_context(context)))
+                .ciphertext_blob(Blob::new(wrapped.bytes.clone()))
+                .destination_key_id(id)
+                .set_destination_encryption_context(Some(encryption_context(context)));
+            request.send()
+        });
+        match answer.await {
+            Ok(answer) => Ok(Wrapped {
+                bytes: answer
+                    .ciphertext_blob
+                    .ok_or_else(|| self.without_answer())?
+                    .into_inner(),
+                kek_version: answer.key_id.unwrap_or_else(|| to.to_owned()),
+            }),
+            // Which of the two keys says no, the two steps tell.
+            Err(ProviderError::Denied { .. }) => {
+                let plaintext = self.unwrap(from, wrapped, context).await?;
+                self.wrap(to, &plaintext, context).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The plaintext of `GenerateDataKey`, from AWS's hardware.
+    async fn entropy(
+        &self,
+        kek: &str,
+        context: &WrapContext,
+    ) -> Result<Option<Zeroizing<[u8; ENTROPY_BYTES]>>, ProviderError> {
+        let answer = self.ask(kek, kek, |client, id| {
+            let request = client
+                .generate_data_key()
+                .key_id(id)
+                .key_spec(DataKeySpec::Aes256)
+                .set_encryption_context(Some(encryption_context(context)));
+            request.send()
+        });
+        let plaintext = answer.await?.plaintext;
+        let plaintext = plaintext.ok_or_else(|| self.without_answer())?;
+        let plaintext = Zeroizing::new(plaintext.into_inner());
+        let mut bytes = Zeroizing::new([0; ENTROPY_BYTES]);
+        if plaintext.len() != ENTROPY_BYTES {
+            return Err(self.without_answer());
+        }
+        bytes.copy_from_slice(&plaintext);
+        Ok(Some(bytes))
     }
 }
 
@@ -312,6 +386,43 @@ mod tests {
             "mrk-1234".to_owned(),
         ] {
             assert_eq!(in_region(&same, "eu-west-1"), same);
+        }
+    }
+
+    #[test]
+    fn a_wrapped_key_names_the_key_that_it_should() {
+        let arn = |region: &str, account: &str, resource: &str| {
+            format!("arn:aws:kms:{region}:{account}:{resource}")
+        };
+        let version = arn("eu-central-1", "1", "key/a");
+        for kek in ["a", "alias/x", &version, &arn("eu-west-1", "1", "alias/x")] {
+            assert!(is_version_of(&version, kek), "{kek}");
+        }
+        for kek in [
+            "b",
+            "",
+            &arn("eu-central-1", "2", "key/a"),
+            &arn("eu-west-1", "1", "key/a"),
+            &arn("eu-central-1", "1", "key/b"),
+            &arn("eu-central-1", "2", "alias/x"),
+        ] {
+            assert!(!is_version_of(&version, kek), "{kek}");
+        }
+        let (here, there) = (
+            arn("eu-central-1", "1", "key/mrk-a"),
+            arn("eu-west-1", "1", "key/mrk-a"),
+        );
+        assert!(is_version_of(&here, &there) && is_version_of(&there, &here));
+    }
+
+    #[test]
+    fn a_key_of_one_region_is_looked_for_in_no_other() {
+        let arn = "arn:aws:kms:eu-central-1:123456789012:";
+        for id in ["mrk-1", "alias/a", "{arn}key/mrk-1", "{arn}alias/a"] {
+            assert!(may_have_replicas(&id.replace("{arn}", arn)), "{id}");
+        }
+        for id in ["1234", "{arn}key/1234", "{arn}key/1-mrk-", ""] {
+            assert!(!may_have_replicas(&id.replace("{arn}", arn)), "{id}");
         }
     }
 }

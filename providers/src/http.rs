@@ -7,10 +7,19 @@ use std::{
 
 use zeroize::Zeroizing;
 
+use crate::ProviderError;
+
 /// To connect, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// From the request to the last byte of its answer. Whoever waits for a key waits for this.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// All tries of one operation.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
+/// How often an operation is tried while its provider does not answer.
+const MAX_TRIES: u32 = 3;
+/// Before the second try; twice that before the third. Up to as much again is added at random, so that those who were
+/// turned away together do not come back together.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The longest answer that is read. Wrapped keys and errors are far shorter.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
@@ -25,9 +34,38 @@ pub enum HttpError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What says who asks.
+    #[error("{reason}")]
+    Credentials {
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// An address that cannot be one.
+    #[error("{address} is no address of it: {reason}")]
+    Address {
+        /// As it is written.
+        address: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Anything else.
     #[error("no HTTPS client: {0}")]
     Client(String),
+}
+
+impl HttpError {
+    /// What to do about it.
+    pub fn cure(&self) -> &'static str {
+        match self {
+            Self::Roots { .. } | Self::Client(_) => {
+                "see its `ca_file`: PEM, with the root that signed the server's certificate"
+            }
+            Self::Credentials { .. } => {
+                "see docs/providers.md for where credentials are looked for"
+            }
+            Self::Address { .. } => "write it as the provider shows it, with https://",
+        }
+    }
 }
 
 /// A client that trusts `ca_file`, or the system's roots without it. Follows no redirect: a request may carry a token.
@@ -84,6 +122,40 @@ fn identity(chain: &Path, key: &Path) -> Result<reqwest::Identity, HttpError> {
         path: chain.to_owned(),
         reason: format!("with {}: {error}", key.display()),
     })
+}
+
+/// Tries an operation until it succeeds or fails for good, a few times and not for long.
+pub(crate) async fn retrying<T, F>(
+    provider: &str,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, ProviderError>
+where
+    F: Future<Output = Result<T, ProviderError>>,
+{
+    let tries = async {
+        let mut pause = PAUSE;
+        for _ in 1..MAX_TRIES {
+            match attempt().await {
+                Err(error) if error.is_outage() => {}
+                answer => return answer,
+            }
+            tokio::time::sleep(pause + jitter(pause)).await;
+            pause *= 2;
+        }
+        attempt().await
+    };
+    match tokio::time::timeout(OPERATION_TIMEOUT, tries).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ProviderError::unavailable(provider, "no answer in time")),
+    }
+}
+
+/// Between nothing and `most`, so that those who wait do not all come at the same moment. Nothing where there is no
+/// randomness, which is no reason to fail.
+pub fn jitter(most: Duration) -> Duration {
+    let mut byte = [0];
+    let _ = getrandom::fill(&mut byte);
+    most * u32::from(byte[0]) / u32::from(u8::MAX)
 }
 
 /// The body of an answer, up to a limit.

@@ -8,10 +8,14 @@ mod build;
 pub mod civil;
 mod http;
 pub mod local;
+mod probe;
 mod provider;
 pub mod vault_transit;
 pub mod xks;
 
 pub use build::{BuildError, Providers, build, local_managers};
-pub use http::HttpError;
-pub use provider::{KekInfo, KeyProvider, ProviderError, WrapContext, Wrapped};
+pub use http::{HttpError, jitter};
+pub use probe::{Probe, probe};
+pub use provider::{
+    ENTROPY_BYTES, KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped,
+};

@@ -31,6 +31,8 @@ pub use store::{
 
 use crate::{KekInfo, KeyProvider, ProviderError, WrapContext, Wrapped};
 
+const ALGORITHM: &str = "AES-256-GCM";
+
 /// The local KMS as a provider: keys by name, made on first use.
 pub struct LocalProvider(LocalKms);
 
@@ -90,10 +92,7 @@ impl LocalProvider {
     }
 
     fn not_mine(&self, reason: &str) -> ProviderError {
-        ProviderError::NotMine {
-            provider: self.0.name().to_owned(),
-            reason: reason.to_owned(),
-        }
+        ProviderError::not_mine(self.0.name(), reason)
     }
 }
 
@@ -141,10 +140,10 @@ impl KeyProvider for LocalProvider {
     async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {
         let current = self.0.current(kek).await;
         let version = current.map_err(|error| self.failed(kek, error))?;
-        Ok(KekInfo {
+        Ok(match version {
+            Some(version) => KekInfo::new(version.to_string(), ALGORITHM),
             // It is made on first use.
-            version: version.unwrap_or(0).to_string(),
-            algorithm: "AES-256-GCM".to_owned(),
+            None => KekInfo::new("0", ALGORITHM).to_come(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The seam to a KMS: wrap, unwrap, and the ways in which they fail. No provider is implemented here.
 
-use std::fmt;
+use std::{fmt, time::SystemTime};
 
 use async_trait::async_trait;
 use zeroize::Zeroizing;
@@ -33,15 +33,89 @@ pub trait KeyProvider: Send + Sync + fmt::Debug {
 
     /// What the provider says of a KEK that may be used; [`ProviderError::Denied`] for one that may not.
     async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError>;
+
+    /// When a KEK rotates; `None` where the provider does not tell.
+    async fn rotation(&self, _kek: &str) -> Result<Option<Rotation>, ProviderError> {
+        Ok(None)
+    }
+
+    /// Wraps what is wrapped under `from` under the current version of `to`, another KEK of this provider or the same
+    /// one. Where the provider can, the key does not leave it on the way. As after [`KeyProvider::wrap`], whoever relies on
+    /// the answer unwraps and compares first.
+    async fn rewrap(
+        &self,
+        from: &str,
+        wrapped: &Wrapped,
+        to: &str,
+        context: &WrapContext,
+    ) -> Result<Wrapped, ProviderError> {
+        let plaintext = self.unwrap(from, wrapped, context).await?;
+        self.wrap(to, &plaintext, context).await
+    }
+
+    /// Random bytes of the provider's own, made for `context`; `None` where it offers none. They are mixed into new keys
+    /// and never stand alone.
+    async fn entropy(
+        &self,
+        _kek: &str,
+        _context: &WrapContext,
+    ) -> Result<Option<Zeroizing<[u8; ENTROPY_BYTES]>>, ProviderError> {
+        Ok(None)
+    }
 }
+
+/// What [`KeyProvider::entropy`] gives.
+pub const ENTROPY_BYTES: usize = 32;
 
 /// A KEK as its provider describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KekInfo {
     /// Its current version in the provider's own terms: another one after each rotation.
     pub version: String,
     /// The algorithm in the provider's own terms.
     pub algorithm: String,
+    /// When it rotates, where the provider tells in the same breath; [`KeyProvider::rotation`] asks for it.
+    pub rotation: Option<Rotation>,
+    /// Whether it is there. A provider that makes KEKs on first use describes those to come.
+    pub is_made: bool,
+}
+
+impl KekInfo {
+    /// A KEK that is there and tells nothing of its rotation.
+    pub fn new(version: impl Into<String>, algorithm: impl Into<String>) -> Self {
+        Self {
+            version: version.into(),
+            algorithm: algorithm.into(),
+            rotation: None,
+            is_made: true,
+        }
+    }
+
+    /// The same with its rotation.
+    pub fn rotating(mut self, rotation: Option<Rotation>) -> Self {
+        self.rotation = rotation;
+        self
+    }
+
+    /// The same, not made yet.
+    pub fn to_come(mut self) -> Self {
+        self.is_made = false;
+        self
+    }
+}
+
+/// When a KEK rotates. What the provider does not tell is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Whether the provider rotates it by itself.
+    pub is_automatic: bool,
+    /// How often, in days.
+    pub period_days: Option<u32>,
+    /// The last time.
+    pub last: Option<SystemTime>,
+    /// The next time.
+    pub next: Option<SystemTime>,
 }
 
 /// What a provider made of a key.
@@ -68,7 +142,7 @@ pub struct WrapContext {
     pub scope: String,
     /// The key's id in the keystore.
     pub key_id: u64,
-    /// `data` or `index`.
+    /// `data`, `index`, or `probe` for what only shows whether the KEK works.
     pub purpose: &'static str,
 }
 
@@ -132,6 +206,47 @@ pub enum ProviderError {
         /// What failed.
         reason: String,
     },
+}
+
+impl ProviderError {
+    /// What was given is another provider's, or another version's.
+    pub fn not_mine(provider: &str, reason: impl Into<String>) -> Self {
+        Self::NotMine {
+            provider: provider.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The provider said no.
+    pub fn denied(provider: &str, kek: &str, reason: impl Into<String>) -> Self {
+        Self::Denied {
+            provider: provider.to_owned(),
+            kek: kek.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The provider said nothing.
+    pub fn unavailable(provider: &str, reason: impl Into<String>) -> Self {
+        Self::Unavailable {
+            provider: provider.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// What was given does not open.
+    pub fn damaged(provider: &str, kek: &str, reason: impl Into<String>) -> Self {
+        Self::Damaged {
+            provider: provider.to_owned(),
+            kek: kek.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Whether another try may succeed.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
-    KekInfo, KeyProvider, ProviderError, WrapContext, Wrapped,
+    KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped,
     http::{self, HttpError},
 };
 
@@ -64,6 +64,8 @@ struct Key {
     latest_version: u64,
     #[serde(rename = "type")]
     algorithm: String,
+    /// Seconds; 0 for never. Older engines do not tell.
+    auto_rotate_period: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -93,6 +95,17 @@ impl VaultTransit {
         kek: &str,
         body: Option<Zeroizing<String>>,
     ) -> Result<T, ProviderError> {
+        let body = body.as_deref().map(String::as_str);
+        http::retrying(&self.name, || self.ask_once(&method, verb, kek, body)).await
+    }
+
+    async fn ask_once<T: for<'a> Deserialize<'a>>(
+        &self,
+        method: &Method,
+        verb: &str,
+        kek: &str,
+        body: Option<&str>,
+    ) -> Result<T, ProviderError> {
         if kek.is_empty() || !kek.bytes().all(is_plain) {
             let reason = "the id of a transit key has letters, digits and `-._` only";
             return Err(self.denied(kek, reason));
@@ -104,7 +117,7 @@ impl VaultTransit {
         token.set_sensitive(true);
         let mut request = self
             .client
-            .request(method, format!("{}/{verb}/{kek}", self.engine))
+            .request(method.clone(), format!("{}/{verb}/{kek}", self.engine))
             .header("X-Vault-Token", token)
             .header("X-Vault-Request", "true");
         if let Some(namespace) = &self.namespace {
@@ -141,7 +154,7 @@ impl VaultTransit {
         match status.as_u16() {
             // Bad requests: what was asked, and what the key allows, share one status.
             400 if { DAMAGED.iter() }.any(|words| reason.contains(words)) => {
-                self.damaged(kek, &reason)
+                ProviderError::damaged(&self.name, kek, reason)
             }
             // Sealed, standby, throttled, broken.
             412 | 429 | 472 | 473 | 500..=599 => self.unavailable(reason),
@@ -150,33 +163,15 @@ impl VaultTransit {
     }
 
     fn unavailable(&self, reason: impl Into<String>) -> ProviderError {
-        ProviderError::Unavailable {
-            provider: self.name.clone(),
-            reason: reason.into(),
-        }
+        ProviderError::unavailable(&self.name, reason)
     }
 
     fn denied(&self, kek: &str, reason: &str) -> ProviderError {
-        ProviderError::Denied {
-            provider: self.name.clone(),
-            kek: kek.to_owned(),
-            reason: reason.to_owned(),
-        }
-    }
-
-    fn damaged(&self, kek: &str, reason: &str) -> ProviderError {
-        ProviderError::Damaged {
-            provider: self.name.clone(),
-            kek: kek.to_owned(),
-            reason: reason.to_owned(),
-        }
+        ProviderError::denied(&self.name, kek, reason)
     }
 
     fn not_mine(&self, reason: &str) -> ProviderError {
-        ProviderError::NotMine {
-            provider: self.name.clone(),
-            reason: reason.to_owned(),
-        }
+        ProviderError::not_mine(&self.name, reason)
     }
 }
 
@@ -258,10 +253,14 @@ impl KeyProvider for VaultTransit {
 
     async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {
         let key: Key = self.ask(Method::GET, "keys", kek, None).await?;
-        Ok(KekInfo {
-            version: key.latest_version.to_string(),
-            algorithm: key.algorithm,
-        })
+        let rotation = key.auto_rotate_period.map(|seconds| Rotation {
+            is_automatic: seconds > 0,
+            period_days: u32::try_from(seconds / 86_400)
+                .ok()
+                .filter(|days| *days > 0),
+            ..Rotation::default()
+        });
+        Ok(KekInfo::new(key.latest_version.to_string(), key.algorithm).rotating(rotation))
     }
 }
 
