@@ -42,7 +42,7 @@ pub use self::{
     limits::Limits,
     log::Log,
     overrides::Override,
-    provider::{AwsKms, Provider, Rest, VaultTransit},
+    provider::{AwsKms, AzureKeyVault, GcpKms, Provider, Rest, VaultTransit},
     rotation::{OwnRotation, Rotation},
     upstream::{TlsMode, Upstream},
 };

@@ -7,6 +7,8 @@ use pgveil_config::{Diagnostic, Position, Settings, settings};
 use crate::{
     HttpError, KeyProvider,
     aws_kms::AwsKms,
+    azure_key_vault::AzureKeyVault,
+    gcp_kms::GcpKms,
     local::{KekStore, LocalKms, LocalProvider, OpenError},
     vault_transit::VaultTransit,
     xks::Xks,
@@ -54,20 +56,20 @@ pub async fn build(settings: &Settings, keks: &Arc<dyn KekStore>) -> Result<Prov
                 providers.insert(name, Arc::new(AwsKms::new(name, at).await));
             }
             settings::Provider::VaultTransit(at) => {
-                let vault = VaultTransit::new(name, at).map_err(|source| BuildError::Http {
-                    name: name.clone(),
-                    at: at.at.clone(),
-                    source,
-                })?;
+                let vault = VaultTransit::new(name, at).map_err(http(name, provider))?;
                 providers.insert(name, Arc::new(vault));
             }
             settings::Provider::Rest(at) => {
-                let rest = Xks::new(name, at).map_err(|source| BuildError::Http {
-                    name: name.clone(),
-                    at: at.at.clone(),
-                    source,
-                })?;
+                let rest = Xks::new(name, at).map_err(http(name, provider))?;
                 providers.insert(name, Arc::new(rest));
+            }
+            settings::Provider::GcpKms(at) => {
+                let gcp = GcpKms::new(name, at).map_err(http(name, provider))?;
+                providers.insert(name, Arc::new(gcp));
+            }
+            settings::Provider::AzureKeyVault(at) => {
+                let azure = AzureKeyVault::new(name, at).map_err(http(name, provider))?;
+                providers.insert(name, Arc::new(azure));
             }
         }
     }
@@ -91,6 +93,17 @@ pub async fn local_managers(
         }
     }
     Ok(managers)
+}
+
+fn http<'a>(
+    name: &'a str,
+    provider: &'a settings::Provider,
+) -> impl FnOnce(HttpError) -> BuildError + 'a {
+    |source| BuildError::Http {
+        name: name.to_owned(),
+        at: provider.at().clone(),
+        source,
+    }
 }
 
 /// A provider that cannot be used as configured.
@@ -123,10 +136,7 @@ impl BuildError {
     pub fn cure(&self) -> String {
         match self {
             Self::Local { source, .. } => source.cure(),
-            Self::Http { .. } => {
-                "see its `ca_file`: PEM, with the root that signed the server's certificate; and its `url`, `cert_file` and `key_file`, if it has them"
-                    .to_owned()
-            }
+            Self::Http { source, .. } => source.cure().to_owned(),
         }
     }
 

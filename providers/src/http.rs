@@ -58,7 +58,7 @@ impl HttpError {
     pub fn cure(&self) -> &'static str {
         match self {
             Self::Roots { .. } | Self::Client(_) => {
-                "see its `ca_file`: PEM, with the root that signed the server's certificate"
+                "see its `ca_file`: PEM, with the root that signed the server's certificate; and its `url`, `cert_file` and `key_file`, if it has them"
             }
             Self::Credentials { .. } => {
                 "see docs/providers.md for where credentials are looked for"

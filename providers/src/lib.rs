@@ -4,8 +4,10 @@
 //! states, policies or the keystore's tables; that is `pgveil-keys`.
 
 pub mod aws_kms;
+pub mod azure_key_vault;
 mod build;
 pub mod civil;
+pub mod gcp_kms;
 mod http;
 pub mod local;
 mod probe;

@@ -6,34 +6,28 @@ mod papers;
 mod rest;
 #[path = "providers/served.rs"]
 mod served;
+#[path = "providers/aws.rs"]
+mod aws;
+#[path = "providers/azure.rs"]
+mod azure;
+#[path = "providers/contract.rs"]
+mod contract;
+#[path = "providers/fault.rs"]
+mod fault;
+#[path = "providers/gcp.rs"]
+mod gcp;
 
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Result, ensure};
-use pgveil_config::{Settings, settings::Provider};
 use pgveil_providers::{
-    KeyProvider, ProviderError, WrapContext, Wrapped,
-    aws_kms::AwsKms,
+    KeyProvider, Wrapped,
     local::{LocalProvider, MemoryKekStore},
-    vault_transit::VaultTransit,
-    xks::Xks,
 };
 use pgveil_tests::kms::{Aws, Bao, ROOT_TOKEN};
 
-/// A provider as configuration text makes it.
-async fn configured(section: &str) -> Result<Box<dyn KeyProvider>> {
-    let text = format!(
-        "[upstream]\naddress = \"127.0.0.1:5432\"\n[keystore]\nurl = \"postgres://pgveil@127.0.0.1/app\"\n\
-         [defaults]\nprovider = \"p\"\nkey = \"k\"\n[provider.p]\n{section}"
-    );
-    let settings = Settings::parse(&text, Path::new("pgveil.toml"))?;
-    Ok(match &settings.providers["p"] {
-        Provider::AwsKms(at) => Box::new(AwsKms::new("p", at).await),
-        Provider::VaultTransit(at) => Box::new(VaultTransit::new("p", at)?),
-        Provider::Rest(at) => Box::new(Xks::new("p", at)?),
-        Provider::Local { .. } => unreachable!("not asked for here"),
-    })
-}
+use aws::aws;
+use contract::{KEY, configured, context, contract, is_denied, is_unavailable};
 
 async fn vault(bao: &Bao, token: &str) -> Result<Box<dyn KeyProvider>> {
     configured(&format!(
@@ -43,89 +37,11 @@ async fn vault(bao: &Bao, token: &str) -> Result<Box<dyn KeyProvider>> {
     .await
 }
 
-async fn aws(endpoint: &str, further: &str) -> Result<Box<dyn KeyProvider>> {
-    configured(&format!(
-        "kind = \"aws-kms\"\nregion = \"eu-central-1\"\nendpoint = \"{endpoint}\"\n{further}"
-    ))
-    .await
-}
-
 async fn local(folder: &Path) -> Result<Box<dyn KeyProvider>> {
     let root = folder.join("root.key");
     LocalProvider::create_root_key(&root)?;
     let store = Arc::new(MemoryKekStore::default());
     Ok(Box::new(LocalProvider::open("p", &root, store).await?))
-}
-
-fn context(scope: &str) -> WrapContext {
-    WrapContext {
-        scope: scope.to_owned(),
-        key_id: 7,
-        purpose: "data",
-    }
-}
-
-const KEY: [u8; 64] = [0x5a; 64];
-
-/// What all providers have in common. `kek` and `other` are two KEKs of theirs.
-async fn contract(provider: &dyn KeyProvider, kek: &str, other: &str) -> Result<()> {
-    let here = context("tenant:acme/env:prod");
-    let wrapped = provider.wrap(kek, &KEY, &here).await?;
-    ensure!(provider.unwrap(kek, &wrapped, &here).await?.as_slice() == KEY);
-    ensure!(
-        !wrapped.bytes.windows(16).any(|part| part == &KEY[..16]),
-        "the key stands in what was made of it"
-    );
-    let again = provider.wrap(kek, &KEY, &here).await?;
-    ensure!(again.bytes != wrapped.bytes, "wrapping is not random");
-    let longest = vec![1; 4096];
-    let wide = provider.wrap(kek, &longest, &here).await?;
-    ensure!(provider.unwrap(kek, &wide, &here).await?.as_slice() == longest);
-
-    for elsewhere in [
-        context("tenant:globex/env:prod"),
-        WrapContext {
-            key_id: 8,
-            ..here.clone()
-        },
-    ] {
-        let opened = provider.unwrap(kek, &wrapped, &elsewhere).await;
-        ensure!(opened.is_err(), "it opens for {elsewhere:?}");
-    }
-    for at in [0, wrapped.bytes.len() / 2, wrapped.bytes.len() - 1] {
-        let mut altered = wrapped.clone();
-        altered.bytes[at] ^= 1;
-        let opened = provider.unwrap(kek, &altered, &here).await;
-        ensure!(opened.is_err(), "it opens with byte {at} altered");
-        ensure!(
-            !matches!(opened, Err(ProviderError::Unavailable { .. })),
-            "an altered byte {at} looks like an outage: {opened:?}"
-        );
-    }
-    for bytes in [
-        Vec::new(),
-        vec![0; 40],
-        wrapped.bytes[..wrapped.bytes.len() - 1].to_vec(),
-    ] {
-        let cut = Wrapped {
-            bytes,
-            kek_version: wrapped.kek_version.clone(),
-        };
-        ensure!(provider.unwrap(kek, &cut, &here).await.is_err());
-    }
-    let described = provider.describe(kek).await?;
-    ensure!(!described.version.is_empty() && !described.algorithm.is_empty());
-    let moved = provider.wrap(other, &KEY, &here).await?;
-    ensure!(provider.unwrap(other, &moved, &here).await?.as_slice() == KEY);
-    Ok(())
-}
-
-fn is_denied<T>(answer: &Result<T, ProviderError>) -> bool {
-    matches!(answer, Err(ProviderError::Denied { .. }))
-}
-
-fn is_unavailable<T>(answer: &Result<T, ProviderError>) -> bool {
-    matches!(answer, Err(ProviderError::Unavailable { .. }))
 }
 
 #[tokio::test]
@@ -185,55 +101,6 @@ async fn a_transit_engine_keeps_the_contract() -> Result<()> {
 }
 
 #[tokio::test]
-async fn aws_kms_keeps_the_contract() -> Result<()> {
-    let Some(emulator) = Aws::start()? else {
-        return Ok(());
-    };
-    let (a, b) = (emulator.key()?, emulator.key()?);
-    let provider = aws(&emulator.endpoint, "").await?;
-    contract(provider.as_ref(), &a, &b).await?;
-    let here = context("platform");
-    let wrapped = provider.wrap(&a, &KEY, &here).await?;
-
-    // The kill switch: denied while disabled, and again when it is to be deleted.
-    emulator.run(&format!("kms.disable_key(KeyId='{a}')"))?;
-    for answer in [
-        provider.unwrap(&a, &wrapped, &here).await.map(drop),
-        provider.describe(&a).await.map(drop),
-    ] {
-        ensure!(is_denied(&answer), "{answer:?}");
-    }
-    emulator.run(&format!("kms.enable_key(KeyId='{a}')"))?;
-    ensure!(provider.unwrap(&a, &wrapped, &here).await?.as_slice() == KEY);
-    emulator.run(&format!(
-        "kms.schedule_key_deletion(KeyId='{a}', PendingWindowInDays=7)"
-    ))?;
-    let answer = provider.unwrap(&a, &wrapped, &here).await;
-    ensure!(is_denied(&answer), "{answer:?}");
-
-    // An alias that is pointed at another key: what was wrapped names the key behind it.
-    emulator.run(&format!(
-        "kms.create_alias(AliasName='alias/pgveil', TargetKeyId='{b}')"
-    ))?;
-    let by_alias = provider.wrap("alias/pgveil", &KEY, &here).await?;
-    ensure!(by_alias.kek_version == b, "{by_alias:?}");
-    let c = emulator.key()?;
-    emulator.run(&format!(
-        "kms.update_alias(AliasName='alias/pgveil', TargetKeyId='{c}')"
-    ))?;
-    ensure!(
-        provider
-            .unwrap("alias/pgveil", &by_alias, &here)
-            .await?
-            .as_slice()
-            == KEY
-    );
-    let answer = provider.wrap("alias/nobody", &KEY, &here).await;
-    ensure!(is_denied(&answer), "{answer:?}");
-    Ok(())
-}
-
-#[tokio::test]
 async fn keys_move_from_any_provider_to_any_other() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (bao, emulator) = (Bao::start()?, Aws::start()?);
@@ -251,6 +118,12 @@ async fn keys_move_from_any_provider_to_any_other() -> Result<()> {
     }
     if let Some(emulator) = &emulator {
         providers.push((aws(&emulator.endpoint, "").await?, emulator.key()?));
+    }
+    let google = gcp::Google::start().await?;
+    providers.push((google.provider().await?, gcp::key("a")));
+    let vault = azure::Vault::start().await?;
+    for key in ["rsa", "oct"] {
+        providers.push((vault.provider().await?, key.to_owned()));
     }
     let here = context("tenant:acme");
     for (from, from_kek) in &providers {
@@ -287,8 +160,19 @@ async fn nobody_there_is_an_outage() -> Result<()> {
         "kind = \"vault-transit\"\naddress = \"{nobody}\"\ntoken = \"t\""
     ))
     .await?;
-    for provider in [vault, aws(&nobody, "").await?] {
-        let answer = provider.wrap("a", &KEY, &here).await;
+    let gcp = configured(&format!("kind = \"gcp-kms\"\nendpoint = \"{nobody}\"")).await?;
+    let azure = configured(&format!(
+        "kind = \"azure-key-vault\"\nvault_url = \"https://127.0.0.1:{port}\"\ntenant_id = \"t\"\nclient_id = \"c\"\n\
+         client_secret = \"s\""
+    ))
+    .await?;
+    for (provider, kek) in [
+        (vault, "a".to_owned()),
+        (aws(&nobody, "").await?, "a".to_owned()),
+        (gcp, gcp::key("a")),
+        (azure, "a".to_owned()),
+    ] {
+        let answer = provider.wrap(&kek, &KEY, &here).await;
         ensure!(is_unavailable(&answer), "{}: {answer:?}", provider.kind());
     }
     Ok(())

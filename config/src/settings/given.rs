@@ -38,4 +38,14 @@ impl Either {
             ),
         }
     }
+
+    /// The secret, if it is given; reports two.
+    pub(super) fn read_optional(
+        &self,
+        reader: &mut Reader<'_>,
+        fields: &Fields<'_, '_>,
+    ) -> Option<Secret> {
+        fields.written(self.key).or(fields.written(self.file_key))?;
+        Some(self.read(reader, fields).0)
+    }
 }

@@ -29,6 +29,24 @@ pub enum Provider {
     VaultTransit(VaultTransit),
     /// A key manager that speaks the XKS Proxy API.
     Rest(Rest),
+    /// Google Cloud KMS.
+    GcpKms(GcpKms),
+    /// Azure Key Vault or Managed HSM.
+    AzureKeyVault(AzureKeyVault),
+}
+
+impl Provider {
+    /// Where it stands.
+    pub fn at(&self) -> &Position {
+        match self {
+            Self::Local { at, .. } => at,
+            Self::AwsKms(found) => &found.at,
+            Self::VaultTransit(found) => &found.at,
+            Self::GcpKms(found) => &found.at,
+            Self::AzureKeyVault(found) => &found.at,
+            Self::Rest(found) => &found.at,
+        }
+    }
 }
 
 /// What reaches keys in AWS KMS.
@@ -44,6 +62,38 @@ pub struct AwsKms {
     pub external_id: Option<String>,
     /// Regions with replicas of multi-Region keys, in the order in which they are tried.
     pub replica_regions: Vec<String>,
+    /// Where the section stands.
+    pub at: Position,
+}
+
+/// What reaches keys in Google Cloud KMS.
+#[derive(Clone, Debug)]
+pub struct GcpKms {
+    /// Another endpoint than Google's.
+    pub endpoint: Option<String>,
+    /// A service account's key, or another credentials file; without it, the environment's.
+    pub credentials_file: Option<PathBuf>,
+    /// The roots to trust; without it, the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Where the section stands.
+    pub at: Position,
+}
+
+/// What reaches keys in Azure Key Vault.
+#[derive(Clone, Debug)]
+pub struct AzureKeyVault {
+    /// `https://NAME.vault.azure.net` or `https://NAME.managedhsm.azure.net`.
+    pub vault_url: String,
+    /// The directory.
+    pub tenant_id: Option<String>,
+    /// The application, or the user-assigned identity.
+    pub client_id: Option<String>,
+    /// The application's secret; without it, the environment's identity.
+    pub client_secret: Option<Secret>,
+    /// Who gives tokens, in another cloud than Azure's public one.
+    pub authority: Option<String>,
+    /// The roots to trust; without it, the system's.
+    pub ca_file: Option<PathBuf>,
     /// Where the section stands.
     pub at: Position,
 }
@@ -141,7 +191,7 @@ static VARIANTS: [Variant; 6] = [
                 "endpoint",
                 Form::Url,
                 "\"https://kms.eu-central-1.amazonaws.com\"",
-                "Another endpoint than the region's.",
+                "Another endpoint than the region's. `{region}` in it stands for the region's name.",
             ),
             optional(
                 "role_arn",
@@ -167,7 +217,7 @@ static VARIANTS: [Variant; 6] = [
     Variant {
         word: Word {
             word: "gcp-kms",
-            support: LATER,
+            support: Support::Since("0.1"),
             meaning: "Google Cloud KMS",
         },
         keys: &[
@@ -175,19 +225,24 @@ static VARIANTS: [Variant; 6] = [
                 "endpoint",
                 Form::Url,
                 "\"https://cloudkms.googleapis.com\"",
-                "Another endpoint than Google's.",
+                "Another endpoint than Google's. No token is sent over `http://`.",
             ),
             file(
                 "credentials_file",
                 "\"gcp.json\"",
-                "A service account's key. Without it, the environment's credentials.",
+                "A service account's key, or another credentials file that `gcloud` writes. Without it, the environment's credentials.",
+            ),
+            file(
+                "ca_file",
+                "\"proxy-ca.crt\"",
+                "The roots to trust, PEM. Without it, the system's.",
             ),
         ],
     },
     Variant {
         word: Word {
             word: "azure-key-vault",
-            support: LATER,
+            support: Support::Since("0.1"),
             meaning: "Azure Key Vault or Managed HSM",
         },
         keys: &[
@@ -195,24 +250,42 @@ static VARIANTS: [Variant; 6] = [
                 "vault_url",
                 Form::Url,
                 "\"https://example.vault.azure.net\"",
-                "The vault.",
+                "The vault, or the managed HSM.",
             ),
             optional(
                 "tenant_id",
                 Form::Any,
                 "\"00000000-0000-0000-0000-000000000000\"",
-                "The directory. Without it, a managed identity.",
+                "The directory. Without it, `AZURE_TENANT_ID`.",
             ),
             optional(
                 "client_id",
                 Form::Any,
                 "\"00000000-0000-0000-0000-000000000000\"",
-                "The application.",
+                "The application, or a user-assigned managed identity. Without it, `AZURE_CLIENT_ID`.",
             ),
+            Key {
+                name: "client_secret",
+                kind: Kind::Secret,
+                need: Need::Optional("\"env:AZURE_CLIENT_SECRET\""),
+                support: CHECKED,
+                meaning: "The application's secret. Without it, `AZURE_CLIENT_SECRET`, a workload identity (`AZURE_FEDERATED_TOKEN_FILE`), or a managed identity, whichever is there first.",
+            },
             file(
                 "client_secret_file",
                 "\"azure.secret\"",
-                "The application's secret.",
+                "A file that holds the secret, in place of `client_secret`.",
+            ),
+            optional(
+                "authority",
+                Form::Url,
+                "\"https://login.microsoftonline.us\"",
+                "Who gives tokens. Without it, `AZURE_AUTHORITY_HOST`, or Azure's public cloud.",
+            ),
+            file(
+                "ca_file",
+                "\"proxy-ca.crt\"",
+                "The roots to trust, PEM. Without it, the system's.",
             ),
         ],
     },
@@ -381,6 +454,21 @@ fn read(reader: &mut Reader<'_>, found: &Found<'_, '_>) -> Provider {
             at: reader.position(found.at),
         }),
         Some("rest") => Provider::Rest(read_rest(reader, &fields, found.at)),
+        Some("gcp-kms") => Provider::GcpKms(GcpKms {
+            endpoint: fields.text("endpoint"),
+            credentials_file: fields.file("credentials_file"),
+            ca_file: fields.file("ca_file"),
+            at: reader.position(found.at),
+        }),
+        Some("azure-key-vault") => Provider::AzureKeyVault(AzureKeyVault {
+            vault_url: fields.text("vault_url").unwrap_or_default(),
+            tenant_id: fields.text("tenant_id"),
+            client_id: fields.text("client_id"),
+            client_secret: CLIENT_SECRET.read_optional(reader, &fields),
+            authority: fields.text("authority"),
+            ca_file: fields.file("ca_file"),
+            at: reader.position(found.at),
+        }),
         _ => Provider::Local {
             root_key_file: fields.file("root_key_file").unwrap_or_default(),
             at: reader.position(fields.value_at("root_key_file")),
@@ -424,6 +512,12 @@ fn read_rest(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, at: usize) -> Res
         at: reader.position(at),
     }
 }
+
+const CLIENT_SECRET: Either = Either {
+    key: "client_secret",
+    file_key: "client_secret_file",
+    sample: "\"env:AZURE_CLIENT_SECRET\"",
+};
 
 const TOKEN: Either = Either {
     key: "token",

@@ -385,10 +385,7 @@ impl KeyProvider for Xks {
         if key.key_spec != "AES_256" || !usable("ENCRYPT") || !usable("DECRYPT") {
             return Err(self.denied(kek, "it is no AES-256 key that encrypts and decrypts"));
         }
-        Ok(KekInfo {
-            version: version(key.key_version),
-            algorithm: "AES-256-GCM".to_owned(),
-        })
+        Ok(KekInfo::new(version(key.key_version), "AES-256-GCM"))
     }
 }
 

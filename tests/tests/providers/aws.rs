@@ -1,0 +1,206 @@
+//! AWS KMS: an emulator that honours disabled keys, a region that is lost, and errors that it does not make.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context, Result, ensure};
+use pgveil_providers::{KeyProvider, ProviderError};
+use pgveil_tests::kms::Aws;
+
+use crate::{
+    contract::{KEY, configured, context, contract, is_denied, is_unavailable},
+    fault::{Fault, Reply, Request, forward},
+};
+
+pub(crate) async fn aws(endpoint: &str, further: &str) -> Result<Box<dyn KeyProvider>> {
+    configured(&format!(
+        "kind = \"aws-kms\"\nregion = \"eu-central-1\"\nendpoint = \"{endpoint}\"\n{further}"
+    ))
+    .await
+}
+
+#[tokio::test]
+async fn aws_kms_keeps_the_contract() -> Result<()> {
+    let Some(emulator) = Aws::start()? else {
+        return Ok(());
+    };
+    let (a, b) = (emulator.key()?, emulator.key()?);
+    let provider = aws(&emulator.endpoint, "").await?;
+    contract(provider.as_ref(), &a, &b).await?;
+    let here = context("platform");
+    let wrapped = provider.wrap(&a, &KEY, &here).await?;
+
+    // The kill switch: denied while disabled, and again when it is to be deleted.
+    emulator.run(&format!("kms.disable_key(KeyId='{a}')"))?;
+    for answer in [
+        provider.unwrap(&a, &wrapped, &here).await.map(drop),
+        provider.describe(&a).await.map(drop),
+    ] {
+        ensure!(is_denied(&answer), "{answer:?}");
+    }
+    emulator.run(&format!("kms.enable_key(KeyId='{a}')"))?;
+    ensure!(provider.unwrap(&a, &wrapped, &here).await?.as_slice() == KEY);
+    emulator.run(&format!(
+        "kms.schedule_key_deletion(KeyId='{a}', PendingWindowInDays=7)"
+    ))?;
+    let answer = provider.unwrap(&a, &wrapped, &here).await;
+    ensure!(is_denied(&answer), "{answer:?}");
+
+    // An alias that is pointed at another key: what was wrapped names the key behind it.
+    emulator.run(&format!(
+        "kms.create_alias(AliasName='alias/pgveil', TargetKeyId='{b}')"
+    ))?;
+    let by_alias = provider.wrap("alias/pgveil", &KEY, &here).await?;
+    ensure!(by_alias.kek_version == b, "{by_alias:?}");
+    let c = emulator.key()?;
+    emulator.run(&format!(
+        "kms.update_alias(AliasName='alias/pgveil', TargetKeyId='{c}')"
+    ))?;
+    ensure!(
+        provider
+            .unwrap("alias/pgveil", &by_alias, &here)
+            .await?
+            .as_slice()
+            == KEY
+    );
+    let answer = provider.wrap("alias/nobody", &KEY, &here).await;
+    ensure!(is_denied(&answer), "{answer:?}");
+    Ok(())
+}
+
+/// What was asked of which region stands in the signature.
+fn is_for(request: &Request, region: &str) -> bool {
+    let signature = request.header("authorization").unwrap_or_default();
+    signature.contains(&format!("/{region}/kms/"))
+}
+
+#[tokio::test]
+async fn a_replica_answers_when_its_region_is_lost() -> Result<()> {
+    let Some(emulator) = Aws::start()? else {
+        return Ok(());
+    };
+    let lost = Arc::new(AtomicBool::new(false));
+    let (is_lost, port) = (Arc::clone(&lost), emulator.endpoint.clone());
+    let relay = Fault::plain(move |request| {
+        if is_lost.load(Ordering::SeqCst) && is_for(request, "eu-central-1") {
+            return Reply::Close;
+        }
+        forward(&port, request).unwrap_or(Reply::Close)
+    })
+    .await?;
+    let key = emulator.run(
+        "key = kms.create_key(MultiRegion=True)['KeyMetadata']['Arn']\n\
+         kms.replicate_key(KeyId=key, ReplicaRegion='eu-west-1')\nprint(key)",
+    )?;
+    let single = emulator.key()?;
+    let with_replica = aws(&relay.address, "replica_regions = [\"eu-west-1\"]").await?;
+    let without = aws(&relay.address, "").await?;
+    let here = context("platform");
+    let wrapped = with_replica.wrap(&key, &KEY, &here).await?;
+    let alone = with_replica.wrap(&single, &KEY, &here).await?;
+
+    lost.store(true, Ordering::SeqCst);
+    ensure!(with_replica.unwrap(&key, &wrapped, &here).await?.as_slice() == KEY);
+    let there = with_replica.wrap(&key, &KEY, &here).await?;
+    let answer = without.unwrap(&key, &wrapped, &here).await;
+    ensure!(is_unavailable(&answer), "{answer:?}");
+    // A key of one region is not asked for in another, which would say that there is none.
+    let answer = with_replica.unwrap(&single, &alone, &here).await;
+    ensure!(is_unavailable(&answer), "{answer:?}");
+    // Nor is an alias that only the lost region has believed to be gone.
+    let answer = with_replica.wrap("alias/nobody", &KEY, &here).await;
+    ensure!(is_unavailable(&answer), "{answer:?}");
+
+    lost.store(false, Ordering::SeqCst);
+    ensure!(without.unwrap(&key, &there, &here).await?.as_slice() == KEY);
+    ensure!(
+        with_replica
+            .unwrap(&single, &alone, &here)
+            .await?
+            .as_slice()
+            == KEY
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn rotations_are_told() -> Result<()> {
+    let Some(emulator) = Aws::start()? else {
+        return Ok(());
+    };
+    let key = emulator.key()?;
+    let provider = aws(&emulator.endpoint, "").await?;
+    let before = provider.rotation(&key).await?.context("AWS tells")?;
+    ensure!(!before.is_automatic, "{before:?}");
+    emulator.run(&format!(
+        "kms.enable_key_rotation(KeyId='{key}', RotationPeriodInDays=180)"
+    ))?;
+    let after = provider.rotation(&key).await?.context("AWS tells")?;
+    ensure!(
+        after.is_automatic && after.period_days == Some(180),
+        "{after:?}"
+    );
+    ensure!(after.next.is_some(), "{after:?}");
+    Ok(())
+}
+
+/// Errors as the API reference has them: <https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html>
+#[tokio::test]
+async fn errors_of_aws_are_told_apart() -> Result<()> {
+    let say = |status: u16, kind: &str| {
+        let body = format!(r#"{{"__type":"{kind}","message":"m"}}"#);
+        let kind = ("x-amzn-errortype".to_owned(), kind.to_owned());
+        Reply::Answer(status, vec![kind], body.into_bytes())
+    };
+    let server = Fault::plain(move |request| {
+        let asked = String::from_utf8_lossy(&request.body).into_owned();
+        let case = |name: &str| asked.contains(&format!("key/{name}\""));
+        match () {
+            () if case("denied") => say(400, "AccessDeniedException"),
+            () if case("pending") => say(400, "KMSInvalidStateException"),
+            () if case("throttled") => say(400, "ThrottlingException"),
+            () if case("internal") => say(500, "KMSInternalException"),
+            () if case("new") => say(503, "SomethingNewException"),
+            () if case("damaged") => say(400, "InvalidCiphertextException"),
+            () if case("another") => say(400, "IncorrectKeyException"),
+            () if case("page") => Reply::Answer(403, Vec::new(), b"<html>".to_vec()),
+            () if case("redirect") => {
+                let to = ("location".to_owned(), "/elsewhere".to_owned());
+                Reply::Answer(307, vec![to], Vec::new())
+            }
+            () => Reply::Hang,
+        }
+    })
+    .await?;
+    let provider = aws(&server.address, "").await?;
+    for (case, expected) in [
+        ("denied", "denied"),
+        ("pending", "denied"),
+        ("throttled", "unavailable"),
+        ("internal", "unavailable"),
+        ("new", "unavailable"),
+        ("damaged", "damaged"),
+        ("another", "not mine"),
+        ("page", "unavailable"),
+        ("redirect", "unavailable"),
+        ("slow", "unavailable"),
+    ] {
+        let kek = format!("arn:aws:kms:eu-central-1:123456789012:key/{case}");
+        let wrapped = pgveil_providers::Wrapped {
+            bytes: vec![1; 80],
+            kek_version: kek.clone(),
+        };
+        let answer = provider.unwrap(&kek, &wrapped, &context("platform")).await;
+        let said = match &answer {
+            Ok(_) => "opened",
+            Err(ProviderError::Denied { .. }) => "denied",
+            Err(ProviderError::Unavailable { .. }) => "unavailable",
+            Err(ProviderError::Damaged { .. }) => "damaged",
+            Err(ProviderError::NotMine { .. }) => "not mine",
+        };
+        ensure!(said == expected, "{case}: {answer:?}");
+    }
+    Ok(())
+}
