@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgveil_providers::{KeyProvider, ProviderError, WrapContext, Wrapped};
+use pgveil_providers::{ENTROPY_BYTES, KeyProvider, ProviderError, WrapContext, Wrapped};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -121,6 +121,24 @@ impl Gate {
     ) -> Answer<Zeroizing<Vec<u8>>> {
         let request = self.provider.unwrap(kek, wrapped, context);
         self.pass((Verb::Unwrap, kek), request).await
+    }
+
+    /// [`KeyProvider::entropy`], where there is any and the provider is not away. A failure is none of the key's: not to
+    /// be allowed to ask for random bytes is no reason to seal a scope.
+    pub(crate) async fn entropy(
+        &self,
+        kek: &str,
+        context: &WrapContext,
+    ) -> Option<Zeroizing<[u8; ENTROPY_BYTES]>> {
+        if self.lock().outage.is_some() {
+            return None;
+        }
+        let _permit = self.permits.acquire().await.ok()?;
+        let answer = self.provider.entropy(kek, context).await;
+        answer.unwrap_or_else(|error| {
+            tracing::debug!(%error, "a provider gave no random bytes for a new key");
+            None
+        })
     }
 
     /// How the provider is doing.

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod database;
 mod error;
 mod gate;
+pub mod health;
 mod key;
 mod keys;
 pub mod keystore;

@@ -1,7 +1,10 @@
 //! What a scope inherits and what it does differently: which KEK wraps its keys, and how long they live. Pure: it asks no
 //! provider and reads no table.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use pgveil_config::{
     ScopePath, Settings,
@@ -229,13 +232,22 @@ impl Scopes {
 
     /// Every KEK that some scope may use, each once.
     pub fn keks(&self) -> Vec<KekRef> {
-        let scopes = self.configured.keys().chain(self.stored.keys());
-        let keks = scopes.map(|scope| self.kek(scope));
-        let platform = self.kek(&ScopePath::platform());
-        let mut keks: Vec<KekRef> = keks.chain([platform]).collect();
-        keks.sort();
-        keks.dedup();
-        keks
+        self.uses().into_keys().collect()
+    }
+
+    /// Every KEK that some scope may use, with the levels that set it.
+    pub fn uses(&self) -> BTreeMap<KekRef, Vec<ScopePath>> {
+        let platform = ScopePath::platform();
+        let mut uses = BTreeMap::from([(self.kek(&platform), vec![platform])]);
+        let both = self.configured.iter().chain(&self.stored);
+        let set = both.filter(|(_, own)| own.key.is_some());
+        for scope in set.map(|(scope, _)| scope).collect::<BTreeSet<_>>() {
+            let levels = uses.entry(self.kek(scope)).or_default();
+            if !levels.contains(scope) {
+                levels.push(scope.clone());
+            }
+        }
+        uses
     }
 
     /// Adds what a level says to what holds above it.
@@ -472,5 +484,10 @@ mod tests {
         let keks = scopes().keks();
         let names: Vec<&str> = keks.iter().map(|kek| kek.kek.as_str()).collect();
         assert_eq!(names, ["b", "platform", "a", "p", "prod"]);
+        for (kek, scopes) in scopes().uses() {
+            for scope in scopes {
+                assert_eq!(self::scopes().kek(&scope), kek, "{scope}");
+            }
+        }
     }
 }

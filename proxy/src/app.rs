@@ -3,13 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use pgveil_config::{Diagnostics, PolicyFile, ScopePath, Settings};
-use pgveil_keys::{Keys, Keystore, Scopes, clock::SystemClock};
+use pgveil_keys::{Keys, Keystore, Scopes, clock::SystemClock, health::Health};
 use pgveil_providers::{
     Providers,
     local::{KekStore, LocalKms},
 };
 
-use crate::{cli::Found, engine::Engine};
+use crate::{cli::Found, engine::Engine, prober};
 
 /// The configuration with what it leads to: keystore, providers, keys.
 pub struct Built {
@@ -23,6 +23,10 @@ pub struct Built {
     pub keys: Arc<Keys>,
     /// The local KMS of each local provider, for automatic rotation.
     pub local: Vec<Arc<LocalKms>>,
+    /// Who holds the KEKs.
+    pub providers: Providers,
+    /// How the KEKs are, for who shows it.
+    pub health: Arc<Health>,
 }
 
 /// The keystore with its audit log, for commands that change keys or tell of them and serve nobody.
@@ -63,7 +67,7 @@ pub async fn build(config: &Path) -> anyhow::Result<Built> {
         .map_err(|error| Diagnostics(vec![error.diagnostic()]))?;
     let keys = Arc::new(Keys::new(
         Arc::clone(&keystore) as _,
-        providers,
+        providers.clone(),
         &settings,
         Arc::new(SystemClock),
     ));
@@ -75,6 +79,8 @@ pub async fn build(config: &Path) -> anyhow::Result<Built> {
         keystore,
         keys,
         local,
+        providers,
+        health: Arc::default(),
     })
 }
 
@@ -91,6 +97,12 @@ impl Built {
         )
         .await?;
         Ok(Arc::new(engine))
+    }
+
+    /// Looks at every KEK in use until it is dropped.
+    pub fn probing(&self) -> impl Future<Output = ()> + Send + 'static {
+        let keys = Arc::clone(&self.keys);
+        prober::run(keys, self.providers.clone(), Arc::clone(&self.health))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod app;
 pub mod keeper;
 pub mod key_rotation;
 pub mod listener;
+mod prober;
 pub mod server;
 pub mod workers;
 

@@ -1,21 +1,101 @@
-//! Providers: does each open as it is configured. No key is made and no KEK is used.
+//! Providers: does each open as it is configured, and does every KEK wrap and unwrap. No key is made.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use pgveil_config::Settings;
-use pgveil_keys::Keystore;
-use pgveil_providers::local::{KekStore, MemoryKekStore};
+use futures_util::{StreamExt, stream};
+use pgveil_config::{Diagnostic, ScopePath, Settings};
+use pgveil_keys::{Keystore, Scopes, scopes::KekRef};
+use pgveil_providers::{
+    Probe, ProviderError, Providers,
+    local::{KekStore, MemoryKekStore},
+    probe,
+};
 
 use super::CheckReport;
 
+/// Probes at the same time.
+const MAX_AT_ONCE: usize = 8;
+/// A round trip that takes longer is worth a word: whoever needs a key that is not in memory waits for half of it.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// Opens the providers against the keystore; where there is none yet, by themselves, so that a root key file which
-/// cannot be used is found all the same.
+/// cannot be used is found all the same. Then asks them.
 pub(super) async fn check(settings: &Settings, report: &mut CheckReport) {
     let keks: Arc<dyn KekStore> = match Keystore::connect(settings).await {
         Ok(keystore) => Arc::new(keystore),
         Err(_) => Arc::new(MemoryKekStore::default()),
     };
-    if let Err(error) = pgveil_providers::build(settings, &keks).await {
-        report.error(error.diagnostic());
+    match pgveil_providers::build(settings, &keks).await {
+        Ok(providers) => probe_all(settings, &providers, report).await,
+        Err(error) => report.error(error.diagnostic()),
     }
+}
+
+async fn probe_all(settings: &Settings, providers: &Providers, report: &mut CheckReport) {
+    let uses: BTreeMap<KekRef, Vec<ScopePath>> = Scopes::new(settings).uses();
+    let probes = uses.into_iter().filter_map(|(kek, levels)| {
+        let (holder, scope) = (providers.get(&kek.provider)?, levels.into_iter().next()?);
+        let holder = Arc::clone(holder);
+        Some(async move {
+            let found = probe(holder.as_ref(), &kek.provider, &kek.kek, scope.as_str()).await;
+            (kek, scope, holder.kind(), found)
+        })
+    });
+    let mut answers = stream::iter(probes).buffered(MAX_AT_ONCE);
+    while let Some((kek, scope, kind, found)) = answers.next().await {
+        match found {
+            Ok(probe) => slow(settings, &kek, &probe, report),
+            // Its keys are in the keystore, which is checked by itself.
+            Err(ProviderError::Unavailable { .. }) if kind == "local" => {}
+            Err(error) => report.error(finding(settings, &kek, &scope, &error)),
+        }
+    }
+}
+
+fn finding(
+    settings: &Settings,
+    kek: &KekRef,
+    scope: &ScopePath,
+    error: &ProviderError,
+) -> Diagnostic {
+    let cure = match error {
+        ProviderError::Denied { .. } => {
+            "allow the identity that pgveil runs as to use the key, and see that the key is enabled; \
+             docs/providers.md lists the permissions"
+        }
+        ProviderError::Unavailable { .. } => {
+            "see its address and credentials, and whether this machine reaches it"
+        }
+        ProviderError::Damaged { .. } | ProviderError::NotMine { .. } => {
+            "do not use this key: what it wraps, it does not give back"
+        }
+    };
+    Diagnostic {
+        at: settings
+            .providers
+            .get(&kek.provider)
+            .map(|at| at.at().clone()),
+        message: format!("{error} (scope {scope})"),
+        cure: cure.to_owned(),
+    }
+}
+
+fn slow(settings: &Settings, kek: &KekRef, probe: &Probe, report: &mut CheckReport) {
+    let Some(latency) = probe.latency.filter(|latency| *latency > SLOW) else {
+        return;
+    };
+    report.warn(Diagnostic {
+        at: settings
+            .providers
+            .get(&kek.provider)
+            .map(|at| at.at().clone()),
+        message: format!(
+            "provider \"{}\" took {} ms to wrap and unwrap under \"{}\"",
+            kek.provider,
+            latency.as_millis(),
+            kek.kek
+        ),
+        cure: "use a region near this machine; statements whose key is not in memory wait for it"
+            .to_owned(),
+    });
 }

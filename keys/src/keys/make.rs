@@ -1,10 +1,12 @@
 //! Making a scope's next key: generated, wrapped, unwrapped again and compared, then offered to the keystore.
 //! Replicas that race all end with the one that was stored first.
 
+use hmac::{Hmac, KeyInit, Mac};
 use pgveil_config::ScopePath;
-use pgveil_providers::{WrapContext, Wrapped};
+use pgveil_providers::{ENTROPY_BYTES, WrapContext, Wrapped};
+use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{KeyBytes, Keys};
 use crate::{
@@ -14,6 +16,9 @@ use crate::{
     scopes::KekRef,
     step_up::Authority,
 };
+
+/// Domain separation of [`mixed`].
+const MIXED: &[u8] = b"pgveil new key v1\0";
 
 impl Keys {
     /// Makes a key for a scope that has none, or in place of `retiring`, and answers the scope's active key, which is another
@@ -50,8 +55,8 @@ impl Keys {
         scope: &ScopePath,
         purpose: Purpose,
     ) -> Result<NewKey, KeyError> {
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        getrandom::fill(&mut *key).map_err(|error| KeyError::Randomness {
+        let mut own = Zeroizing::new([0; KEY_BYTES]);
+        getrandom::fill(&mut *own).map_err(|error| KeyError::Randomness {
             reason: error.to_string(),
         })?;
         let kek = self.scopes.load().kek(scope);
@@ -59,6 +64,15 @@ impl Keys {
             scope: scope.to_string(),
             key_id: id,
             purpose: purpose.as_str(),
+        };
+        let theirs = self
+            .gate(id, &kek.provider)?
+            .entropy(&kek.kek, &context)
+            .await;
+        // Ours is enough by itself.
+        let key = match theirs {
+            Some(theirs) => mixed(&own, &theirs),
+            None => own,
         };
         let wrapped = self.wrap(&key, &context, &kek).await?;
         let KekRef { provider, kek } = kek;
@@ -118,5 +132,30 @@ impl Keys {
             return Err(KeyError::Damaged { id, reason });
         }
         Ok(wrapped)
+    }
+}
+
+/// `HMAC-SHA-256(own, label ‖ theirs)`: as good as the better of the two, whatever the other is.
+fn mixed(own: &[u8; KEY_BYTES], theirs: &[u8; ENTROPY_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(own).expect("HMAC takes keys of any length");
+    mac.update(MIXED);
+    mac.update(theirs);
+    let mut digest = mac.finalize().into_bytes();
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    key.copy_from_slice(&digest);
+    digest.as_mut_slice().zeroize();
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mixed_key_depends_on_both_parts() {
+        let key = mixed(&[1; 32], &[2; 32]);
+        assert_ne!(*key, *mixed(&[1; 32], &[3; 32]));
+        assert_ne!(*key, *mixed(&[2; 32], &[2; 32]));
+        assert_eq!(*key, *mixed(&[1; 32], &[2; 32]));
     }
 }

@@ -56,6 +56,7 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
             Arc::clone(&built.settings),
         )),
         tokio::spawn(key_rotation::tend(built.local.clone())),
+        tokio::spawn(built.probing()),
         tokio::spawn(Arc::clone(&built.keystore).watch(Arc::clone(&built.keys))),
         tokio::spawn(tend(Arc::clone(&log), sinks, audit.retention)),
     ];
