@@ -1,11 +1,5 @@
 //! Every provider against a real or emulated key manager: one contract for all, every pair, and how each fails.
 
-#[path = "protocol/papers.rs"]
-mod papers;
-#[path = "providers/rest.rs"]
-mod rest;
-#[path = "providers/served.rs"]
-mod served;
 #[path = "providers/aws.rs"]
 mod aws;
 #[path = "providers/azure.rs"]
@@ -16,6 +10,12 @@ mod contract;
 mod fault;
 #[path = "providers/gcp.rs"]
 mod gcp;
+#[path = "protocol/papers.rs"]
+mod papers;
+#[path = "providers/rest.rs"]
+mod rest;
+#[path = "providers/served.rs"]
+mod served;
 
 use std::{path::Path, sync::Arc};
 

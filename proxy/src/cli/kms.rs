@@ -1,6 +1,7 @@
 //! `pgveil kms`: the local KMS from the command line. What is printed is in `show`, what is done with keys in `work`.
 
 mod confirm;
+mod policy;
 mod serve;
 mod show;
 mod work;
@@ -164,6 +165,12 @@ enum Verb {
     Verify(work::Verify),
     /// Make an access key for requests to `kms serve`, and add it to `credentials_file` in `[kms_server]`
     Credentials,
+    /// Print the policy that lets pgveil use the configured keys of a cloud, and nothing more
+    Policy {
+        /// For whom
+        #[command(subcommand)]
+        cloud: policy::Cloud,
+    },
     /// Serve keys to others over the XKS Proxy API, as `[kms_server]` says
     #[command(
         after_help = "Prints `pgveil: serving keys on HOST:PORT` on standard output once it is ready."
@@ -213,6 +220,7 @@ pub async fn run(arguments: Kms) -> anyhow::Result<ExitCode> {
     match command {
         Verb::Serve => return serve::run(&config.config, provider.as_deref()).await,
         Verb::Credentials => return serve::credentials(&config.config, json),
+        Verb::Policy { cloud } => return policy::run(&config.config, cloud, provider.as_deref()),
         _ => {}
     }
     let settings = Settings::load(&config.config)?;
@@ -374,7 +382,9 @@ impl Site {
                 };
                 kms.grant(&name, nothing, caller).await
             }
-            Verb::Serve | Verb::Credentials => unreachable!("these were run before"),
+            Verb::Serve | Verb::Credentials | Verb::Policy { .. } => {
+                unreachable!("these were run before")
+            }
         };
         let key = changed.map_err(refused)?;
         show::key(kms.name(), &key, self.json);
