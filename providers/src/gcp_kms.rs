@@ -58,9 +58,10 @@ impl GcpKms {
     pub fn new(name: &str, at: &settings::GcpKms) -> Result<Self, HttpError> {
         let endpoint = at.endpoint.as_deref().unwrap_or(ENDPOINT);
         let client = http::client(at.ca_file.as_deref())?;
-        let credentials = match endpoint.starts_with("https://") {
-            true => Some(found_credentials(at.credentials_file.as_deref())?),
-            false => None,
+        let credentials = if endpoint.starts_with("https://") {
+            Some(found_credentials(at.credentials_file.as_deref())?)
+        } else {
+            None
         };
         Ok(Self {
             name: name.to_owned(),

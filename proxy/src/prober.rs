@@ -81,20 +81,12 @@ impl Watched {
             };
             let works = self.look(until_round_trip == 0, &health).await;
             drop(permit);
-            let pause = match works {
-                true if until_round_trip == 0 => {
-                    until_round_trip = ROUND_TRIP_EVERY - 1;
-                    WHILE_IT_WORKS
-                }
-                true => {
-                    until_round_trip -= 1;
-                    WHILE_IT_WORKS
-                }
-                false => {
-                    until_round_trip = 0;
-                    WHILE_IT_DOES_NOT
-                }
+            let (pause, left) = match (works, until_round_trip) {
+                (true, 0) => (WHILE_IT_WORKS, ROUND_TRIP_EVERY - 1),
+                (true, left) => (WHILE_IT_WORKS, left - 1),
+                (false, _) => (WHILE_IT_DOES_NOT, 0),
             };
+            until_round_trip = left;
             tokio::time::sleep(pause + jitter(pause / 10)).await;
         }
     }
@@ -102,11 +94,12 @@ impl Watched {
     /// Whether it works.
     async fn look(&self, round_trip: bool, health: &Health) -> bool {
         let KekRef { provider, kek } = &self.kek;
-        let found = match round_trip {
-            true => probe(self.holder.as_ref(), provider, kek, self.scope.as_str())
-                .await
-                .map(|probe| (probe.info, probe.latency)),
-            false => self.holder.describe(kek).await.map(|info| (info, None)),
+        let found = if round_trip {
+            let probed = probe(self.holder.as_ref(), provider, kek, self.scope.as_str()).await;
+            probed.map(|probe| (probe.info, probe.latency))
+        } else {
+            let described = self.holder.describe(kek).await;
+            described.map(|info| (info, None))
         };
         let reason = found.as_ref().err().map(ToString::to_string);
         let works = found.is_ok();

@@ -16,6 +16,8 @@ mod papers;
 mod rest;
 #[path = "providers/served.rs"]
 mod served;
+#[path = "providers/serving.rs"]
+mod serving;
 
 use std::{path::Path, sync::Arc};
 

@@ -136,9 +136,6 @@ pub struct Rest {
     pub at: Position,
 }
 
-const LATER: Support =
-    Support::Later("write `kind = \"local\"`; cloud and external key managers come later");
-
 /// A key of a kind that is not supported yet: the kind says so, once.
 const CHECKED: Support = Support::Since("0.1");
 

@@ -123,23 +123,23 @@ impl Vault {
     }
 
     fn set(&self, weather: Weather) {
-        self.inside.lock().unwrap().weather = weather;
+        self.inside.lock().expect("no test panics with it").weather = weather;
     }
 
     fn rotate(&self, name: &'static str) -> Result<()> {
         let new = Material::rsa()?;
-        let mut inside = self.inside.lock().unwrap();
+        let mut inside = self.inside.lock().expect("no test panics with it");
         inside.keys.entry(name).or_default().push(new);
         Ok(())
     }
 
     fn asked(&self) -> usize {
-        std::mem::take(&mut self.inside.lock().unwrap().asked)
+        std::mem::take(&mut self.inside.lock().expect("no test panics with it").asked)
     }
 }
 
 fn answer(inside: &Mutex<Inside>, request: &Request) -> Reply {
-    let mut inside = inside.lock().unwrap();
+    let mut inside = inside.lock().expect("no test panics with it");
     let path = request.path.split('?').next().unwrap_or_default();
     if path == "/t/oauth2/v2.0/token" {
         if let Weather::NoToken(status) = inside.weather {
@@ -337,7 +337,11 @@ async fn a_vault_keeps_the_contract() -> Result<()> {
     let answer = provider.unwrap("rsa", &claimed, &here).await;
     ensure!(is_damaged(&answer), "{answer:?}");
 
-    vault.inside.lock().unwrap().disabled = true;
+    vault
+        .inside
+        .lock()
+        .expect("no test panics with it")
+        .disabled = true;
     for answer in [
         provider.unwrap("rsa", &old, &here).await.map(drop),
         provider.wrap("rsa", &KEY, &here).await.map(drop),
@@ -346,14 +350,23 @@ async fn a_vault_keeps_the_contract() -> Result<()> {
     ] {
         ensure!(is_denied(&answer), "{answer:?}");
     }
-    vault.inside.lock().unwrap().disabled = false;
+    vault
+        .inside
+        .lock()
+        .expect("no test panics with it")
+        .disabled = false;
     ensure!(provider.unwrap("rsa", &old, &here).await?.as_slice() == KEY);
     for none in ["ec", "nobody", "", "a/b", "a?b", "..", "rsa/v1"] {
         let answer = provider.wrap(none, &KEY, &here).await;
         ensure!(is_denied(&answer), "{none}: {answer:?}");
     }
     ensure!(
-        vault.inside.lock().unwrap().unasked.is_empty(),
+        vault
+            .inside
+            .lock()
+            .expect("no test panics with it")
+            .unasked
+            .is_empty(),
         "something was said before there was a token"
     );
     Ok(())
@@ -367,7 +380,7 @@ async fn a_key_that_somebody_else_wrapped_is_refused() -> Result<()> {
     let here = context("platform");
     let honest = provider.wrap("rsa", &KEY, &here).await?;
     let public = {
-        let inside = vault.inside.lock().unwrap();
+        let inside = vault.inside.lock().expect("no test panics with it");
         match &inside.keys["rsa"][0] {
             Material::Rsa { oaep, .. } => oaep.public_key(),
             _ => unreachable!("it is RSA"),

@@ -201,9 +201,10 @@ pub(crate) fn forward(address: &str, request: &Request) -> Result<Reply> {
     let head = String::from_utf8(said[..end].to_vec())?;
     let status = head.split(' ').nth(1).context("an answer has a status")?;
     let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
-    let body = match chunked {
-        true => without_chunks(&said[end + 4..])?,
-        false => said[end + 4..].to_vec(),
+    let body = if chunked {
+        without_chunks(&said[end + 4..])?
+    } else {
+        said[end + 4..].to_vec()
     };
     let kept = ["content-type", "x-amzn-errortype"];
     let headers = head.lines().filter_map(|line| line.split_once(':'));

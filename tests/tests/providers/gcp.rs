@@ -27,7 +27,7 @@ pub(crate) fn key(name: &str) -> String {
 
 /// What is done with an answer or instead of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Weather {
+pub(crate) enum Weather {
     #[default]
     Fair,
     Error(u16, &'static str, &'static str),
@@ -81,21 +81,25 @@ impl Google {
         configured(&format!("kind = \"gcp-kms\"\nendpoint = \"{address}\"")).await
     }
 
-    fn set(&self, weather: Weather) {
-        self.inside.lock().unwrap().weather = weather;
+    pub(crate) fn address(&self) -> &str {
+        &self.fault.address
+    }
+
+    pub(crate) fn set(&self, weather: Weather) {
+        self.inside.lock().expect("no test panics with it").weather = weather;
     }
 
     fn versions(&self, versions: &[&'static str]) {
-        self.inside.lock().unwrap().versions = versions.to_vec();
+        self.inside.lock().expect("no test panics with it").versions = versions.to_vec();
     }
 
     fn asked(&self) -> usize {
-        std::mem::take(&mut self.inside.lock().unwrap().asked)
+        std::mem::take(&mut self.inside.lock().expect("no test panics with it").asked)
     }
 }
 
 fn answer(inside: &Mutex<Inside>, request: &Request) -> Reply {
-    let mut inside = inside.lock().unwrap();
+    let mut inside = inside.lock().expect("no test panics with it");
     inside.asked += 1;
     inside.authorization = request.header("authorization").map(str::to_owned);
     match inside.weather {
@@ -388,7 +392,12 @@ async fn faults_of_google_kms_are_told_apart() -> Result<()> {
         start.elapsed() < Duration::from_secs(8),
         "it waits too long"
     );
-    let asked = google.inside.lock().unwrap().authorization.clone();
+    let asked = google
+        .inside
+        .lock()
+        .expect("no test panics with it")
+        .authorization
+        .clone();
     ensure!(asked.is_none(), "a token went over plain HTTP");
     Ok(())
 }

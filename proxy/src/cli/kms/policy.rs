@@ -124,7 +124,7 @@ fn resources(kek: &str, at: &AwsKms) -> (Vec<String>, Option<String>) {
         let arns = regions().map(|region| arn(region, &resource)).collect();
         return (arns, None);
     }
-    let region = kek.splitn(6, ':').nth(3).unwrap_or(&at.region);
+    let region = kek.split(':').nth(3).unwrap_or(&at.region);
     (vec![arn(region, &resource)], None)
 }
 
