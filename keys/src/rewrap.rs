@@ -77,13 +77,28 @@ impl<'a> Rewrap<'a> {
 
     /// Does everything but storing: what passes can be moved.
     pub async fn check(&self) -> Result<(), RewrapError> {
-        self.each(async |_| Ok(0)).await.map(drop)
+        self.each(async |_| Ok(0)).await?;
+        self.audit_key(false).await.map(drop)
     }
 
     /// Moves the keys, and answers how many were moved. Run again after a failure, it goes on where it stopped.
     pub async fn run(&self) -> Result<u64, RewrapError> {
-        self.each(async |moved| Ok(self.table.rewrapped(moved).await?))
-            .await
+        let moved = self
+            .each(async |moved| Ok(self.table.rewrapped(moved).await?))
+            .await?;
+        Ok(moved + u64::from(self.audit_key(true).await?))
+    }
+
+    /// The audit log's key stands under the platform's KEK too. Moved last: it records the others.
+    async fn audit_key(&self, stores: bool) -> Result<bool, RewrapError> {
+        let platform = ScopePath::platform();
+        match self.table.log() {
+            Some(log) if self.under == platform => {
+                let kek = self.scopes.kek(&platform);
+                Ok(log.rewrap_root(&kek, stores).await?)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Every key that stands under another KEK than its scope has, wrapped by the one that it should have.

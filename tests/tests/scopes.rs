@@ -268,6 +268,48 @@ fn what_is_set_at_run_time_moves_the_keys_and_is_followed() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_platforms_key_is_moved_with_the_audit_logs_own() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let mut site = Site::new(&database, POLICY)?;
+    site.make_root_key("vault.key")?;
+    site.append("[provider.vault]\nkind = \"local\"\nroot_key_file = \"vault.key\"\n")?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    proxy.psql("app", "INSERT INTO notes VALUES (1, 'acme', 'prod', 'a')")?;
+    drop(proxy);
+    let wrapped = || {
+        database.admin(
+            "SELECT string_agg(DISTINCT provider || ' ' || kek_id, '; ') FROM \
+             (SELECT provider, kek_id FROM pgveil.keys UNION ALL SELECT provider, kek_id FROM pgveil.audit_keys) k",
+        )
+    };
+    ensure!(wrapped()? == "main platform", "{}", wrapped()?);
+    let token = token(&site, Operation::OverrideSet, "platform")?;
+    let set = [
+        "set",
+        "platform",
+        "--provider",
+        "vault",
+        "--key",
+        "later",
+        "--token",
+        &token,
+    ];
+    let said = site.command("scopes", &set)?.ok()?;
+    ensure!(said.contains("Keys wrapped anew: 3."), "{said}");
+    ensure!(wrapped()? == "vault later", "{}", wrapped()?);
+    let verified = site.command("audit", &["verify"])?.ok()?;
+    ensure!(!verified.is_empty());
+    let proxy = site.serve()?;
+    ensure!(body_of(&proxy, "acme")? == "a");
+    proxy.psql("app", "INSERT INTO notes VALUES (2, 'acme', 'test', 'b')")?;
+    ensure!(wrapped()? == "vault later", "{}", wrapped()?);
+    Ok(())
+}
+
 /// Acme's keys are in a transit engine, and Beta's, who would rather read on than stop.
 const ELSEWHERE: &str = r#"
 [[override]]

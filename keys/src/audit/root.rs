@@ -1,10 +1,14 @@
 //! The root key of the audit log: made once, wrapped by the platform's KEK, found in `pgveil.audit_keys`.
 
+use std::sync::Arc;
+
+use pgveil_config::ScopePath;
 use pgveil_providers::{ProviderError, Providers, WrapContext, Wrapped};
+use serde_json::json;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Log, secrets::Secrets};
+use super::{Event, Log, Operation, secrets::Secrets};
 use crate::{
     binding,
     key::KEY_BYTES,
@@ -16,6 +20,8 @@ const NEXT_ID: &str = "SELECT nextval('pgveil.key_ids')";
 const ROOT: &str = "SELECT id, provider, kek_id, kek_version, wrapped FROM pgveil.audit_keys WHERE retired_at IS NULL";
 const OFFER: &str = "INSERT INTO pgveil.audit_keys (id, provider, kek_id, kek_version, wrapped) \
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+const MOVE: &str = "UPDATE pgveil.audit_keys SET provider = $3, kek_id = $4, kek_version = $5, wrapped = $6 \
+    WHERE id = $1 AND wrapped = $2 RETURNING id";
 
 /// Who can unwrap the root key, and which KEK wraps a new one.
 #[derive(Clone, Debug)]
@@ -46,20 +52,62 @@ impl Log {
                 made.ok_or_else(|| damaged("the key was stored, and is not there"))?
             }
         };
-        let context = context(root.id);
-        let provider = source.providers.get(&root.kek.provider).ok_or_else(|| {
-            unaudited(format!(
-                "its key was wrapped by provider \"{}\", which pgveil.toml does not have",
-                root.kek.provider
-            ))
-        })?;
-        let payload = provider
-            .unwrap(&root.kek.kek, &root.wrapped, &context)
-            .await
-            .map_err(|error| not_unwrapped(&error))?;
-        let key = binding::key(&payload, &context)
-            .ok_or_else(|| damaged("the key was wrapped for something else"))?;
+        let key = source.unwrap(&root).await?;
         Ok(Secrets::derive(root.id, &key))
+    }
+
+    /// Brings the root key to the KEK that the platform has now, as a rewrap brings every other key; answers whether there was
+    /// something to do. Without `stores` it only tries.
+    pub(crate) async fn rewrap_root(
+        self: &Arc<Self>,
+        to: &KekRef,
+        stores: bool,
+    ) -> Result<bool, KeystoreError> {
+        let source = self
+            .source
+            .get()
+            .ok_or_else(|| unaudited("no provider was given for its key"))?;
+        let Some(root) = self.root().await?.filter(|root| root.kek != *to) else {
+            return Ok(false);
+        };
+        let key = source.unwrap(&root).await?;
+        let wrapped = source.wrap(&key, &context(root.id), to).await?;
+        if !stores {
+            return Ok(true);
+        }
+        let mut change = self.change().await?;
+        // It follows from the settings that were permitted.
+        change.automatic();
+        let id = bigint_of(root.id)?;
+        let Wrapped { bytes, kek_version } = &wrapped;
+        let rows = change
+            .query(
+                MOVE,
+                &[
+                    &id,
+                    &root.wrapped.bytes,
+                    &to.provider,
+                    &to.kek,
+                    kek_version,
+                    bytes,
+                ],
+            )
+            .await?;
+        if rows.is_empty() {
+            change.rollback().await?;
+            return Ok(false);
+        }
+        let detail = json!({
+            "purpose": "audit",
+            "from": { "provider": root.kek.provider, "kek": root.kek.kek },
+            "to": { "provider": to.provider, "kek": to.kek, "kek_version": kek_version },
+        });
+        let event = Event::new(Operation::DekRewrap)
+            .scope(&ScopePath::platform())
+            .key(root.id)
+            .detail(detail);
+        change.commit(event).await?;
+        Ok(true)
     }
 
     async fn root(&self) -> Result<Option<Root>, KeystoreError> {
@@ -90,19 +138,53 @@ impl Log {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(&mut *key)
             .map_err(|error| unaudited(format!("no random bytes for its key: {error}")))?;
-        let context = context(id);
-        let payload = binding::payload(&key, &context);
         let KekRef { provider, kek } = &source.platform;
-        let holder = source
+        let wrapped = source.wrap(&key, &context(id), &source.platform).await?;
+        let id = bigint_of(id)?;
+        let Wrapped { bytes, kek_version } = &wrapped;
+        self.connection
+            .query(OFFER, &[&id, provider, kek, kek_version, bytes])
+            .await?;
+        Ok(())
+    }
+}
+
+impl Source {
+    async fn unwrap(&self, root: &Root) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeystoreError> {
+        let context = context(root.id);
+        let provider = self.providers.get(&root.kek.provider).ok_or_else(|| {
+            unaudited(format!(
+                "its key was wrapped by provider \"{}\", which pgveil.toml does not have",
+                root.kek.provider
+            ))
+        })?;
+        let payload = provider
+            .unwrap(&root.kek.kek, &root.wrapped, &context)
+            .await
+            .map_err(|error| not_unwrapped(&error))?;
+        binding::key(&payload, &context)
+            .ok_or_else(|| damaged("the key was wrapped for something else"))
+    }
+
+    /// Wraps the root key, and sees that it comes back.
+    async fn wrap(
+        &self,
+        key: &[u8; KEY_BYTES],
+        context: &WrapContext,
+        kek: &KekRef,
+    ) -> Result<Wrapped, KeystoreError> {
+        let payload = binding::payload(key, context);
+        let KekRef { provider, kek } = kek;
+        let holder = self
             .providers
             .get(provider)
             .ok_or_else(|| unaudited(format!("there is no provider \"{provider}\"")))?;
         let wrapped = holder
-            .wrap(kek, &*payload, &context)
+            .wrap(kek, &*payload, context)
             .await
             .map_err(|error| not_unwrapped(&error))?;
         let back = holder
-            .unwrap(kek, &wrapped, &context)
+            .unwrap(kek, &wrapped, context)
             .await
             .map_err(|error| not_unwrapped(&error))?;
         if !bool::from(back.ct_eq(&*payload)) {
@@ -110,12 +192,7 @@ impl Log {
                 "the provider gave back another key than it was given",
             ));
         }
-        let id = bigint_of(id)?;
-        let Wrapped { bytes, kek_version } = &wrapped;
-        self.connection
-            .query(OFFER, &[&id, provider, kek, kek_version, bytes])
-            .await?;
-        Ok(())
+        Ok(wrapped)
     }
 }
 
