@@ -115,7 +115,11 @@ proptest! {
         if let Ok(value) = kind.input(text.as_bytes(), &settings) {
             prop_assert_eq!(&kind.recv(value.as_bytes(), &settings).unwrap(), &value);
             let shown_once = shown(kind, value.as_bytes(), &settings);
-            let again = kind.input(&shown_once, &settings).unwrap();
+            let Ok(again) = kind.input(&shown_once, &settings) else {
+                // "Jan-20 0000": PostgreSQL takes a zone that it does not take back.
+                prop_assert!(matches!(kind, Timetz(_)), "{:?}", shown_once);
+                return Ok(());
+            };
             prop_assert_eq!(kind.canonical(again.as_bytes()), kind.canonical(value.as_bytes()));
             prop_assert_eq!(shown(kind, again.as_bytes(), &settings), shown_once);
         }
