@@ -1,9 +1,11 @@
 //! `pgveil.toml` as a whole: its top keys, its sections in order, and what must agree between them.
 
+mod admin;
 mod audit;
 mod auth;
 mod cache;
 mod client_tls;
+mod compliance;
 mod defaults;
 mod given;
 mod keystore;
@@ -32,10 +34,12 @@ use crate::{
 };
 
 pub use self::{
+    admin::Admin,
     audit::Audit,
     auth::{Auth, AuthMode, Certificates, ChannelBinding},
     cache::Cache,
     client_tls::ClientTls,
+    compliance::Compliance,
     defaults::{Defaults, Failure},
     keystore::Keystore,
     kms_server::KmsServer,
@@ -55,6 +59,8 @@ pub struct Settings {
     pub listen: String,
     /// `policy`: the policy file.
     pub policy: PathBuf,
+    /// `compliance`: the set of minimum settings that these meet.
+    pub compliance: Compliance,
     /// `[client_tls]`: absent means that SSLRequest is answered `N`.
     pub client_tls: Option<ClientTls>,
     /// `[auth]`.
@@ -77,6 +83,8 @@ pub struct Settings {
     pub cache: Cache,
     /// `[audit]`.
     pub audit: Audit,
+    /// `[admin]`.
+    pub admin: Admin,
     /// `[log]`.
     pub log: Log,
     /// `[limits]`.
@@ -118,10 +126,10 @@ pub(crate) static TOP: Section = Section {
         },
         Key {
             name: "compliance",
-            kind: Kind::OneOf(&COMPLIANCE),
-            need: Need::Optional("\"baseline\""),
-            support: Support::Later("remove it; no minimum is enforced for you today"),
-            meaning: "A named set of minimum settings; a configuration that falls short is refused at start.",
+            kind: Kind::OneOf(&compliance::WORDS),
+            need: Need::Default("\"baseline\""),
+            support: Support::Since("0.1"),
+            meaning: "A named set of minimum settings (docs/compliance.md); a configuration that falls short is refused with the list of what falls short.",
         },
     ],
     variants: &[],
@@ -137,6 +145,7 @@ pub(crate) static TOP: Section = Section {
         &reencrypt::SECTION,
         &cache::SECTION,
         &audit::SECTION,
+        &admin::SECTION,
         &log::SECTION,
         &limits::SECTION,
         &kms_server::SECTION,
@@ -153,30 +162,6 @@ static REPLICATION: [Word; 2] = [
         word: "refuse",
         support: Support::Since("0.1"),
         meaning: "refused",
-    },
-];
-
-// The key itself is not supported yet, so its words need not say so again.
-static COMPLIANCE: [Word; 4] = [
-    Word {
-        word: "baseline",
-        support: Support::Since("0.1"),
-        meaning: "what pgveil asks of everybody",
-    },
-    Word {
-        word: "pci-dss",
-        support: Support::Since("0.1"),
-        meaning: "PCI DSS",
-    },
-    Word {
-        word: "hipaa",
-        support: Support::Since("0.1"),
-        meaning: "HIPAA",
-    },
-    Word {
-        word: "fips-140-3",
-        support: Support::Since("0.1"),
-        meaning: "FIPS 140-3",
     },
 ];
 
@@ -214,11 +199,13 @@ impl Settings {
         let rotation = reader.one(&rotation::SECTION, &top, &nothing);
         let cache = reader.one(&cache::SECTION, &top, &nothing);
         let audit = reader.one(&audit::SECTION, &top, &nothing);
+        let admin = reader.one(&admin::SECTION, &top, &nothing);
         let log = reader.one(&log::SECTION, &top, &nothing);
         let limits = reader.one(&limits::SECTION, &top, &nothing);
         let kms_server =
             { top.named("kms_server").next() }.map(|found| kms_server::read(reader, found));
-        Settings {
+        let settings = Settings {
+            compliance: Compliance::from_word(&top.text("compliance").unwrap_or_default()),
             listen: top.text("listen").unwrap_or_default(),
             policy: top.file("policy").unwrap_or_default(),
             client_tls,
@@ -232,10 +219,13 @@ impl Settings {
             rotation: rotation::read(&rotation),
             cache: cache::read(&cache),
             audit: audit::read(&audit),
+            admin: admin::read(&admin),
             log: log::read(&log),
             limits: limits::read(&limits),
             kms_server,
             file: file.to_path_buf(),
-        }
+        };
+        compliance::check(reader, &settings, top.value_at("compliance"));
+        settings
     }
 }

@@ -51,6 +51,22 @@ pub enum TlsMode {
 }
 
 impl TlsMode {
+    /// As the configuration spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+
+    /// The higher, the more is verified.
+    pub(super) fn rank(self) -> u8 {
+        self as u8
+    }
+
     fn from_word(word: &str) -> Option<TlsMode> {
         match word {
             "disable" => Some(TlsMode::Disable),

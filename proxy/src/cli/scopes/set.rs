@@ -115,6 +115,9 @@ async fn apply(config: &Path, act: Act, change: impl FnOnce(&mut Own)) -> anyhow
         ))
         .into());
     }
+    { built.settings.compliance }
+        .allows(own.failure, own.rotation.dek_epoch)
+        .map_err(Found)?;
     let operation = if own.is_empty() {
         Operation::OverrideClear
     } else {
