@@ -73,6 +73,11 @@ impl Keystore {
         })
     }
 
+    /// Whether it is there and answers.
+    pub async fn ping(&self) -> Result<(), KeystoreError> {
+        self.query("SELECT 1", &[]).await.map(drop)
+    }
+
     /// Runs one statement, once more if the connection was lost. It must bear being run twice.
     async fn query(
         &self,

@@ -96,6 +96,16 @@ impl Server {
         }
     }
 
+    /// How many clients are connected, those that log in included.
+    pub fn connections(&self) -> usize {
+        (self.max_connections as usize).saturating_sub(self.slots.available_permits())
+    }
+
+    /// Becomes true when the server ends.
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
     /// Ends sessions as they become idle, and waits for all to be gone, but no longer than `limit`.
     pub async fn drain(&self, limit: Duration) {
         self.draining.send_replace(true);

@@ -10,6 +10,7 @@ mod contract;
 mod fault;
 #[path = "providers/gcp.rs"]
 mod gcp;
+#[allow(dead_code, reason = "the protocol suite uses the rest of it")]
 #[path = "protocol/papers.rs"]
 mod papers;
 #[path = "providers/rest.rs"]

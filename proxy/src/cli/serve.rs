@@ -3,13 +3,22 @@
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use pgveil_admin::Watched;
 use pgveil_config::Settings;
 use pgveil_keys::audit::{Event, Log, Operation, Sinks, tend};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
-use crate::{app, keeper, key_rotation, listener::Listener, server::Server};
+use crate::{
+    app::{self, Built},
+    keeper, key_rotation,
+    listener::Listener,
+    server::Server,
+};
 
 /// How long sessions that are in the middle of something may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -41,6 +50,7 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     for place in &places {
         println!("pgveil: listening on {place}");
     }
+    let admin = admin_listener(&built.settings).await?;
     std::io::stdout().flush().context("standard output")?;
     tracing::info!(?places, upstream = %built.settings.upstream.address, "listening");
 
@@ -59,6 +69,7 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
         tokio::spawn(built.probing()),
         tokio::spawn(Arc::clone(&built.keystore).watch(Arc::clone(&built.keys))),
         tokio::spawn(tend(Arc::clone(&log), sinks, audit.retention)),
+        tokio::spawn(administer(admin, watched(&built, &server))),
     ];
     tokio::select! {
         () = Arc::clone(&server).accept(listeners) => {}
@@ -74,6 +85,38 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
         tracing::error!("events were left that the audit log does not have");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where health and metrics are asked for, if anywhere.
+async fn admin_listener(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
+    let Some(place) = &settings.admin.listen else {
+        return Ok(None);
+    };
+    let listener = TcpListener::bind(place)
+        .await
+        .with_context(|| format!("[admin] cannot listen on {place}"))?;
+    let address = listener.local_addr().context("[admin] listen")?;
+    println!("pgveil: health and metrics on http://{address}");
+    tracing::info!(%address, "health and metrics over HTTP");
+    Ok(Some(listener))
+}
+
+fn watched(built: &Built, server: &Arc<Server>) -> Watched {
+    let counted = Arc::clone(server);
+    Watched {
+        keys: Arc::clone(&built.keys),
+        keystore: Arc::clone(&built.keystore),
+        health: Arc::clone(&built.health),
+        connections: Arc::new(move || counted.connections()),
+        draining: server.draining(),
+    }
+}
+
+async fn administer(listener: Option<TcpListener>, watched: Watched) {
+    let Some(listener) = listener else { return };
+    if let Err(error) = pgveil_admin::serve(listener, watched).await {
+        tracing::error!(%error, "health and metrics are no longer told");
+    }
 }
 
 /// Records which files took effect. Noted, not waited for: a key provider that is away keeps nobody from plain tables.
