@@ -3,13 +3,19 @@
 use std::{path::Path, sync::Arc};
 
 use pgveil_config::{Diagnostics, PolicyFile, ScopePath, Settings};
-use pgveil_keys::{Keys, Keystore, Scopes, clock::SystemClock, health::Health};
+use pgveil_keys::{
+    Keys, Keystore, Scopes,
+    audit::{Sinks, tend},
+    clock::SystemClock,
+    health::Health,
+};
 use pgveil_providers::{
     Providers,
     local::{KekStore, LocalKms},
 };
+use tokio::task::JoinHandle;
 
-use crate::{cli::Found, engine::Engine, prober};
+use crate::{cli::Found, engine::Engine, keeper, key_rotation, prober};
 
 /// The configuration with what it leads to: keystore, providers, keys.
 pub struct Built {
@@ -99,8 +105,28 @@ impl Built {
         Ok(Arc::new(engine))
     }
 
+    /// Starts what runs beside the sessions for as long as the process: the catalog is followed, keys are kept in shape, sealed
+    /// scopes are let go of, KEKs are looked at, the audit log gets its checkpoints.
+    pub fn start_background(&self, engine: &Arc<Engine>) -> Vec<JoinHandle<()>> {
+        let audit = &self.settings.audit;
+        let sinks = Sinks::new(audit.sink_file.clone(), audit.sink_syslog);
+        let log = Arc::clone(self.keystore.log());
+        vec![
+            tokio::spawn(Arc::clone(engine).tend()),
+            tokio::spawn(keeper::keep(
+                Arc::clone(&self.keys),
+                Arc::clone(&self.keystore),
+                Arc::clone(&self.settings),
+            )),
+            tokio::spawn(key_rotation::tend(self.local.clone())),
+            tokio::spawn(self.probing()),
+            tokio::spawn(Arc::clone(&self.keystore).watch(Arc::clone(&self.keys))),
+            tokio::spawn(tend(log, sinks, audit.retention)),
+        ]
+    }
+
     /// Looks at every KEK in use until it is dropped.
-    pub fn probing(&self) -> impl Future<Output = ()> + Send + 'static {
+    fn probing(&self) -> impl Future<Output = ()> + Send + 'static {
         let keys = Arc::clone(&self.keys);
         prober::run(keys, self.providers.clone(), Arc::clone(&self.health))
     }

@@ -116,11 +116,12 @@ async fn show(rows: u32) -> anyhow::Result<Shown> {
     let policy = PolicyFile::load(&settings.policy)?;
     pgveil_jobs::apply::apply(&settings, &policy, true, |_| true).await?;
 
-    let engine = app::build(&config).await?.engine().await?;
+    let built = app::build(&config).await?;
+    let engine = built.engine().await?;
     let listener = TcpListener::bind(&settings.listen).await?;
     let port = listener.local_addr()?.port();
     let server = Arc::new(Server::new(Arc::clone(&engine))?);
-    tokio::spawn(Arc::clone(&engine).tend());
+    built.start_background(&engine);
     tokio::spawn(Arc::clone(&server).accept(vec![Listener::Tcp(listener)]));
 
     let app = connect("app", port).await?;

@@ -281,12 +281,12 @@ fn ends_in(key: &KeyEntry, scopes: &Scopes) -> Option<Duration> {
     }
 }
 
-/// In whole days, hours or minutes.
+/// In days, hours or minutes, to the nearest.
 fn rough(time: Duration) -> String {
     let minutes = time.as_secs() / 60;
     match minutes {
-        2880.. => format!("{}d", minutes / 1440),
-        120.. => format!("{}h", minutes / 60),
+        2880.. => format!("{}d", (minutes + 720) / 1440),
+        120.. => format!("{}h", (minutes + 30) / 60),
         _ => format!("{minutes}m"),
     }
 }

@@ -5,7 +5,7 @@ use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use pgveil_admin::Watched;
 use pgveil_config::Settings;
-use pgveil_keys::audit::{Event, Log, Operation, Sinks, tend};
+use pgveil_keys::audit::{Event, Log, Operation};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -15,7 +15,6 @@ use tokio::{
 
 use crate::{
     app::{self, Built},
-    keeper, key_rotation,
     listener::Listener,
     server::Server,
 };
@@ -56,21 +55,8 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
 
     let log = Arc::clone(built.keystore.log());
     tell_loaded(&log, &built.settings).await?;
-    let audit = &built.settings.audit;
-    let sinks = Sinks::new(audit.sink_file.clone(), audit.sink_syslog);
-    let background = [
-        tokio::spawn(Arc::clone(&engine).tend()),
-        tokio::spawn(keeper::keep(
-            Arc::clone(&built.keys),
-            Arc::clone(&built.keystore),
-            Arc::clone(&built.settings),
-        )),
-        tokio::spawn(key_rotation::tend(built.local.clone())),
-        tokio::spawn(built.probing()),
-        tokio::spawn(Arc::clone(&built.keystore).watch(Arc::clone(&built.keys))),
-        tokio::spawn(tend(Arc::clone(&log), sinks, audit.retention)),
-        tokio::spawn(administer(admin, watched(&built, &server))),
-    ];
+    let mut background = built.start_background(&engine);
+    background.push(tokio::spawn(administer(admin, watched(&built, &server))));
     tokio::select! {
         () = Arc::clone(&server).accept(listeners) => {}
         () = outlive(hangups) => {}
