@@ -16,16 +16,25 @@ const EMPTY_NAMES: [&str; 10] = [
     "utils", "util", "common", "helpers", "helper", "base", "manager", "handler", "data", "misc",
 ];
 /// Which crates may know which; the folder list is the architecture.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("config", &[]),
     ("throwaway", &[]),
     ("providers", &["config"]),
     ("policy", &["config"]),
     ("keys", &["config", "policy", "providers"]),
     ("jobs", &["config", "policy", "providers", "keys"]),
+    ("admin", &["keys"]),
     (
         "proxy",
-        &["config", "policy", "providers", "keys", "jobs", "throwaway"],
+        &[
+            "config",
+            "policy",
+            "providers",
+            "keys",
+            "jobs",
+            "admin",
+            "throwaway",
+        ],
     ),
     (
         "tests",
