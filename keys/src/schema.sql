@@ -190,6 +190,9 @@ COMMENT ON COLUMN pgveil.local_keys.record IS 'JSON text, as pgveil wrote it: th
 COMMENT ON COLUMN pgveil.local_keys.mac IS 'HMAC-SHA-256 over provider, id, revision and record, under the root key file';
 COMMENT ON COLUMN pgveil.local_keys.rotate_at IS 'Where automatic rotation looks (seconds since 1970); the record decides';
 
+CREATE SEQUENCE IF NOT EXISTS pgveil.audit_key_ids AS bigint;
+COMMENT ON SEQUENCE pgveil.audit_key_ids IS 'Ids of root keys of the audit log';
+
 CREATE TABLE IF NOT EXISTS pgveil.audit_keys (
     id           bigint PRIMARY KEY CHECK (id > 0),
     provider     text   NOT NULL,

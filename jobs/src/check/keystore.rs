@@ -8,15 +8,25 @@ use super::CheckReport;
 use crate::JobError;
 
 /// What `serve` does with each table and sequence.
-const NEEDED: [(&str, &str); 7] = [
+const NEEDED: [(&str, &str); 13] = [
     ("meta", "SELECT, INSERT"),
     ("columns", "SELECT"),
     ("scopes", "SELECT, INSERT"),
     ("keys", "SELECT, INSERT, UPDATE"),
     ("local_keys", "SELECT, INSERT, UPDATE"),
     ("local_keks", "SELECT, INSERT, UPDATE"),
+    ("overrides", "SELECT"),
+    ("audit", "SELECT, INSERT"),
+    ("audit_head", "SELECT, INSERT, UPDATE"),
+    ("audit_keys", "SELECT, INSERT"),
+    ("audit_checkpoints", "SELECT, INSERT"),
     ("key_ids", "USAGE"),
+    ("audit_key_ids", "USAGE"),
 ];
+
+fn is_sequence(name: &str) -> bool {
+    name.ends_with("_ids")
+}
 
 /// Whether the schema can be used.
 pub(super) async fn check(
@@ -41,7 +51,7 @@ pub(super) async fn check(
             continue;
         }
         let (kind, missing) = (
-            if name == "key_ids" {
+            if is_sequence(name) {
                 "SEQUENCE"
             } else {
                 "TABLE"
@@ -63,7 +73,7 @@ async fn missing(
     name: &str,
     rights: &'static str,
 ) -> Result<Vec<&'static str>, JobError> {
-    let function = if name == "key_ids" {
+    let function = if is_sequence(name) {
         "has_sequence_privilege"
     } else {
         "has_table_privilege"

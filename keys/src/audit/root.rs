@@ -16,7 +16,7 @@ use crate::{
     scopes::KekRef,
 };
 
-const NEXT_ID: &str = "SELECT nextval('pgveil.key_ids')";
+const NEXT_ID: &str = "SELECT nextval('pgveil.audit_key_ids')";
 const ROOT: &str = "SELECT id, provider, kek_id, kek_version, wrapped FROM pgveil.audit_keys WHERE retired_at IS NULL";
 const OFFER: &str = "INSERT INTO pgveil.audit_keys (id, provider, kek_id, kek_version, wrapped) \
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";

@@ -190,6 +190,14 @@ async fn public_may_use_domains_and_functions_and_nothing_of_the_keystore() -> R
         "local_keks",
         "local_keys",
         "key_ids",
+        "overrides",
+        "audit",
+        "audit_head",
+        "audit_keys",
+        "audit_checkpoints",
+        "audit_key_ids",
+        "operators",
+        "step_up_tokens",
     ] {
         let refused = database.psql("stranger", &format!("TABLE pgveil.{object}"))?;
         ensure!(refused.contains("permission denied"), "{object}: {refused}");

@@ -84,6 +84,16 @@ fn bytes_that_come_before_the_handshake_are_refused() -> Result<()> {
     Ok(())
 }
 
+/// Gives a further site of a keystore the root key of the first one.
+fn share_root_key(site: &Site<'_>, first: &mut Option<Vec<u8>>) -> Result<()> {
+    let file = site.etc().join("root.key");
+    match first {
+        None => *first = Some(std::fs::read(file)?),
+        Some(key) => std::fs::write(file, key)?,
+    }
+    Ok(())
+}
+
 #[test]
 fn the_leg_to_postgres_is_verified_as_told() -> Result<()> {
     let (papers, other) = (Papers::new()?, Papers::new()?);
@@ -91,6 +101,7 @@ fn the_leg_to_postgres_is_verified_as_told() -> Result<()> {
     let database = server.database()?;
     database.run(TABLES)?;
     let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let mut root_key = None;
     for (mode, ca_file, wanted) in [
         ("disable", None, "f"),
         ("prefer", None, "t"),
@@ -99,6 +110,7 @@ fn the_leg_to_postgres_is_verified_as_told() -> Result<()> {
         ("verify-full", Some(&papers.ca_file), "t"),
     ] {
         let mut site = Site::new(&database, POLICY)?;
+        share_root_key(&site, &mut root_key)?;
         site.set("upstream", "tls", &format!("\"{mode}\""))?;
         if let Some(ca_file) = ca_file {
             site.set("upstream", "ca_file", &quoted(ca_file))?;
@@ -110,6 +122,7 @@ fn the_leg_to_postgres_is_verified_as_told() -> Result<()> {
         ensure!(said == wanted, "{mode}: {said}");
     }
     let mut site = Site::new(&database, POLICY)?;
+    share_root_key(&site, &mut root_key)?;
     site.set("upstream", "tls", "\"verify-full\"")?;
     site.set("upstream", "ca_file", &quoted(&other.ca_file))?;
     let wrong_ca = site.serve().and_then(|proxy| proxy.psql("app", encrypted));
@@ -130,8 +143,10 @@ fn scram_works_with_tls_on_either_leg() -> Result<()> {
     )?;
     let database = server.database()?;
     database.run(TABLES)?;
+    let mut root_key = None;
     for (upstream, to_clients) in [("require", false), ("disable", true)] {
         let mut site = Site::new(&database, POLICY)?;
+        share_root_key(&site, &mut root_key)?;
         site.set("upstream", "tls", &format!("\"{upstream}\""))?;
         if to_clients {
             offer_tls_to_clients(&mut site, &papers)?;
