@@ -6,7 +6,7 @@ mod make;
 mod term;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -264,10 +264,9 @@ impl Keys {
         });
     }
 
-    /// Lets go of all keys of a scope and of those below it: it was sealed or erased. Nor is kept what is being loaded now.
-    pub fn forget_below(&self, scope: &ScopePath) {
-        let below = |held: &ScopePath| held == scope || held.chain().contains(scope);
-        self.forget_all(below);
+    /// Lets go of all keys of scopes and of those below them: they were sealed or erased. Nor is kept what is being loaded now.
+    pub fn forget_below(&self, scopes: &HashSet<ScopePath>) {
+        self.forget_all(|held| held.chain().iter().any(|level| scopes.contains(level)));
     }
 
     /// Lets go of what has expired. The proxy calls it every few seconds, so that keys leave memory when nobody asks for them.

@@ -1,7 +1,8 @@
 //! Hearing of what other replicas and the command line do: LISTEN on a connection of its own, and looking by itself every
-//! few seconds, also while that connection is cut. What follows from it is decided by who listens.
+//! few seconds, also while that connection is cut. Anybody who may connect may say anything there:
+//! what is heard is a reason to look, and the table is what holds.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use pgveil_config::ScopePath;
 use tokio::sync::mpsc;
@@ -12,64 +13,76 @@ use crate::{
     database::{self, Database},
 };
 
-/// Where scopes that changed are named.
+/// Where it is said that scopes changed.
 pub(super) const CHANNEL: &str = "pgveil_scopes";
 const LISTEN: &str = "LISTEN pgveil_scopes";
-const SEALED: &str = "SELECT path FROM pgveil.scopes WHERE state <> 'open'";
+const SEALED: &str =
+    "SELECT path, coalesce(sealed_at::text, '') FROM pgveil.scopes WHERE state <> 'open'";
 /// How often the sealed scopes are looked up even if nothing was heard.
 const POLL: Duration = Duration::from_secs(5);
 /// Between attempts to listen again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Scopes heard of and not followed yet; when there are more, the next look finds them.
-const MAX_HEARD: usize = 1024;
+/// After a look that somebody's word was the reason for: whoever talks without end costs no more than this.
+const BREATH: Duration = Duration::from_millis(100);
+/// Words heard and not followed yet.
+const MAX_HEARD: usize = 64;
+
+/// A scope that is sealed, and since when: sealed again, it is another one.
+type Seal = (ScopePath, String);
 
 impl Keystore {
     /// Lets go of the keys of scopes as they are sealed or erased. Runs until it is dropped.
     pub async fn watch(self: Arc<Self>, keys: Arc<Keys>) {
-        let (heard, mut scopes) = mpsc::channel(MAX_HEARD);
+        // One word that waits is as good as many.
+        let (heard, mut words) = mpsc::channel(1);
         let listening = tokio::spawn(Arc::clone(&self).listen(heard));
         // Dropped with us.
         let _listening = AbortOnDrop(listening);
         let mut polls = tokio::time::interval(POLL);
         polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut known = HashSet::new();
         loop {
             tokio::select! {
-                Some(scope) = scopes.recv() => match scope {
-                    Heard::Scope(scope) => {
-                        tracing::info!(scope = scope.as_str(), "a scope was sealed, unsealed or erased");
-                        keys.forget_below(&scope);
-                    }
-                    Heard::Anew => self.look(&keys).await,
-                },
-                _ = polls.tick() => self.look(&keys).await,
+                Some(()) = words.recv() => {
+                    self.look(&keys, &mut known).await;
+                    tokio::time::sleep(BREATH).await;
+                }
+                _ = polls.tick() => self.look(&keys, &mut known).await,
             }
         }
     }
 
-    async fn look(&self, keys: &Keys) {
+    /// Lets go of what was sealed since the last look: what is sealed is not loaded any more.
+    async fn look(&self, keys: &Keys, known: &mut HashSet<Seal>) {
         match self.sealed().await {
-            Ok(scopes) => {
-                for scope in scopes {
-                    keys.forget_below(&scope);
+            Ok(seals) => {
+                let anew = seals.difference(known).map(|(scope, _)| scope.clone());
+                let anew: HashSet<ScopePath> = anew.collect();
+                if !anew.is_empty() {
+                    tracing::info!(scopes = anew.len(), "scopes were sealed or erased");
+                    keys.forget_below(&anew);
                 }
+                *known = seals;
             }
             // The cache's time to live still holds.
             Err(error) => tracing::warn!(%error, "sealed scopes could not be looked up"),
         }
     }
 
-    /// The scopes that are sealed by hand.
-    pub async fn sealed(&self) -> Result<Vec<ScopePath>, KeystoreError> {
+    /// The scopes that are sealed by hand, or were erased.
+    async fn sealed(&self) -> Result<HashSet<Seal>, KeystoreError> {
         let rows = self.query(SEALED, &[]).await?;
-        let mut scopes = Vec::new();
+        let mut seals = HashSet::new();
         for row in rows {
             let path: &str = row.try_get(0)?;
-            scopes.extend(ScopePath::parse(path));
+            if let Ok(scope) = ScopePath::parse(path) {
+                seals.insert((scope, row.try_get(1)?));
+            }
         }
-        Ok(scopes)
+        Ok(seals)
     }
 
-    async fn listen(self: Arc<Self>, heard: mpsc::Sender<Heard>) {
+    async fn listen(self: Arc<Self>, heard: mpsc::Sender<()>) {
         loop {
             match self.hear(&heard).await {
                 Ok(()) => tracing::warn!("the connection that listens for changes was cut"),
@@ -80,7 +93,7 @@ impl Keystore {
     }
 
     /// Until the connection ends.
-    async fn hear(&self, heard: &mpsc::Sender<Heard>) -> Result<(), KeystoreError> {
+    async fn hear(&self, heard: &mpsc::Sender<()>) -> Result<(), KeystoreError> {
         let target = &self.target;
         let url = target.read_url()?;
         let (told, mut notices) = mpsc::channel(MAX_HEARD);
@@ -90,25 +103,13 @@ impl Keystore {
                 .map_err(|error| KeystoreError::from_connect(&error))?;
         database.batch_execute(LISTEN).await?;
         // What was said before is not heard.
-        if heard.send(Heard::Anew).await.is_err() {
-            return Ok(());
-        }
-        while let Some(scope) = notices.recv().await {
-            // Anybody who may connect may say anything; what is no scope is nothing to us.
-            if let Ok(scope) = ScopePath::parse(&scope)
-                && heard.send(Heard::Scope(scope)).await.is_err()
-            {
-                return Ok(());
-            }
+        let _ = heard.try_send(());
+        while notices.recv().await.is_some() {
+            // Full: a look is due anyway.
+            let _ = heard.try_send(());
         }
         Ok(())
     }
-}
-
-enum Heard {
-    Scope(ScopePath),
-    /// It begins, or begins again.
-    Anew,
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
