@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgveil_providers::{ENTROPY_BYTES, KeyProvider, ProviderError, WrapContext, Wrapped};
+use pgveil_providers::{ENTROPY_BYTES, KeyProvider, ProviderError, WrapContext, Wrapped, jitter};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -227,7 +227,8 @@ impl Gate {
                         }
                     });
                     state.outage = Some(Outage {
-                        until: now + jittered(pause),
+                        // Replicas do not come back all at once.
+                        until: now + pause * 3 / 4 + jitter(pause / 4),
                         pause,
                         reason: reason.clone(),
                         probing: false,
@@ -270,14 +271,6 @@ impl Drop for Probe<'_> {
             outage.probing = false;
         }
     }
-}
-
-/// Between three quarters of a pause and the whole, so that replicas do not come back all at once.
-fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0];
-    // Without random bytes there is no jitter, and much else that matters more is refused.
-    let _ = getrandom::fill(&mut byte);
-    pause * 3 / 4 + pause / 4 * u32::from(byte[0]) / 255
 }
 
 #[cfg(test)]

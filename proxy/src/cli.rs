@@ -19,7 +19,11 @@ mod table;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use pgveil_keys::audit::{Actor, acting};
+use pgveil_config::{ScopePath, Settings};
+use pgveil_keys::{
+    Keystore,
+    audit::{Actor, acting},
+};
 
 /// Transparent encryption for PostgreSQL: a proxy on the wire protocol.
 #[derive(Debug, Parser)]
@@ -249,6 +253,16 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+async fn connect(settings: &Settings) -> anyhow::Result<Keystore> {
+    Keystore::connect(settings)
+        .await
+        .map_err(|error| Found(format!("{error}; {}", error.cure())).into())
+}
+
+fn parse_scope(text: &str) -> anyhow::Result<ScopePath> {
+    ScopePath::parse(text).map_err(|error| Found(format!("{text:?} is no scope: {error}")).into())
 }
 
 /// Something was found wrong: exit code 1, not 2.

@@ -70,26 +70,8 @@ pub fn acceptor(
     key_file: &Path,
     client_ca_file: Option<&Path>,
 ) -> Result<TlsAcceptor, TlsError> {
-    let (chain, key) = identity(cert_file, key_file)?;
-    let builder =
-        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = match client_ca_file {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
-            let roots = Arc::new(store(&certificates(path)?));
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-                .allow_unauthenticated()
-                .build()
-                .map_err(|source| TlsError::Authority {
-                    path: path.into(),
-                    source,
-                })?;
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let mut config = builder.with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    let certificates = client_ca_file.map(|path| (path, Certificates::Welcome));
+    server(cert_file, key_file, certificates, ALPN)
 }
 
 /// The side that callers of an HTTP service see. With a `client_ca_file`, they must have a certificate from there.
@@ -98,24 +80,43 @@ pub fn https(
     key_file: &Path,
     client_ca_file: Option<&Path>,
 ) -> Result<TlsAcceptor, TlsError> {
+    let certificates = client_ca_file.map(|path| (path, Certificates::Required));
+    server(cert_file, key_file, certificates, b"http/1.1")
+}
+
+/// Whether a client may come without a certificate.
+enum Certificates {
+    Welcome,
+    Required,
+}
+
+fn server(
+    cert_file: &Path,
+    key_file: &Path,
+    client_certificates: Option<(&Path, Certificates)>,
+    alpn: &[u8],
+) -> Result<TlsAcceptor, TlsError> {
     let (chain, key) = identity(cert_file, key_file)?;
     let builder =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = match client_ca_file {
+    let builder = match client_certificates {
         None => builder.with_no_client_auth(),
-        Some(path) => {
+        Some((path, need)) => {
             let roots = Arc::new(store(&certificates(path)?));
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-                .build()
-                .map_err(|source| TlsError::Authority {
-                    path: path.into(),
-                    source,
-                })?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+            let verifier = match need {
+                Certificates::Welcome => verifier.allow_unauthenticated(),
+                Certificates::Required => verifier,
+            };
+            let verifier = verifier.build().map_err(|source| TlsError::Authority {
+                path: path.into(),
+                source,
+            })?;
             builder.with_client_cert_verifier(verifier)
         }
     };
     let mut config = builder.with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

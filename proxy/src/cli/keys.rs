@@ -6,7 +6,7 @@ use clap::Subcommand;
 use pgveil_config::{ScopePath, Settings, show_duration};
 use pgveil_jobs::{destruction, uses};
 use pgveil_keys::{
-    Keystore, Scopes,
+    Scopes,
     audit::Operation,
     keystore::KeyEntry,
     rewrap::{Rewrap, RewrapError},
@@ -14,7 +14,7 @@ use pgveil_keys::{
 };
 use serde_json::{Value, json};
 
-use super::{Found, ask::StepUp, audit::sign_and_send, table};
+use super::{Found, ask::StepUp, audit::sign_and_send, connect, parse_scope, table};
 use crate::app;
 
 /// Keys that end within this time are counted apart.
@@ -399,14 +399,4 @@ async fn keep(config: &Path, id: u64) -> anyhow::Result<ExitCode> {
     } else {
         Err(Found(format!("no destruction of key {id} is scheduled")).into())
     }
-}
-
-async fn connect(settings: &Settings) -> anyhow::Result<Keystore> {
-    Keystore::connect(settings)
-        .await
-        .map_err(|error| Found(format!("{error}; {}", error.cure())).into())
-}
-
-fn parse_scope(text: &str) -> anyhow::Result<ScopePath> {
-    ScopePath::parse(text).map_err(|error| Found(format!("{text:?} is no scope: {error}")).into())
 }

@@ -7,10 +7,10 @@ use std::{path::Path, process::ExitCode};
 
 use clap::Subcommand;
 use pgveil_config::{ScopePath, Settings};
-use pgveil_keys::{Keystore, Scopes, keystore::ScopeRecord};
+use pgveil_keys::{Scopes, keystore::ScopeRecord};
 use serde_json::json;
 
-use super::{Found, ask, seal, table};
+use super::{ask, connect, seal, table};
 
 /// `pgveil scopes ...`
 #[derive(Debug, Subcommand)]
@@ -88,16 +88,6 @@ pub async fn run(config: &Path, command: Scope) -> anyhow::Result<ExitCode> {
         Scope::Set(given) => set::set(config, given).await,
         Scope::Clear(act) => set::clear(config, act).await,
     }
-}
-
-async fn connect(settings: &Settings) -> anyhow::Result<Keystore> {
-    Keystore::connect(settings)
-        .await
-        .map_err(|error| Found(format!("{error}; {}", error.cure())).into())
-}
-
-fn parse_scope(text: &str) -> anyhow::Result<ScopePath> {
-    ScopePath::parse(text).map_err(|error| Found(format!("{text:?} is no scope: {error}")).into())
 }
 
 async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {

@@ -14,10 +14,10 @@ use pgveil_keys::{
 };
 use serde_json::json;
 
-use super::{connect, parse_scope, table};
+use super::table;
 use crate::{
     app,
-    cli::{Found, ask::StepUp, audit::sign_and_send},
+    cli::{Found, ask::StepUp, audit::sign_and_send, connect, parse_scope},
 };
 
 /// `pgveil scopes set`

@@ -9,7 +9,8 @@ use pgveil_keys::{
 };
 use serde_json::{Value, json};
 
-use super::{connect, parse_scope, table};
+use super::table;
+use crate::cli::{connect, parse_scope};
 
 pub(super) async fn run(
     config: &Path,
