@@ -78,7 +78,17 @@ pub async fn build(config: &Path) -> anyhow::Result<Built> {
         Arc::new(SystemClock),
     ));
     // Before the first key is made: a scope may have another KEK than the files say.
-    keys.set_stored(keystore.stored().await?);
+    let stored = keystore.stored().await?;
+    for (scope, own) in &stored {
+        let allowed = { settings.compliance }.allows(own.failure, own.rotation.dek_epoch);
+        allowed.map_err(|why| {
+            Found(format!(
+                "{why}, and {scope} was set otherwise at run time; take it back with `pgveil scopes clear {scope}` before \
+                 you ask for the level"
+            ))
+        })?;
+    }
+    keys.set_stored(stored);
     Ok(Built {
         settings,
         policy,
