@@ -20,16 +20,19 @@ pub struct Uses {
 
 /// Columns of the sealed domains, of arrays of them, and of plain bytea, into which sealed values can be copied. Temporary tables
 /// of other sessions cannot be read; they end with their sessions.
-const COLUMNS: &str = "SELECT format('%I.%I', n.nspname, c.relname), quote_ident(a.attname), t.typcategory = 'A' \
+const COLUMNS: &str = "WITH RECURSIVE bytes AS (SELECT 'bytea'::pg_catalog.regtype::oid AS oid \
+        UNION SELECT t.oid FROM pg_catalog.pg_type t, bytes WHERE t.typbasetype = bytes.oid), \
+    held AS (SELECT oid, false AS is_array FROM bytes \
+        UNION SELECT t.oid, true FROM pg_catalog.pg_type t, bytes WHERE t.typelem = bytes.oid AND t.typcategory = 'A'), \
+    arrays AS (SELECT * FROM held \
+        UNION SELECT t.oid, a.is_array FROM pg_catalog.pg_type t, arrays a WHERE t.typbasetype = a.oid) \
+    SELECT format('%I.%I', n.nspname, c.relname), quote_ident(a.attname), arrays.is_array \
     FROM pg_catalog.pg_attribute a \
     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'm') AND c.relpersistence <> 't' \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-    LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' \
-    LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype \
+    JOIN arrays ON arrays.oid = a.atttypid \
     WHERE a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgveil') \
         AND n.nspname !~ '^pg_toast' \
-        AND 'bytea'::pg_catalog.regtype IN (t.oid, t.typbasetype, e.oid, e.typbasetype) \
     ORDER BY 1, 2";
 /// Rows that a row-level policy hides would not be counted: then it is an error instead.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL row_security = off; \
