@@ -137,6 +137,9 @@ COMMENT ON COLUMN pgveil.keys.uses IS 'Uses leased by pgveil processes: at least
 
 ALTER TABLE pgveil.keys ADD COLUMN IF NOT EXISTS destroy_at timestamptz;
 ALTER TABLE pgveil.keys ADD COLUMN IF NOT EXISTS destroy_horizon xid8;
+ALTER TABLE pgveil.keys ADD COLUMN IF NOT EXISTS destroy_waits text[];
+COMMENT ON COLUMN pgveil.keys.destroy_waits IS
+    'Virtual transactions that ran when the destruction was scheduled: a bound portal may hold a value that is written later';
 COMMENT ON COLUMN pgveil.keys.destroy_horizon IS
     'Transactions before it may have sealed with the key and not have ended when the destruction was scheduled';
 COMMENT ON COLUMN pgveil.keys.destroy_at IS 'When its destruction is due, once it is proved again that no value uses it';

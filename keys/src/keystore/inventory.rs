@@ -71,12 +71,17 @@ const ALL: &str = "SELECT id, scope, purpose, epoch, state, provider, kek_id, ke
 /// Whoever sealed with it did so within the time that a replica may hold it as the active one, in a transaction that
 /// began before now.
 const SCHEDULE: &str = "UPDATE pgveil.keys SET destroy_at = now() + make_interval(secs => $2), \
-        destroy_horizon = pg_snapshot_xmax(pg_current_snapshot()) \
+        destroy_horizon = pg_snapshot_xmax(pg_current_snapshot()), \
+        destroy_waits = (SELECT array_agg(DISTINCT virtualtransaction) FROM pg_locks \
+            WHERE locktype = 'virtualxid' AND pid <> pg_backend_pid()) \
     WHERE id = $1 AND purpose = 'data' AND state = 'decrypt_only' AND destroy_at IS NULL \
         AND retired_at < now() - make_interval(secs => $3) RETURNING scope";
-const CANCEL: &str = "UPDATE pgveil.keys SET destroy_at = NULL, destroy_horizon = NULL \
+const CANCEL: &str = "UPDATE pgveil.keys SET destroy_at = NULL, destroy_horizon = NULL, destroy_waits = NULL \
     WHERE id = $1 AND state <> 'destroyed' AND destroy_at IS NOT NULL RETURNING scope";
-const DUE: &str = "SELECT id, scope, coalesce(pg_snapshot_xmin(pg_current_snapshot()) >= destroy_horizon, false) FROM pgveil.keys \
+/// A transaction that has written nothing yet has no number, but it has a virtual one.
+const DUE: &str = "SELECT id, scope, coalesce(pg_snapshot_xmin(pg_current_snapshot()) >= destroy_horizon, false) \
+        AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'virtualxid' AND virtualtransaction = ANY (destroy_waits)) \
+    FROM pgveil.keys \
     WHERE destroy_at <= now() AND state = 'decrypt_only' ORDER BY id";
 const DESTROY: &str = "UPDATE pgveil.keys SET state = 'destroyed', wrapped = NULL, destroyed_at = now(), destroy_at = NULL \
     WHERE id = $1 AND state = 'decrypt_only' AND destroy_at <= now() RETURNING scope";

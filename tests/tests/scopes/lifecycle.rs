@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use pgveil_keys::audit::Operation;
-use pgveil_tests::{postgres::TempPostgres, site::Site};
+use pgveil_tests::{postgres::TempPostgres, site::Site, wire::Wire};
 
 use super::{POLICY, TABLE, body_of, token, until};
 
@@ -93,6 +93,9 @@ fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
     let kept = site.command("keys", &["keep", &old])?.ok()?;
     ensure!(kept == format!("Key {old} is kept.\n"), "{kept}");
     drop(proxy);
+    // It has written nothing, so that it has no number; a portal of it may hold a value that was sealed long ago.
+    let mut idle = Wire::connect(&database.target("app"))?;
+    idle.query("BEGIN")?;
     permitted(&destroy, Operation::KeySchedule)?.ok()?;
     let listed = site
         .command(
@@ -117,6 +120,19 @@ fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
         "{listed:#}"
     );
     ensure!(listed["ending_within_72h"] == 1, "{listed:#}");
+
+    let settled = "SELECT NOT EXISTS (SELECT FROM pg_locks, pgveil.keys k WHERE locktype = 'virtualxid' \
+         AND virtualtransaction = ANY (k.destroy_waits))";
+    ensure!(database.admin(settled)? == "f");
+    let waits = site.serve()?;
+    body_of(&waits, "acme")?;
+    drop(waits);
+    ensure!(
+        database.admin(&format!("SELECT state FROM pgveil.keys WHERE id = {old}"))?
+            == "decrypt_only",
+        "a transaction of that time still runs"
+    );
+    idle.query("COMMIT")?;
 
     let proxy = site.serve()?;
     let gone = until(|| {
