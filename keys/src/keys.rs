@@ -4,6 +4,7 @@
 
 mod make;
 mod term;
+mod warm;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -33,6 +34,7 @@ use crate::{
     usage::Usage,
 };
 use term::Wanted;
+pub use warm::MAX_WARMED;
 
 /// A key as bytes, for as short as it takes to expand it.
 type KeyBytes = Zeroizing<[u8; KEY_BYTES]>;
@@ -305,17 +307,17 @@ impl Keys {
     }
 
     async fn load_opening(&self, id: DekId) -> Result<Arc<DataKey>, KeyError> {
-        let record = self
-            .table
-            .data_key(id.0)
-            .await?
-            .ok_or(KeyError::NotFound { id })?;
+        let record = { self.table.data_key(id.0).await? }.ok_or(KeyError::NotFound { id })?;
+        self.open_record(&record).await
+    }
+
+    async fn open_record(&self, record: &KeyRecord) -> Result<Arc<DataKey>, KeyError> {
         let scope = ScopePath::parse(&record.scope).map_err(|error| KeyError::Damaged {
-            id: id.0,
+            id: record.id,
             reason: format!("its scope is no scope: {error}"),
         })?;
-        let key = self.unwrap(&record).await?;
-        Ok(self.data_key(&record, scope, &key))
+        let key = self.unwrap(record).await?;
+        Ok(self.data_key(record, scope, &key))
     }
 
     async fn load_index(&self, scope: &ScopePath) -> Result<Arc<IndexKey>, KeyError> {

@@ -31,6 +31,6 @@ pub use clock::Clock;
 pub use error::KeyError;
 pub use gate::ProviderState;
 pub use key::{DataKey, DekId, IndexKey, Purpose};
-pub use keys::{Keys, KeysStatus, ProviderStatus};
+pub use keys::{Keys, KeysStatus, MAX_WARMED, ProviderStatus};
 pub use keystore::Keystore;
 pub use scopes::Scopes;

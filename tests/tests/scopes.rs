@@ -18,6 +18,8 @@ use pgveil_tests::{
 
 #[path = "scopes/lifecycle.rs"]
 mod lifecycle;
+#[path = "scopes/many.rs"]
+mod many;
 
 const TABLE: &str =
     "CREATE TABLE notes (id int PRIMARY KEY, tenant text NOT NULL, env text NOT NULL, body text)";

@@ -556,3 +556,45 @@ async fn an_offer_that_lost_its_race_changes_nothing() {
     world.table.offer(&late).await.unwrap();
     assert_eq!(world.table.rows(), before);
 }
+
+#[tokio::test]
+async fn keys_that_rows_ahead_name_are_loaded_together_and_once() {
+    let world = World::new().await;
+    let maker = world.replica();
+    let mut ids = Vec::new();
+    for tenant in ["a", "b", "c"] {
+        let tenant = scope(&format!("tenant:{tenant}"));
+        ids.push(maker.sealing_key(&tenant).await.unwrap().id());
+    }
+    let (keys, before) = (Arc::new(world.replica()), world.unwraps());
+    let mut wanted = ids.clone();
+    wanted.push(DekId(u64::MAX));
+    let (warmed, needed) = tokio::join!(Arc::clone(&keys).warm(wanted), keys.opening_key(ids[1]));
+    let ((), needed) = (warmed, needed.unwrap());
+    assert_eq!(needed.id(), ids[1]);
+    assert!(ids.iter().all(|id| keys.cached_opening_key(*id).is_some()));
+    assert_eq!(
+        world.unwraps() - before,
+        ids.len(),
+        "one unwrap for each key"
+    );
+    assert!(matches!(
+        keys.opening_key(DekId(u64::MAX)).await,
+        Err(KeyError::NotFound { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_load_ahead_that_fails_says_so_only_to_who_needs_the_key() {
+    let world = World::new().await;
+    let key = world.replica().sealing_key(&scope("tenant:a")).await;
+    let id = key.unwrap().id();
+    let keys = Arc::new(world.replica());
+    *world.provider.fault.lock().await = Some(unavailable());
+    Arc::clone(&keys).warm(vec![id]).await;
+    assert!(keys.cached_opening_key(id).is_none());
+    assert!(matches!(
+        keys.opening_key(id).await,
+        Err(KeyError::Unavailable { .. })
+    ));
+}

@@ -64,6 +64,13 @@ impl KeyTable for MemoryKeyTable {
             .cloned())
     }
 
+    async fn data_keys(&self, ids: &[u64]) -> Result<Vec<KeyRecord>, KeystoreError> {
+        let memory = self.lock();
+        let found = ids.iter().filter_map(|id| memory.keys.get(id));
+        let data = found.filter(|k| k.purpose == Purpose::Data);
+        Ok(data.cloned().collect())
+    }
+
     async fn offer(&self, key: &NewKey) -> Result<(), KeystoreError> {
         let mut memory = self.lock();
         if !memory.of(key).any(|k| k.state == KeyState::Active) {

@@ -110,6 +110,9 @@ pub trait KeyTable: Send + Sync + fmt::Debug {
     /// A data key, in whatever state.
     async fn data_key(&self, id: u64) -> Result<Option<KeyRecord>, KeystoreError>;
 
+    /// Those of these data keys that there are, in whatever state.
+    async fn data_keys(&self, ids: &[u64]) -> Result<Vec<KeyRecord>, KeystoreError>;
+
     /// Stores a key as its scope's active one, in the next epoch, unless there is an active one already.
     /// The caller reads [`KeyTable::active`] afterwards to learn whose it is.
     async fn offer(&self, key: &NewKey) -> Result<(), KeystoreError>;
@@ -176,6 +179,7 @@ macro_rules! select_key {
 const NEXT_ID: &str = "SELECT nextval('pgveil.key_ids')";
 const ACTIVE: &str = select_key!("k.scope = $1 AND k.purpose = $2 AND k.state = 'active'");
 const DATA_KEY: &str = select_key!("k.id = $1 AND k.purpose = 'data'");
+const DATA_KEYS: &str = select_key!("k.id = ANY ($1) AND k.purpose = 'data'");
 const LEASE: &str = "UPDATE pgveil.keys SET uses = uses + $2 \
     WHERE id = $1 AND state = 'active' AND uses + $2 <= $3 RETURNING uses";
 /// The conflict may be on the active key, on the epoch (another replica's) or on the id (our own, when a lost
@@ -225,6 +229,12 @@ impl KeyTable for Keystore {
         };
         let rows = self.query(DATA_KEY, &[&id]).await?;
         rows.first().map(KeyRecord::from_row).transpose()
+    }
+
+    async fn data_keys(&self, ids: &[u64]) -> Result<Vec<KeyRecord>, KeystoreError> {
+        let ids: Vec<i64> = ids.iter().filter_map(|id| (*id).try_into().ok()).collect();
+        let rows = self.query(DATA_KEYS, &[&ids]).await?;
+        rows.iter().map(KeyRecord::from_row).collect()
     }
 
     async fn offer(&self, key: &NewKey) -> Result<(), KeystoreError> {

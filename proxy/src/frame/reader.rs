@@ -138,6 +138,11 @@ impl<R> FrameReader<R> {
             .map(|header| Frame::cut(header, bytes))
     }
 
+    /// What has arrived from the cursor on: the frame that `next` showed, and what is behind it.
+    pub fn arrived(&self) -> &[u8] {
+        &self.buffer[self.cursor..]
+    }
+
     /// Adds the frame that `next` showed to the run, all of it: what has not arrived yet follows.
     pub fn pass(&mut self) {
         let Some(header) = self.current.take() else {

@@ -3,6 +3,7 @@
 //!
 //! It never writes to the server.
 
+mod ahead;
 mod broken;
 mod copy;
 mod errors;
@@ -11,7 +12,9 @@ mod rows;
 
 use std::sync::Arc;
 
+use pgveil_keys::DekId;
 use pgveil_policy::{
+    Refusal,
     plan::{ClientParam, Effect, Output, ServerParam},
     splice::PositionMap,
 };
@@ -24,7 +27,7 @@ use super::{
     names::Planned,
     refuse::put_refusal,
     results::{ResultRules, is_ciphertext, judge, stray_ciphertext},
-    values::Scratch,
+    values::{self, Scratch},
 };
 use crate::{
     frame::{FrameReader, FrameWriter, Next},
@@ -52,6 +55,7 @@ pub struct UpstreamSide<R, W> {
     /// The COPY TO STDOUT that is going on.
     copying_out: Option<copy::CopyingOut>,
     scratch: Scratch,
+    ahead: ahead::Ahead,
 }
 
 /// What becomes of a frame.
@@ -71,6 +75,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             broken: false,
             copying_out: None,
             scratch: Scratch::default(),
+            ahead: ahead::Ahead::default(),
         }
     }
 
@@ -220,15 +225,20 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             ) {
                 Ok(None) => return Ok(Fate::Skip),
                 Ok(Some(key)) => {
-                    if let Err(refusal) =
-                        super::values::fetch_key(&self.shared.engine.keys, key).await
-                    {
+                    if let Err(refusal) = self.fetch_key(key).await {
                         return self.break_off(refusal);
                     }
                 }
                 Err(refusal) => return self.break_off(refusal),
             }
         }
+    }
+
+    /// Fetches the key that the row at the cursor needs, and begins with those of the rows behind it.
+    async fn fetch_key(&mut self, key: DekId) -> Result<(), Refusal> {
+        let keys = &self.shared.engine.keys;
+        self.ahead.begin(keys, self.reader.arrived(), key);
+        values::fetch_key(keys, key).await
     }
 
     /// The rules for rows that come without a RowDescription of their own: what a Describe said earlier, what

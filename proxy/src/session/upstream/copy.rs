@@ -17,7 +17,6 @@ use crate::{
         ledger::{Owed, PortalNamed},
         refuse,
         results::{ResultRules, is_ciphertext, stray_ciphertext},
-        values,
         view::View,
     },
 };
@@ -154,7 +153,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             match converted {
                 Ok(None) => return Ok(Fate::Skip),
                 Ok(Some(key)) => {
-                    if let Err(refusal) = values::fetch_key(&self.shared.engine.keys, key).await {
+                    if let Err(refusal) = self.fetch_key(key).await {
                         return self.break_off(refusal);
                     }
                 }
