@@ -37,6 +37,12 @@ pub enum JobError {
         /// Who holds locks on it, as far as could be seen.
         holders: Vec<String>,
     },
+    /// Dropped meanwhile.
+    #[error("a table is gone (OID {oid})")]
+    TableGone {
+        /// What its OID was.
+        oid: u32,
+    },
     /// DDL between the plan and its execution.
     #[error("table {table} was changed since the plan was made")]
     ChangedMeanwhile {
@@ -138,6 +144,7 @@ impl JobError {
             Self::Blocked { .. } => "follow the cures above, then run it again",
             Self::AnotherApply => "wait for it, or end it",
             Self::TableBusy { .. } => "end those transactions, or run it again at a quieter time",
+            Self::TableGone { .. } => "run it again; what it held is gone with it",
             Self::ChangedMeanwhile { .. } => "run it again and look at the new plan",
             Self::DoesNotFit { .. } => "correct the row, or write a wider type in the policy",
             Self::NoScope { .. } => "fill the column, or change the scope in the policy",

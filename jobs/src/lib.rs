@@ -17,6 +17,7 @@ pub mod recognise;
 pub mod register;
 mod sql;
 pub mod uses;
+pub mod walk;
 
 pub(crate) use connect::connect;
 pub use error::JobError;

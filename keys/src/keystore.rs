@@ -6,6 +6,7 @@
 
 mod connection;
 mod inventory;
+mod jobs;
 mod keks;
 pub mod labels;
 mod memory;
@@ -23,6 +24,7 @@ use tokio_postgres::{Row, error::SqlState, types::ToSql};
 use zeroize::Zeroizing;
 
 pub use inventory::{Due, KeyEntry};
+pub use jobs::{JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP};
 pub use memory::MemoryKeyTable;
 pub use overrides::{OverrideRecord, override_operation};
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey, Rewrapped};

@@ -280,6 +280,85 @@ ALTER TABLE pgveil.scopes ADD COLUMN IF NOT EXISTS erased_at timestamptz;
 COMMENT ON COLUMN pgveil.scopes.erased_at IS 'When all keys that the scope had then were destroyed';
 CREATE INDEX IF NOT EXISTS scopes_sealed ON pgveil.scopes (path) WHERE state <> 'open';
 
+CREATE SEQUENCE IF NOT EXISTS pgveil.job_ids AS bigint;
+COMMENT ON SEQUENCE pgveil.job_ids IS 'Numbers of jobs';
+
+CREATE TABLE IF NOT EXISTS pgveil.jobs (
+    id          bigint PRIMARY KEY DEFAULT pg_catalog.nextval('pgveil.job_ids'),
+    kind        text NOT NULL,
+    scope       text NOT NULL,
+    below       bool NOT NULL,
+    target      text NOT NULL,
+    state       text NOT NULL DEFAULT 'queued'
+        CHECK (state IN ('queued', 'running', 'paused', 'completed', 'failed', 'expired', 'cancelled')),
+    made_by     text NOT NULL,
+    reason      text NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    started_at  timestamptz,
+    moved_at    timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    ended_at    timestamptz,
+    failure     text,
+    waits       text,
+    phase       text NOT NULL DEFAULT 'count' CHECK (phase IN ('count', 'walk')),
+    pass        int4   NOT NULL DEFAULT 0,
+    look_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    found       bigint NOT NULL DEFAULT 0,
+    written     bigint NOT NULL DEFAULT 0,
+    rows        bigint NOT NULL DEFAULT 0,
+    settle_at   timestamptz,
+    settle_horizon xid8,
+    settle_waits text[],
+    settled     bool   NOT NULL DEFAULT false
+);
+CREATE INDEX IF NOT EXISTS jobs_unfinished ON pgveil.jobs (id) WHERE state IN ('queued', 'running', 'paused');
+COMMENT ON TABLE pgveil.jobs IS 'Work over tables behind the applications'' back: `pgveil jobs list` shows it';
+COMMENT ON COLUMN pgveil.jobs.target IS 'JSON: what the job brings values to, pinned when it was made; by kind';
+COMMENT ON COLUMN pgveil.jobs.moved_at IS 'When it last got on: [reencrypt] lease counts from here';
+COMMENT ON COLUMN pgveil.jobs.waits IS 'What it waits for at the moment';
+COMMENT ON COLUMN pgveil.jobs.found IS 'Values that were to be remade when they were first counted';
+COMMENT ON COLUMN pgveil.jobs.settled IS
+    'Every transaction has ended that may have sealed with what the job replaces: a count from now on is the last word';
+
+CREATE TABLE IF NOT EXISTS pgveil.job_parts (
+    job         bigint NOT NULL REFERENCES pgveil.jobs ON DELETE CASCADE,
+    part        int4   NOT NULL,
+    relation    oid    NOT NULL,
+    schema_name text   NOT NULL,
+    table_name  text   NOT NULL,
+    columns     text   NOT NULL,
+    after       text,
+    upto        text,
+    exhausted   bool   NOT NULL DEFAULT false,
+    found       bigint NOT NULL,
+    written     bigint NOT NULL DEFAULT 0,
+    rows        bigint NOT NULL DEFAULT 0,
+    left_rows   bigint NOT NULL DEFAULT 0,
+    faulty      bigint NOT NULL DEFAULT 0,
+    faults      text[] NOT NULL DEFAULT '{}',
+    PRIMARY KEY (job, part)
+);
+COMMENT ON TABLE pgveil.job_parts IS 'Tables that a pass of a job walks over, and how far it has come';
+COMMENT ON COLUMN pgveil.job_parts.after IS 'The cursor: everything up to it was handed to a worker. Primary key as JSON, or a block number';
+COMMENT ON COLUMN pgveil.job_parts.left_rows IS 'Rows that were locked or changed meanwhile: the next pass has them';
+
+CREATE SEQUENCE IF NOT EXISTS pgveil.job_tokens AS bigint;
+COMMENT ON SEQUENCE pgveil.job_tokens IS 'Fencing tokens: a worker whose batch was given to another one has an old token, and writes nothing';
+
+CREATE TABLE IF NOT EXISTS pgveil.job_batches (
+    token       bigint PRIMARY KEY,
+    job         bigint NOT NULL REFERENCES pgveil.jobs ON DELETE CASCADE,
+    part        int4   NOT NULL,
+    after       text,
+    upto        text,
+    worker      text   NOT NULL,
+    until       timestamptz NOT NULL,
+    attempts    int4   NOT NULL DEFAULT 0,
+    is_done     bool   NOT NULL DEFAULT false,
+    error       text
+);
+CREATE INDEX IF NOT EXISTS job_batches_of ON pgveil.job_batches (job, part);
+COMMENT ON TABLE pgveil.job_batches IS 'Ranges of rows that workers have in hand. Nobody else takes one before `until`; a done one stays until the pause behind it is over';
+
 GRANT USAGE ON SCHEMA pgveil TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.eq_term(pg_catalog.bytea) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.keep_first(pg_catalog.bytea, pg_catalog.bytea) TO PUBLIC;

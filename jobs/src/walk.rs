@@ -1,0 +1,339 @@
+//! A walk over the rows of one table or partition, range by range: along its primary key, or block by block where it has
+//! none. It says which rows come next; it reads no values and changes nothing.
+//!
+//! What holds while others write: every row that is there when the walk begins, stays until it ends and keeps its primary
+//! key lies in exactly one range. A row that is inserted, or whose key is changed, meanwhile may lie in a range or not; and
+//! without a primary key, the same is true of a row that is updated, since it gets another place. So a walk by itself proves
+//! nothing: whoever must have all rows counts afterwards, and walks again.
+//!
+//! Statements expect `search_path = pg_catalog` and DateStyle and IntervalStyle to stay as they are between cursors.
+
+mod key;
+
+use tokio_postgres::Client;
+
+use crate::{JobError, sql};
+use key::KeyColumn;
+
+/// Rows, of whatever kind, that are looked at to find the next ones that are wanted.
+const MAX_SCANNED: u32 = 10_000;
+/// Rows of a block where the server has no estimate.
+const ROWS_PER_BLOCK: f64 = 60.0;
+/// Rows that fit into a block of 8 KiB.
+const MAX_ROWS_PER_BLOCK: f64 = 291.0;
+
+/// How a table is walked.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    oid: u32,
+    schema: String,
+    name: String,
+    by: By,
+}
+
+#[derive(Clone, Debug)]
+enum By {
+    Key(Vec<KeyColumn>),
+    Block { rows: f64 },
+}
+
+/// How far a walk has come, to be stored as text: JSON, the texts of a primary key or the number of a block. The row, or the
+/// block, itself is behind the walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(String);
+
+impl Cursor {
+    /// As it was stored.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// As it is stored.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn key(&self) -> Option<Vec<String>> {
+        serde_json::from_str(&self.0).ok()
+    }
+
+    fn block(&self) -> Option<u64> {
+        self.0.parse().ok()
+    }
+}
+
+/// Which rows are wanted of a walk, and how many at a time. The texts are SQL about a row `t`.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// A condition: `true` for every row.
+    pub condition: String,
+    /// How much a wanted row weighs, in bytes: a range ends before it gets heavier than `bytes`, but has one row at least.
+    pub size: String,
+    /// Wanted rows in one range. Block by block, a range may have a block's rows more.
+    pub rows: u32,
+    /// See `size`.
+    pub bytes: i64,
+}
+
+impl Wanted {
+    /// Every row, so many at a time, whatever they weigh.
+    pub fn every(rows: u32) -> Self {
+        Self {
+            condition: "true".to_owned(),
+            size: "0".to_owned(),
+            rows,
+            bytes: i64::MAX,
+        }
+    }
+}
+
+/// The next range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Where it ends. `None`: where the walk does.
+    pub upto: Option<Cursor>,
+    /// Wanted rows in it, when it was looked at. There may be none: so many rows were looked at, and none was wanted.
+    pub rows: u64,
+}
+
+impl Walk {
+    /// Reads how a table can be walked.
+    ///
+    /// # Errors
+    /// If the server refuses, or the table is gone.
+    pub async fn over(client: &Client, oid: u32) -> Result<Self, JobError> {
+        let doing = || JobError::while_doing("read the primary key of a table");
+        let row = client
+            .query_opt(
+                "SELECT n.nspname::text, c.relname::text, CASE WHEN c.relpages > 0 AND c.reltuples > 0 \
+                 THEN (c.reltuples / c.relpages)::float8 END \
+                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+                &[&oid],
+            )
+            .await
+            .map_err(doing())?
+            .ok_or(JobError::TableGone { oid })?;
+        let rows: Option<f64> = row.try_get(2).map_err(doing())?;
+        let rows = rows.unwrap_or(ROWS_PER_BLOCK);
+        let key = key::read(client, oid).await.map_err(doing())?;
+        let by = match key {
+            Some(columns) => By::Key(columns),
+            None => By::Block {
+                rows: rows.clamp(1.0, MAX_ROWS_PER_BLOCK),
+            },
+        };
+        Ok(Self {
+            oid,
+            schema: row.try_get(0).map_err(doing())?,
+            name: row.try_get(1).map_err(doing())?,
+            by,
+        })
+    }
+
+    /// `"schema"."table"`.
+    pub fn quoted(&self) -> String {
+        sql::qualified(&self.schema, &self.name)
+    }
+
+    /// `schema.table`, for people.
+    pub fn shown(&self) -> String {
+        sql::shown_qualified(&self.schema, &self.name)
+    }
+
+    /// Whether it goes along a primary key.
+    pub fn has_key(&self) -> bool {
+        matches!(self.by, By::Key(_))
+    }
+
+    /// An SQL text about row `t` that is its cursor; block by block, it tells the row from the others of its block.
+    pub fn place(&self) -> String {
+        match &self.by {
+            By::Key(columns) => key::cursor(columns),
+            By::Block { .. } => "t.ctid::pg_catalog.text".to_owned(),
+        }
+    }
+
+    /// A place for people: `id = 42`, or `ctid = (0,7)`.
+    pub fn shown_place(&self, place: &str) -> String {
+        match (&self.by, Cursor(place.to_owned()).key()) {
+            (By::Key(columns), Some(values)) => key::shown(columns, &values),
+            _ => format!("ctid = {place}"),
+        }
+    }
+
+    /// The condition that row `t` lies behind `after` and not behind `upto`. A cursor that does not fit the table any more,
+    /// because its primary key is another one, counts as none.
+    pub fn between(&self, after: Option<&Cursor>, upto: Option<&Cursor>) -> String {
+        let mut parts = Vec::new();
+        match &self.by {
+            By::Key(columns) => {
+                let key = |cursor: Option<&Cursor>| {
+                    let values = cursor.and_then(Cursor::key);
+                    values.filter(|values| values.len() == columns.len())
+                };
+                parts.extend(key(after).map(|values| key::behind(columns, &values)));
+                parts.extend(key(upto).map(|values| key::not_behind(columns, &values)));
+            }
+            By::Block { .. } => {
+                let first = |cursor: Option<&Cursor>| cursor.and_then(Cursor::block);
+                parts.extend(first(after).map(|block| format!("t.ctid >= '({},0)'", block + 1)));
+                parts.extend(first(upto).map(|block| format!("t.ctid < '({},0)'", block + 1)));
+            }
+        }
+        if parts.is_empty() {
+            return "true".to_owned();
+        }
+        parts.join(" AND ")
+    }
+
+    /// Where the table ends now: a walk that is to come to an end while others append stops there. `None`: it has no rows.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub async fn end(&self, client: &Client) -> Result<Option<Cursor>, JobError> {
+        let statement = match &self.by {
+            By::Key(columns) => format!(
+                "SELECT {} FROM ONLY {} AS t ORDER BY {} LIMIT 1",
+                key::cursor(columns),
+                self.quoted(),
+                key::order(columns, " DESC")
+            ),
+            By::Block { .. } => format!(
+                "SELECT (pg_relation_size({oid}::oid) / current_setting('block_size')::bigint - 1)::text \
+                 WHERE pg_relation_size({oid}::oid) > 0",
+                oid = self.oid
+            ),
+        };
+        let row = client.query_opt(&statement, &[]).await;
+        let row = row.map_err(self.walking())?;
+        row.map(|row| row.try_get(0).map(Cursor))
+            .transpose()
+            .map_err(self.walking())
+    }
+
+    /// The range behind `after`, up to `end`. `None`: there are no more rows.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub async fn next(
+        &self,
+        client: &Client,
+        after: Option<&Cursor>,
+        end: Option<&Cursor>,
+        wanted: &Wanted,
+    ) -> Result<Option<Step>, JobError> {
+        let stepped = match &self.by {
+            By::Key(columns) => self.next_by_key(client, columns, after, end, wanted).await,
+            By::Block { rows } => self.next_by_block(client, *rows, after, end, wanted).await,
+        };
+        stepped.map_err(self.walking())
+    }
+
+    async fn next_by_key(
+        &self,
+        client: &Client,
+        columns: &[KeyColumn],
+        after: Option<&Cursor>,
+        end: Option<&Cursor>,
+        wanted: &Wanted,
+    ) -> Result<Option<Step>, tokio_postgres::Error> {
+        let (table, range) = (self.quoted(), self.between(after, end));
+        let (place, order) = (key::cursor(columns), key::order(columns, ""));
+        let Wanted {
+            condition,
+            size,
+            rows,
+            bytes,
+        } = wanted;
+        let statement = format!(
+            "SELECT {place}, ({size})::bigint FROM (SELECT t.* FROM ONLY {table} AS t WHERE {range} ORDER BY {order} \
+             LIMIT {MAX_SCANNED}) AS t WHERE {condition} ORDER BY {order} LIMIT {rows}"
+        );
+        let found = client.query(&statement, &[]).await?;
+        let (mut weight, mut upto, mut count) = (0_i64, None, 0_u64);
+        for row in &found {
+            weight = weight.saturating_add(row.try_get::<_, i64>(1)?);
+            if count > 0 && weight > *bytes {
+                return Ok(Some(Step { upto, rows: count }));
+            }
+            (upto, count) = (Some(Cursor(row.try_get(0)?)), count + 1);
+        }
+        if count >= u64::from(*rows) {
+            return Ok(Some(Step { upto, rows: count }));
+        }
+        // All that may be looked at at once was: where does it end?
+        let last = MAX_SCANNED - 1;
+        let statement = format!(
+            "SELECT {place} FROM ONLY {table} AS t WHERE {range} ORDER BY {order} OFFSET {last} LIMIT 1"
+        );
+        match client.query_opt(&statement, &[]).await? {
+            Some(row) => Ok(Some(Step {
+                upto: Some(Cursor(row.try_get(0)?)),
+                rows: count,
+            })),
+            None if count == 0 => Ok(None),
+            None => Ok(Some(Step {
+                upto: None,
+                rows: count,
+            })),
+        }
+    }
+
+    async fn next_by_block(
+        &self,
+        client: &Client,
+        density: f64,
+        after: Option<&Cursor>,
+        end: Option<&Cursor>,
+        wanted: &Wanted,
+    ) -> Result<Option<Step>, tokio_postgres::Error> {
+        let Some(end) = (match end.and_then(Cursor::block) {
+            Some(block) => Some(block),
+            None => self.last_block(client).await?,
+        }) else {
+            return Ok(None);
+        };
+        let first = after.and_then(Cursor::block).map_or(0, |block| block + 1);
+        if first > end {
+            return Ok(None);
+        }
+        let last = end.min(first + (f64::from(MAX_SCANNED) / density) as u64);
+        let range = self.between(after, Some(&Cursor(last.to_string())));
+        let Wanted {
+            condition, size, ..
+        } = wanted;
+        let statement = format!(
+            "SELECT (t.ctid::pg_catalog.text::pg_catalog.point)[0]::bigint, count(*), sum({size})::bigint \
+             FROM ONLY {} AS t WHERE {range} AND ({condition}) GROUP BY 1 ORDER BY 1",
+            self.quoted()
+        );
+        let (mut weight, mut count, mut upto) = (0_i64, 0_u64, None);
+        for row in client.query(&statement, &[]).await? {
+            let (block, rows, bytes): (i64, i64, i64) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            weight = weight.saturating_add(bytes);
+            if count > 0 && (weight > wanted.bytes || count >= u64::from(wanted.rows)) {
+                return Ok(Some(Step { upto, rows: count }));
+            }
+            upto = Some(Cursor(block.to_string()));
+            count += rows.unsigned_abs();
+        }
+        Ok(Some(Step {
+            upto: Some(Cursor(last.to_string())),
+            rows: count,
+        }))
+    }
+
+    async fn last_block(&self, client: &Client) -> Result<Option<u64>, tokio_postgres::Error> {
+        let statement = "SELECT pg_relation_size($1::oid) / current_setting('block_size')::bigint";
+        let blocks: i64 = client
+            .query_one(statement, &[&self.oid])
+            .await?
+            .try_get(0)?;
+        Ok(blocks.unsigned_abs().checked_sub(1))
+    }
+
+    fn walking(&self) -> impl FnOnce(tokio_postgres::Error) -> JobError {
+        JobError::while_doing(format!("walk over {}", self.shown()))
+    }
+}

@@ -1,0 +1,390 @@
+//! Table `pgveil.jobs`: work over tables, as it is asked for and told of. Nothing is done here: crate `jobs` runs it, and keeps
+//! how far it has come in `pgveil.job_parts` and `pgveil.job_batches`.
+
+use std::{fmt, str::FromStr};
+
+use pgveil_config::ScopePath;
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+
+use super::{Keystore, KeystoreError, bigint_of};
+use crate::{
+    audit::{Actor, Change, Event, Operation, Outcome},
+    scopes::KekRef,
+};
+
+/// The kind of job that brings values to their scope's present DEK.
+pub const REWRAP: &str = "rewrap";
+
+/// Names every state of a job once: the variant and its text.
+macro_rules! states {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+        /// Where a job stands.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum JobState {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl JobState {
+            /// As the table spells it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+
+        impl FromStr for JobState {
+            type Err = KeystoreError;
+
+            fn from_str(text: &str) -> Result<Self, KeystoreError> {
+                match text {
+                    $($text => Ok(Self::$variant),)*
+                    _ => Err(damaged("an unknown state")),
+                }
+            }
+        }
+    };
+}
+
+states! {
+    /// Nobody has begun.
+    Queued = "queued",
+    /// At work, or waiting for what `waits` says.
+    Running = "running",
+    /// Stopped by hand, to be resumed.
+    Paused = "paused",
+    /// Done, and proved.
+    Completed = "completed",
+    /// Stopped by an error; what it did stays, and it can be resumed.
+    Failed = "failed",
+    /// It did not get on for the time of `[reencrypt] lease`; it can be resumed.
+    Expired = "expired",
+    /// Ended by hand; what it did stays.
+    Cancelled = "cancelled",
+}
+
+impl JobState {
+    /// Whether nothing more happens by itself.
+    pub fn has_ended(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running | Self::Paused)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A job that somebody wants.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// [`REWRAP`], or another that crate `jobs` knows.
+    pub kind: &'static str,
+    /// Whose values.
+    pub scope: ScopePath,
+    /// And those of all scopes below it.
+    pub below: bool,
+    /// What the values are brought to, by kind.
+    pub target: Value,
+    /// Why, in a few words for people.
+    pub reason: String,
+}
+
+impl NewJob {
+    /// Brings every value that a data key before `horizon` sealed to its scope's active key. The horizon is taken with
+    /// [`super::KeyTable::next_id`] before the new keys are made, so that they are above it.
+    pub fn rewrap(scope: &ScopePath, below: bool, horizon: u64, reason: &str) -> Self {
+        Self {
+            kind: REWRAP,
+            scope: scope.clone(),
+            below,
+            target: json!({ "horizon": horizon }),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Only values whose data keys are wrapped by this KEK.
+    pub fn under_kek(mut self, kek: &KekRef) -> Self {
+        self.target["provider"] = json!(kek.provider);
+        self.target["key"] = json!(kek.kek);
+        self
+    }
+}
+
+/// A job, for people. Times are the keystore server's, as it writes them (ISO 8601, UTC).
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobRecord {
+    /// Its number.
+    pub id: u64,
+    /// [`NewJob::kind`].
+    pub kind: String,
+    /// [`NewJob::scope`].
+    pub scope: String,
+    /// [`NewJob::below`].
+    pub below: bool,
+    /// [`NewJob::target`].
+    pub target: Value,
+    /// Where it stands.
+    pub state: JobState,
+    /// Who wanted it.
+    pub made_by: String,
+    /// Why.
+    pub reason: String,
+    /// When it was wanted.
+    pub created_at: String,
+    /// When it was begun.
+    pub started_at: Option<String>,
+    /// Seconds that it has run, until now or until it ended.
+    pub running_s: f64,
+    /// When it ended.
+    pub ended_at: Option<String>,
+    /// Why it ended, if it did so without having done its work.
+    pub failure: Option<String>,
+    /// What it waits for.
+    pub waits: Option<String>,
+    /// How often the tables have been walked over.
+    pub pass: i32,
+    /// Values that were to be remade when they were first counted.
+    pub found: i64,
+    /// Values that were remade.
+    pub written: i64,
+    /// Rows that were written.
+    pub rows: i64,
+    /// The tables of the present pass.
+    pub parts: Vec<PartRecord>,
+}
+
+/// A table in a job's present pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartRecord {
+    /// `schema.table`.
+    pub table: String,
+    /// Values to be remade when the pass began.
+    pub found: i64,
+    /// Values that were remade.
+    pub written: i64,
+    /// Rows left to the next pass: somebody else had them.
+    pub left: i64,
+    /// Values that do not open.
+    pub faulty: i64,
+    /// Which, by table and key, up to a limit.
+    pub faults: Vec<String>,
+    /// Whether the walk has come to its end.
+    pub exhausted: bool,
+    /// Rows that are dead and not vacuumed, as the server estimates.
+    pub dead_rows: i64,
+}
+
+/// What may be done to a job by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobOrder {
+    /// Stops it for the time being.
+    Pause,
+    /// Lets a paused, failed or expired one go on.
+    Resume,
+    /// Ends it.
+    Cancel,
+}
+
+impl JobOrder {
+    /// As records spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+const QUEUE: &str = "INSERT INTO pgveil.jobs (kind, scope, below, target, made_by, reason) \
+    VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
+const UTC: &str = "YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"";
+const ALL: &str = "SELECT id, kind, scope, below, target, state, made_by, reason, \
+        to_char(created_at AT TIME ZONE 'UTC', $2), to_char(started_at AT TIME ZONE 'UTC', $2), \
+        coalesce(extract(epoch FROM coalesce(ended_at, clock_timestamp()) - started_at), 0)::float8, \
+        to_char(ended_at AT TIME ZONE 'UTC', $2), failure, waits, pass, found, written, rows \
+    FROM pgveil.jobs WHERE $1::bigint IS NULL OR id = $1 ORDER BY id";
+const PARTS: &str = "SELECT p.schema_name || '.' || p.table_name, p.found, p.written, p.left_rows, p.faulty, p.faults, \
+        p.exhausted, coalesce(s.n_dead_tup, 0) \
+    FROM pgveil.job_parts p LEFT JOIN pg_stat_all_tables s ON s.relid = p.relation WHERE p.job = $1 ORDER BY p.part";
+const PAUSE: &str = "UPDATE pgveil.jobs SET state = 'paused', waits = NULL \
+    WHERE id = $1 AND state IN ('queued', 'running') RETURNING scope";
+/// After a failure it begins with another count: what a cursor meant may have changed.
+const RESUME: &str = "UPDATE pgveil.jobs SET state = 'queued', phase = CASE state WHEN 'paused' THEN phase ELSE 'count' END, \
+        failure = NULL, ended_at = NULL, moved_at = now(), look_at = now() \
+    WHERE id = $1 AND state IN ('paused', 'failed', 'expired') RETURNING scope";
+const CANCEL: &str = "UPDATE pgveil.jobs SET state = 'cancelled', ended_at = now(), waits = NULL \
+    WHERE id = $1 AND state NOT IN ('completed', 'cancelled') RETURNING scope";
+/// What failed before may be tried as often again.
+const ATTEMPTS: &str =
+    "UPDATE pgveil.job_batches SET attempts = 0, until = now() WHERE job = $1 AND NOT is_done";
+const END: &str = "UPDATE pgveil.jobs SET state = $2, failure = $3, ended_at = now(), waits = NULL \
+    WHERE id = $1 AND state = 'running' RETURNING scope";
+
+impl Change {
+    /// Queues a job with whatever else this transaction does. The event belongs to it and is to be committed with it.
+    pub async fn queue_job(&mut self, job: &NewJob) -> Result<(u64, Event), KeystoreError> {
+        let (scope, target) = (job.scope.as_str(), job.target.to_string());
+        let by = Actor::current().name;
+        let rows = self
+            .query(
+                QUEUE,
+                &[&job.kind, &scope, &job.below, &target, &by, &job.reason],
+            )
+            .await?;
+        let id: i64 = rows
+            .first()
+            .ok_or_else(|| damaged("INSERT answers nothing"))?
+            .try_get(0)?;
+        let detail = json!({
+            "job": id, "state": "queued", "kind": job.kind, "below": job.below, "target": job.target, "reason": job.reason,
+        });
+        let event = Event::new(Operation::JobChange)
+            .scope(&job.scope)
+            .detail(detail);
+        Ok((unsigned(id)?, event))
+    }
+}
+
+impl Keystore {
+    /// Queues a job, recorded; answers its number.
+    pub async fn queue_job(&self, job: &NewJob) -> Result<u64, KeystoreError> {
+        let mut change = self.change().await?;
+        let (id, event) = change.queue_job(job).await?;
+        change.commit(event).await?;
+        Ok(id)
+    }
+
+    /// All jobs, by number.
+    pub async fn jobs(&self) -> Result<Vec<JobRecord>, KeystoreError> {
+        self.read_jobs(None).await
+    }
+
+    /// One job.
+    pub async fn job(&self, id: u64) -> Result<Option<JobRecord>, KeystoreError> {
+        Ok(self.read_jobs(Some(bigint_of(id)?)).await?.pop())
+    }
+
+    async fn read_jobs(&self, id: Option<i64>) -> Result<Vec<JobRecord>, KeystoreError> {
+        let mut jobs = Vec::new();
+        for row in self.query(ALL, &[&id, &UTC]).await? {
+            let mut job = job(&row)?;
+            if id.is_some() {
+                let parts = self.query(PARTS, &[&id]).await?;
+                job.parts = parts.iter().map(part).collect::<Result<_, _>>()?;
+            }
+            jobs.push(job);
+        }
+        Ok(jobs)
+    }
+
+    /// Does as it was told by hand. False: a job in that state does not take the order.
+    pub async fn order_job(&self, id: u64, order: JobOrder) -> Result<bool, KeystoreError> {
+        let id = bigint_of(id)?;
+        let mut change = self.change().await?;
+        let statement = match order {
+            JobOrder::Pause => PAUSE,
+            JobOrder::Resume => RESUME,
+            JobOrder::Cancel => CANCEL,
+        };
+        let rows = change.query(statement, &[&id]).await?;
+        let Some(row) = rows.first() else {
+            change.rollback().await?;
+            return Ok(false);
+        };
+        if order == JobOrder::Resume {
+            change.query(ATTEMPTS, &[&id]).await?;
+        }
+        let event = Event::new(Operation::JobChange)
+            .scope_text(row.try_get(0)?)
+            .detail(json!({ "job": id, "order": order.as_str() }));
+        change.commit(event).await?;
+        Ok(true)
+    }
+
+    /// Ends a running job, and records how. False: it does not run any more.
+    pub async fn end_job(
+        &self,
+        id: u64,
+        state: JobState,
+        failure: Option<&str>,
+        detail: Value,
+    ) -> Result<bool, KeystoreError> {
+        let id = bigint_of(id)?;
+        let mut change = self.change().await?;
+        let rows = change.query(END, &[&id, &state.as_str(), &failure]).await?;
+        let Some(row) = rows.first() else {
+            change.rollback().await?;
+            return Ok(false);
+        };
+        let outcome = match state {
+            JobState::Completed => Outcome::Done,
+            _ => Outcome::Failed,
+        };
+        let mut told = json!({ "job": id, "state": state.as_str() });
+        if let Some(failure) = failure {
+            told["reason"] = json!(failure);
+        }
+        if !detail.is_null() {
+            told["proof"] = detail;
+        }
+        let event = Event::new(Operation::JobChange)
+            .outcome(outcome)
+            .scope_text(row.try_get(0)?)
+            .detail(told);
+        change.commit(event).await?;
+        Ok(true)
+    }
+}
+
+fn job(row: &Row) -> Result<JobRecord, KeystoreError> {
+    let target: &str = row.try_get(4)?;
+    Ok(JobRecord {
+        id: unsigned(row.try_get(0)?)?,
+        kind: row.try_get(1)?,
+        scope: row.try_get(2)?,
+        below: row.try_get(3)?,
+        target: serde_json::from_str(target).map_err(|_| damaged("a target that is no JSON"))?,
+        state: row.try_get::<_, &str>(5)?.parse()?,
+        made_by: row.try_get(6)?,
+        reason: row.try_get(7)?,
+        created_at: row.try_get(8)?,
+        started_at: row.try_get(9)?,
+        running_s: row.try_get(10)?,
+        ended_at: row.try_get(11)?,
+        failure: row.try_get(12)?,
+        waits: row.try_get(13)?,
+        pass: row.try_get(14)?,
+        found: row.try_get(15)?,
+        written: row.try_get(16)?,
+        rows: row.try_get(17)?,
+        parts: Vec::new(),
+    })
+}
+
+fn part(row: &Row) -> Result<PartRecord, KeystoreError> {
+    Ok(PartRecord {
+        table: row.try_get(0)?,
+        found: row.try_get(1)?,
+        written: row.try_get(2)?,
+        left: row.try_get(3)?,
+        faulty: row.try_get(4)?,
+        faults: row.try_get(5)?,
+        exhausted: row.try_get(6)?,
+        dead_rows: row.try_get(7)?,
+    })
+}
+
+fn unsigned(number: i64) -> Result<u64, KeystoreError> {
+    u64::try_from(number).map_err(|_| damaged("a negative number"))
+}
+
+fn damaged(reason: &str) -> KeystoreError {
+    KeystoreError::Damaged {
+        table: "pgveil.jobs",
+        reason: reason.to_owned(),
+    }
+}
