@@ -251,17 +251,22 @@ impl Keys {
 
     /// Records what a provider says of a KEK: when it begins, not each time.
     fn tell(&self, operation: Operation, outcome: Outcome, kek: &KekRef) {
-        let Some(log) = self.table.log().map(Arc::clone) else {
-            return;
-        };
         let event = Event::new(operation)
             .outcome(outcome)
             .actor(Actor::pgveil())
             .key(&kek.kek)
             .detail(json!({ "provider": kek.provider }));
+        self.record(event);
+    }
+
+    /// Records what is no change of the keystore, without waiting for it.
+    pub fn record(&self, event: Event) {
+        let Some(log) = self.table.log().map(Arc::clone) else {
+            return;
+        };
         tokio::spawn(async move {
             if let Err(error) = log.note(event).await {
-                tracing::error!(%error, "what a provider said could not be recorded");
+                tracing::error!(%error, "an event could not be recorded");
             }
         });
     }

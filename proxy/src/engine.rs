@@ -29,7 +29,10 @@ use pgveil_policy::{
 use tokio::sync::Mutex;
 
 use self::reader::CatalogReader;
-use crate::session::view::{Probe, View};
+use crate::session::{
+    view::{Probe, View},
+    withheld::Withheld,
+};
 
 /// Statements longer than this are planned anew each time: a cached plan holds its text.
 const MAX_CACHED_STATEMENT_BYTES: usize = 16 * 1024;
@@ -132,6 +135,8 @@ pub struct Engine {
     rules: ArcSwap<Rules>,
     /// DEKs and index keys.
     pub keys: Arc<Keys>,
+    /// Whom what was not shown to.
+    pub withheld: Withheld,
     /// The configuration.
     pub settings: Arc<Settings>,
     policy: PolicyFile,
@@ -177,6 +182,7 @@ impl Engine {
         Ok(Self {
             rules: ArcSwap::from_pointee(Rules::new(set, catalog.fingerprint())),
             keys,
+            withheld: Withheld::default(),
             settings,
             policy,
             plans: DashMap::new(),

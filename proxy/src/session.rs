@@ -10,6 +10,7 @@ pub mod upstream;
 pub mod values;
 pub mod view;
 pub mod walsender;
+pub mod withheld;
 
 use std::{
     io,

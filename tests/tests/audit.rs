@@ -5,6 +5,8 @@
 mod appending;
 #[path = "audit/step_up.rs"]
 mod step_up;
+#[path = "audit/telling.rs"]
+mod telling;
 #[path = "audit/verifying.rs"]
 mod verifying;
 

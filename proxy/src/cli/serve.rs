@@ -5,8 +5,8 @@ use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use pgveil_admin::Watched;
 use pgveil_config::Settings;
-use pgveil_keys::audit::{Event, Log, Operation};
-use serde_json::json;
+use pgveil_keys::audit::{Event, Log, Operation, Outcome};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::{
     net::TcpListener,
@@ -29,7 +29,14 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     forbid_core_dumps();
     let built = app::build_logged(config).await?;
-    let engine = built.engine().await?;
+    let log = Arc::clone(built.keystore.log());
+    let engine = match built.engine().await {
+        Ok(engine) => engine,
+        Err(error) => {
+            tell_refused(&log, &built.settings).await;
+            return Err(error);
+        }
+    };
     let listeners =
         Listener::bind_all(&built.settings.listen)
             .await
@@ -53,8 +60,9 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     std::io::stdout().flush().context("standard output")?;
     tracing::info!(?places, upstream = %built.settings.upstream.address, "listening");
 
-    let log = Arc::clone(built.keystore.log());
-    tell_loaded(&log, &built.settings).await?;
+    let event = Event::new(Operation::ConfigLoad).detail(digests(&built.settings)?);
+    // Noted, not waited for: a key provider that is away keeps nobody from plain tables.
+    log.note(event).await?;
     let mut background = built.start_background(&engine);
     background.push(tokio::spawn(administer(admin, watched(&built, &server))));
     tokio::select! {
@@ -105,17 +113,28 @@ async fn administer(listener: Option<TcpListener>, watched: Watched) {
     }
 }
 
-/// Records which files took effect. Noted, not waited for: a key provider that is away keeps nobody from plain tables.
-async fn tell_loaded(log: &Arc<Log>, settings: &Settings) -> anyhow::Result<()> {
+/// Which files were read.
+fn digests(settings: &Settings) -> anyhow::Result<Value> {
     let digest = |path: &Path| std::fs::read(path).map(|bytes| hex::encode(Sha256::digest(bytes)));
-    let detail = json!({
+    Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "settings_sha256": digest(&settings.file).context("the configuration cannot be read again")?,
         "policy_sha256": digest(&settings.policy).context("the policy cannot be read again")?,
-    });
-    log.note(Event::new(Operation::ConfigLoad).detail(detail))
-        .await?;
-    Ok(())
+    }))
+}
+
+/// Records that a policy does not fit the database. What is wrong is said where pgveil was started, and only there.
+async fn tell_refused(log: &Arc<Log>, settings: &Settings) {
+    let Ok(detail) = digests(settings) else {
+        return;
+    };
+    let event = Event::new(Operation::ConfigRefuse)
+        .outcome(Outcome::Refused)
+        .detail(detail);
+    let recorded = tokio::time::timeout(DRAIN, log.record(event)).await;
+    if !matches!(recorded, Ok(Ok(()))) {
+        tracing::warn!("that the configuration was not taken could not be recorded");
+    }
 }
 
 /// Whoever sends SIGHUP, as `pg_ctl reload` does to a server, wants the files read again, and not all sessions ended.

@@ -15,6 +15,7 @@ use pgveil_policy::{
 use super::{
     values::{Opening, format_code, type_oid},
     view::View,
+    withheld,
 };
 use crate::messages::{Field as FieldDescription, RowDescription, RowDescriptionBuilder};
 
@@ -34,6 +35,8 @@ pub struct ResultRules {
     pub relay: bool,
     /// Some column is sealed.
     pub opens: bool,
+    /// Columns whose values may be among those opened, and that this session's role may not see.
+    pub withheld: Vec<ColumnId>,
     /// The session as it was when the rules were made, for formats and roles.
     pub view: Option<Arc<View>>,
     /// The ruleset of the analysis.
@@ -72,6 +75,7 @@ impl ResultRules {
             guard_all: true,
             relay: false,
             opens: false,
+            withheld: Vec::new(),
             view: None,
             rules: None,
         }
@@ -98,9 +102,15 @@ impl ResultRules {
             guard_all: false,
             relay,
             opens,
+            withheld: Vec::new(),
             view,
             rules,
         }
+    }
+
+    fn withholding(self, fields: &[Field], revealed: &[ColumnId]) -> Self {
+        let withheld = withheld::of_fields(fields, revealed);
+        Self { withheld, ..self }
     }
 
     /// From the analysis alone: an Execute without Describe.
@@ -129,6 +139,7 @@ impl ResultRules {
             })
             .collect();
         Self::new(columns, Some(Arc::clone(view)), Some(Arc::clone(rules)))
+            .withholding(fields, &revealed(rules, view))
     }
 }
 
@@ -239,7 +250,8 @@ pub fn judge(
         }
         shown.push(described);
     }
-    let judged = ResultRules::new(columns, Some(Arc::clone(view)), Some(Arc::clone(rules)));
+    let judged = ResultRules::new(columns, Some(Arc::clone(view)), Some(Arc::clone(rules)))
+        .withholding(fields, &reveals);
     let rewritten = judged.opens;
     if rewritten {
         let mut builder = RowDescriptionBuilder::begin(out);
@@ -277,6 +289,7 @@ pub fn with_formats(rules: &ResultRules, formats: &[i16]) -> ResultRules {
         .collect();
     ResultRules {
         columns,
+        withheld: rules.withheld.clone(),
         view: rules.view.clone(),
         rules: rules.rules.clone(),
         ..*rules

@@ -10,12 +10,10 @@ mod errors;
 mod portals;
 mod rows;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use pgveil_keys::DekId;
 use pgveil_policy::{
-    Refusal,
-    plan::{ClientParam, Effect, Output, ServerParam},
+    plan::{ClientParam, ColumnId, Effect, Output, ServerParam},
     splice::PositionMap,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,7 +25,7 @@ use super::{
     names::Planned,
     refuse::put_refusal,
     results::{ResultRules, is_ciphertext, judge, stray_ciphertext},
-    values::{self, Scratch},
+    values::Scratch,
 };
 use crate::{
     frame::{FrameReader, FrameWriter, Next},
@@ -56,6 +54,8 @@ pub struct UpstreamSide<R, W> {
     copying_out: Option<copy::CopyingOut>,
     scratch: Scratch,
     ahead: ahead::Ahead,
+    /// Columns of which it was said that this session does not see them.
+    told: HashSet<ColumnId>,
 }
 
 /// What becomes of a frame.
@@ -76,6 +76,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             copying_out: None,
             scratch: Scratch::default(),
             ahead: ahead::Ahead::default(),
+            told: HashSet::new(),
         }
     }
 
@@ -211,6 +212,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 Err(refusal) => self.break_off(refusal),
             };
         }
+        self.tell_withheld(&rules);
         loop {
             let queue = self.client.settle(&mut self.reader);
             let Some(frame) = self.reader.current() else {
@@ -232,13 +234,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 Err(refusal) => return self.break_off(refusal),
             }
         }
-    }
-
-    /// Fetches the key that the row at the cursor needs, and begins with those of the rows behind it.
-    async fn fetch_key(&mut self, key: DekId) -> Result<(), Refusal> {
-        let keys = &self.shared.engine.keys;
-        self.ahead.begin(keys, self.reader.arrived(), key);
-        values::fetch_key(keys, key).await
     }
 
     /// The rules for rows that come without a RowDescription of their own: what a Describe said earlier, what

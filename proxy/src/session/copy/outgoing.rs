@@ -50,6 +50,11 @@ impl Outgoing {
         }
     }
 
+    /// How its rows are treated.
+    pub fn rules(&self) -> &ResultRules {
+        &self.rules
+    }
+
     /// Appends the CopyData with its protected fields opened. `Some` is a key that must be fetched first; nothing was
     /// appended then.
     ///

@@ -4,7 +4,11 @@
 use std::{collections::HashSet, sync::Arc};
 
 use pgveil_keys::{DekId, Keys, MAX_WARMED, sealed::MAGIC};
+use pgveil_policy::Refusal;
 use tokio::task::JoinHandle;
+
+use super::UpstreamSide;
+use crate::session::values;
 
 /// Column id and DEK id, behind the magic.
 const IDS_BYTES: usize = 12;
@@ -27,6 +31,15 @@ impl Ahead {
         if !wanted.is_empty() {
             self.0 = Some(tokio::spawn(Arc::clone(keys).warm(wanted)));
         }
+    }
+}
+
+impl<R, W> UpstreamSide<R, W> {
+    /// Fetches the key that the row at the cursor needs, and begins with those of the rows behind it.
+    pub(super) async fn fetch_key(&mut self, key: DekId) -> Result<(), Refusal> {
+        let keys = &self.shared.engine.keys;
+        self.ahead.begin(keys, self.reader.arrived(), key);
+        values::fetch_key(keys, key).await
     }
 }
 

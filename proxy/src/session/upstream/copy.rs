@@ -121,6 +121,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         let formats = [i16::from(binary)];
         let rules = ResultRules::planned(&planned.rules, &planned.view, &rows.fields, &formats);
         let outgoing = Outgoing::new(Arc::clone(&planned.plan), rules);
+        self.tell_withheld(outgoing.rules());
         self.copying_out = Some(CopyingOut::Opened(Box::new(outgoing)));
         Ok(Fate::Pass)
     }

@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 use pgveil_keys::{DekId, Keys};
 use pgveil_policy::Refusal;
 
+use super::UpstreamSide;
 use crate::{
     frame::FrameReader,
     messages::DataRow,
@@ -98,6 +99,21 @@ pub(super) fn open(
     };
     out[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
     Ok(None)
+}
+
+impl<R, W> UpstreamSide<R, W> {
+    /// Has it recorded that rows of this result are not shown as they are.
+    pub(super) fn tell_withheld(&mut self, rules: &ResultRules) {
+        let told = &mut self.told;
+        let anew = { rules.withheld.iter() }.filter(|column| told.insert(**column));
+        if anew.count() == 0 {
+            return;
+        }
+        if let Some(ruleset) = &rules.rules {
+            let engine = &self.shared.engine;
+            engine.withheld.note(&engine.keys, ruleset, &rules.withheld);
+        }
+    }
 }
 
 fn put_value(out: &mut BytesMut, value: &[u8]) {
