@@ -37,6 +37,31 @@ pub(crate) fn text(
         page.sample("pgveil_provider_up", &[("provider", name)], up);
     }
     page.family(
+        "pgveil_provider_requests_total",
+        "counter",
+        "Requests to the provider that wrap or unwrap a key, probes not among them.",
+    );
+    for (name, provider) in &keys.providers {
+        let asked = provider.requests;
+        for (verb, count) in [("wrap", asked.wrap), ("unwrap", asked.unwrap)] {
+            let labels = [("provider", name.as_str()), ("verb", verb)];
+            page.sample("pgveil_provider_requests_total", &labels, count as f64);
+        }
+    }
+    page.family(
+        "pgveil_provider_failures_total",
+        "counter",
+        "Those of these requests that were not done.",
+    );
+    for (name, provider) in &keys.providers {
+        let failed = provider.requests.failed as f64;
+        page.sample(
+            "pgveil_provider_failures_total",
+            &[("provider", name)],
+            failed,
+        );
+    }
+    page.family(
         "pgveil_kek_up",
         "gauge",
         "Whether the key encryption key worked when it was last probed.",

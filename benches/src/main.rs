@@ -1,6 +1,7 @@
 //! `pgveil-bench`: what pgveil costs, measured beside what it is compared with, in one interleaved run. Nothing here decides
 //! whether a number is good: the promises are in the README.
 
+mod keys;
 mod pgbench;
 mod protected;
 mod report;
@@ -37,6 +38,9 @@ struct Arguments {
     /// Only the tables whose title contains this
     #[arg(long, default_value = "")]
     only: String,
+    /// Only what keys of many scopes cost; minutes, and a million rows
+    #[arg(long)]
+    keys: bool,
 }
 
 /// Rows of measurements that belong together; the first of a row is what the others are compared with.
@@ -50,6 +54,9 @@ struct Table {
 
 fn main() -> Result<()> {
     let mut arguments = Arguments::parse();
+    if arguments.keys {
+        return keys::run(arguments.quick);
+    }
     if arguments.quick {
         arguments.rounds = 2;
     }

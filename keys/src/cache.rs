@@ -19,8 +19,8 @@ use tokio::sync::OnceCell;
 
 use crate::{KeyError, clock::Clock};
 
-/// Unwrapped keys of one kind held at once: tenants of a big deployment fit, and it is some 64 MiB at the most.
-pub(crate) const MAX_ENTRIES: usize = 65_536;
+/// Unwrapped keys of one kind held at once: a hundred thousand tenants fit (docs/performance.md says what they take).
+pub(crate) const MAX_ENTRIES: usize = 131_072;
 
 /// How long what has outlived its time is used before the provider is asked again.
 const STALE_STEP: Duration = Duration::from_secs(10);

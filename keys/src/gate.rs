@@ -42,6 +42,18 @@ struct State {
     outage: Option<Outage>,
     /// By what was asked for: a KEK that may not wrap may still unwrap.
     denied: HashMap<(Verb, String), Denial>,
+    requests: Requests,
+}
+
+/// Requests that a provider answered, or that failed on the way; what the gate answered by itself is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Keys to be wrapped.
+    pub wrap: u64,
+    /// Keys to be unwrapped.
+    pub unwrap: u64,
+    /// Of both, those that were not done.
+    pub failed: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,6 +163,11 @@ impl Gate {
         }
     }
 
+    /// How often it was asked since the start.
+    pub(crate) fn requests(&self) -> Requests {
+        self.lock().requests
+    }
+
     /// KEKs that the provider denied a moment ago.
     pub(crate) fn denied(&self) -> BTreeSet<String> {
         let now = self.clock.now();
@@ -213,6 +230,11 @@ impl Gate {
     fn learn<T>(&self, (verb, kek): (Verb, &str), answer: Result<T, ProviderError>) -> Answer<T> {
         let now = self.clock.now();
         let mut state = self.lock();
+        match verb {
+            Verb::Wrap => state.requests.wrap += 1,
+            Verb::Unwrap => state.requests.unwrap += 1,
+        }
+        state.requests.failed += u64::from(answer.is_err());
         match &answer {
             Err(ProviderError::Unavailable { reason, .. }) => {
                 state.failures = state.failures.saturating_add(1);

@@ -27,7 +27,7 @@ use crate::{
     audit::{Actor, Event, Operation, Outcome},
     binding,
     cache::{Cache, Life, MAX_ENTRIES},
-    gate::{Answer, Fresh, Gate, ProviderState},
+    gate::{Answer, Fresh, Gate, ProviderState, Requests},
     key::{KEY_BYTES, Term},
     keystore::{KeyRecord, KeyState, KeyTable},
     scopes::{KekRef, Own},
@@ -78,6 +78,8 @@ pub struct ProviderStatus {
     pub state: ProviderState,
     /// KEKs that it denied within the last seconds: their scopes are sealed.
     pub denied: Vec<String>,
+    /// How often it was asked since the start.
+    pub requests: Requests,
 }
 
 impl Keys {
@@ -140,6 +142,7 @@ impl Keys {
             let status = ProviderStatus {
                 state: gate.state(),
                 denied: gate.denied().into_iter().collect(),
+                requests: gate.requests(),
             };
             (name.clone(), status)
         });

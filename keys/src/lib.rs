@@ -29,7 +29,7 @@ mod vectors;
 
 pub use clock::Clock;
 pub use error::KeyError;
-pub use gate::ProviderState;
+pub use gate::{ProviderState, Requests};
 pub use key::{DataKey, DekId, IndexKey, Purpose};
 pub use keys::{Keys, KeysStatus, MAX_WARMED, ProviderStatus};
 pub use keystore::Keystore;

@@ -1,6 +1,12 @@
 //! A running `pgveil serve`. It makes no configuration: `site.rs` does.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use tokio_postgres::Client;
@@ -67,6 +73,26 @@ impl Proxy {
     /// Everything it has logged.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Asks its `[admin] listen`: status line and body.
+    pub fn http(&self, path: &str) -> Result<(String, String)> {
+        let log = self.log();
+        let address = { log.lines() }
+            .filter(|line| line.contains("health and metrics over HTTP"))
+            .find_map(|line| line.split("address=").nth(1))
+            .with_context(|| log.clone())?;
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(START_LIMIT))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: pgveil\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
+        let status = head.lines().next().unwrap_or_default();
+        Ok((status.to_owned(), body.to_owned()))
     }
 
     /// Kills it as a crash would, and waits until it is gone.

@@ -1,33 +1,9 @@
 //! What pgveil says of itself over HTTP.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use pgveil_tests::{postgres::TempPostgres, proxy::Proxy, site::Site};
-
-/// Status line and body.
-fn get(proxy: &Proxy, path: &str) -> Result<(String, String)> {
-    let log = proxy.log();
-    let address = { log.lines() }
-        .filter(|line| line.contains("health and metrics over HTTP"))
-        .find_map(|line| line.split("address=").nth(1))
-        .with_context(|| log.clone())?;
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: pgveil\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
-    let status = head.lines().next().unwrap_or_default();
-    Ok((status.to_owned(), body.to_owned()))
-}
+use anyhow::{Result, ensure};
+use pgveil_tests::{postgres::TempPostgres, site::Site};
 
 #[test]
 fn health_is_told_and_shows_no_value() -> Result<()> {
@@ -41,11 +17,11 @@ fn health_is_told_and_shows_no_value() -> Result<()> {
     site.apply()?;
     let proxy = site.serve()?;
     proxy.psql("app", "INSERT INTO notes VALUES (1, 'hush')")?;
-    ensure!(get(&proxy, "/healthz")? == ("HTTP/1.1 200 OK".to_owned(), "ok\n".to_owned()));
+    ensure!(proxy.http("/healthz")? == ("HTTP/1.1 200 OK".to_owned(), "ok\n".to_owned()));
     // The first look at the KEKs is under way.
     let deadline = Instant::now() + Duration::from_secs(20);
     let (status, ready) = loop {
-        let answer = get(&proxy, "/readyz")?;
+        let answer = proxy.http("/readyz")?;
         if answer.1.contains("\"state\"") || Instant::now() > deadline {
             break answer;
         }
@@ -57,13 +33,16 @@ fn health_is_told_and_shows_no_value() -> Result<()> {
         "{ready}"
     );
     ensure!(ready["keys"][0]["provider"] == "main", "{ready}");
-    let (status, metrics) = get(&proxy, "/metrics")?;
+    let (status, metrics) = proxy.http("/metrics")?;
     ensure!(status == "HTTP/1.1 200 OK", "{status}");
     for line in [
         "# TYPE pgveil_keys_held gauge",
         "pgveil_keys_held 2",
         "pgveil_keys_stale_uses_total 0",
         "pgveil_provider_up{provider=\"main\"} 1",
+        "pgveil_provider_requests_total{provider=\"main\",verb=\"wrap\"} 1",
+        "pgveil_provider_requests_total{provider=\"main\",verb=\"unwrap\"} 2",
+        "pgveil_provider_failures_total{provider=\"main\"} 0",
         "pgveil_kek_up{provider=\"main\",key=\"platform\"} 1",
     ] {
         ensure!(
@@ -72,6 +51,6 @@ fn health_is_told_and_shows_no_value() -> Result<()> {
         );
     }
     ensure!(!metrics.contains("secretive") && !ready.to_string().contains("secretive"));
-    ensure!(get(&proxy, "/v1/keys")?.0.contains("404"));
+    ensure!(proxy.http("/v1/keys")?.0.contains("404"));
     Ok(())
 }
