@@ -7,6 +7,30 @@ use pgveil_tests::site::binary;
 
 #[test]
 fn a_smoke_run_prints_every_table() -> Result<()> {
+    prints(
+        &[],
+        &[
+            "pgveil",
+            "direct",
+            "sealed",
+            "pgp_sym",
+            "encrypt_iv",
+            "simple",
+            "extended",
+            "prepared",
+        ],
+    )
+}
+
+#[test]
+fn a_smoke_run_over_keys_counts_one_unwrap_for_each_scope() -> Result<()> {
+    prints(
+        &["--keys"],
+        &["         100           0", "Start of `pgveil serve`"],
+    )
+}
+
+fn prints(arguments: &[&str], words: &[&str]) -> Result<()> {
     let pgveil = binary()?;
     let bench = pgveil.with_file_name("pgveil-bench");
     ensure!(
@@ -15,6 +39,7 @@ fn a_smoke_run_prints_every_table() -> Result<()> {
     );
     let output = Command::new(bench)
         .arg("--quick")
+        .args(arguments)
         .env("PGVEIL_BIN", pgveil)
         .output()
         .context("run pgveil-bench")?;
@@ -24,17 +49,8 @@ fn a_smoke_run_prints_every_table() -> Result<()> {
         "{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    for word in [
-        "pgveil",
-        "direct",
-        "sealed",
-        "pgp_sym",
-        "encrypt_iv",
-        "simple",
-        "extended",
-        "prepared",
-    ] {
-        ensure!(said.contains(word), "no {word} in:\n{said}");
+    for word in words {
+        ensure!(said.contains(*word), "no {word} in:\n{said}");
     }
     Ok(())
 }

@@ -16,7 +16,8 @@ use pgveil_keys::{
     keystore::KeystoreError,
     step_up::{StepUpError, Token},
 };
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::Found;
@@ -63,9 +64,12 @@ impl StepUp {
         };
         let passphrase = match &self.passphrase_file {
             Some(path) => secret(path)?,
-            None if io::stdin().is_terminal() => hidden(&format!(
-                "Passphrase of {name} for {operation} on {scope}: "
-            ))?,
+            None if io::stdin().is_terminal() => {
+                hidden(&format!(
+                    "Passphrase of {name} for {operation} on {scope}: "
+                ))
+                .await?
+            }
             None => return Err(found(&StepUpError::Needed { operation }.into())),
         };
         log.step_up_token(&name, &passphrase, operation, scope)
@@ -102,15 +106,18 @@ pub(super) fn confirmed(name: &str, given: Option<&str>, what: &str) -> anyhow::
 }
 
 /// A new passphrase: from a file, or typed twice.
-pub(super) fn new_passphrase(file: Option<&Path>, name: &str) -> anyhow::Result<Zeroizing<String>> {
+pub(super) async fn new_passphrase(
+    file: Option<&Path>,
+    name: &str,
+) -> anyhow::Result<Zeroizing<String>> {
     if let Some(path) = file {
         return secret(path);
     }
     if !io::stdin().is_terminal() {
         return Err(Found("nobody to ask; give --new-passphrase-file".to_owned()).into());
     }
-    let first = hidden(&format!("New passphrase of {name}: "))?;
-    let second = hidden("The same again: ")?;
+    let first = hidden(&format!("New passphrase of {name}: ")).await?;
+    let second = hidden("The same again: ").await?;
     if *first != *second {
         return Err(Found("the two differ: nothing was done".to_owned()).into());
     }
@@ -147,21 +154,45 @@ fn line(prompt: &str) -> anyhow::Result<String> {
 }
 
 /// A line that the terminal does not show.
-fn hidden(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
-    eprint!("{prompt}");
-    let _ = io::stderr().flush();
-    let stdin = io::stdin();
-    let shown = tcgetattr(&stdin).context("the terminal")?;
+async fn hidden(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
+    let shown = tcgetattr(io::stdin()).context("the terminal")?;
     let mut silent = shown.clone();
     silent.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(&stdin, OptionalActions::Flush, &silent).context("the terminal")?;
-    let mut text = Zeroizing::new(String::with_capacity(MAX_SECRET_BYTES as usize));
-    let read = stdin.lock().take(MAX_SECRET_BYTES).read_line(&mut text);
-    tcsetattr(&stdin, OptionalActions::Flush, &shown).context("the terminal")?;
+    // Before the echo is off: whoever gives up here wants his terminal back.
+    let interrupted = tokio::spawn(end_at_a_signal(shown.clone())?);
+    eprint!("{prompt}");
+    let _ = io::stderr().flush();
+    tcsetattr(io::stdin(), OptionalActions::Flush, &silent).context("the terminal")?;
+    let read = tokio::task::spawn_blocking(|| {
+        let mut text = Zeroizing::new(String::with_capacity(MAX_SECRET_BYTES as usize));
+        let line = { io::stdin().lock().take(MAX_SECRET_BYTES) }.read_line(&mut text);
+        line.map(|_| text)
+    });
+    let read = read.await;
+    tcsetattr(io::stdin(), OptionalActions::Flush, &shown).context("the terminal")?;
     eprintln!();
-    read.context("standard input")?;
+    drop(interrupted);
+    let mut text = read.context("standard input")?.context("standard input")?;
     trimmed(&mut text);
     Ok(text)
+}
+
+/// Does what these signals do to a program that does not watch them, with the terminal as it was. A signal that is watched
+/// once stays watched, so this goes on when the line has been read.
+fn end_at_a_signal(shown: Termios) -> anyhow::Result<impl Future<Output = ()>> {
+    let watched = |kind| signal(kind).context("signals cannot be watched");
+    let mut interrupt = watched(SignalKind::interrupt())?;
+    let mut terminate = watched(SignalKind::terminate())?;
+    Ok(async move {
+        let number = tokio::select! {
+            _ = interrupt.recv() => 2,
+            _ = terminate.recv() => 15,
+        };
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &shown);
+        eprintln!();
+        // As a shell reports it.
+        std::process::exit(128 + number)
+    })
 }
 
 fn trimmed(text: &mut String) {

@@ -85,7 +85,7 @@ pub async fn run(config: &Path, command: Command) -> anyhow::Result<ExitCode> {
                 let operation = Operation::OperatorEnroll;
                 Some(step_up.token(log, operation, &platform).await?)
             };
-            let passphrase = ask::new_passphrase(new_passphrase_file.as_deref(), &name)?;
+            let passphrase = ask::new_passphrase(new_passphrase_file.as_deref(), &name).await?;
             log.enroll(&name, &passphrase, token.as_ref())
                 .await
                 .map_err(|error| found(&error))?;
