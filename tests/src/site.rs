@@ -138,6 +138,11 @@ impl<'a> Site<'a> {
         run_with(args, &[(URL_VARIABLE, &self.url)])
     }
 
+    /// The same with further environment variables.
+    pub fn run_env(&self, args: &[&str], env: &[(&str, &str)]) -> Result<Ran> {
+        run_with(args, &[&[(URL_VARIABLE, self.url.as_str())], env].concat())
+    }
+
     /// Runs `pgveil COMMAND --config F ARGS`.
     pub fn command(&self, command: &str, args: &[&str]) -> Result<Ran> {
         let config = self.config();

@@ -7,7 +7,11 @@ use std::sync::{
 
 use anyhow::{Context, Result, ensure};
 use pgveil_providers::{KeyProvider, ProviderError};
-use pgveil_tests::kms::Aws;
+use pgveil_tests::{
+    kms::Aws,
+    postgres::TempPostgres,
+    site::{Ran, Site},
+};
 
 use crate::{
     contract::{KEY, configured, context, contract, is_denied, is_unavailable},
@@ -144,6 +148,80 @@ async fn rotations_are_told() -> Result<()> {
     );
     ensure!(after.next.is_some(), "{after:?}");
     Ok(())
+}
+
+/// As the API reference has it: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+const ASSUMED: &str = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
+    <AssumedRoleUser><AssumedRoleId>AROAPGVEIL:pgveil</AssumedRoleId>\
+    <Arn>arn:aws:sts::000000000000:assumed-role/pgveil/pgveil</Arn></AssumedRoleUser>\
+    <Credentials><AccessKeyId>ASIAOFTHEROLE0000001</AccessKeyId><SecretAccessKey>role</SecretAccessKey>\
+    <SessionToken>session</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult>\
+    <ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></AssumeRoleResponse>";
+
+const NOT_ASSUMED: &str = "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
+    <Code>AccessDenied</Code><Message>not authorized to perform: sts:AssumeRole</Message></Error>\
+    <RequestId>2</RequestId></ErrorResponse>";
+
+/// The emulator takes any credentials: this server, before it, takes only those of the role, and gives them only to who
+/// names the role and its external id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_is_assumed_with_its_external_id() -> Result<()> {
+    let Some(emulator) = Aws::start()? else {
+        return Ok(());
+    };
+    let (key, behind) = (emulator.key()?, emulator.endpoint.clone());
+    let as_role = Arc::new(AtomicBool::new(false));
+    let asked_as_role = Arc::clone(&as_role);
+    let server = Fault::plain(move |request| {
+        let asked = String::from_utf8_lossy(&request.body);
+        if asked.contains("Action=AssumeRole") {
+            let role = "RoleArn=arn%3Aaws%3Aiam%3A%3A000000000000%3Arole%2Fpgveil";
+            let named = asked.contains(role) && asked.contains("ExternalId=a+word&")
+                || asked.contains(role) && asked.contains("ExternalId=a%20word");
+            return match named {
+                true => Reply::Answer(200, Vec::new(), ASSUMED.as_bytes().to_vec()),
+                false => Reply::Answer(403, Vec::new(), NOT_ASSUMED.as_bytes().to_vec()),
+            };
+        }
+        let signed = request.header("authorization").unwrap_or_default();
+        if !signed.contains("Credential=ASIAOFTHEROLE0000001/") {
+            let kind = (
+                "x-amzn-errortype".to_owned(),
+                "AccessDeniedException".to_owned(),
+            );
+            return Reply::Answer(400, vec![kind], b"{}".to_vec());
+        }
+        asked_as_role.store(true, Ordering::SeqCst);
+        forward(&behind, request).unwrap_or(Reply::Close)
+    })
+    .await?;
+    tokio::task::block_in_place(|| {
+        let database = TempPostgres::fresh_database()?;
+        let check = |external_id: &str| -> Result<Ran> {
+            let mut site = Site::new(&database, "")?;
+            site.append(&format!(
+                "[provider.aws]\nkind = \"aws-kms\"\nregion = \"eu-central-1\"\nendpoint = \"{}\"\n\
+                 role_arn = \"arn:aws:iam::000000000000:role/pgveil\"\n{external_id}\n",
+                server.address
+            ))?;
+            site.set("defaults", "provider", "\"aws\"")?;
+            site.set("defaults", "key", &format!("\"{key}\""))?;
+            let config = site.config();
+            let config = config.to_str().context("a UTF-8 path")?;
+            let sts = [("AWS_ENDPOINT_URL_STS", server.address.as_str())];
+            site.run_env(&["check", "--config", config], &sts)
+        };
+        let with = check("external_id = \"a word\"")?;
+        ensure!(!with.stderr.contains("aws"), "{}", with.stderr);
+        ensure!(as_role.load(Ordering::SeqCst), "{}", with.stdout);
+        let without = check("")?;
+        ensure!(
+            without.code == Some(1) && without.stderr.contains("provider \"aws\""),
+            "{}",
+            without.stderr
+        );
+        Ok(())
+    })
 }
 
 /// Errors as the API reference has them: <https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html>
