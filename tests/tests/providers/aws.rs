@@ -176,12 +176,14 @@ async fn a_role_is_assumed_with_its_external_id() -> Result<()> {
         let asked = String::from_utf8_lossy(&request.body);
         if asked.contains("Action=AssumeRole") {
             let role = "RoleArn=arn%3Aaws%3Aiam%3A%3A000000000000%3Arole%2Fpgveil";
-            let named = asked.contains(role) && asked.contains("ExternalId=a+word&")
-                || asked.contains(role) && asked.contains("ExternalId=a%20word");
-            return match named {
-                true => Reply::Answer(200, Vec::new(), ASSUMED.as_bytes().to_vec()),
-                false => Reply::Answer(403, Vec::new(), NOT_ASSUMED.as_bytes().to_vec()),
+            let word = ["ExternalId=a%20word", "ExternalId=a+word"];
+            let named = asked.contains(role) && word.iter().any(|word| asked.contains(word));
+            let (status, said) = if named {
+                (200, ASSUMED)
+            } else {
+                (403, NOT_ASSUMED)
             };
+            return Reply::Answer(status, Vec::new(), said.as_bytes().to_vec());
         }
         let signed = request.header("authorization").unwrap_or_default();
         if !signed.contains("Credential=ASIAOFTHEROLE0000001/") {
