@@ -151,13 +151,23 @@ impl Xks {
         let mut body = Zeroizing::new(Vec::with_capacity(32 * 1024));
         serde_json::to_writer(&mut *body, question)
             .map_err(|_| self.unavailable("the request cannot be written"))?;
+        http::retrying(&self.name, || self.ask_once(kek, &url, &body)).await
+    }
+
+    /// Signed anew each time: a signature is for one moment.
+    async fn ask_once<A: for<'a> Deserialize<'a>>(
+        &self,
+        kek: &str,
+        url: &Url,
+        body: &[u8],
+    ) -> Result<A, ProviderError> {
         let mut request = self
             .client
             .post(url.clone())
             .header("Content-Type", "application/json");
         if let Some(signing) = &self.signing {
             let headers = signing
-                .headers(&url, &body, SystemTime::now())
+                .headers(url, body, SystemTime::now())
                 .map_err(|reason| self.unavailable(reason))?;
             for (name, value) in headers {
                 request = request.header(name, value);

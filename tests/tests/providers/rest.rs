@@ -1,11 +1,23 @@
 //! The provider `rest` against `pgveil kms serve`: signed, by certificate, and both; how it is denied, and how it fails.
 
+use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
 use anyhow::{Context, Result, ensure};
 use pgveil_providers::ProviderError;
 use pgveil_tests::{postgres::TempPostgres, site::Site};
+use serde_json::json;
 
 use super::{
-    KEY, configured, context, contract, is_denied, is_unavailable,
+    KEY, configured, context, contract,
+    fault::{Fault, Reply},
+    is_denied, is_unavailable,
     served::{Callers, Served},
 };
 
@@ -173,5 +185,54 @@ async fn tables_are_protected_by_keys_that_another_pgveil_serves() -> Result<()>
     ensure!(proxy.psql("app", "SELECT body FROM notes WHERE body = 'secret'")? == "secret");
     let wrapped = database.admin("SELECT DISTINCT provider || ' ' || kek_id FROM pgveil.keys")?;
     ensure!(wrapped == "outside app-db", "{wrapped}");
+    Ok(())
+}
+
+/// Each try is signed for itself; a "no" is an answer.
+#[tokio::test]
+async fn what_passes_is_tried_again_and_a_no_is_not() -> Result<()> {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let server = Fault::tls(move |request| {
+        let signed = request.header("authorization").is_some();
+        let error = |status: u16, name: &str| Reply::json(status, &json!({ "errorName": name }));
+        if request.path.contains("/keys/denied/") || !signed {
+            counted.fetch_add(1, Ordering::SeqCst);
+            return error(403, "AccessDeniedException");
+        }
+        match counted.fetch_add(1, Ordering::SeqCst) {
+            0 => error(429, "ThrottlingException"),
+            1 => Reply::Close,
+            _ => Reply::json(
+                200,
+                &json!({
+                    "keySpec": "AES_256",
+                    "keyUsage": ["ENCRYPT", "DECRYPT"],
+                    "keyStatus": "ENABLED",
+                }),
+            ),
+        }
+    })
+    .await?;
+    let folder = tempfile::tempdir()?;
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "s".repeat(43))?;
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o600))?;
+    let provider = configured(&format!(
+        "kind = \"rest\"\nurl = \"{}/kms/xks/v1\"\nca_file = \"{}\"\n\
+         access_key_id = \"ACCESSKEYACCESSKEY22\"\nsecret_access_key_file = \"{}\"\n",
+        server.address,
+        server.ca_file.display(),
+        secret.display()
+    ))
+    .await?;
+    provider.describe("a").await?;
+    ensure!(tries.load(Ordering::SeqCst) == 3);
+    let answer = provider.describe("denied").await;
+    ensure!(is_denied(&answer), "{answer:?}");
+    ensure!(
+        tries.load(Ordering::SeqCst) == 4,
+        "a no was asked for again"
+    );
     Ok(())
 }
