@@ -94,6 +94,8 @@ pub struct Protected {
     pub context: TermContext,
     /// The scope of its values.
     pub scope: ScopeTemplate,
+    /// The scope that the session must have for them, if the policy asks for that.
+    pub session: Option<ScopeTemplate>,
     /// Roles that see plaintext; `None`: all.
     pub reveal: Option<Vec<String>>,
     /// What the others see.

@@ -77,6 +77,24 @@ impl ScopeTemplate {
         })
     }
 
+    /// The same with the session's settings in the place of the row's columns: `{tenant_id}` becomes
+    /// `{session.tenant_id}`.
+    pub fn of_session(&self) -> Self {
+        let of_session = |part: &TemplatePart| match part {
+            TemplatePart::Column(name) => TemplatePart::Session(name.to_ascii_lowercase()),
+            part => part.clone(),
+        };
+        Self {
+            parts: self.parts.iter().map(of_session).collect(),
+        }
+    }
+
+    /// The first column whose name no setting can have.
+    pub fn column_without_setting(&self) -> Option<&str> {
+        let mut columns = self.columns().into_iter();
+        columns.find(|name| !is_setting_name(name))
+    }
+
     /// Whether every row and session has the same scope.
     pub fn is_fixed(&self) -> bool {
         self.parts

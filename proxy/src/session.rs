@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod names;
 pub mod refuse;
 pub mod results;
+pub mod scope;
 pub mod upstream;
 pub mod values;
 pub mod view;

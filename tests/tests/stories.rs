@@ -45,6 +45,7 @@ stories! {
     order_is_refused
     plaintext_cannot_get_in_from_the_side
     prepared_statements_seal_their_parameters
+    sessions_keep_to_their_tenant
     several_statements_in_one_string
     statements_of_later_releases_are_refused
     tenants_have_keys_of_their_own

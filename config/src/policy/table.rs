@@ -6,7 +6,7 @@ use crate::{
     Position,
     fields::Found,
     form::Form,
-    known::{Key, Kind, Need, Section, Shape, Support},
+    known::{Key, Kind, Need, Section, Shape, Support, Word},
     reader::Reader,
     source::shown,
 };
@@ -29,6 +29,10 @@ pub struct TableRule {
     pub scope: String,
     /// Where `scope` stands.
     pub scope_at: Position,
+    /// `session = "must-match"`: a value's scope must be the session's.
+    pub session_must_match: bool,
+    /// Where `session` stands, or where it would.
+    pub session_at: Position,
     /// `[table.column.NAME]` entries in file order.
     pub columns: Vec<ColumnRule>,
     /// Where the entry's `name` stands.
@@ -57,6 +61,13 @@ pub(super) static SECTION: Section = Section {
             meaning: "Whose keys a row is sealed with: a scope path in which `{column}` stands for the value of that column in the row, and `{session.NAME}` for the setting `pgveil.NAME` of the session. `\"platform\"`: the same keys for all rows.",
         },
         Key {
+            name: "session",
+            kind: Kind::OneOf(&SESSIONS),
+            need: Need::Default("\"any\""),
+            support: Support::Since("0.1"),
+            meaning: "Whether a row's scope must be the session's. The session's scope is the same template with the setting `pgveil.COLUMN` in the place of each `{COLUMN}`.",
+        },
+        Key {
             name: "database",
             kind: Kind::Text(Form::Any),
             need: Need::Optional("\"app\""),
@@ -67,6 +78,19 @@ pub(super) static SECTION: Section = Section {
     variants: &[],
     sections: &[&column::SECTION],
 };
+
+static SESSIONS: [Word; 2] = [
+    Word {
+        word: "any",
+        support: Support::Since("0.1"),
+        meaning: "every session may write and read values of every scope, as its role permits",
+    },
+    Word {
+        word: "must-match",
+        support: Support::Since("0.1"),
+        meaning: "a statement that seals, searches or shows a value of another scope than the session's is refused with PV001",
+    },
+];
 
 /// Reads one table; the offset is where its name stands.
 pub(super) fn read(reader: &mut Reader<'_>, found: &Found<'_, '_>) -> (TableRule, usize) {
@@ -87,6 +111,8 @@ pub(super) fn read(reader: &mut Reader<'_>, found: &Found<'_, '_>) -> (TableRule
         database: fields.text("database"),
         scope: fields.text("scope").unwrap_or_default(),
         scope_at: reader.position(fields.value_at("scope")),
+        session_must_match: fields.text("session").as_deref() == Some("must-match"),
+        session_at: reader.position(fields.value_at("session")),
         columns,
         at: reader.position(at),
     };

@@ -31,7 +31,7 @@ pub(super) struct Conflicting {
     name: String,
     /// How its columns are spelt.
     spelling: Option<Spelling>,
-    excluded: usize,
+    pub(super) excluded: usize,
     /// What is known of the row that was to be inserted.
     row: Option<RowConstants>,
 }

@@ -6,6 +6,7 @@ use super::{
     facts::{Answer, Constant, ask},
     kind::{Cell, Place, Sealed, Source},
     refusals,
+    touched::Touched,
 };
 use crate::{
     Refusal,
@@ -126,7 +127,7 @@ impl Analyser<'_> {
     }
 
     /// The scope of the terms of a source.
-    fn term_scope(&self, source: &Source) -> Option<Vec<Part>> {
+    pub(super) fn term_scope(&self, source: &Source) -> Option<Vec<Part>> {
         match source.column.search_key {
             SearchKey::Shared => Some(vec![Part::Text(SHARED.to_owned())]),
             SearchKey::Scope => self.value_scope(source),
@@ -173,6 +174,17 @@ impl Analyser<'_> {
         })
     }
 
+    /// Whether a value may come from elsewhere than the very column of the row that is written.
+    fn is_of_another_row(&self, source: &Source, target: &Protected) -> bool {
+        let Place::Row(instance) = source.place else {
+            return false;
+        };
+        let own = |touched: &Touched| touched.instance == instance;
+        let stays = source.column.id == target.id && self.touched_rows.as_ref().is_some_and(own);
+        let excluded = self.conflict.as_ref().map(|conflict| conflict.excluded);
+        !stays && excluded != Some(instance)
+    }
+
     /// Whether sealed values may be stored in a column as they are: what they are sealed with stays right.
     pub(super) fn check_move(
         &self,
@@ -184,6 +196,10 @@ impl Analyser<'_> {
         for source in &sealed.sources {
             let other = format!("column \"{}\"", source.column.name);
             let refuse = |why: &str| Err(moved(target, &other, why));
+            if target.session.is_some() && self.is_of_another_row(source, target) {
+                return Err(moved(target, &other, "the policy asks for values of the session's scope, and the scope of what is moved inside the server is not seen")
+                    .hint("Read the value and write it again, or take session = \"must-match\" out of the policy."));
+            }
             let made = match source.place {
                 Place::Row(_) => false,
                 Place::Made(_) => true,

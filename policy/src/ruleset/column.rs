@@ -16,6 +16,8 @@ pub(super) struct Resolved<'a> {
     pub(super) column: &'a Column,
     pub(super) logical: LogicalType,
     pub(super) scope: ScopeTemplate,
+    /// The session's scope must be the row's.
+    pub(super) session_must_match: bool,
     /// The template as written.
     pub(super) scope_text: &'a str,
 }
@@ -33,6 +35,11 @@ impl<'a> Resolved<'a> {
     /// Table OID and attribute number.
     pub(super) fn place(&self) -> (u32, i16) {
         (self.relation.oid, self.column.attnum)
+    }
+
+    /// The scope that the session must have, if the policy asks for that.
+    pub(super) fn session(&self) -> Option<ScopeTemplate> {
+        self.session_must_match.then(|| self.scope.of_session())
     }
 
     pub(super) fn display_name(&self) -> String {
@@ -62,6 +69,7 @@ impl<'a> Resolved<'a> {
                 column: relation.column(&self.column.name)?,
                 logical: self.logical,
                 scope: self.scope.clone(),
+                session_must_match: self.session_must_match,
                 scope_text: self.scope_text,
             })
         };
@@ -143,6 +151,7 @@ pub(super) fn resolve<'a>(
         column,
         logical,
         scope: scope.clone(),
+        session_must_match: table.session_must_match,
         scope_text: &table.scope,
     }
 }

@@ -226,6 +226,7 @@ fn protected(column: &Resolved<'_>, past: &RegisteredColumn, retired: bool) -> P
         search_key: column.rule.search_key,
         context: group.map_or(TermContext::Column(past.id), TermContext::Group),
         scope: column.scope.clone(),
+        session: column.session(),
         reveal: column.rule.reveal.clone(),
         mask: column.rule.mask,
         retired,

@@ -1,7 +1,7 @@
 //! A policy, a registry and a whole ruleset from compact texts, for tests. See `catalog::fixture` for catalogs.
 //!
 //! ```text
-//! table public.people scope tenant:{tenant_id}
+//! table public.people scope tenant:{tenant_id} must-match
 //!   email text equality shared group=emails reveal=support,app keep_last=4
 //!   ssn varchar(11) reveal= keep_first=3
 //! ```
@@ -51,8 +51,10 @@ fn table(head: &str, at: Position) -> TableRule {
         schema: schema.to_owned(),
         name: name.to_owned(),
         database,
-        scope: scope.trim().to_owned(),
+        scope: scope.trim().trim_end_matches(" must-match").to_owned(),
         scope_at: at.clone(),
+        session_must_match: scope.trim().ends_with(" must-match"),
+        session_at: at.clone(),
         columns: Vec::new(),
         at,
     }

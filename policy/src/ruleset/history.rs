@@ -189,6 +189,7 @@ pub(super) fn retired(
         },
         context: group.map_or(TermContext::Column(past.id), TermContext::Group),
         scope: ScopeTemplate::parse(scope).ok()?,
+        session: successor.and_then(Resolved::session),
         reveal: match successor {
             Some(successor) => successor.rule.reveal.clone(),
             None => Some(Vec::new()),

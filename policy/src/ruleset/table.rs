@@ -179,7 +179,34 @@ pub(super) fn scope(
             is_good = false;
         }
     }
+    if rule.session_must_match {
+        is_good &= check_session(rule, &template, findings);
+    }
     is_good.then_some(template)
+}
+
+/// Whether a session can have a scope of this template.
+fn check_session(rule: &TableRule, template: &ScopeTemplate, findings: &mut Findings) -> bool {
+    if template.is_fixed() {
+        findings.add(
+            &rule.session_at,
+            format!(
+                "session = \"must-match\" on {}.{}, whose scope is the same for all rows",
+                rule.schema, rule.name
+            ),
+            "remove it, or take the scope from a column: `tenant:{tenant_id}`",
+        );
+        return false;
+    }
+    if let Some(column) = template.column_without_setting() {
+        findings.add(
+            &rule.session_at,
+            format!("session = \"must-match\" compares column {column} with a setting of its name, which PostgreSQL does not allow"),
+            "take the scope from a column whose name consists of letters, digits and underscores",
+        );
+        return false;
+    }
+    true
 }
 
 /// Why the scope cannot be read from this column, and the cure.

@@ -455,8 +455,18 @@ impl Maker<'_> {
             )
             .detail(error.to_string())
         })?;
+        if let Some(column) = self.rules.columns.get(&slot.column)
+            && !is_passed_on(slot)
+        {
+            self.view.scopes.check(column, &scope)?;
+        }
         Ok(Cow::Owned(scope))
     }
+}
+
+/// Whether a value is sealed with keys of no row's, to be shown only.
+fn is_passed_on(slot: &Slot) -> bool {
+    slot.make == Make::SealBare && matches!(slot.scope.as_slice(), [ScopePart::Text(_)])
 }
 
 fn decode(

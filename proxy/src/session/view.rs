@@ -6,6 +6,8 @@ use std::{collections::HashMap, sync::Arc};
 use aho_corasick::AhoCorasick;
 use pgveil_policy::{Ruleset, analysis::SessionView, ruleset::Protected, types::FormatSettings};
 
+use super::scope::{SessionScopes, Wanted};
+
 /// The name under which the probe is prepared; no client is likely to use it, and it is closed at once.
 pub const PROBE_NAME: &str = "pgveil probe";
 
@@ -23,6 +25,8 @@ pub struct View {
     pub roles: Vec<String>,
     /// `pgveil.NAME` settings that templates name; absent when not set or empty.
     pub settings: HashMap<String, String>,
+    /// What these settings make of the session's scope, for the columns that ask for one.
+    pub scopes: SessionScopes,
     /// Finds the names of the session's own relations that hold or read sealed values.
     own: Option<OwnNames>,
 }
@@ -89,6 +93,7 @@ pub struct Probe {
     /// The query: one row of text columns, in the order that [`Probe::read`] expects.
     pub sql: String,
     settings: Vec<String>,
+    wanted: Wanted,
 }
 
 impl Probe {
@@ -98,7 +103,9 @@ impl Probe {
         let mut settings: Vec<String> = Vec::new();
         for column in rules.columns.values() {
             roles.extend(column.reveal.iter().flatten().map(String::as_str));
-            settings.extend(column.scope.sessions().into_iter().map(str::to_owned));
+            let session = column.session.iter().flat_map(|session| session.sessions());
+            let named = column.scope.sessions().into_iter().chain(session);
+            settings.extend(named.map(str::to_owned));
         }
         roles.sort_unstable();
         roles.dedup();
@@ -107,6 +114,7 @@ impl Probe {
         Self {
             sql: probe_sql(&roles, &settings, rules.newest_relation()),
             settings,
+            wanted: Wanted::of(rules),
         }
     }
 
@@ -137,7 +145,7 @@ impl Probe {
         let schemas = names(schemas.to_owned());
         let relations = pgveil_policy::catalog::session::read(relations)?;
         let roles = names(text(1)?.to_owned());
-        let settings = self
+        let settings: HashMap<String, String> = self
             .settings
             .iter()
             .enumerate()
@@ -160,6 +168,7 @@ impl Probe {
             session,
             key: key.into(),
             roles,
+            scopes: self.wanted.scopes(&settings),
             settings,
         })
     }

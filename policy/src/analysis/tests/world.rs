@@ -40,6 +40,7 @@ view public.copied_mails(id int4, email pgveil.sealed_text) reads public.mail_co
 view public.through_function(n int8) reads public.customers as SELECT public.customer_count() AS n
 public.mail_copy(id int4, email pgveil.sealed_text, note pgveil.sealed_numeric)
 public.json_copy(id int4, body pgveil.sealed_jsonb)
+public.guarded(id int4 pk, tenant_id int4, note pgveil.sealed_text)
 public.parent_only(id int4, tenant_id int4)
 partitioned public.events(id int4, tenant_id int4, day date, who pgveil.sealed_text) by (day)
 public.events_2024(day date, who pgveil.sealed_text, id int4, tenant_id int4) inherits public.events partition
@@ -123,6 +124,8 @@ table public.mirrored scope platform
   email text equality
 table public.half scope platform
   email text equality
+table public.guarded scope tenant:{tenant_id} must-match
+  note text
 table public.invoices scope tenant:{tenant_id}
   iban text equality
   number varchar(20) equality shared

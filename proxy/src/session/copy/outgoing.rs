@@ -274,6 +274,7 @@ fn open(
         keys,
         settings: &view.session.format,
         revealed,
+        scopes: &view.scopes,
     };
     match rule {
         Rule::Pass | Rule::Guard => Err(stray_ciphertext()),

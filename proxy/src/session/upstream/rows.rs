@@ -59,6 +59,7 @@ pub(super) fn open(
                     keys,
                     settings: &view.session.format,
                     revealed,
+                    scopes: &view.scopes,
                 };
                 let opened = match rule {
                     Rule::Open(opening) => {

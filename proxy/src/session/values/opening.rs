@@ -1,5 +1,6 @@
 //! Opens sealed values: one that is a field by itself, or one that is found inside another value (`inside`).
 
+use pgveil_config::ScopePath;
 use pgveil_keys::{DekId, Keys, sealed};
 use pgveil_policy::{
     Refusal, Ruleset,
@@ -7,6 +8,8 @@ use pgveil_policy::{
     ruleset::Protected,
     types::{FormatSettings, LogicalType, Value, cast, mask},
 };
+
+use crate::session::scope::SessionScopes;
 
 use super::{damaged, input_refusal, no_longer_in_policy, not_sealed, unknown_column};
 
@@ -45,6 +48,8 @@ pub struct Lens<'a> {
     pub settings: &'a FormatSettings,
     /// Columns that may be shown unmasked to this session's role.
     pub revealed: &'a [ColumnId],
+    /// The scopes that values must be of, where the policy asks for the session's.
+    pub scopes: &'a SessionScopes,
 }
 
 /// A sealed value, looked at.
@@ -95,6 +100,10 @@ impl<'a> Lens<'a> {
         let Some(key) = self.keys.cached_opening_key(envelope.dek) else {
             return Ok(Unsealed::NeedsKey(envelope.dek));
         };
+        // What was sealed on the way, to be shown only, is of no row's scope.
+        if *key.scope() != ScopePath::platform() {
+            self.scopes.check(column, key.scope())?;
+        }
         plain.clear();
         envelope
             .open(&key, plain)

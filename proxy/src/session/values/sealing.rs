@@ -102,7 +102,8 @@ pub fn scope(
     if let Some((known, scope)) = last
         && *known == path
     {
-        return Ok(scope.clone());
+        let checked = view.scopes.check(column, scope);
+        return checked.map(|()| scope.clone()).map_err(Unscoped::Refused);
     }
     let scope = ScopePath::parse(&path).map_err(|error| {
         Unscoped::Refused(
@@ -114,6 +115,8 @@ pub fn scope(
             .detail(error.to_string()),
         )
     })?;
+    let checked = view.scopes.check(column, &scope);
+    checked.map_err(Unscoped::Refused)?;
     *last = Some((path, scope.clone()));
     Ok(scope)
 }
