@@ -6,6 +6,7 @@
 //! and nothing is ever printed from the syntax tree: a plan is edits of the client's own text.
 
 mod access;
+mod alternatives;
 mod analyser;
 mod array;
 mod array_literal;
@@ -43,6 +44,7 @@ mod meant;
 mod merge;
 mod moved;
 mod namespace;
+mod nullif;
 mod operand;
 mod order;
 mod params;

@@ -12,7 +12,7 @@ use super::{
     list::common_type,
     operand::{Cast, Operand, What},
     refusals,
-    term::COMPARISON,
+    term::{COMPARISON, check_equality},
 };
 use crate::{
     Refusal,
@@ -48,7 +48,11 @@ impl Analyser<'_> {
             let place = "a comparison with the elements of an array";
             return Err(refusals::not_supported(sealed.column(), place).at(self.start_of(expr)));
         }
-        self.wrap_term(expr, &sealed)?;
+        let alternatives = self.alternatives(&sealed);
+        match &alternatives {
+            Some(alternatives) => self.wrap_any_term(expr, alternatives)?,
+            None => self.wrap_term(expr, &sealed)?,
+        }
         let constructor = match strip(array) {
             Expr::Cast { expr: inner, .. } => strip(inner),
             inner => inner,
@@ -58,9 +62,12 @@ impl Analyser<'_> {
         {
             return self.compare_elements(&sealed, array, &constructor.elem);
         }
-        match self.operand(array)? {
-            Some(operand) => self.terms(&sealed, operand),
-            None => Err(self.mixed(&sealed, expr, array)),
+        match (self.operand(array)?, alternatives) {
+            (Some(_), Some(alternatives)) => {
+                self.terms_of_each(&alternatives, array, None, " || ", Self::terms)
+            }
+            (Some(operand), None) => self.terms(&sealed, operand),
+            (None, _) => Err(self.mixed(&sealed, expr, array)),
         }
     }
 
@@ -72,12 +79,13 @@ impl Analyser<'_> {
         elements: &[Expr],
     ) -> Result<(), Refusal> {
         let cast = self.array_cast(array)?;
+        let alternatives = self.alternatives(sealed);
         let (mut operands, mut types) = (Vec::new(), Vec::new());
         for element in elements {
             let operand = self.operand(element)?;
             let operand = operand.ok_or_else(|| self.mixed(sealed, array, element))?;
-            types.push(self.operand_type(&operand).ok().flatten());
-            operands.push(operand);
+            types.push(self.type_among(&operand).ok().flatten());
+            operands.push((operand, element));
         }
         let common = match cast.clone().map(|range| self.named_type(range)) {
             // The cast is each element's own.
@@ -88,10 +96,15 @@ impl Analyser<'_> {
             Some(_) => None,
             None => common_type(types),
         };
-        for operand in operands {
+        for (operand, element) in operands {
             let operand = Operand { common, ..operand };
             self.check_common(sealed, &operand)?;
-            self.term(sealed, operand)?;
+            match &alternatives {
+                Some(alternatives) => {
+                    self.terms_of_each(alternatives, element, common, ", ", Self::term)?;
+                }
+                None => self.term(sealed, operand)?,
+            }
         }
         let outer = self.tokens.extent(array)?;
         let inner = self.elements_extent(elements)?;
@@ -140,6 +153,7 @@ impl Analyser<'_> {
     /// Turns an array operand into an array of equality terms.
     pub(super) fn terms(&mut self, sealed: &Sealed, operand: Operand) -> Result<(), Refusal> {
         let at = self.tokens.range(operand.extent.start).start;
+        check_equality(sealed, COMPARISON).map_err(|refusal| refusal.at(at))?;
         let column = sealed.column().clone();
         let bare = column.logical.operand();
         let what = match &operand.what {

@@ -1,13 +1,15 @@
 //! Values that are passed on: a column as it is, under casts, or chosen among several by CASE and COALESCE. Literals
 //! and parameters beside a sealed value are sealed on the way. Compares nothing (`compare` does).
 
-use sqlparser::ast::{CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments};
+use sqlparser::ast::{
+    CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+};
 
 use super::{
     Analyser,
     compare::strip,
     expr::Cx,
-    function::last_name,
+    function::{is_nullif, is_value_word, last_name},
     kind::{Kind, Place, Sealed, Source, common_type},
     list::List,
     operand::{Cast, Made, Operand, What, given_type},
@@ -198,6 +200,12 @@ impl Analyser<'_> {
                 _ => break,
             };
         }
+        if let Expr::Function(function) = inner
+            && is_nullif(function)
+            && self.written_nullif(inner, function, column, held, cx)?
+        {
+            return Ok(());
+        }
         if !chooses(inner) {
             return self.moved(value, column, held, cx);
         }
@@ -259,7 +267,13 @@ impl Analyser<'_> {
                 Ok(()) | Err(_) => Ok(()),
             },
             Kind::Plain(_) | Kind::Untyped | Kind::Holder(_) => {
-                Err(refusals::not_constant(column).at(position))
+                let refusal = refusals::not_constant(column).at(position);
+                Err(match of_the_server(value) {
+                    Some(name) => refusal.hint(format!(
+                        "{name} has a value only when the server runs the statement. Send the application's own value as a parameter, or keep the column unprotected."
+                    )),
+                    None => refusal,
+                })
             }
         }
     }
@@ -293,7 +307,7 @@ impl Analyser<'_> {
         let mut first_text = None;
         for leaf in &branches.leaves {
             if let Some(operand) = self.operand(leaf)? {
-                let given = self.operand_type(&operand).ok().flatten();
+                let given = self.type_among(&operand).ok().flatten();
                 first_text = first_text.or(given.filter(|given| is_text(*given)));
                 operands.push(operand);
                 continue;
@@ -455,6 +469,15 @@ impl Analyser<'_> {
             What::Null => Ok(None),
         }
     }
+
+    /// The same among the values of a list, where a NULL has the type that it is cast to.
+    pub(super) fn type_among(&self, operand: &Operand) -> Result<Option<LogicalType>, Refusal> {
+        match operand.what {
+            What::Null => given_type(operand, None)
+                .map_err(|other| refusals::construct(&format!("a value of type {other}"))),
+            What::Literal(_) | What::Param(..) => self.operand_type(operand),
+        }
+    }
 }
 
 /// Collects what CASE and COALESCE choose among; `false` if a call is among it.
@@ -479,6 +502,34 @@ fn gather<'e>(expr: &'e Expr, leaves: &mut Vec<&'e Expr>) -> bool {
             leaves.push(expr);
             true
         }
+    }
+}
+
+/// The name of a value that is the server's to make: its clock, its sequences, its random numbers.
+fn of_the_server(value: &Expr) -> Option<String> {
+    const MADE: [&str; 9] = [
+        "now",
+        "statement_timestamp",
+        "transaction_timestamp",
+        "clock_timestamp",
+        "gen_random_uuid",
+        "uuid_generate_v4",
+        "random",
+        "nextval",
+        "current_setting",
+    ];
+    match value {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => of_the_server(inner),
+        Expr::Identifier(ident) if is_value_word(ident) => Some(ident.value.to_ascii_uppercase()),
+        Expr::Function(function) => {
+            let name = last_name(&function.name)?;
+            if MADE.contains(&name.as_str()) {
+                return Some(format!("{name}()"));
+            }
+            let word = Ident::new(name);
+            is_value_word(&word).then(|| word.value.to_ascii_uppercase())
+        }
+        _ => None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Columns that are made of nothing but literals and parameters, as those of VALUES and of `SELECT 'x'` are. Beside a
 //! protected column they become terms or sealed values, one by one.
 
-use sqlparser::ast::{Expr, Query, SelectItem, SetExpr, SetOperator, SetQuantifier};
+use sqlparser::ast::{
+    Expr, ObjectNamePart, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, TableFactor,
+};
 
 use super::{
     Analyser,
@@ -9,6 +11,7 @@ use super::{
     elements::{is_expression, is_simple},
     kind::Sealed,
     list::common_type,
+    namespace::name_of,
     operand::{Operand, What},
     refusals,
     scope::Part,
@@ -91,7 +94,7 @@ impl Analyser<'_> {
             let Some(operand) = self.operand(strip(cell))? else {
                 return Ok(None);
             };
-            let Ok(logical) = self.operand_type(&operand) else {
+            let Ok(logical) = self.type_among(&operand) else {
                 return Ok(None);
             };
             types.push(logical);
@@ -109,18 +112,63 @@ impl Analyser<'_> {
         }))
     }
 
+    /// The same of `SELECT c FROM w`, where `w` is a common table expression of VALUES and nothing else uses its column.
+    pub(super) fn listed_cells(
+        &mut self,
+        query: &Query,
+        column: usize,
+    ) -> Result<Option<Cells>, Refusal> {
+        let bare = query.with.is_none()
+            && query.order_by.is_none()
+            && query.limit_clause.is_none()
+            && query.fetch.is_none();
+        let (SetExpr::Select(select), true) = (query.body.as_ref(), bare) else {
+            return Ok(None);
+        };
+        let [table] = select.from.as_slice() else {
+            return Ok(None);
+        };
+        let TableFactor::Table {
+            name, args: None, ..
+        } = &table.relation
+        else {
+            return Ok(None);
+        };
+        let ([ObjectNamePart::Identifier(cte)], true) = (name.0.as_slice(), table.joins.is_empty())
+        else {
+            return Ok(None);
+        };
+        let ident = match select.projection.get(column) {
+            Some(
+                SelectItem::UnnamedExpr(Expr::Identifier(ident))
+                | SelectItem::ExprWithAlias {
+                    expr: Expr::Identifier(ident),
+                    ..
+                },
+            ) if select.projection.iter().all(is_expression) => ident,
+            Some(SelectItem::UnnamedExpr(Expr::CompoundIdentifier(idents))) => {
+                match idents.as_slice() {
+                    [_, ident] => ident,
+                    _ => return Ok(None),
+                }
+            }
+            _ => return Ok(None),
+        };
+        self.cells_of_cte(&name_of(cte), ident)
+    }
+
     /// Turns the cells into the equality terms of a column.
     pub(super) fn term_cells(&mut self, sealed: &Sealed, cells: Cells) -> Result<(), Refusal> {
         for operand in cells.operands {
-            if matches!(operand.what, What::Null) {
-                self.replace_operand(&operand, Replacement::Text("NULL::bytea".to_owned()));
-                continue;
-            }
             let operand = Operand {
                 common: cells.logical,
                 ..operand
             };
             self.check_common(sealed, &operand)?;
+            if matches!(operand.what, What::Null) {
+                self.replace_operand(&operand, Replacement::Text("NULL::bytea".to_owned()));
+                continue;
+            }
             self.term(sealed, operand)?;
         }
         Ok(())

@@ -37,8 +37,8 @@ impl Analyser<'_> {
         let (a, b) = (self.operand(left)?, self.operand(right)?);
         match (a, b) {
             (Some(_), Some(_)) => Ok(()),
-            (Some(operand), None) => self.compare_with_operand(right, operand, cx),
-            (None, Some(operand)) => self.compare_with_operand(left, operand, cx),
+            (Some(operand), None) => self.compare_with_operand(right, (left, operand), cx),
+            (None, Some(operand)) => self.compare_with_operand(left, (right, operand), cx),
             (None, None) => {
                 for (one, other) in [(left, right), (right, left)] {
                     if let Some(leaves) = self.only_operands(one)? {
@@ -145,12 +145,15 @@ impl Analyser<'_> {
     fn compare_with_operand(
         &mut self,
         expr: &Expr,
-        operand: Operand,
+        (other, operand): (&Expr, Operand),
         cx: Cx<'_>,
     ) -> Result<(), Refusal> {
         let Kind::Sealed(sealed) = self.comparand(expr, cx)? else {
             return Ok(());
         };
+        if self.compare_alternatives(expr, &sealed, other)? {
+            return Ok(());
+        }
         self.wrap_term(expr, &sealed)?;
         self.term(&sealed, operand)
     }
@@ -301,7 +304,11 @@ impl Analyser<'_> {
                     terms.push(true);
                 }
                 (Kind::Sealed(ours), _) => {
-                    let Some(cells) = self.cells_of(query, index)? else {
+                    let cells = match self.cells_of(query, index)? {
+                        None => self.listed_cells(query, index)?,
+                        cells => cells,
+                    };
+                    let Some(cells) = cells else {
                         return Err(refusals::not_comparable(
                             ours.column(),
                             "a sub-select's column",

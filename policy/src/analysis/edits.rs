@@ -56,6 +56,11 @@ impl Edits {
         self.push(Rank::Replace, range, with);
     }
 
+    /// What was asked for last, which is not put there after all.
+    pub(super) fn take_back(&mut self) -> Option<Replacement> {
+        self.0.pop().map(|(_, edit)| edit.with)
+    }
+
     /// Puts a slot behind what ends at `at`.
     pub(super) fn close_slot(&mut self, at: usize, slot: usize) {
         self.push(Rank::Close, at..at, Replacement::Slot(slot));

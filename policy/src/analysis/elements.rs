@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use sqlparser::{
     ast::{
-        Distinct, Expr, Function, FunctionArguments, GroupByExpr, Query, Select, SelectItem,
+        Distinct, Expr, Function, FunctionArguments, GroupByExpr, Ident, Query, Select, SelectItem,
         SetExpr, TableAlias, TableFactor,
     },
     tokenizer::Token as Kind,
@@ -118,6 +118,32 @@ impl Analyser<'_> {
         }
         let column = self.element_columns.remove(&identity);
         Ok(column.map(|column| column.source))
+    }
+
+    /// The values of this column of a common table expression, if the statement uses the column here and nowhere else.
+    pub(super) fn cells_of_cte(
+        &mut self,
+        cte: &str,
+        ident: &Ident,
+    ) -> Result<Option<Cells>, Refusal> {
+        let name = name_of(ident);
+        let Some(place) = self.tokens.starting(ident.span.start) else {
+            return Ok(None);
+        };
+        let found = { self.element_columns.iter() }.find(|(_, column)| {
+            column.cte.as_deref() == Some(cte)
+                && column.name == name
+                && matches!(column.source, Source::Cells(_))
+                && self.used_only_at(column, &[place])
+        });
+        let Some(identity) = found.map(|(identity, _)| *identity) else {
+            return Ok(None);
+        };
+        let column = self.element_columns.remove(&identity);
+        Ok(column.and_then(|column| match column.source {
+            Source::Cells(cells) => Some(cells),
+            Source::Array(_) => None,
+        }))
     }
 
     /// Whether the common table expression that a column belongs to, if any, is named only where it is defined and once

@@ -59,8 +59,8 @@ impl Analyser<'_> {
         for item in list {
             match self.operand(item)? {
                 Some(operand) => {
-                    values.push(self.operand_type(&operand).ok().flatten());
-                    operands.push(operand);
+                    values.push(self.type_among(&operand).ok().flatten());
+                    operands.push((operand, *item));
                 }
                 None => match self.comparand(item, cx)? {
                     Kind::Sealed(other) => {
@@ -79,8 +79,14 @@ impl Analyser<'_> {
         let types = std::iter::once(Some(ours)).chain(values);
         let common = several.then(|| common_type(types)).flatten();
         let common = common.filter(|common| !matches!(common, LogicalType::Array(_)));
+        if let (List::In, Some(alternatives)) = (how, self.alternatives(&sealed)) {
+            self.wrap_any_term(expr, &alternatives)?;
+            return operands.into_iter().try_for_each(|(_, item)| {
+                self.terms_of_each(&alternatives, item, common, ", ", Self::term)
+            });
+        }
         self.wrap_term(expr, &sealed)?;
-        for operand in operands {
+        for (operand, _) in operands {
             self.term(&sealed, Operand { common, ..operand })?;
         }
         Ok(())

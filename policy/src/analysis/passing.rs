@@ -12,7 +12,7 @@ use super::{
     refusals,
     term::EQ_TERM,
 };
-use crate::{Refusal, plan::Replacement, types::LogicalType};
+use crate::{Refusal, types::LogicalType};
 
 /// Window functions that yield one of their first argument's values.
 const PASSING: [&str; 5] = ["lag", "lead", "first_value", "last_value", "nth_value"];
@@ -89,9 +89,7 @@ impl Analyser<'_> {
             let place = "NULLIF over an expression";
             return Err(refusals::not_supported(sealed.column(), place).at(self.start_of(first)));
         }
-        let call = self.tokens.extent(expr)?;
-        let (a, b) = (self.tokens.extent(first)?, self.tokens.extent(second)?);
-        let range = self.tokens.bytes(&a);
+        let range = self.tokens.bytes(&self.tokens.extent(first)?);
         let again = self.edits.copy(self.tokens.sql, &range);
         match self.operand(second)? {
             Some(operand) => {
@@ -113,15 +111,10 @@ impl Analyser<'_> {
             .map_err(|refusal| refusal.at(self.start_of(first)))?;
         self.edits.open(range.start, EQ_TERM);
         self.edits.close(range.end, ")");
-        let text = |text: &str| Replacement::Text(text.to_owned());
-        let lead = self.tokens.range(call.start).start..range.start;
-        self.edits.replace(lead, text("CASE WHEN "));
-        let comma = range.end..self.tokens.range(b.start).start;
-        self.edits.trail(comma, " = ");
-        let end = self.tokens.range(call.end - 1);
-        self.edits.replace(end.clone(), text(" THEN NULL ELSE "));
-        self.edits.close_with(end.end, again);
-        self.edits.close(end.end, " END");
+        self.as_case(expr, first, second)?;
+        let end = self.tokens.bytes(&self.tokens.extent(expr)?).end;
+        self.edits.close_with(end, again);
+        self.edits.close(end, " END");
         let shown = match sealed.shown {
             LogicalType::Varchar(_) => LogicalType::Text,
             shown => shown,

@@ -74,6 +74,20 @@ pub(super) fn not_comparable(column: &Protected, other: &str, why: &str) -> Refu
     .hint("Compare it with a literal, a parameter, or a column of the same type, equality_group and search_key.")
 }
 
+/// A value that can come from columns whose terms differ for equal values.
+pub(super) fn unlike(column: &Protected, other: &Protected, place: &str) -> Refusal {
+    Refusal::unsupported(
+        "columns-not-comparable",
+        format!("protected column \"{}\" cannot be used in {place} together with others", column.name),
+    )
+    .detail(format!(
+        "Values can come from {} and {}, whose equality terms differ for equal values.",
+        name_of(column),
+        name_of(other)
+    ))
+    .hint("Compare it by =, <>, IN or ANY with literals and parameters, or give the columns one equality_group and search_key.")
+}
+
 /// The keys for a search are not known before the rows are read.
 pub(super) fn scope_not_pinned(column: &Protected, place: &str) -> Refusal {
     Refusal::unsupported(

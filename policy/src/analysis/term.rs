@@ -5,6 +5,7 @@ use sqlparser::ast::{CastKind, Expr, Spanned};
 
 use super::{
     Analyser,
+    alternatives::unlike,
     expr::Cx,
     kind::{Kind, Sealed},
     operand::{Cast, Made, Operand, What},
@@ -191,20 +192,8 @@ impl Analyser<'_> {
     /// Turns an operand into the equality term of a column.
     pub(super) fn term(&mut self, sealed: &Sealed, operand: Operand) -> Result<(), Refusal> {
         let at = self.tokens.range(operand.extent.start).start;
+        check_equality(sealed, COMPARISON).map_err(|refusal| refusal.at(at))?;
         let column = sealed.column();
-        if let Some(other) = sealed
-            .sources
-            .iter()
-            .find(|other| other.column.context != column.context)
-        {
-            return Err(refusals::not_comparable(
-                column,
-                "a value",
-                "it can come from columns without a common equality_group",
-            )
-            .at(at)
-            .detail(refusals::name_of(&other.column)));
-        }
         let (what, column) = match &operand.what {
             What::Null => {
                 self.replace_operand(&operand, Replacement::Text("NULL".to_owned()));
@@ -256,7 +245,7 @@ pub(super) fn uncast(expr: &Expr) -> &Expr {
     }
 }
 
-/// Whether a sealed value has equality terms.
+/// Whether a sealed value has equality terms, all of one kind.
 pub(super) fn check_equality(sealed: &Sealed, place: &str) -> Result<(), Refusal> {
     if sealed.converted {
         return Err(refusals::not_supported(
@@ -266,6 +255,9 @@ pub(super) fn check_equality(sealed: &Sealed, place: &str) -> Result<(), Refusal
     }
     match sealed.sources.iter().find(|source| !source.column.equality) {
         Some(source) => Err(refusals::no_equality(&source.column, place)),
-        None => Ok(()),
+        None => match unlike(sealed) {
+            Some((one, other)) => Err(refusals::unlike(&one.column, &other.column, place)),
+            None => Ok(()),
+        },
     }
 }

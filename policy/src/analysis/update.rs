@@ -13,9 +13,10 @@ use sqlparser::ast::{
 
 use super::{
     Analyser,
-    compare::row_of,
+    compare::{row_of, strip},
     elements::Source,
     expr::Cx,
+    kind::Kind,
     meant::Use,
     namespace::{Ctes, Namespace, Scope, name_of},
     operand::is_default,
@@ -185,9 +186,9 @@ impl<'a> Analyser<'a> {
         cx: Cx<'_>,
     ) -> Result<(), Refusal> {
         let (relation, instance) = (written.table, written.instance);
-        let mut assigned = Vec::new();
+        let (mut assigned, mut rows) = (Vec::new(), Vec::new());
         for assignment in assignments {
-            self.assignment(assignment, written, cx, &mut assigned)?;
+            self.assignment(assignment, written, &mut assigned, &mut rows)?;
         }
         let mut changed = self.changed_parts(&assigned, instance, cx)?;
         if !self.keeps_scopes(&assigned, relation, &mut changed)? {
@@ -199,6 +200,10 @@ impl<'a> Analyser<'a> {
             Some(part) => part.clone(),
             None => this.part_of_row(instance, name),
         };
+        for (columns, value) in rows {
+            let known = |this: &Self, name: &str| held(this, name);
+            self.assigned_row(&columns, relation, value, cx, &known)?;
+        }
         for &Assigned { column, value, .. } in &assigned {
             let Some(protected) = self.protected(relation, column.attnum) else {
                 if self.is_moved(relation, column) {
@@ -341,8 +346,8 @@ impl<'a> Analyser<'a> {
         &mut self,
         assignment: &'q Assignment,
         written: &Written<'a>,
-        cx: Cx<'_>,
         assigned: &mut Vec<Assigned<'a, 'q>>,
+        rows: &mut Vec<(Vec<&'a catalog::Column>, &'q Expr)>,
     ) -> Result<(), Refusal> {
         match &assignment.target {
             AssignmentTarget::ColumnName(name) => {
@@ -369,8 +374,8 @@ impl<'a> Analyser<'a> {
                         }));
                     }
                     _ => {
-                        let columns: Vec<_> = columns.iter().map(|(column, _)| *column).collect();
-                        self.assigned_row(&columns, written.table, &assignment.value, cx)?;
+                        let columns = columns.iter().map(|(column, _)| *column).collect();
+                        rows.push((columns, &assignment.value));
                     }
                 }
             }
@@ -390,18 +395,20 @@ impl<'a> Analyser<'a> {
         Ok((self.column_named(written, ident)?, name_of(ident)))
     }
 
-    /// `SET (a, b) = (SELECT ...)`: only between plain columns.
+    /// `SET (a, b) = (SELECT ...)`: sealed values move into protected columns, plain ones into the others.
     fn assigned_row(
         &mut self,
         columns: &[&catalog::Column],
         relation: &Relation,
         value: &Expr,
         cx: Cx<'_>,
+        held: &dyn Fn(&Self, &str) -> Option<Part>,
     ) -> Result<(), Refusal> {
         let scope_columns = self.scope_columns(relation);
+        let mut sealed = None;
         for column in columns {
             if let Some(protected) = self.protected(relation, column.attnum) {
-                return Err(refusals::not_constant(protected).at(self.start_of(value)));
+                sealed = sealed.or(Some(protected));
             }
             if self.is_moved(relation, column) {
                 let refusal = refusals::no_policy_column(&relation.name, &column.name);
@@ -411,8 +418,44 @@ impl<'a> Analyser<'a> {
                 return Err(scope_column(&column.name));
             }
         }
-        self.plain(value, cx, "a value for columns that are not protected")
-            .map(|_| ())
+        let Some(sealed) = sealed else {
+            return self
+                .plain(value, cx, "a value for columns that are not protected")
+                .map(|_| ());
+        };
+        let position = self.start_of(value);
+        let Expr::Subquery(query) = strip(value) else {
+            return Err(refusals::not_constant(sealed).at(position));
+        };
+        let rows = self.query(query, Some(cx.scope), cx.ctes)?;
+        if rows.open || rows.columns.len() != columns.len() {
+            return Err(refusals::construct(
+                "a sub-select with another number of columns",
+            ));
+        }
+        let mark = self.facts.len();
+        // Without a row all of them become NULL.
+        self.facts.extend(rows.facts.iter().cloned());
+        let moved = columns
+            .iter()
+            .zip(&rows.columns)
+            .try_for_each(|(column, item)| {
+                let Some(protected) = self.protected(relation, column.attnum) else {
+                    let place = format!("a value for column \"{}\"", column.name);
+                    let refused = refusals::not_plain(&item.kind, &place);
+                    return refused.map_or(Ok(()), Err);
+                };
+                match &item.kind {
+                    Kind::Sealed(value) => {
+                        self.check_move(value, protected, &|name| held(self, name))
+                    }
+                    Kind::Plain(_) | Kind::Untyped | Kind::Holder(_) => {
+                        Err(refusals::not_constant(protected))
+                    }
+                }
+            });
+        self.facts.truncate(mark);
+        moved.map_err(|refusal| refusal.at(position))
     }
 
     /// The columns that scopes of a table's protected columns are made of.

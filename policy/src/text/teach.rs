@@ -185,6 +185,9 @@ impl Teacher<'_> {
                 }
                 Keyword::WHERE if !first => self.conflict_predicate(index),
                 _ if before("between") && tokens.is_word(index, "symmetric") => Lesson::LeaveOut(1),
+                _ if before("row") || before("preceding") || before("following") => {
+                    self.frame_exclusion(index)
+                }
                 _ => Lesson::Keep,
             },
             _ => Lesson::Keep,
@@ -267,6 +270,22 @@ impl Teacher<'_> {
         }
     }
 
+    /// `OVER (ROWS ... EXCLUDE CURRENT ROW)`: which rows of a frame are left out, not which columns.
+    fn frame_exclusion(&self, index: usize) -> Lesson {
+        let tokens = self.tokens;
+        let forms: [&[&str]; 4] = [
+            &["exclude", "current", "row"],
+            &["exclude", "no", "others"],
+            &["exclude", "group"],
+            &["exclude", "ties"],
+        ];
+        let ends = |at: usize| at < self.end && matches!(tokens.kind(at), Kind::RParen);
+        let form = forms
+            .iter()
+            .find(|form| tokens.are_words(index, form) && ends(index + form.len()));
+        form.map_or(Lesson::Keep, |form| Lesson::LeaveOut(form.len()))
+    }
+
     /// `SET data['k'] = ...` of a column that is not protected.
     fn subscript_of_target(&self, open: usize) -> Lesson {
         let tokens = self.tokens;
@@ -345,6 +364,14 @@ mod tests {
                 "UPDATE t SET a = 1 RETURNING email",
             ),
             ("a BETWEEN SYMMETRIC 1 AND 2", "a BETWEEN 1 AND 2"),
+            (
+                "OVER (ROWS 1 PRECEDING EXCLUDE CURRENT ROW)",
+                "OVER ( ROWS 1 PRECEDING )",
+            ),
+            (
+                "OVER (ROWS CURRENT ROW EXCLUDE TIES)",
+                "OVER ( ROWS CURRENT ROW )",
+            ),
             ("a = inet '10.0.0.1'", "a = DATE '10.0.0.1'"),
             (
                 "a = interval '1' day to second(2) AND b",
