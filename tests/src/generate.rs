@@ -5,6 +5,7 @@
 mod change;
 mod choices;
 mod expression;
+mod mixed;
 mod query;
 mod session;
 mod shrink;

@@ -94,7 +94,7 @@ impl Writer<'_> {
         }
     }
 
-    fn column_or_constant(&mut self, kind: Type) {
+    pub(super) fn column_or_constant(&mut self, kind: Type) {
         match self.reachable(kind) {
             Some(column) => self.push(&column.name),
             None => self.typed_constant(kind),
@@ -228,7 +228,7 @@ impl Writer<'_> {
         self.depth += 1;
         match self
             .choices
-            .weighted(&[40, 8, 6, 8, 6, 4, 5, 8, 6, 4, 4, 3, 1, 1, 3])
+            .weighted(&[40, 8, 6, 8, 6, 4, 5, 8, 6, 4, 4, 3, 1, 1, 3, 3])
         {
             0 => self.comparison(),
             1 => {
@@ -377,7 +377,7 @@ impl Writer<'_> {
                 self.column_or_constant(Type::Text);
                 self.push(" LIKE 'a%'");
             }
-            _ => {
+            14 => {
                 self.feature("optional parameter");
                 let kind = self.comparable_type();
                 self.push("(");
@@ -388,6 +388,7 @@ impl Writer<'_> {
                 self.constant(kind);
                 self.push(")");
             }
+            _ => self.mixed_columns(),
         }
         self.depth -= 1;
     }
