@@ -21,9 +21,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgveil_config::{PolicyFile, Settings};
-use pgveil_keys::{Keys, Keystore, clock::SystemClock, database::Database, schema};
-use pgveil_providers::local::KekStore;
+use pgveil_config::{PolicyFile, ScopePath, Settings};
+use pgveil_keys::{
+    Keys, Keystore, Scopes, clock::SystemClock, database::Database, keystore::Adopted, schema,
+};
+use pgveil_providers::{Providers, local::KekStore};
 
 use crate::{
     JobError,
@@ -39,6 +41,8 @@ pub struct ApplyReport {
     pub outcome: Outcome,
     /// Tables converted, in order.
     pub tables: Vec<TableDone>,
+    /// Rows of an earlier pgveil's keystore that got their MACs.
+    pub adopted: Adopted,
     /// Where plaintext from before may still be, in sentences.
     pub remains: Vec<String>,
 }
@@ -86,6 +90,7 @@ pub async fn apply(
         ..ApplyReport::default()
     };
     if report.plan.is_nothing_to_do() {
+        report.adopted = adopt(settings, &client).await?;
         return Ok(report);
     }
     if report.plan.is_blocked() {
@@ -100,6 +105,7 @@ pub async fn apply(
     if report.plan.schema != SchemaStep::UpToDate {
         schema::install(&mut client).await?;
     }
+    report.adopted = adopt(settings, &client).await?;
     convert_tables(settings, policy, &client, &mut report).await?;
     report.remains = remains::after(&client, &report).await?;
     report.outcome = Outcome::Applied;
@@ -132,20 +138,50 @@ async fn convert_tables(
     Ok(())
 }
 
-async fn open_keys(settings: &Settings) -> Result<Keys, JobError> {
+/// Whether keys have no MAC is asked first: seldom is there anything to do, and then no provider is opened.
+async fn adopt(settings: &Settings, client: &Database) -> Result<Adopted, JobError> {
+    let doing = || JobError::while_doing("look for keys without MACs");
+    let asked = "SELECT EXISTS (SELECT FROM pgveil.keys WHERE mac IS NULL) \
+        OR EXISTS (SELECT FROM pgveil.overrides WHERE mac IS NULL)";
+    let row = client.query_one(asked, &[]).await.map_err(doing())?;
+    if !row.try_get(0).map_err(doing())? {
+        return Ok(Adopted::default());
+    }
+    let (keystore, _) = open_keystore(settings).await?;
+    let adopted = keystore.adopt_rows().await?;
+    keystore.log().flush().await;
+    Ok(adopted)
+}
+
+/// With the providers that can unwrap the audit log's key.
+async fn open_keystore(settings: &Settings) -> Result<(Arc<Keystore>, Providers), JobError> {
     let keystore = Arc::new(Keystore::connect(settings).await?);
     let keks: Arc<dyn KekStore> = Arc::clone(&keystore) as _;
     let providers = pgveil_providers::build(settings, &keks).await?;
-    Ok(Keys::new(
-        keystore,
-        providers,
-        settings,
-        Arc::new(SystemClock),
-    ))
+    let platform = Scopes::new(settings).kek(&ScopePath::platform());
+    keystore.log().use_providers(&providers, &platform);
+    Ok((keystore, providers))
+}
+
+async fn open_keys(settings: &Settings) -> Result<Keys, JobError> {
+    let (keystore, providers) = open_keystore(settings).await?;
+    let stored = keystore.stored().await?;
+    let keys = Keys::new(keystore, providers, settings, Arc::new(SystemClock));
+    // Before the first key is made: a scope may have another KEK than the files say.
+    keys.set_stored(stored);
+    Ok(keys)
 }
 
 impl Display for ApplyReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.adopted != Adopted::default() {
+            let Adopted { keys, overrides } = self.adopted;
+            writeln!(
+                f,
+                "Keys of an earlier pgveil got their MACs: {keys}; settings of scopes: {overrides}. If there was no upgrade, \
+                 somebody took the audit log away: see docs/keystore.md.\n"
+            )?;
+        }
         match self.outcome {
             Outcome::NothingToDo => return write!(f, "{}", self.plan),
             Outcome::Declined => return write!(f, "Nothing was changed."),

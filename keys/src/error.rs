@@ -65,13 +65,22 @@ pub enum KeyError {
     },
     /// The keystore's database.
     #[error(transparent)]
-    Keystore(#[from] KeystoreError),
+    Keystore(KeystoreError),
     /// The operating system has no random bytes to give.
     #[error("no random bytes for a new key: {reason}")]
     Randomness {
         /// Its words.
         reason: String,
     },
+}
+
+impl From<KeystoreError> for KeyError {
+    fn from(error: KeystoreError) -> Self {
+        match error {
+            KeystoreError::KeyRow { id, reason } => Self::Damaged { id, reason },
+            error => Self::Keystore(error),
+        }
+    }
 }
 
 impl KeyError {
@@ -92,7 +101,9 @@ impl KeyError {
             Self::Destroyed { .. } => {
                 "the key was destroyed on purpose; what it sealed cannot be read any more"
             }
-            Self::Damaged { .. } => "restore table pgveil.keys (and local_keks) from a backup",
+            Self::Damaged { .. } => {
+                "restore the key's row in pgveil.keys (and local_keks) from a backup; `pgveil check` names the rows that pgveil did not write"
+            }
             Self::Busy { .. } => "retry",
             Self::Keystore(error) => error.cure(),
             Self::Randomness { .. } => "see the operating system's random number source",

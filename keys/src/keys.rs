@@ -8,7 +8,10 @@ mod warm;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -48,6 +51,8 @@ pub struct Keys {
     clock: Arc<dyn Clock>,
     /// Which KEK wraps a scope's new keys, how long they seal, and what happens while its provider is away.
     scopes: ArcSwap<Scopes>,
+    /// Whether it is not known yet what was set at run time: then no key is wrapped.
+    awaits_stored: AtomicBool,
     stale_max: Duration,
     sealing: Cache<ScopePath, DataKey>,
     opening: Cache<DekId, DataKey>,
@@ -112,6 +117,7 @@ impl Keys {
             table,
             gates: gates.collect(),
             scopes: ArcSwap::from_pointee(scopes),
+            awaits_stored: AtomicBool::new(false),
             stale_max: cache.stale_max,
             sealing: Cache::new(cache.ttl, MAX_ENTRIES, Arc::clone(&clock)),
             opening: Cache::new(cache.ttl, MAX_ENTRIES, Arc::clone(&clock)),
@@ -134,6 +140,12 @@ impl Keys {
         if *scopes.stored() != stored {
             self.scopes.store(Arc::new(scopes.with_stored(stored)));
         }
+        self.awaits_stored.store(false, Ordering::Release);
+    }
+
+    /// Wraps no key until [`Keys::set_stored`] is called.
+    pub fn await_stored(&self) {
+        self.awaits_stored.store(true, Ordering::Release);
     }
 
     /// How the keys and their providers are doing.

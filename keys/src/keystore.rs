@@ -4,6 +4,7 @@
 //! repeated as a whole when the connection was lost, and is committed when it returns. What changes keys is a
 //! transaction with its record, on the audit log's connection ([`Log`]). One file per table.
 
+mod adopting;
 mod connection;
 mod inventory;
 mod jobs;
@@ -13,6 +14,7 @@ mod memory;
 mod overrides;
 mod records;
 pub mod registry;
+mod rows;
 mod scopes;
 mod sealing;
 mod watch;
@@ -23,10 +25,11 @@ use pgveil_config::Settings;
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 use zeroize::Zeroizing;
 
+pub use adopting::Adopted;
 pub use inventory::{Due, KeyEntry};
 pub use jobs::{JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP};
 pub use memory::MemoryKeyTable;
-pub use overrides::{OverrideRecord, override_operation};
+pub use overrides::{Judged, OverrideRecord, override_operation};
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey, Rewrapped};
 pub use scopes::ScopeRecord;
 pub use sealing::Erased;
@@ -47,6 +50,7 @@ pub struct Keystore {
     connection: Connection,
     log: Arc<Log>,
     target: Target,
+    rows: rows::Known,
 }
 
 impl Keystore {
@@ -72,6 +76,7 @@ impl Keystore {
             connection,
             log,
             target,
+            rows: rows::Known::default(),
         })
     }
 
@@ -168,6 +173,14 @@ pub enum KeystoreError {
     /// Step-up is missing, or was refused.
     #[error(transparent)]
     StepUp(#[from] StepUpError),
+    /// A row of `pgveil.keys` that pgveil did not write, or not last.
+    #[error("key {id} in the keystore is refused: {reason}")]
+    KeyRow {
+        /// The key.
+        id: u64,
+        /// What shows it.
+        reason: String,
+    },
     /// A row that pgveil could not have written.
     #[error("the keystore's table {table} is damaged: {reason}")]
     Damaged {
@@ -195,6 +208,15 @@ impl KeystoreError {
             Self::StepUp(error) => error.cure(),
             Self::Damaged { table, .. } if table.starts_with("pgveil.audit") => {
                 "run `pgveil audit verify`: somebody changed the audit log behind pgveil's back"
+            }
+            Self::KeyRow { .. } => {
+                "restore the key's row from a backup of schema pgveil; `pgveil check` names all such rows, and the audit log says who changed keys through pgveil"
+            }
+            Self::Damaged {
+                table: "pgveil.overrides",
+                ..
+            } => {
+                "take it back with `pgveil scopes clear SCOPE`, or set it again; the audit log says what was set"
             }
             Self::Damaged { .. } => "restore the table from a backup",
         }

@@ -7,6 +7,7 @@
 pub mod audit;
 mod binding;
 mod cache;
+mod canonical;
 pub mod clock;
 pub mod database;
 mod error;

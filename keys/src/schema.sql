@@ -159,6 +159,25 @@ CREATE TABLE IF NOT EXISTS pgveil.overrides (
 COMMENT ON TABLE pgveil.overrides IS
     'What scopes do differently since it was set at run time; before what pgveil.toml says of the same scope. Times in seconds';
 
+ALTER TABLE pgveil.keys ADD COLUMN IF NOT EXISTS audit_seq bigint;
+ALTER TABLE pgveil.keys ADD COLUMN IF NOT EXISTS mac bytea;
+COMMENT ON COLUMN pgveil.keys.audit_seq IS 'The record of the audit log with which the row was written last';
+COMMENT ON COLUMN pgveil.keys.mac IS
+    'HMAC-SHA-256 over the row, but for uses and destroy_horizon and destroy_waits: a row changed by hand is refused';
+ALTER TABLE pgveil.overrides ADD COLUMN IF NOT EXISTS kek_period int8 CHECK (kek_period > 0);
+ALTER TABLE pgveil.overrides ADD COLUMN IF NOT EXISTS audit_seq bigint;
+ALTER TABLE pgveil.overrides ADD COLUMN IF NOT EXISTS mac bytea;
+COMMENT ON COLUMN pgveil.overrides.mac IS 'HMAC-SHA-256 over the row: one changed by hand is refused';
+
+CREATE TABLE IF NOT EXISTS pgveil.key_changes (
+    key_id    bigint NOT NULL,
+    audit_seq bigint NOT NULL,
+    PRIMARY KEY (key_id, audit_seq)
+);
+CREATE INDEX IF NOT EXISTS key_changes_audit_seq ON pgveil.key_changes (audit_seq);
+COMMENT ON TABLE pgveil.key_changes IS
+    'With which records of the audit log rows of pgveil.keys were written: an older row that somebody puts back is refused';
+
 CREATE TABLE IF NOT EXISTS pgveil.local_keks (
     provider     text  NOT NULL,
     kek_id       text  NOT NULL,
@@ -230,6 +249,7 @@ CREATE TABLE IF NOT EXISTS pgveil.audit (
 );
 CREATE INDEX IF NOT EXISTS audit_at ON pgveil.audit (at);
 CREATE INDEX IF NOT EXISTS audit_scope ON pgveil.audit (scope, seq);
+CREATE INDEX IF NOT EXISTS audit_overrides ON pgveil.audit (scope, seq) WHERE operation IN ('override.set', 'override.clear');
 COMMENT ON TABLE pgveil.audit IS
     'The audit log: append-only, in a keyed hash chain. Read it with `pgveil audit list`, check it with `pgveil audit verify`';
 COMMENT ON COLUMN pgveil.audit.record IS 'What counts; the columns behind mac repeat some of it for filters, and verify compares them';

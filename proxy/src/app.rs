@@ -1,6 +1,6 @@
 //! Where everything is built, once, in order, and passed on; there are no globals.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use pgveil_config::{Diagnostics, PolicyFile, ScopePath, Settings};
 use pgveil_keys::{
@@ -8,6 +8,8 @@ use pgveil_keys::{
     audit::{Sinks, tend},
     clock::SystemClock,
     health::Health,
+    keystore::KeystoreError,
+    scopes::Own,
 };
 use pgveil_providers::{
     Providers,
@@ -64,6 +66,25 @@ async fn connect(settings: &Settings) -> anyhow::Result<(Arc<Keystore>, Provider
 /// # Errors
 /// What is wrong, with file and line or with a cure.
 pub async fn build(config: &Path) -> anyhow::Result<Built> {
+    let built = build_to_mend(config).await?;
+    // Before the first key is made: a scope may have another KEK than the files say.
+    match built.keystore.stored().await {
+        Ok(stored) => built.take_up(stored)?,
+        // No scope's KEK is known then, and no key is made; what needs none is served.
+        Err(error @ KeystoreError::Unavailable { .. }) => {
+            tracing::warn!(%error, "what was set for scopes at run time is not known yet");
+            built.keys.await_stored();
+        }
+        Err(error) => return Err(Found(format!("{error}\n  cure: {}", error.cure())).into()),
+    }
+    Ok(built)
+}
+
+/// [`build`], without what was set for scopes at run time: for whoever sets it right.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_to_mend(config: &Path) -> anyhow::Result<Built> {
     let settings = Arc::new(Settings::load(config)?);
     let policy = PolicyFile::load(&settings.policy)?;
     let (keystore, providers) = connect(&settings).await?;
@@ -77,18 +98,6 @@ pub async fn build(config: &Path) -> anyhow::Result<Built> {
         &settings,
         Arc::new(SystemClock),
     ));
-    // Before the first key is made: a scope may have another KEK than the files say.
-    let stored = keystore.stored().await?;
-    for (scope, own) in &stored {
-        let allowed = { settings.compliance }.allows(own.failure, own.rotation.dek_epoch);
-        allowed.map_err(|why| {
-            Found(format!(
-                "{why}, and {scope} was set otherwise at run time; take it back with `pgveil scopes clear {scope}` before \
-                 you ask for the level"
-            ))
-        })?;
-    }
-    keys.set_stored(stored);
     Ok(Built {
         settings,
         policy,
@@ -101,6 +110,20 @@ pub async fn build(config: &Path) -> anyhow::Result<Built> {
 }
 
 impl Built {
+    fn take_up(&self, stored: BTreeMap<ScopePath, Own>) -> anyhow::Result<()> {
+        for (scope, own) in &stored {
+            let allowed = { self.settings.compliance }.allows(own.failure, own.rotation.dek_epoch);
+            allowed.map_err(|why| {
+                Found(format!(
+                    "{why}, and {scope} was set otherwise at run time; take it back with `pgveil scopes clear {scope}` before \
+                     you ask for the level"
+                ))
+            })?;
+        }
+        self.keys.set_stored(stored);
+        Ok(())
+    }
+
     /// The engine: policy compiled against the catalog as it is now.
     ///
     /// # Errors

@@ -1,12 +1,16 @@
 //! The keystore and schema `pgveil` in a real Postgres: installing, rights, domains and functions, keys and their races,
 //! lost connections. What the proxy does with them is told in the stories.
 
+#[path = "keystore/authentic.rs"]
+mod authentic;
 #[path = "keystore/connecting.rs"]
 mod connecting;
 #[path = "keystore/keys.rs"]
 mod keys;
 #[path = "keystore/registry.rs"]
 mod registry;
+#[path = "support/row_mac.rs"]
+mod row_mac;
 #[path = "keystore/schema.rs"]
 mod schema;
 #[path = "keystore/sql.rs"]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use pgveil_config::{Diagnostic, ScopePath, Settings};
-use pgveil_keys::{Keystore, Scopes, scopes::KekRef};
+use pgveil_keys::{Keystore, Scopes, keystore::KeystoreError, scopes::KekRef};
 use pgveil_providers::{
     Probe, ProviderError, Providers,
     local::{KekStore, MemoryKekStore},
@@ -21,13 +21,48 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Opens the providers against the keystore; where there is none yet, by themselves, so that a root key file which
 /// cannot be used is found all the same. Then asks them.
 pub(super) async fn check(settings: &Settings, report: &mut CheckReport) {
-    let keks: Arc<dyn KekStore> = match Keystore::connect(settings).await {
-        Ok(keystore) => Arc::new(keystore),
-        Err(_) => Arc::new(MemoryKekStore::default()),
+    let keystore = Keystore::connect(settings).await.ok().map(Arc::new);
+    let keks: Arc<dyn KekStore> = match &keystore {
+        Some(keystore) => Arc::clone(keystore) as _,
+        None => Arc::new(MemoryKekStore::default()),
     };
     match pgveil_providers::build(settings, &keks).await {
-        Ok(providers) => probe_all(settings, &providers, report).await,
+        Ok(providers) => {
+            probe_all(settings, &providers, report).await;
+            if let Some(keystore) = keystore {
+                judge_rows(settings, &keystore, &providers, report).await;
+            }
+        }
         Err(error) => report.error(error.diagnostic()),
+    }
+}
+
+/// Whether every row of keys is one that pgveil wrote. A keystore without any is not asked: it may have no audit log yet.
+async fn judge_rows(
+    settings: &Settings,
+    keystore: &Keystore,
+    providers: &Providers,
+    report: &mut CheckReport,
+) {
+    let platform = Scopes::new(settings).kek(&ScopePath::platform());
+    keystore.log().use_providers(providers, &platform);
+    let judged = match keystore.has_rows().await {
+        Ok(false) => return,
+        Ok(true) => keystore.refused_rows().await,
+        Err(error) => Err(error),
+    };
+    let finding = |error: &KeystoreError| Diagnostic {
+        at: settings.keystore.at.clone(),
+        message: error.to_string(),
+        cure: error.cure().to_owned(),
+    };
+    match judged {
+        Ok(refused) => refused
+            .iter()
+            .for_each(|error| report.error(finding(error))),
+        // What the tables lack is said elsewhere.
+        Err(KeystoreError::Refused { .. }) => {}
+        Err(error) => report.error(finding(&error)),
     }
 }
 

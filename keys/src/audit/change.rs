@@ -113,6 +113,11 @@ impl Change {
         self.permit = Permit::Automatic;
     }
 
+    /// The number that the `n`th of the events gets with which this is committed.
+    pub(crate) fn record_seq(&self, n: usize) -> u64 {
+        self.tip.seq + 1 + n as u64
+    }
+
     /// Now, in microseconds since 1970.
     pub fn now_us(&self) -> u64 {
         self.log.clock.unix_us()

@@ -7,6 +7,11 @@ use serde_json::Value;
 
 use super::Actor;
 
+/// Where a record's detail names the rows of `pgveil.keys` that were written with it.
+pub(super) const CHANGED_KEYS: &str = "changed_keys";
+/// So many numbers of 64 bits fit into a detail.
+pub(crate) const MAX_CHANGED_KEYS: usize = 128;
+
 /// Names every operation once: the variant, its text, and whether a person needs a step-up token for it.
 macro_rules! operations {
     ($($(#[$doc:meta])* $variant:ident = $text:literal $(needs $step_up:ident)?,)*) => {
@@ -51,6 +56,10 @@ operations! {
     KeySchedule = "key.schedule-destruction" needs step_up,
     /// A scheduled destruction was called off.
     KeyCancel = "key.cancel-destruction",
+    /// A row of the keystore that pgveil did not write so, or not last, was not used.
+    KeyRefuse = "key.refuse",
+    /// Rows of a keystore from before there were MACs got theirs.
+    KeyAdopt = "key.adopt",
     /// A key was destroyed: what it sealed cannot be read any more.
     KeyDestroy = "key.destroy" needs step_up,
     /// A key of the local KMS was made, or changed.
@@ -200,6 +209,23 @@ impl Event {
     /// What else there is to say: an object. Never plaintext, a key or a token.
     pub fn detail(mut self, detail: Value) -> Self {
         self.detail = detail;
+        self
+    }
+
+    /// One field more of the detail, which is an object.
+    pub(crate) fn more(mut self, field: &str, value: Value) -> Self {
+        self.detail[field] = value;
+        self
+    }
+
+    /// Names the rows of `pgveil.keys` that are written with it: [`MAX_CHANGED_KEYS`] at the most. It comes after
+    /// [`Event::detail`], of which it becomes a part.
+    pub(crate) fn changes(mut self, keys: impl IntoIterator<Item = u64>) -> Self {
+        let keys: Vec<Value> = keys.into_iter().map(Value::from).collect();
+        if !self.detail.is_object() {
+            self.detail = Value::Object(serde_json::Map::new());
+        }
+        self.detail[CHANGED_KEYS] = Value::Array(keys);
         self
     }
 

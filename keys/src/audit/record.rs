@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Event, actor::MAX_NAME_BYTES};
+use super::{Event, actor::MAX_NAME_BYTES, event::CHANGED_KEYS};
 
 /// The first byte of a record.
 const VERSION: u8 = 1;
@@ -162,6 +162,17 @@ impl Record {
         ]
     }
 
+    /// The rows of `pgveil.keys` that were written with it, in ascending order.
+    pub fn changed_keys(&self) -> Vec<u64> {
+        let detail = self.detail_json();
+        let named = detail.get(CHANGED_KEYS).and_then(Value::as_array);
+        let mut keys: Vec<u64> = named
+            .map(|keys| keys.iter().filter_map(Value::as_u64).collect())
+            .unwrap_or_default();
+        keys.sort_unstable();
+        keys
+    }
+
     /// The detail as JSON; null when there is none.
     pub fn detail_json(&self) -> Value {
         serde_json::from_str(&self.detail).unwrap_or_default()
@@ -200,7 +211,12 @@ fn bounded(detail: &Value) -> String {
     }
     let text = detail.to_string();
     if text.len() > MAX_DETAIL_BYTES {
-        return json!({ "left_out_bytes": text.len() }).to_string();
+        let mut less = json!({ "left_out_bytes": text.len() });
+        // What rows are compared with is never left out, and always fits.
+        if let Some(keys) = detail.get(CHANGED_KEYS) {
+            less[CHANGED_KEYS] = keys.clone();
+        }
+        return less.to_string();
     }
     text
 }

@@ -1,5 +1,6 @@
-//! What the audit log's root key gives: a key for MACs, a signing key for checkpoints, a key for step-up. They are held as
-//! long as the process lives, so that a provider that says no is still recorded. Nothing is printed or stored.
+//! What the audit log's root key gives: a key for MACs of records, one for MACs of the keystore's rows, a signing key for
+//! checkpoints, a key for step-up. They are held as long as the process lives, so that a provider that says no is still
+//! recorded. Nothing is printed or stored.
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use crate::key::KEY_BYTES;
 const MAC: &[u8] = b"pgveil audit mac v1";
 const SIGN: &[u8] = b"pgveil audit sign v1";
 const STEP_UP: &[u8] = b"pgveil step-up v1";
+const ROWS: &[u8] = b"pgveil keystore rows v1";
 const RECORD: &[u8] = b"record\0";
 const HEAD: &[u8] = b"head\0";
 
@@ -29,6 +31,7 @@ pub struct Secrets {
     pub(super) id: u64,
     mac: Hmac<Sha256>,
     step_up: Hmac<Sha256>,
+    rows: Hmac<Sha256>,
     signing: Ed25519KeyPair,
     public_key: PublicKey,
 }
@@ -53,6 +56,7 @@ impl Secrets {
             id,
             mac: keyed(&*expand(root, MAC)),
             step_up: keyed(&*expand(root, STEP_UP)),
+            rows: keyed(&*expand(root, ROWS)),
             signing,
             public_key,
         }
@@ -76,6 +80,11 @@ impl Secrets {
     /// A MAC under the key for step-up: of operators and tokens.
     pub(crate) fn mac_step_up(&self, label: &[u8], bytes: &[u8]) -> Hash {
         tag(&self.step_up, &[label, &[0], bytes])
+    }
+
+    /// The MAC of a row of the keystore: `label` names the table.
+    pub(crate) fn mac_row(&self, label: &[u8], bytes: &[u8]) -> Hash {
+        tag(&self.rows, &[label, &[0], bytes])
     }
 
     /// Signs.

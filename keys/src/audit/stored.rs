@@ -10,7 +10,8 @@ use crate::keystore::{KeystoreError, bigint_of};
 /// Records read at once.
 pub const PAGE: i64 = 1000;
 
-const AFTER: &str = "SELECT seq, record, mac, operation_id, at, operation, outcome, scope, actor FROM pgveil.audit \
+const AFTER: &str = "SELECT seq, record, mac, operation_id, at, operation, outcome, scope, actor, \
+    ARRAY(SELECT key_id FROM pgveil.key_changes WHERE audit_seq = seq ORDER BY key_id) FROM pgveil.audit \
     WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT 1000";
 const FOUND: &str = "SELECT record FROM pgveil.audit \
     WHERE ($1::text IS NULL OR operation = $1) AND ($2::text IS NULL OR outcome = $2) \
@@ -72,6 +73,8 @@ pub struct Columns {
     pub scope: String,
     /// Who.
     pub actor: String,
+    /// The rows of `pgveil.keys` that were written with it, which stand in `pgveil.key_changes`.
+    pub changed_keys: Vec<u64>,
 }
 
 impl Columns {
@@ -84,6 +87,7 @@ impl Columns {
             outcome: record.outcome.clone(),
             scope: record.scope.clone(),
             actor: record.actor.clone(),
+            changed_keys: record.changed_keys(),
         }
     }
 }
@@ -191,6 +195,8 @@ impl StoredRecord {
     fn of(row: &Row) -> Result<Self, KeystoreError> {
         let at: SystemTime = row.try_get(4)?;
         let at = at.duration_since(SystemTime::UNIX_EPOCH);
+        let changed: Vec<i64> = row.try_get(9)?;
+        let changed: Result<_, KeystoreError> = changed.into_iter().map(number).collect();
         Ok(Self {
             seq: number(row.try_get(0)?)?,
             record: row.try_get(1)?,
@@ -202,6 +208,7 @@ impl StoredRecord {
                 outcome: row.try_get(6)?,
                 scope: row.try_get(7)?,
                 actor: row.try_get(8)?,
+                changed_keys: changed?,
             },
         })
     }

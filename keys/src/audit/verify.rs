@@ -167,6 +167,10 @@ impl<'a> Verifier<'a> {
             ("outcome", is.outcome == must.outcome),
             ("scope", is.scope == must.scope),
             ("actor", is.actor == must.actor),
+            (
+                "audit_seq of pgveil.key_changes",
+                is.changed_keys == must.changed_keys,
+            ),
         ];
         match columns.into_iter().find(|(_, right)| !right) {
             Some((column, _)) => Err(Fault::Column { seq, column }),

@@ -1,6 +1,8 @@
 //! Making a scope's next key: generated, wrapped, unwrapped again and compared, then offered to the keystore.
 //! Replicas that race all end with the one that was stored first.
 
+use std::sync::atomic::Ordering;
+
 use hmac::{Hmac, KeyInit, Mac};
 use pgveil_config::ScopePath;
 use pgveil_providers::{ENTROPY_BYTES, WrapContext, Wrapped};
@@ -120,6 +122,13 @@ impl Keys {
         kek: &KekRef,
     ) -> Result<Wrapped, KeyError> {
         let (scope, id) = (&context.scope, context.key_id);
+        if self.awaits_stored.load(Ordering::Acquire) {
+            return Err(KeyError::Unavailable {
+                scope: scope.clone(),
+                reason: "it is not known yet which key encryption key was set for it at run time"
+                    .to_owned(),
+            });
+        }
         let payload = binding::payload(key, context);
         let gate = self.gate(id, &kek.provider)?;
         let answer = gate.wrap(&kek.kek, &*payload, context).await;

@@ -70,21 +70,17 @@ const ALL: &str = "SELECT id, scope, purpose, epoch, state, provider, kek_id, ke
     FROM pgveil.keys ORDER BY scope COLLATE \"C\", purpose, epoch";
 /// Whoever sealed with it did so within the time that a replica may hold it as the active one, in a transaction that
 /// began before now.
-const SCHEDULE: &str = "UPDATE pgveil.keys SET destroy_at = now() + make_interval(secs => $2), \
-        destroy_horizon = pg_snapshot_xmax(pg_current_snapshot()), \
+const HORIZON: &str = "UPDATE pgveil.keys SET destroy_horizon = pg_snapshot_xmax(pg_current_snapshot()), \
         destroy_waits = (SELECT array_agg(DISTINCT virtualtransaction) FROM pg_locks \
             WHERE locktype = 'virtualxid' AND pid <> pg_backend_pid()) \
-    WHERE id = $1 AND purpose = 'data' AND state = 'decrypt_only' AND destroy_at IS NULL \
-        AND retired_at < now() - make_interval(secs => $3) RETURNING scope";
-const CANCEL: &str = "UPDATE pgveil.keys SET destroy_at = NULL, destroy_horizon = NULL, destroy_waits = NULL \
-    WHERE id = $1 AND state <> 'destroyed' AND destroy_at IS NOT NULL RETURNING scope";
+    WHERE id = $1";
+const NO_HORIZON: &str =
+    "UPDATE pgveil.keys SET destroy_horizon = NULL, destroy_waits = NULL WHERE id = $1";
 /// A transaction that has written nothing yet has no number, but it has a virtual one.
 const DUE: &str = "SELECT id, scope, coalesce(pg_snapshot_xmin(pg_current_snapshot()) >= destroy_horizon, false) \
         AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'virtualxid' AND virtualtransaction = ANY (destroy_waits)) \
     FROM pgveil.keys \
     WHERE destroy_at <= now() AND state = 'decrypt_only' ORDER BY id";
-const DESTROY: &str = "UPDATE pgveil.keys SET state = 'destroyed', wrapped = NULL, destroyed_at = now(), destroy_at = NULL \
-    WHERE id = $1 AND state = 'decrypt_only' AND destroy_at <= now() RETURNING scope";
 const SCOPE_OF: &str = "SELECT scope FROM pgveil.keys WHERE id = $1";
 
 impl Keystore {
@@ -119,20 +115,29 @@ impl Keystore {
         right
             .permit(&mut change, Operation::KeySchedule, scope)
             .await?;
-        let (after_s, unused_s) = (after.as_secs_f64(), unused_for.as_secs_f64());
-        let rows = change
-            .query(SCHEDULE, &[&bigint(id)?, &after_s, &unused_s])
-            .await?;
-        let found: Option<&str> = rows.first().map(|row| row.try_get(0)).transpose()?;
-        if found != Some(scope.as_str()) {
+        let now_us = change.keystore_now_us().await?;
+        let mut rows = self.locked(&mut change, &[id]).await?;
+        rows.retain(|row| {
+            let retired = row.retired_us.map(|retired| now_us.saturating_sub(retired));
+            row.scope == scope.as_str()
+                && row.purpose == "data"
+                && row.state == "decrypt_only"
+                && row.destroy_us.is_none()
+                && retired.is_some_and(|since| since > micros(unused_for))
+        });
+        let [row] = &mut rows[..] else {
             change.rollback().await?;
             return Ok(false);
-        }
+        };
+        row.destroy_us = Some(now_us.saturating_add(micros(after)));
+        change.put_keys(&rows, 0).await?;
+        change.query(HORIZON, &[&bigint(id)?]).await?;
         let detail = serde_json::json!({ "after_s": after.as_secs(), "proof": proof });
         let event = Event::new(Operation::KeySchedule)
             .scope(scope)
             .key(id)
-            .detail(detail);
+            .detail(detail)
+            .changes([id]);
         change.commit(event).await?;
         Ok(true)
     }
@@ -140,15 +145,20 @@ impl Keystore {
     /// Calls a scheduled destruction off. False: none is scheduled.
     pub async fn cancel_destruction(&self, id: u64, why: &Value) -> Result<bool, KeystoreError> {
         let mut change = self.change().await?;
-        let rows = change.query(CANCEL, &[&bigint(id)?]).await?;
-        let Some(row) = rows.first() else {
+        let mut rows = self.locked(&mut change, &[id]).await?;
+        rows.retain(|row| row.state != "destroyed" && row.destroy_us.is_some());
+        let [row] = &mut rows[..] else {
             change.rollback().await?;
             return Ok(false);
         };
+        row.destroy_us = None;
         let event = Event::new(Operation::KeyCancel)
-            .scope_text(row.try_get(0)?)
+            .scope_text(&row.scope)
             .key(id)
-            .detail(why.clone());
+            .detail(why.clone())
+            .changes([id]);
+        change.put_keys(&rows, 0).await?;
+        change.query(NO_HORIZON, &[&bigint(id)?]).await?;
         change.commit(event).await?;
         Ok(true)
     }
@@ -171,18 +181,29 @@ impl Keystore {
         let mut change = self.change().await?;
         // It was permitted when it was scheduled.
         change.automatic();
-        let rows = change.query(DESTROY, &[&bigint(id)?]).await?;
-        let Some(row) = rows.first() else {
+        let now_us = change.keystore_now_us().await?;
+        let mut rows = self.locked(&mut change, &[id]).await?;
+        rows.retain(|row| {
+            row.state == "decrypt_only" && row.destroy_us.is_some_and(|due| due <= now_us)
+        });
+        let [row] = &mut rows[..] else {
             change.rollback().await?;
             return Ok(false);
         };
+        row.destroy(now_us);
         let event = Event::new(Operation::KeyDestroy)
-            .scope_text(row.try_get(0)?)
+            .scope_text(&row.scope)
             .key(id)
-            .detail(serde_json::json!({ "proof": proof }));
+            .detail(serde_json::json!({ "proof": proof }))
+            .changes([id]);
+        change.put_keys(&rows, 0).await?;
         change.commit(event).await?;
         Ok(true)
     }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn entry(row: &Row) -> Result<KeyEntry, KeystoreError> {

@@ -8,10 +8,13 @@ use pgveil_providers::Wrapped;
 use serde_json::json;
 use tokio_postgres::Row;
 
-use super::{Keystore, KeystoreError};
+use super::{
+    Keystore, KeystoreError,
+    rows::{Fresh, KeyRow, ROW_COLUMNS, row_columns, us},
+};
 use crate::{
     Purpose,
-    audit::{Change, Event, Log, Operation},
+    audit::{Change, Event, Log, Operation, Record, event::MAX_CHANGED_KEYS},
     scopes::KekRef,
     step_up::Authority,
 };
@@ -163,14 +166,15 @@ macro_rules! is_sealed {
     };
 }
 
-/// With an explicit order of columns, for [`KeyRecord::from_row`].
+/// [`row_columns`], and what [`KeyRecord`] has beside them.
 macro_rules! select_key {
     ($condition:literal) => {
         concat!(
-            "SELECT k.id, k.scope, k.purpose, k.epoch, k.state, ",
+            "SELECT ",
+            row_columns!(),
+            ", ",
             is_sealed!("k.scope"),
-            ", k.provider, k.kek_id, k.kek_version, coalesce(k.wrapped, ''), k.uses, \
-             greatest(0, extract(epoch FROM clock_timestamp() - k.created_at))::float8 FROM pgveil.keys k WHERE ",
+            ", k.uses, greatest(0, extract(epoch FROM clock_timestamp() - k.created_at))::float8 FROM pgveil.keys k WHERE ",
             $condition
         )
     };
@@ -182,23 +186,13 @@ const DATA_KEY: &str = select_key!("k.id = $1 AND k.purpose = 'data'");
 const DATA_KEYS: &str = select_key!("k.id = ANY ($1) AND k.purpose = 'data'");
 const LEASE: &str = "UPDATE pgveil.keys SET uses = uses + $2 \
     WHERE id = $1 AND state = 'active' AND uses + $2 <= $3 RETURNING uses";
-/// The conflict may be on the active key, on the epoch (another replica's) or on the id (our own, when a lost
-/// connection had committed): in every case the winner is read afterwards.
-const OFFER: &str = "WITH scope AS (INSERT INTO pgveil.scopes (path) VALUES ($2) ON CONFLICT DO NOTHING) \
-    INSERT INTO pgveil.keys (id, scope, purpose, epoch, state, provider, kek_id, kek_version, wrapped) \
-    SELECT $1, $2, $3, \
-        1 + coalesce((SELECT max(epoch) FROM pgveil.keys WHERE scope = $2 AND purpose = $3), 0), \
-        'active', $4, $5, $6, $7 \
-    ON CONFLICT DO NOTHING RETURNING epoch";
 const PAGE: &str = select_key!("k.id > $1 ORDER BY k.id LIMIT 1000");
-const REWRAPPED: &str = "UPDATE pgveil.keys SET provider = $3, kek_id = $4, kek_version = $5, wrapped = $6 \
-    WHERE id = $1 AND state <> 'destroyed' AND wrapped = $2 RETURNING id";
-/// The new row waits for the old one's lock and is made only by the one that retired it: run twice, or by two replicas, it
-/// makes one key.
-const REPLACE: &str = "WITH retired AS (UPDATE pgveil.keys SET state = 'decrypt_only', retired_at = now() \
-        WHERE id = $8 AND scope = $2 AND purpose = $3 AND state = 'active' RETURNING epoch) \
-    INSERT INTO pgveil.keys (id, scope, purpose, epoch, state, provider, kek_id, kek_version, wrapped) \
-    SELECT $1, $2, $3, 1 + retired.epoch, 'active', $4, $5, $6, $7 FROM retired RETURNING epoch";
+/// The newest key of a scope.
+const NEWEST: &str =
+    "SELECT id FROM pgveil.keys WHERE scope = $1 AND purpose = $2 ORDER BY epoch DESC LIMIT 1";
+/// Keys that were made for a scope, the last first.
+const MADE: &str = "SELECT record FROM pgveil.audit WHERE scope = $1 AND operation IN ('dek.create', 'dek.rotate') \
+    AND outcome = 'done' ORDER BY seq DESC LIMIT 1000";
 /// Asked while nobody else changes anything: whoever seals a scope holds the end of the audit log too.
 const IS_SEALED: &str = concat!("SELECT ", is_sealed!("$1::text"));
 
@@ -219,7 +213,7 @@ impl KeyTable for Keystore {
         purpose: Purpose,
     ) -> Result<Option<KeyRecord>, KeystoreError> {
         let rows = self.query(ACTIVE, &[&scope, &purpose.as_str()]).await?;
-        rows.first().map(KeyRecord::from_row).transpose()
+        self.record(rows.first()).await
     }
 
     async fn data_key(&self, id: u64) -> Result<Option<KeyRecord>, KeystoreError> {
@@ -228,13 +222,13 @@ impl KeyTable for Keystore {
             return Ok(None);
         };
         let rows = self.query(DATA_KEY, &[&id]).await?;
-        rows.first().map(KeyRecord::from_row).transpose()
+        self.record(rows.first()).await
     }
 
     async fn data_keys(&self, ids: &[u64]) -> Result<Vec<KeyRecord>, KeystoreError> {
         let ids: Vec<i64> = ids.iter().filter_map(|id| (*id).try_into().ok()).collect();
         let rows = self.query(DATA_KEYS, &[&ids]).await?;
-        rows.iter().map(KeyRecord::from_row).collect()
+        self.records_of(&rows, Refused::LeftOut).await
     }
 
     async fn offer(&self, key: &NewKey) -> Result<(), KeystoreError> {
@@ -269,47 +263,37 @@ impl KeyTable for Keystore {
 
     async fn records(&self, after: u64) -> Result<Vec<KeyRecord>, KeystoreError> {
         let rows = self.query(PAGE, &[&bigint(after)?]).await?;
-        rows.iter().map(KeyRecord::from_row).collect()
+        self.records_of(&rows, Refused::Told).await
     }
 
     async fn rewrapped(&self, keys: &[Rewrapped]) -> Result<u64, KeystoreError> {
         let mut change = self.change().await?;
         // It follows from the settings that were permitted.
         change.automatic();
-        let mut events = Vec::new();
-        for Rewrapped { was, kek, wrapped } in keys {
-            let id = bigint(was.id)?;
-            let Wrapped { bytes, kek_version } = wrapped;
-            let rows = change
-                .query(
-                    REWRAPPED,
-                    &[
-                        &id,
-                        &was.wrapped.bytes,
-                        &kek.provider,
-                        &kek.kek,
-                        kek_version,
-                        bytes,
-                    ],
-                )
-                .await?;
+        let (mut events, mut stored) = (Vec::new(), 0);
+        for keys in keys.chunks(MAX_CHANGED_KEYS) {
+            let ids: Vec<u64> = keys.iter().map(|key| key.was.id).collect();
+            let mut rows = self.locked(&mut change, &ids).await?;
+            rows.retain_mut(|row| {
+                let found = keys.iter().find(|key| key.was.id == row.id);
+                let unchanged =
+                    found.filter(|key| row.wrapped.as_ref() == Some(&key.was.wrapped.bytes));
+                let Some(Rewrapped { kek, wrapped, .. }) = unchanged else {
+                    return false;
+                };
+                row.provider.clone_from(&kek.provider);
+                row.kek.clone_from(&kek.kek);
+                row.kek_version.clone_from(&wrapped.kek_version);
+                row.wrapped = Some(wrapped.bytes.clone());
+                true
+            });
             if rows.is_empty() {
                 continue;
             }
-            let detail = json!({
-                "purpose": was.purpose.as_str(),
-                "epoch": was.epoch,
-                "from": { "provider": was.provider, "kek": was.kek, "kek_version": was.wrapped.kek_version },
-                "to": { "provider": kek.provider, "kek": kek.kek, "kek_version": kek_version },
-            });
-            events.push(
-                Event::new(Operation::DekRewrap)
-                    .scope_text(&was.scope)
-                    .key(was.id)
-                    .detail(detail),
-            );
+            change.put_keys(&rows, events.len()).await?;
+            stored += rows.len() as u64;
+            events.push(rewrap_event(keys, &rows));
         }
-        let stored = events.len() as u64;
         if stored == 0 {
             change.rollback().await?;
         } else {
@@ -324,11 +308,33 @@ impl KeyTable for Keystore {
 }
 
 impl Keystore {
+    /// A row that pgveil wrote, and wrote last.
+    async fn record(&self, row: Option<&Row>) -> Result<Option<KeyRecord>, KeystoreError> {
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let stored = KeyRow::of(row)?;
+        self.judged(&stored).await?;
+        KeyRecord::of(stored, row).map(Some)
+    }
+
+    async fn records_of(
+        &self,
+        rows: &[Row],
+        refused: Refused,
+    ) -> Result<Vec<KeyRecord>, KeystoreError> {
+        let mut records = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.record(Some(row)).await {
+                Err(KeystoreError::KeyRow { .. }) if refused == Refused::LeftOut => {}
+                record => records.extend(record?),
+            }
+        }
+        Ok(records)
+    }
+
     /// The key and its record, or neither.
     async fn offer_once(&self, key: &NewKey) -> Result<(), KeystoreError> {
-        let id = bigint(key.id)?;
-        let purpose = key.purpose.as_str();
-        let Wrapped { bytes, kek_version } = &key.wrapped;
         let mut change = self.change().await?;
         let sealed = change.query(IS_SEALED, &[&key.scope]).await?;
         if sealed.first().map_or(Ok(false), |row| row.try_get(0))? {
@@ -337,21 +343,49 @@ impl Keystore {
                 scope: key.scope.clone(),
             });
         }
-        let rows = change
-            .query(
-                OFFER,
-                &[
-                    &id,
-                    &key.scope,
-                    &purpose,
-                    &key.provider,
-                    &key.kek,
-                    kek_version,
-                    bytes,
-                ],
-            )
-            .await?;
-        made(change, Operation::DekCreate, key, &rows, json!(null)).await
+        let newest = self.newest(&mut change, key).await?;
+        if newest.as_ref().is_some_and(|row| row.state == "active") {
+            return change.rollback().await;
+        }
+        let epoch = 1 + newest.map_or(0, |row| row.epoch);
+        let now_us = change.keystore_now_us().await?;
+        let new = Fresh { key, epoch, now_us };
+        if !change.insert_key(&new).await? {
+            return change.rollback().await;
+        }
+        let event = made(Operation::DekCreate, key, epoch);
+        change.commit(event.changes([key.id])).await
+    }
+
+    /// The last key that a scope was given. Where it is hidden, by another state or because it is gone, no other is made: values
+    /// that were sealed for search under another index key would not be found any more.
+    async fn newest(
+        &self,
+        change: &mut Change,
+        key: &NewKey,
+    ) -> Result<Option<KeyRow>, KeystoreError> {
+        let purpose = key.purpose.as_str();
+        let found = change.query(NEWEST, &[&key.scope, &purpose]).await?;
+        let id: Option<i64> = found.first().map(|row| row.try_get(0)).transpose()?;
+        let ids: Vec<u64> = id.into_iter().map(|id| id as u64).collect();
+        let newest = self.locked(change, &ids).await?.pop();
+        let records = change.query(MADE, &[&key.scope]).await?;
+        let made = records.iter().find_map(|row| {
+            let record = Record::from_bytes(row.try_get(0).ok()?)?;
+            let of_purpose = record.detail_json()["purpose"] == purpose;
+            of_purpose.then(|| record.key.parse::<u64>().ok())?
+        });
+        match made {
+            Some(made) if newest.as_ref().is_none_or(|row| row.id != made) => {
+                self.told(Err(KeystoreError::KeyRow {
+                    id: made,
+                    reason: "it was the last that its scope was given, and its row is gone"
+                        .to_owned(),
+                }))?;
+                Ok(None)
+            }
+            _ => Ok(newest),
+        }
     }
 
     async fn replace_once(
@@ -360,81 +394,104 @@ impl Keystore {
         key: &NewKey,
         right: Authority<'_>,
     ) -> Result<(), KeystoreError> {
-        let (id, old) = (bigint(key.id)?, bigint(retiring)?);
-        let purpose = key.purpose.as_str();
-        let Wrapped { bytes, kek_version } = &key.wrapped;
         let scope = ScopePath::parse(&key.scope).map_err(|_| damaged("a scope that is none"))?;
         let mut change = self.change().await?;
         right
             .permit(&mut change, Operation::DekRotate, &scope)
             .await?;
-        let rows = change
-            .query(
-                REPLACE,
-                &[
-                    &id,
-                    &key.scope,
-                    &purpose,
-                    &key.provider,
-                    &key.kek,
-                    kek_version,
-                    bytes,
-                    &old,
-                ],
-            )
-            .await?;
-        made(change, Operation::DekRotate, key, &rows, json!(retiring)).await
+        let mut rows = self.locked(&mut change, &[retiring]).await?;
+        rows.retain(|row| {
+            row.state == "active" && row.scope == key.scope && row.purpose == key.purpose.as_str()
+        });
+        // Run twice, or by two replicas, it makes one key.
+        let [old] = &mut rows[..] else {
+            return change.rollback().await;
+        };
+        let (epoch, now_us) = (1 + old.epoch, change.keystore_now_us().await?);
+        "decrypt_only".clone_into(&mut old.state);
+        old.retired_us = Some(now_us);
+        change.put_keys(&rows, 0).await?;
+        if !change.insert_key(&Fresh { key, epoch, now_us }).await? {
+            return change.rollback().await;
+        }
+        let mut event = made(Operation::DekRotate, key, epoch);
+        event = event.more("replaces", json!(retiring));
+        change.commit(event.changes([retiring, key.id])).await
     }
 }
 
-/// Records a key that was stored, or undoes what was begun for one that was not. `rows`: its epoch.
-async fn made(
-    change: Change,
-    operation: Operation,
-    key: &NewKey,
-    rows: &[Row],
-    replaces: serde_json::Value,
-) -> Result<(), KeystoreError> {
-    let Some(row) = rows.first() else {
-        return change.rollback().await;
-    };
-    let epoch: i32 = row.try_get(0)?;
-    let mut detail = json!({
+/// What becomes of rows that pgveil did not write, among others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// The others are answered.
+    LeftOut,
+    /// They are an error.
+    Told,
+}
+
+/// Of a key that was made.
+fn made(operation: Operation, key: &NewKey, epoch: u32) -> Event {
+    let detail = json!({
         "purpose": key.purpose.as_str(),
         "epoch": epoch,
         "provider": key.provider,
         "kek": key.kek,
         "kek_version": key.wrapped.kek_version,
     });
-    if !replaces.is_null() {
-        detail["replaces"] = replaces;
+    let event = Event::new(operation).scope_text(&key.scope);
+    event.key(key.id).detail(detail)
+}
+
+/// Of keys that were wrapped anew: what they have in common, once.
+fn rewrap_event(keys: &[Rewrapped], rows: &[KeyRow]) -> Event {
+    let stored = |key: &&Rewrapped| rows.iter().any(|row| row.id == key.was.id);
+    let stored: Vec<&Rewrapped> = keys.iter().filter(stored).collect();
+    let common = |of: &dyn Fn(&Rewrapped) -> String| {
+        let first = stored.first().map(|key| of(key))?;
+        stored.iter().all(|key| of(key) == first).then_some(first)
+    };
+    let detail = json!({
+        "keys": stored.len(),
+        "from": {
+            "provider": common(&|key| key.was.provider.clone()),
+            "kek": common(&|key| key.was.kek.clone()),
+            "kek_version": common(&|key| key.was.wrapped.kek_version.clone()),
+        },
+        "to": {
+            "provider": common(&|key| key.kek.provider.clone()),
+            "kek": common(&|key| key.kek.kek.clone()),
+            "kek_version": common(&|key| key.wrapped.kek_version.clone()),
+        },
+    });
+    let mut event = Event::new(Operation::DekRewrap);
+    if let Some(scope) = common(&|key| key.was.scope.clone()) {
+        event = event.scope_text(&scope);
     }
-    let event = Event::new(operation)
-        .scope_text(&key.scope)
-        .key(key.id)
-        .detail(detail);
-    change.commit(event).await
+    if let [only] = &stored[..] {
+        event = event.key(only.was.id);
+    }
+    let event = event.detail(detail);
+    event.changes(stored.iter().map(|key| key.was.id))
 }
 
 impl KeyRecord {
-    pub(super) fn from_row(row: &Row) -> Result<Self, KeystoreError> {
+    fn of(stored: KeyRow, row: &Row) -> Result<Self, KeystoreError> {
         let positive = |n: i64| u64::try_from(n).map_err(|_| damaged("a negative number"));
         Ok(Self {
-            id: positive(row.try_get(0)?)?,
-            scope: row.try_get(1)?,
-            purpose: parse_purpose(row.try_get(2)?)?,
-            epoch: u32::try_from(row.try_get::<_, i32>(3)?)
-                .map_err(|_| damaged("a negative epoch"))?,
-            state: parse_state(row.try_get(4)?)?,
-            scope_sealed: row.try_get(5)?,
-            provider: row.try_get(6)?,
-            kek: row.try_get(7)?,
+            purpose: parse_purpose(&stored.purpose)?,
+            state: parse_state(&stored.state)?,
+            id: stored.id,
+            scope: stored.scope,
+            epoch: stored.epoch,
+            scope_sealed: row.try_get(ROW_COLUMNS)?,
+            provider: stored.provider,
+            kek: stored.kek,
             wrapped: Wrapped {
-                kek_version: row.try_get(8)?,
-                bytes: row.try_get(9)?,
+                kek_version: stored.kek_version,
+                bytes: stored.wrapped.unwrap_or_default(),
             },
-            uses: positive(row.try_get(10)?)?,
-            age: Duration::try_from_secs_f64(row.try_get(11)?)
+            uses: positive(row.try_get(ROW_COLUMNS + 1)?)?,
+            age: Duration::try_from_secs_f64(row.try_get(ROW_COLUMNS + 2)?)
                 .map_err(|_| damaged("a time that is none"))?,
         })
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Keystore, KeystoreError, watch::CHANNEL};
 use crate::{
-    audit::{Change, Event, Operation},
+    audit::{Change, Event, Operation, event::MAX_CHANGED_KEYS},
     step_up::Token,
 };
 
@@ -17,8 +17,10 @@ const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 /// Every scope whose chain has this one.
 const AND_BELOW: &str =
     "SELECT path FROM pgveil.scopes WHERE path = $1 OR starts_with(path, $1 || '/') ORDER BY path";
-const DESTROY: &str = "UPDATE pgveil.keys SET state = 'destroyed', wrapped = NULL, retired_at = coalesce(retired_at, now()), \
-    destroyed_at = now() WHERE scope = $1 AND state <> 'destroyed' RETURNING id";
+const LIVING: &str =
+    "SELECT id FROM pgveil.keys WHERE scope = $1 AND state <> 'destroyed' ORDER BY id";
+/// For a row that pgveil did not write: erased all the same, and never given a MAC.
+const DESTROY_FOREIGN: &str = "UPDATE pgveil.keys SET state = 'destroyed', wrapped = NULL, destroyed_at = now() WHERE id = ANY ($1)";
 const ERASED: &str = "UPDATE pgveil.scopes SET state = 'sealed', sealed_at = now(), erased_at = now() WHERE path = $1";
 /// Scopes that one erasure may take at once: it is one transaction.
 const MAX_ERASED_SCOPES: usize = 10_000;
@@ -73,19 +75,38 @@ impl Keystore {
         let mut change = self.change().await?;
         change.step_up(token, Operation::ScopeErase, scope).await?;
         let mut erased = Erased::default();
+        let (mut foreign, mut parts) = (Vec::new(), Vec::new());
+        let now_us = change.keystore_now_us().await?;
         for path in self.at_and_below(&mut change, scope).await? {
-            erased.keys += change.query(DESTROY, &[&path]).await?.len();
+            let rows = change.query(LIVING, &[&path]).await?;
+            let ids: Result<Vec<i64>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+            let ids: Vec<u64> = ids?.into_iter().map(|id| id as u64).collect();
+            for ids in ids.chunks(MAX_CHANGED_KEYS) {
+                let (mut rows, others) = self.locked_apart(&mut change, ids).await?;
+                for row in &mut rows {
+                    row.destroy(now_us);
+                }
+                // Behind the record of the whole.
+                change.put_keys(&rows, 1 + parts.len()).await?;
+                let part = Event::new(Operation::ScopeErase).scope(scope);
+                let part = part.detail(json!({ "part_of": path }));
+                parts.push(part.changes(rows.iter().map(|row| row.id)));
+                erased.keys += ids.len();
+                foreign.extend(others);
+            }
             change.query(ERASED, &[&path]).await?;
             erased.scopes.push(path);
         }
+        let ids: Vec<i64> = foreign.iter().map(|id| *id as i64).collect();
+        change.query(DESTROY_FOREIGN, &[&ids]).await?;
         notify(&mut change, scope).await?;
-        let detail = json!({ "scopes": erased.scopes, "keys": erased.keys });
+        let detail =
+            json!({ "scopes": erased.scopes, "keys": erased.keys, "refused_rows": foreign });
+        let whole = Event::new(Operation::ScopeErase)
+            .scope(scope)
+            .detail(detail);
         change
-            .commit(
-                Event::new(Operation::ScopeErase)
-                    .scope(scope)
-                    .detail(detail),
-            )
+            .commit_all(std::iter::once(whole).chain(parts).collect())
             .await?;
         Ok(erased)
     }

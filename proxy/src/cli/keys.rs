@@ -144,7 +144,7 @@ async fn list(
 ) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(config)?;
     let keystore = connect(&settings).await?;
-    let scopes = Scopes::new(&settings).with_stored(keystore.stored().await?);
+    let scopes = Scopes::new(&settings).with_stored(keystore.stored_unjudged().await?);
     let under = wanted.scope.as_deref().map(parse_scope).transpose()?;
     let uses = if values {
         Some(uses::count(&settings).await?)

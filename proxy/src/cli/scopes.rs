@@ -93,7 +93,7 @@ pub async fn run(config: &Path, command: Scope) -> anyhow::Result<ExitCode> {
 async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(config)?;
     let keystore = connect(&settings).await?;
-    let scopes = Scopes::new(&settings).with_stored(keystore.stored().await?);
+    let scopes = Scopes::new(&settings).with_stored(keystore.stored_unjudged().await?);
     let found = keystore.scopes().await?;
     if as_json {
         let all: Vec<_> = { found.iter() }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
 use pgveil_config::ScopePath;
-use pgveil_keys::{DekId, KeyError, nonce, sealed};
+use pgveil_keys::{DekId, KeyError, nonce, sealed, step_up::Authority};
 use pgveil_policy::{plan::ColumnId, ruleset::TermContext};
 use pgveil_providers::local::LocalProvider;
 
@@ -136,27 +136,13 @@ async fn keys_that_the_keystore_lost_swapped_or_sealed_are_told_apart() -> Resul
         opening(b).await?,
         Err(KeyError::ScopeSealed { .. })
     ));
-    site.database.admin(&format!(
-        "UPDATE pgveil.scopes SET state = 'open'; UPDATE pgveil.keys SET state = 'decrypt_only' WHERE id = {b}"
-    ))?;
+    site.database
+        .admin("UPDATE pgveil.scopes SET state = 'open'")?;
+    let next = keys
+        .rotate(&scope("tenant:b"), Authority::Automatic)
+        .await?;
+    ensure!(next.is_some_and(|next| next.id != b.0 && next.epoch == 2));
     ensure!(opening(b).await? == Ok(b));
-    let next = site
-        .replica()
-        .await?
-        .sealing_key(&scope("tenant:b"))
-        .await?
-        .id();
-    ensure!(
-        next != b
-            && site
-                .database
-                .admin(&format!("SELECT epoch FROM pgveil.keys WHERE id = {next}"))?
-                == "2"
-    );
-    site.database.admin(&format!(
-        "UPDATE pgveil.keys SET state = 'destroyed', wrapped = NULL WHERE id = {b}"
-    ))?;
-    ensure!(opening(b).await? == Err(KeyError::Destroyed { id: b.0 }));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use pgveil_keys::audit::Operation;
 use pgveil_tests::{postgres::TempPostgres, site::Site, wire::Wire};
 
-use super::{POLICY, TABLE, body_of, token, until};
+use super::{POLICY, TABLE, body_of, row_mac, settings, token, until};
 
 #[test]
 fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
@@ -86,6 +86,17 @@ fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
     );
     database.admin(&format!(
         "UPDATE pgveil.keys SET retired_at = now() - interval '1 day' WHERE id = {old}"
+    ))?;
+    let changed = permitted(&["destroy", &old, "--after", "7d"], Operation::KeySchedule)?;
+    ensure!(
+        changed.code == Some(1) && changed.stderr.contains("MAC does not fit"),
+        "{}",
+        changed.stderr
+    );
+    tokio::runtime::Runtime::new()?.block_on(row_mac::reseal(
+        &database,
+        &settings(&site)?,
+        &old,
     ))?;
 
     let said = permitted(&["destroy", &old, "--after", "7d"], Operation::KeySchedule)?.ok()?;

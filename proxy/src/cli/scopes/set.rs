@@ -1,6 +1,6 @@
 //! `pgveil scopes set | clear | overrides`: what scopes do differently at run time.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
 use pgveil_config::{ScopePath, settings::Failure, show_duration};
@@ -93,12 +93,20 @@ pub(super) async fn clear(config: &Path, act: Act) -> anyhow::Result<ExitCode> {
 
 async fn apply(config: &Path, act: Act, change: impl FnOnce(&mut Own)) -> anyhow::Result<ExitCode> {
     let scope = parse_scope(&act.scope)?;
-    let built = app::build(config).await?;
-    let mut stored = built.keystore.stored().await?;
+    let built = app::build_to_mend(config).await?;
+    let found = built.keystore.judged_overrides().await?;
+    // What somebody else wrote for another scope must be taken back first; of this one's it is not taken over.
+    let (mine, others): (Vec<_>, Vec<_>) =
+        { found.refused.into_iter() }.partition(|(refused, _)| *refused == scope);
+    if let Some((_, error)) = others.first() {
+        return Err(Found(format!("{error}; {}", error.cure())).into());
+    }
+    let good = found.good.into_iter();
+    let mut stored: BTreeMap<ScopePath, Own> = good.map(|found| (found.scope, found.own)).collect();
     let before = stored.get(&scope).cloned().unwrap_or_default();
     let mut own = before.clone();
     change(&mut own);
-    if own == before {
+    if own == before && mine.is_empty() {
         return Err(Found(if before.is_empty() {
             format!("nothing is set for {scope} at run time")
         } else {
@@ -172,7 +180,7 @@ fn report(scope: &ScopePath, own: &Own, moved: u64, as_json: bool) {
 
 pub(super) async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let settings = pgveil_config::Settings::load(config)?;
-    let found = connect(&settings).await?.overrides().await?;
+    let found = connect(&settings).await?.overrides_unjudged().await?;
     if as_json {
         let all: Vec<_> = found
             .iter()

@@ -22,7 +22,7 @@ pub(super) async fn run(
     let path = parse_scope(scope)?;
     let mut scopes = Scopes::new(&settings);
     if !offline {
-        scopes = scopes.with_stored(connect(&settings).await?.stored().await?);
+        scopes = scopes.with_stored(connect(&settings).await?.stored_unjudged().await?);
     }
     let levels = scopes.preview(&path);
     if as_json {
