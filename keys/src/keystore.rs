@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 pub use adopting::Adopted;
 pub use inventory::{Due, KeyEntry};
 pub use jobs::{JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP};
+pub use keks::PermittedKeks;
 pub use memory::MemoryKeyTable;
 pub use overrides::{Judged, OverrideRecord, override_operation};
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey, Rewrapped};

@@ -17,7 +17,7 @@ fn site() -> Result<(Database<'static>, Site<'static>)> {
 }
 
 fn kms(site: &Site<'_>, args: &[&str]) -> Result<Ran> {
-    site.command("kms", args)
+    site.kms(args)
 }
 
 fn json(site: &Site<'_>, args: &[&str]) -> Result<Value> {
@@ -114,14 +114,59 @@ fn a_key_goes_through_its_life() -> Result<()> {
     let key = ada(&["destroy-version", "acme", "1", "--confirm", "acme"])?;
     ensure!(states(&key) == ["destroyed", "enabled"], "{key}");
     let left = database.admin(
-        "SELECT string_agg(version || ' ' || (sealed IS NULL), ', ' ORDER BY version) FROM pgveil.local_keks",
+        "SELECT string_agg(version || ' ' || (sealed IS NULL), ', ' ORDER BY version) FROM pgveil.local_keks WHERE kek_id = 'acme'",
     )?;
     ensure!(left == "1 true, 2 false", "{left}");
     ada(&["destroy-version", "acme", "2", "--confirm", "acme"])?;
     ada(&["delete", "acme", "--confirm", "acme"])?;
     refused(&site, &["show", "acme"], "there is no key")?;
     refused(&site, &["create", "acme"], "not used again")?;
-    ensure!(json(&site, &["list"])? == Value::Array(Vec::new()));
+    // What is left is the key that wraps the audit log's.
+    let left = json(&site, &["list"])?;
+    ensure!(
+        left.as_array().map(Vec::len) == Some(1) && left[0]["name"] == "platform",
+        "{left}"
+    );
+    let told = database.admin(
+        "SELECT string_agg(operation || ' ' || substring(encode(record, 'escape') FROM '\"deed\":\"([a-z-]+)\"'), ', ' ORDER BY seq) \
+         FROM pgveil.audit WHERE operation LIKE 'kms.%' OR operation = 'kek.rotate'",
+    )?;
+    let expected = "kms.change create, kek.rotate rotate, kek.rotate rotate, kms.change disable-version, \
+        kms.change enable-version, kms.change deactivate, kms.change activate, kms.change schedule, kms.change schedule, \
+        kms.destroy destroy-version, kms.destroy destroy-version, kms.destroy delete";
+    ensure!(told == expected, "{told}");
+    ensure!(site.command("audit", &["verify"])?.code == Some(0));
+    Ok(())
+}
+
+#[test]
+fn what_rotates_or_destroys_a_key_needs_a_token_and_a_log_that_can_be_written() -> Result<()> {
+    let (database, site) = site()?;
+    json(&site, &["create", "acme"])?;
+    for grave in [
+        &["rotate", "acme"][..],
+        &["destroy-version", "acme", "1", "--confirm", "acme"],
+        &["delete", "acme", "--confirm", "acme"],
+    ] {
+        let ran = site.command("kms", grave)?;
+        ensure!(
+            ran.code == Some(1) && ran.stderr.contains("needs a step-up token"),
+            "{ran:?}"
+        );
+    }
+    let state =
+        "SELECT count(*) || ' ' || max(revision) FROM pgveil.local_keys WHERE kek_id = 'acme'";
+    ensure!(database.admin(state)? == "1 1");
+    database.admin("UPDATE pgveil.audit_head SET seq = seq + 1")?;
+    let ran = site.command("kms", &["disable", "acme"])?;
+    ensure!(
+        ran.code == Some(1) && ran.stderr.contains("changed by somebody else"),
+        "{ran:?}"
+    );
+    ensure!(
+        database.admin(state)? == "1 1",
+        "it was changed without a record"
+    );
     Ok(())
 }
 
@@ -144,7 +189,8 @@ fn only_those_with_a_grant_see_and_change_a_key() -> Result<()> {
         &["--as", "eve", "encrypt", "k"],
         "user:eve may not encrypt",
     )?;
-    ensure!(json(&site, &["--as", "eve", "list"])? == Value::Array(Vec::new()));
+    let seen = json(&site, &["--as", "eve", "list"])?;
+    ensure!(!seen.to_string().contains("\"k\""), "{seen}");
     let key = json(
         &site,
         &["--as", "ada", "grant", "k", "user:eve", "describe"],

@@ -1,14 +1,25 @@
 //! Tables `pgveil.local_keys`, `pgveil.local_keks` and `pgveil.meta`: where local providers keep their keys. Nothing is unsealed
-//! or verified here.
+//! or verified here. What is done to a key is recorded in the audit log, in the same transaction.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use pgveil_config::ScopePath;
 use pgveil_providers::local::{
-    KekStore, KekStoreError, KeyChange, MaterialChange, RootCheck, StoredKey,
+    ACTIVATE, Deed, ENABLE_VERSION, KekStore, KekStoreError, KeyChange, MaterialChange, RootCheck, StoredKey,
 };
-use tokio_postgres::Row;
+use serde_json::json;
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{Keystore, KeystoreError};
+use crate::{
+    audit::{Event, Operation},
+    step_up::{Authority, StepUpError, Token},
+};
 
+const LOG_IS_UNDER: &str =
+    "SELECT FROM pgveil.audit_keys WHERE retired_at IS NULL AND provider = $1 AND kek_id = $2";
+const HAS_LOG: &str = "SELECT EXISTS (SELECT FROM pgveil.audit_keys WHERE retired_at IS NULL)";
 const ROOT_CHECK: &str = "SELECT value FROM pgveil.meta WHERE name = $1";
 const ADOPT_ROOT: &str =
     "INSERT INTO pgveil.meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
@@ -111,34 +122,218 @@ impl KekStore for Keystore {
     }
 
     async fn change(&self, change: &KeyChange) -> Result<bool, KekStoreError> {
+        Ok(self.change_kek(change, Authority::Automatic).await?)
+    }
+}
+
+impl Keystore {
+    /// Makes a change together with its record.
+    async fn change_kek(
+        &self,
+        change: &KeyChange,
+        right: Authority<'_>,
+    ) -> Result<bool, KeystoreError> {
+        let row = Parameters::of(change)?;
+        if !self.is_recorded(change.deed).await? {
+            return changed(&self.query(CHANGE, &row.all(change)).await?);
+        }
+        if self.opens_the_log(change).await? {
+            let done = changed(&self.query(CHANGE, &row.all(change)).await?)?;
+            if done && let Err(error) = self.log.record(event(change)).await {
+                tracing::error!(%error, "a key was enabled, and the audit log does not open yet");
+            }
+            return Ok(done);
+        }
+        let operation = operation(change.deed);
+        let mut done = self.change().await?;
+        if operation.needs_step_up() {
+            right
+                .permit(&mut done, operation, &ScopePath::platform())
+                .await?;
+        }
+        if !changed(&done.query(CHANGE, &row.all(change)).await?)? {
+            done.rollback().await?;
+            return Ok(false);
+        }
+        done.commit(event(change)).await?;
+        Ok(true)
+    }
+
+    /// Whether this gives back the key without which the log's own does not open: it is done first and recorded then.
+    async fn opens_the_log(&self, change: &KeyChange) -> Result<bool, KeystoreError> {
+        if !matches!(change.deed, Deed::Change(ENABLE_VERSION | ACTIVATE)) {
+            return Ok(false);
+        }
+        let name = &change.key.name;
+        let rows = self.query(LOG_IS_UNDER, &[&change.provider, name]).await?;
+        Ok(!rows.is_empty()
+            && matches!(
+                self.log.secrets().await,
+                Err(KeystoreError::Unaudited { .. })
+            ))
+    }
+
+    /// What pgveil needs before there is a log is not recorded: the log's own key is wrapped by it.
+    async fn is_recorded(&self, deed: Deed) -> Result<bool, KeystoreError> {
+        match deed {
+            Deed::Adopt => Ok(false),
+            Deed::Service => {
+                let rows = self.query(HAS_LOG, &[]).await?;
+                Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
+            }
+            _ => Ok(true),
+        }
+    }
+}
+
+/// The keys of local providers for somebody with a step-up token: what needs one uses it up.
+#[derive(Debug)]
+pub struct PermittedKeks {
+    keystore: Arc<Keystore>,
+    token: Option<Token>,
+}
+
+impl PermittedKeks {
+    /// Without a token, only what needs none can be done.
+    pub fn new(keystore: Arc<Keystore>, token: Option<Token>) -> Self {
+        Self { keystore, token }
+    }
+}
+
+#[async_trait]
+impl KekStore for PermittedKeks {
+    async fn root_check(&self, provider: &str) -> Result<Option<RootCheck>, KekStoreError> {
+        self.keystore.root_check(provider).await
+    }
+
+    async fn adopt_root(
+        &self,
+        provider: &str,
+        check: &RootCheck,
+    ) -> Result<RootCheck, KekStoreError> {
+        self.keystore.adopt_root(provider, check).await
+    }
+
+    async fn now(&self) -> Result<u64, KekStoreError> {
+        self.keystore.now().await
+    }
+
+    async fn key(&self, provider: &str, name: &str) -> Result<Option<StoredKey>, KekStoreError> {
+        self.keystore.key(provider, name).await
+    }
+
+    async fn keys(
+        &self,
+        provider: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredKey>, KekStoreError> {
+        self.keystore.keys(provider, after, limit).await
+    }
+
+    async fn due(
+        &self,
+        provider: &str,
+        now: u64,
+        limit: u32,
+    ) -> Result<Vec<String>, KekStoreError> {
+        KekStore::due(&*self.keystore, provider, now, limit).await
+    }
+
+    async fn material(
+        &self,
+        provider: &str,
+        name: &str,
+        version: u32,
+    ) -> Result<Option<Vec<u8>>, KekStoreError> {
+        self.keystore.material(provider, name, version).await
+    }
+
+    async fn change(&self, change: &KeyChange) -> Result<bool, KekStoreError> {
+        let operation = operation(change.deed);
+        let right = match &self.token {
+            Some(token) => Authority::Token(token),
+            None if operation.needs_step_up() && is_by_a_person(change.deed) => {
+                let needed: KeystoreError = StepUpError::Needed { operation }.into();
+                return Err(needed.into());
+            }
+            None => Authority::Automatic,
+        };
+        Ok(self.keystore.change_kek(change, right).await?)
+    }
+}
+
+fn is_by_a_person(deed: Deed) -> bool {
+    !matches!(deed, Deed::Service | Deed::Adopt | Deed::RotateDue)
+}
+
+/// As what a deed is recorded.
+fn operation(deed: Deed) -> Operation {
+    match deed {
+        Deed::Rotate | Deed::RotateDue => Operation::KekRotate,
+        Deed::DestroyVersion(_) | Deed::Delete => Operation::KmsDestroy,
+        Deed::Create | Deed::Service | Deed::Adopt | Deed::Change(_) => Operation::KmsChange,
+    }
+}
+
+fn event(change: &KeyChange) -> Event {
+    let version = match (change.deed, &change.material) {
+        (Deed::DestroyVersion(version), _) => Some(version),
+        (_, MaterialChange::Put(version, _)) => Some(*version),
+        _ => None,
+    };
+    let detail = json!({
+        "deed": change.deed.as_str(),
+        "provider": change.provider,
+        "revision": change.key.revision,
+        "version": version,
+        "by": change.by,
+    });
+    let event = Event::new(operation(change.deed)).scope(&ScopePath::platform());
+    event.key(&change.key.name).detail(detail)
+}
+
+/// What [`CHANGE`] takes.
+struct Parameters {
+    revision: i64,
+    rotate_at: Option<i64>,
+    version: Option<i32>,
+    sealed: Option<Vec<u8>>,
+}
+
+impl Parameters {
+    fn of(change: &KeyChange) -> Result<Self, KeystoreError> {
         let (version, sealed) = match &change.material {
             MaterialChange::Keep => (None, None),
-            MaterialChange::Put(version, sealed) => (Some(*version), Some(sealed)),
+            MaterialChange::Put(version, sealed) => (Some(*version), Some(sealed.clone())),
             MaterialChange::Erase(version) => (Some(*version), None),
         };
         let version = version.map(i32::try_from).transpose();
-        let version = version.map_err(|_| damaged(MATERIAL_TABLE, "a version beyond int4"))?;
-        let key = &change.key;
-        let revision = bigint(key.revision)?;
-        let rotate_at = change.rotate_at.map(bigint).transpose()?;
-        let rows = self
-            .query(
-                CHANGE,
-                &[
-                    &change.provider,
-                    &key.name,
-                    &revision,
-                    &key.record,
-                    &key.mac,
-                    &rotate_at,
-                    &version,
-                    &sealed,
-                ],
-            )
-            .await?;
-        let changed: i64 = first(&rows)?.try_get(0).map_err(KeystoreError::from)?;
-        Ok(changed == 1)
+        Ok(Self {
+            revision: bigint(change.key.revision)?,
+            rotate_at: change.rotate_at.map(bigint).transpose()?,
+            version: version.map_err(|_| damaged(MATERIAL_TABLE, "a version beyond int4"))?,
+            sealed,
+        })
     }
+
+    fn all<'a>(&'a self, change: &'a KeyChange) -> [&'a (dyn ToSql + Sync); 8] {
+        let key = &change.key;
+        [
+            &change.provider,
+            &key.name,
+            &self.revision,
+            &key.record,
+            &key.mac,
+            &self.rotate_at,
+            &self.version,
+            &self.sealed,
+        ]
+    }
+}
+
+fn changed(rows: &[Row]) -> Result<bool, KeystoreError> {
+    Ok(first(rows)?.try_get::<_, i64>(0)? == 1)
 }
 
 const TABLE: &str = "pgveil.local_keys";

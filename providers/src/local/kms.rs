@@ -16,7 +16,7 @@ pub use work::{Ciphertext, Signature, XksCiphertext};
 pub(super) use work::{MAX_PLAINTEXT_BYTES, parse_version};
 
 use super::{
-    Caller, KekStore, Key, KeyChange, KeyState, MaterialChange, OpenError, Operation, Origin,
+    Caller, Deed, KekStore, Key, KeyChange, KeyState, MaterialChange, OpenError, Operation, Origin,
     RootKey, StoredKey, VersionState,
     key::{self, Algorithm, Rotation, Usage},
     material::{self, Id, Material},
@@ -163,7 +163,12 @@ impl LocalKms {
     }
 
     /// Writes the next revision of a record; `false` when somebody else was faster.
-    async fn write(&self, key: &mut Key, material: MaterialChange) -> Result<bool, KmsError> {
+    async fn write(
+        &self,
+        key: &mut Key,
+        material: MaterialChange,
+        (deed, by): (Deed, &Caller),
+    ) -> Result<bool, KmsError> {
         key.revision += 1;
         let mut change_id = [0; 8];
         getrandom::fill(&mut change_id).map_err(|_| KmsError::NoRandomness)?;
@@ -183,6 +188,8 @@ impl LocalKms {
             },
             rotate_at: key.rotate_at(),
             material,
+            deed,
+            by: by.to_string(),
         };
         // A change that was committed although its connection was lost finds itself: no other has its MAC.
         let written = self.store.change(&change).await?
@@ -202,6 +209,7 @@ impl LocalKms {
         &self,
         name: &str,
         caller: &Caller,
+        deed: Deed,
         change: impl Fn(&mut Key, u64) -> Result<MaterialChange, KmsError>,
     ) -> Result<Key, KmsError> {
         let now = self.store.now().await?;
@@ -209,7 +217,7 @@ impl LocalKms {
             let mut key = self.existing(name).await?;
             authorize(&key, caller, Operation::Manage)?;
             let material = change(&mut key, now)?;
-            if self.write(&mut key, material).await? {
+            if self.write(&mut key, material, (deed, caller)).await? {
                 return Ok(key);
             }
         }
@@ -259,7 +267,8 @@ impl LocalKms {
         self.adopt_root().await?;
         let made = generate(Algorithm::Aes256).await?;
         let material = self.seal(name, 1, Algorithm::Aes256, &made)?;
-        if self.write(&mut key, material).await? {
+        let done = (Deed::Service, &Caller::pgveil());
+        if self.write(&mut key, material, done).await? {
             return Ok(key);
         }
         self.existing(name).await
@@ -301,7 +310,8 @@ impl LocalKms {
         let now = self.store.now().await?;
         let mut key = Self::new_service_key(name, now)?;
         let material = self.seal(name, 1, key.algorithm, &opened)?;
-        if self.write(&mut key, material).await? {
+        let done = (Deed::Adopt, &Caller::pgveil());
+        if self.write(&mut key, material, done).await? {
             return Ok(key);
         }
         self.faster(name).await

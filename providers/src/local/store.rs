@@ -40,6 +40,52 @@ pub struct KeyChange {
     pub rotate_at: Option<u64>,
     /// What becomes of key material.
     pub material: MaterialChange,
+    /// What is done, for whoever keeps a record of it.
+    pub deed: Deed,
+    /// By whom, as the record of the key has it.
+    pub by: String,
+}
+
+/// [`Deed::Change`]: a version that was disabled may be used again.
+pub const ENABLE_VERSION: &str = "enable-version";
+/// [`Deed::Change`]: a key that was deactivated may be used again.
+pub const ACTIVATE: &str = "activate";
+
+/// What is done to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// It is made, because somebody asked for it.
+    Create,
+    /// It is made by pgveil, which needs it.
+    Service,
+    /// A key from before there were records gets one.
+    Adopt,
+    /// It gets a new default version.
+    Rotate,
+    /// It gets a new default version because its time has come.
+    RotateDue,
+    /// Something else of it is changed.
+    Change(&'static str),
+    /// A version's material is erased.
+    DestroyVersion(u32),
+    /// It is deleted.
+    Delete,
+}
+
+impl Deed {
+    /// As records spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Service => "create-service-key",
+            Self::Adopt => "adopt",
+            Self::Rotate => "rotate",
+            Self::RotateDue => "rotate-due",
+            Self::Change(what) => what,
+            Self::DestroyVersion(_) => "destroy-version",
+            Self::Delete => "delete",
+        }
+    }
 }
 
 /// What becomes of a key's material.
@@ -213,6 +259,7 @@ impl KekStore for MemoryKekStore {
             key,
             rotate_at,
             material,
+            ..
         } = change;
         let id = (provider.clone(), key.name.clone());
         Ok(self.alter(|memory| {

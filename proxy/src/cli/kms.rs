@@ -9,13 +9,15 @@ mod work;
 use std::{path::Path, process::ExitCode, sync::Arc};
 
 use clap::{Args, Subcommand};
-use pgveil_config::{Settings, settings::Provider};
-use pgveil_keys::Keystore;
+use pgveil_config::{ScopePath, Settings, settings::Provider};
+use pgveil_keys::{audit::Operation as Step, keystore::PermittedKeks};
 use pgveil_providers::local::{
-    Algorithm, Caller, Grant, Grantee, Key, KeyState, KmsError, LocalKms, NewKey, Operation, Usage,
+    Algorithm, Caller, Grant, Grantee, KekStore, Key, KeyState, KmsError, LocalKms, NewKey,
+    Operation, Usage,
 };
 
-use super::{Found, WithConfig};
+use super::{Found, WithConfig, ask::StepUp, audit::sign_and_send};
+use crate::app;
 
 /// `pgveil kms ...`
 #[derive(Debug, Args)]
@@ -79,7 +81,13 @@ enum Verb {
         version: Option<u32>,
     },
     /// Make a new default version; the first one activates a key
+    #[command(
+        after_help = "Example:\n  pgveil step-up token kek.rotate platform > token\n  pgveil kms rotate tenant-acme --token token"
+    )]
     Rotate {
+        /// How its token is got
+        #[command(flatten)]
+        step_up: StepUp,
         /// The key
         name: String,
     },
@@ -116,6 +124,9 @@ enum Verb {
     },
     /// Erase a version for good: what it encrypted cannot be read any more
     DestroyVersion {
+        /// How its token is got
+        #[command(flatten)]
+        step_up: StepUp,
         /// The key
         name: String,
         /// The version
@@ -126,6 +137,9 @@ enum Verb {
     },
     /// Delete a key that never had a version, or whose versions are all destroyed
     Delete {
+        /// How its token is got
+        #[command(flatten)]
+        step_up: StepUp,
         /// The key
         name: String,
         /// The key's name again, where no terminal can be asked
@@ -223,29 +237,51 @@ pub async fn run(arguments: Kms) -> anyhow::Result<ExitCode> {
         Verb::Policy { cloud } => return policy::run(&config.config, cloud, provider.as_deref()),
         _ => {}
     }
-    let settings = Settings::load(&config.config)?;
+    let (settings, keystore) = app::keystore(&config.config).await?;
+    let token = match command.needs() {
+        Some((step_up, operation)) => {
+            let platform = ScopePath::platform();
+            Some(step_up.token(keystore.log(), operation, &platform).await?)
+        }
+        None => None,
+    };
+    let keks = PermittedKeks::new(Arc::clone(&keystore), token);
     let site = Site {
-        kms: open(&settings, provider.as_deref()).await?.0,
+        kms: open(&settings, provider.as_deref(), Arc::new(keks)).await?,
         caller: Caller::user(user.unwrap_or_else(operating_user)),
         json,
     };
-    site.run(command).await
+    let is_grave = command.needs().is_some();
+    let done = site.run(command).await?;
+    if is_grave {
+        sign_and_send(&config.config, &keystore).await;
+    }
+    Ok(done)
 }
 
 /// The local provider that is meant, opened over the keystore.
 async fn open(
     settings: &Settings,
     named: Option<&str>,
-) -> anyhow::Result<(LocalKms, Arc<Keystore>)> {
+    keks: Arc<dyn KekStore>,
+) -> anyhow::Result<LocalKms> {
     let (name, root_key_file) = local_provider(settings, named)?;
-    let keystore = Keystore::connect(settings)
+    LocalKms::open(name, root_key_file, keks)
         .await
-        .map_err(|error| Found(format!("{error}; {}", error.cure())))?;
-    let keystore = Arc::new(keystore);
-    let kms = LocalKms::open(name, root_key_file, Arc::clone(&keystore) as _)
-        .await
-        .map_err(|error| Found(format!("provider \"{name}\": {error}; {}", error.cure())))?;
-    Ok((kms, keystore))
+        .map_err(|error| Found(format!("provider \"{name}\": {error}; {}", error.cure())).into())
+}
+
+impl Verb {
+    /// What cannot be undone, and what others follow, needs a token.
+    fn needs(&self) -> Option<(&StepUp, Step)> {
+        match self {
+            Self::Rotate { step_up, .. } => Some((step_up, Step::KekRotate)),
+            Self::DestroyVersion { step_up, .. } | Self::Delete { step_up, .. } => {
+                Some((step_up, Step::KmsDestroy))
+            }
+            _ => None,
+        }
+    }
 }
 
 fn local_provider<'s>(
@@ -334,7 +370,7 @@ impl Site {
                 };
                 kms.create(new, caller).await
             }
-            Verb::Rotate { name } => kms.rotate(&name, caller).await,
+            Verb::Rotate { name, .. } => kms.rotate(&name, caller).await,
             Verb::Schedule { name, every } => {
                 let every = match every.as_str() {
                     "off" => None,
@@ -353,6 +389,7 @@ impl Site {
                 name,
                 version,
                 confirm,
+                ..
             } => {
                 kms.show(&name, caller).await.map_err(refused)?;
                 let what = format!(
@@ -361,7 +398,7 @@ impl Site {
                 confirm::ask(&what, &name, confirm.as_deref())?;
                 kms.destroy_version(&name, version, caller).await
             }
-            Verb::Delete { name, confirm } => {
+            Verb::Delete { name, confirm, .. } => {
                 kms.show(&name, caller).await.map_err(refused)?;
                 let what = format!("Key \"{name}\" will be gone for good.");
                 confirm::ask(&what, &name, confirm.as_deref())?;

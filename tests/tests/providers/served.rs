@@ -101,7 +101,7 @@ impl Served {
 
     /// `pgveil kms ...`, which must succeed.
     pub(crate) fn kms(&self, args: &[&str]) -> Result<String> {
-        self.site.command("kms", args)?.ok()
+        self.site.kms(args)?.ok()
     }
 
     /// `[provider.NAME]` for a running server, as this caller or as another.

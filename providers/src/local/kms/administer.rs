@@ -1,8 +1,8 @@
 //! What is done to keys: making, showing, rotating, disabling, destroying and deleting them, and who may use them.
 
 use super::{
-    Caller, Key, KeyState, KmsError, LocalKms, MaterialChange, Operation, Origin, VersionState,
-    authorize, generate,
+    Caller, Deed, Key, KeyState, KmsError, LocalKms, MaterialChange, Operation, Origin,
+    VersionState, authorize, generate,
     key::{self, Algorithm, Rotation, Usage},
 };
 use crate::local::{
@@ -64,7 +64,7 @@ impl LocalKms {
         } else {
             MaterialChange::Keep
         };
-        if self.write(&mut key, material).await? {
+        if self.write(&mut key, material, (Deed::Create, by)).await? {
             return Ok(key);
         }
         Err(KmsError::Exists {
@@ -107,7 +107,7 @@ impl LocalKms {
     /// Makes a new version the default one; the first version of a key in pre-activation activates it.
     pub async fn rotate(&self, name: &str, caller: &Caller) -> Result<Key, KmsError> {
         let made = generate(self.existing(name).await?.algorithm).await?;
-        self.update(name, caller, |key, now| {
+        self.update(name, caller, Deed::Rotate, |key, now| {
             self.add_version(key, now, caller, &made)
         })
         .await
@@ -135,7 +135,8 @@ impl LocalKms {
         }
         let made = generate(key.algorithm).await?;
         let material = self.add_version(&mut key, now, &Caller::pgveil(), &made)?;
-        Ok(self.write(&mut key, material).await?.then_some(key))
+        let done = (Deed::RotateDue, &Caller::pgveil());
+        Ok(self.write(&mut key, material, done).await?.then_some(key))
     }
 
     fn add_version(
@@ -162,7 +163,7 @@ impl LocalKms {
         every_days: Option<u16>,
         caller: &Caller,
     ) -> Result<Key, KmsError> {
-        self.update(name, caller, |key, now| {
+        self.update(name, caller, Deed::Change("schedule"), |key, now| {
             key.rotation = rotation(every_days, now)?;
             Ok(MaterialChange::Keep)
         })
@@ -177,19 +178,29 @@ impl LocalKms {
         enabled: bool,
         caller: &Caller,
     ) -> Result<Key, KmsError> {
-        self.update(name, caller, |key, _| {
-            let version = named_version(key, version)?;
-            let (state, from) = if enabled {
-                (VersionState::Enabled, VersionState::Disabled)
+        self.update(
+            name,
+            caller,
+            Deed::Change(if enabled {
+                "enable-version"
             } else {
-                (VersionState::Disabled, VersionState::Enabled)
-            };
-            let Some(found) = key.version_mut(version).filter(|found| found.state == from) else {
-                return Err(not_so(key, version));
-            };
-            found.state = state;
-            Ok(MaterialChange::Keep)
-        })
+                "disable-version"
+            }),
+            |key, _| {
+                let version = named_version(key, version)?;
+                let (state, from) = if enabled {
+                    (VersionState::Enabled, VersionState::Disabled)
+                } else {
+                    (VersionState::Disabled, VersionState::Enabled)
+                };
+                let Some(found) = key.version_mut(version).filter(|found| found.state == from)
+                else {
+                    return Err(not_so(key, version));
+                };
+                found.state = state;
+                Ok(MaterialChange::Keep)
+            },
+        )
         .await
     }
 
@@ -200,19 +211,24 @@ impl LocalKms {
         active: bool,
         caller: &Caller,
     ) -> Result<Key, KmsError> {
-        self.update(name, caller, |key, _| {
-            let (to, from) = if active {
-                (KeyState::Active, KeyState::Deactivated)
-            } else {
-                (KeyState::Deactivated, KeyState::Active)
-            };
-            if key.state != from {
-                let reason = format!("it is {}", key.state);
-                return Err(state(key, &reason));
-            }
-            key.state = to;
-            Ok(MaterialChange::Keep)
-        })
+        self.update(
+            name,
+            caller,
+            Deed::Change(if active { "activate" } else { "deactivate" }),
+            |key, _| {
+                let (to, from) = if active {
+                    (KeyState::Active, KeyState::Deactivated)
+                } else {
+                    (KeyState::Deactivated, KeyState::Active)
+                };
+                if key.state != from {
+                    let reason = format!("it is {}", key.state);
+                    return Err(state(key, &reason));
+                }
+                key.state = to;
+                Ok(MaterialChange::Keep)
+            },
+        )
         .await
     }
 
@@ -223,7 +239,7 @@ impl LocalKms {
         version: u32,
         caller: &Caller,
     ) -> Result<Key, KmsError> {
-        self.update(name, caller, |key, now| {
+        self.update(name, caller, Deed::DestroyVersion(version), |key, now| {
             let Some(found) = key.version_mut(version) else {
                 return Err(no_version(key, version));
             };
@@ -239,7 +255,7 @@ impl LocalKms {
 
     /// Deletes a key that has nothing left to lose: it never had a version, or all were destroyed.
     pub async fn delete(&self, name: &str, caller: &Caller) -> Result<Key, KmsError> {
-        self.update(name, caller, |key, _| {
+        self.update(name, caller, Deed::Delete, |key, _| {
             if !key.is_spent() {
                 return Err(state(
                     key,
@@ -255,7 +271,7 @@ impl LocalKms {
 
     /// Grants operations to somebody, or takes all from them with none.
     pub async fn grant(&self, name: &str, grant: Grant, caller: &Caller) -> Result<Key, KmsError> {
-        self.update(name, caller, |key, _| {
+        self.update(name, caller, Deed::Change("grant"), |key, _| {
             key.access.retain(|other| other.to != grant.to);
             if !grant.operations.is_empty() {
                 key.access.push(grant.clone());

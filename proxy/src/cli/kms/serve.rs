@@ -49,8 +49,9 @@ pub(super) async fn run(config: &Path, provider: Option<&str>) -> anyhow::Result
     let credentials = credentials
         .transpose()
         .map_err(|error| Found(format!("{error}; `pgveil kms credentials` makes one")))?;
-    let (kms, _) = super::open(&settings, provider.or(at.provider.as_deref())).await?;
-    let kms = Arc::new(kms);
+    let (_, keystore) = app::keystore(config).await?;
+    let named = provider.or(at.provider.as_deref());
+    let kms = Arc::new(super::open(&settings, named, keystore).await?);
     let listener = TcpListener::bind(&at.listen)
         .await
         .with_context(|| format!("cannot listen on {}", at.listen))?;
