@@ -13,7 +13,7 @@ mod log;
 mod queue;
 pub mod record;
 mod retention;
-mod root;
+pub(crate) mod root;
 pub mod secrets;
 pub mod sink;
 pub mod stored;

@@ -124,6 +124,17 @@ impl Gate {
         self.pass((Verb::Wrap, kek), request).await
     }
 
+    /// [`KeyProvider::rewrap`] within one KEK, if the gate is open.
+    pub(crate) async fn rewrap(
+        &self,
+        kek: &str,
+        wrapped: &Wrapped,
+        context: &WrapContext,
+    ) -> Answer<Wrapped> {
+        let request = self.provider.rewrap(kek, wrapped, kek, context);
+        self.pass((Verb::Wrap, kek), request).await
+    }
+
     /// [`KeyProvider::unwrap`], if the gate is open.
     pub(crate) async fn unwrap(
         &self,

@@ -6,6 +6,7 @@
 
 mod adopting;
 mod connection;
+mod followed;
 mod inventory;
 mod jobs;
 mod keks;
@@ -26,6 +27,7 @@ use tokio_postgres::{Row, error::SqlState, types::ToSql};
 use zeroize::Zeroizing;
 
 pub use adopting::Adopted;
+pub use followed::{Claim, Followed, KekRow, KekUse};
 pub use inventory::{Due, KeyEntry};
 pub use jobs::{JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP};
 pub use keks::PermittedKeks;

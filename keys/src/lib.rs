@@ -13,6 +13,7 @@ pub mod database;
 mod error;
 mod gate;
 pub mod health;
+pub mod kek_rotation;
 mod key;
 mod keys;
 pub mod keystore;

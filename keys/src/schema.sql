@@ -178,6 +178,25 @@ CREATE INDEX IF NOT EXISTS key_changes_audit_seq ON pgveil.key_changes (audit_se
 COMMENT ON TABLE pgveil.key_changes IS
     'With which records of the audit log rows of pgveil.keys were written: an older row that somebody puts back is refused';
 
+CREATE TABLE IF NOT EXISTS pgveil.keks (
+    provider     text NOT NULL,
+    kek_id       text NOT NULL,
+    version      text NOT NULL,
+    next_version text,
+    first_seen   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    last_seen    timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    rotated_at   timestamptz,
+    asked_at     timestamptz,
+    began_seq    bigint,
+    began_key    bigint,
+    lease_until  timestamptz,
+    leased_by    text,
+    PRIMARY KEY (provider, kek_id)
+);
+COMMENT ON TABLE pgveil.keks IS 'Which version of each KEK the wrapped keys follow, and who is bringing them to the next one';
+COMMENT ON COLUMN pgveil.keks.began_seq IS 'Keys whose rows were written with a later record of the audit log are under the next version already';
+COMMENT ON COLUMN pgveil.keks.began_key IS 'Data keys up to this id are replaced';
+
 CREATE TABLE IF NOT EXISTS pgveil.local_keks (
     provider     text  NOT NULL,
     kek_id       text  NOT NULL,

@@ -84,6 +84,8 @@ pub struct Level {
     pub dek_epoch: Setting<Duration>,
     /// After how many values a DEK is replaced.
     pub dek_max_usage: Setting<u64>,
+    /// After what time a provider is asked for a new version of the KEK.
+    pub kek_period: Setting<Option<Duration>>,
     /// How long a retired DEK that no value uses is kept.
     pub destroy_retired_after: Setting<Option<Duration>>,
 }
@@ -214,6 +216,7 @@ impl Scopes {
                 failure: says.failure.with(effective.failure),
                 dek_epoch: says.dek_epoch.with(effective.rotation.dek_epoch),
                 dek_max_usage: says.dek_max_usage.with(effective.rotation.dek_max_usage),
+                kek_period: says.kek_period.with(effective.rotation.kek_period),
                 destroy_retired_after: says
                     .destroy_retired_after
                     .with(effective.rotation.destroy_retired_after),
@@ -226,6 +229,7 @@ impl Scopes {
         mark(&mut levels, |level| &mut level.failure);
         mark(&mut levels, |level| &mut level.dek_epoch);
         mark(&mut levels, |level| &mut level.dek_max_usage);
+        mark(&mut levels, |level| &mut level.kek_period);
         mark(&mut levels, |level| &mut level.destroy_retired_after);
         levels
     }
@@ -280,6 +284,9 @@ impl Scopes {
                 .take(own.dek_epoch, &mut rotation.dek_epoch, origin);
             says.dek_max_usage
                 .take(own.dek_max_usage, &mut rotation.dek_max_usage, origin);
+            let period = own.kek_period.map(Some);
+            says.kek_period
+                .take(period, &mut rotation.kek_period, origin);
             let keep = own.destroy_retired_after.map(Some);
             says.destroy_retired_after
                 .take(keep, &mut rotation.destroy_retired_after, origin);
@@ -295,6 +302,7 @@ struct Says {
     failure: Said,
     dek_epoch: Said,
     dek_max_usage: Said,
+    kek_period: Said,
     destroy_retired_after: Said,
 }
 
@@ -310,6 +318,7 @@ impl Says {
             failure: said,
             dek_epoch: said,
             dek_max_usage: said,
+            kek_period: said,
             destroy_retired_after: said,
         }
     }

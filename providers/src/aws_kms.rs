@@ -290,6 +290,18 @@ impl KeyProvider for AwsKms {
         Ok(KekInfo::new(version, algorithm))
     }
 
+    fn rotates(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    /// `RotateKeyOnDemand`, which AWS carries out some time later.
+    async fn rotate(&self, kek: &str) -> Result<(), ProviderError> {
+        let answer = self.ask(kek, kek, |client, id| {
+            client.rotate_key_on_demand().key_id(id).send()
+        });
+        answer.await.map(drop)
+    }
+
     async fn rotation(&self, kek: &str) -> Result<Option<Rotation>, ProviderError> {
         let answer = self.ask(kek, kek, |client, id| {
             client.get_key_rotation_status().key_id(id).send()

@@ -400,6 +400,19 @@ impl KeyProvider for AzureKeyVault {
         .await
     }
 
+    fn rotates(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    async fn rotate(&self, kek: &str) -> Result<(), ProviderError> {
+        self.plain(kek)?;
+        let answer = self.client.rotate_key(kek, None).await;
+        let rotated = answer.and_then(|answer| answer.into_model());
+        rotated
+            .map(drop)
+            .map_err(|error| self.failed(kek, Doing::Describing, error))
+    }
+
     async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {
         let current = http::retrying(&self.name, || self.current(kek)).await?;
         Ok(current.info)

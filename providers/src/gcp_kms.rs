@@ -276,6 +276,25 @@ impl KeyProvider for GcpKms {
         .await
     }
 
+    fn rotates(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    /// A new version, which then is the primary one.
+    async fn rotate(&self, kek: &str) -> Result<(), ProviderError> {
+        let body = Zeroizing::new("{}".to_owned());
+        let made = self.ask(kek, Verb::NewVersion, Some(body), |made: wire::Named| {
+            let id = made.name.strip_prefix(kek);
+            let id = id.and_then(|rest| rest.strip_prefix(VERSIONS));
+            let id = id.filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()));
+            id.map(str::to_owned)
+                .ok_or_else(|| "its answer is no version of the key".to_owned())
+        });
+        let body = Zeroizing::new(format!(r#"{{"cryptoKeyVersionId":"{}"}}"#, made.await?));
+        self.ask(kek, Verb::SetPrimary, Some(body), |_: wire::Named| Ok(()))
+            .await
+    }
+
     async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {
         let key = self.key(kek).await?;
         let denied = |reason: String| ProviderError::denied(&self.name, kek, reason);

@@ -26,7 +26,8 @@ pub use key::{
 pub use kms::{Ciphertext, KmsError, LocalKms, NewKey, Signature, XksCiphertext};
 pub use root_key::{RootCheck, RootKey, RootKeyError};
 pub use store::{
-    ACTIVATE, Deed, ENABLE_VERSION, KekStore, KekStoreError, KeyChange, MaterialChange, Memory, MemoryKekStore, StoredKey,
+    ACTIVATE, Deed, ENABLE_VERSION, KekStore, KekStoreError, KeyChange, MaterialChange, Memory,
+    MemoryKekStore, StoredKey,
 };
 
 use crate::{KekInfo, KeyProvider, ProviderError, WrapContext, Wrapped};
@@ -135,6 +136,20 @@ impl KeyProvider for LocalProvider {
             .unwrap(kek, version, body, &context.aad())
             .await
             .map_err(|error| self.failed(kek, error))
+    }
+
+    fn rotates(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    async fn rotate(&self, kek: &str) -> Result<(), ProviderError> {
+        let rotated = self.0.rotate_by_pgveil(kek).await;
+        rotated.map(drop).map_err(|error| self.failed(kek, error))
+    }
+
+    async fn rotation(&self, kek: &str) -> Result<Option<crate::Rotation>, ProviderError> {
+        let schedule = self.0.schedule(kek).await;
+        schedule.map_err(|error| self.failed(kek, error))
     }
 
     async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {

@@ -21,6 +21,8 @@ pub struct Probe {
     /// How long wrapping and unwrapping took together; `None` where nothing was wrapped, because the KEK is made on first
     /// use.
     pub latency: Option<Duration>,
+    /// The version of the KEK as a wrapping names it, where one was made.
+    pub wraps_as: Option<String>,
 }
 
 /// Asks a provider for a KEK and has it wrap and unwrap 32 random bytes, in the context of a scope that uses the KEK: a
@@ -48,6 +50,7 @@ async fn round_trip(
         return Ok(Probe {
             info,
             latency: None,
+            wraps_as: None,
         });
     }
     let context = WrapContext {
@@ -70,7 +73,12 @@ async fn round_trip(
         // Good to know, and often not allowed.
         info.rotation = provider.rotation(kek).await.unwrap_or_default();
     }
-    Ok(Probe { info, latency })
+    let wraps_as = Some(wrapped.kek_version);
+    Ok(Probe {
+        info,
+        latency,
+        wraps_as,
+    })
 }
 
 #[cfg(test)]

@@ -39,6 +39,21 @@ pub trait KeyProvider: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Whether [`KeyProvider::rotate`] can be asked for; if not, what to do instead.
+    fn rotates(&self) -> Result<(), &'static str> {
+        Err("rotate the key where it is kept; pgveil notices and follows")
+    }
+
+    /// Makes a new version of a KEK the one that wraps; what the older ones wrapped goes on unwrapping. It may take a while until
+    /// [`KeyProvider::describe`] tells of it.
+    async fn rotate(&self, kek: &str) -> Result<(), ProviderError> {
+        Err(ProviderError::denied(
+            self.kind(),
+            kek,
+            "it does not rotate keys when it is asked to",
+        ))
+    }
+
     /// Wraps what is wrapped under `from` under the current version of `to`, another KEK of this provider or the same
     /// one. Where the provider can, the key does not leave it on the way. As after [`KeyProvider::wrap`], whoever relies on
     /// the answer unwraps and compares first.

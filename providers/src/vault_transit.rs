@@ -106,6 +106,20 @@ impl VaultTransit {
         kek: &str,
         body: Option<&str>,
     ) -> Result<T, ProviderError> {
+        let body = self.send(method, (verb, ""), kek, body).await?;
+        let answer: Answer<T> = serde_json::from_slice(&body)
+            .map_err(|_| self.unavailable("its answer is not that of a transit engine"))?;
+        Ok(answer.data)
+    }
+
+    /// Sends a request and gives the body of the answer, if that is a yes. The key stands between the two parts of `path`.
+    async fn send(
+        &self,
+        method: &Method,
+        path: (&str, &str),
+        kek: &str,
+        body: Option<&str>,
+    ) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
         if kek.is_empty() || !kek.bytes().all(is_plain) {
             let reason = "the id of a transit key has letters, digits and `-._` only";
             return Err(self.denied(kek, reason));
@@ -117,7 +131,10 @@ impl VaultTransit {
         token.set_sensitive(true);
         let mut request = self
             .client
-            .request(method.clone(), format!("{}/{verb}/{kek}", self.engine))
+            .request(
+                method.clone(),
+                format!("{}/{}/{kek}{}", self.engine, path.0, path.1),
+            )
             .header("X-Vault-Token", token)
             .header("X-Vault-Request", "true");
         if let Some(namespace) = &self.namespace {
@@ -140,9 +157,7 @@ impl VaultTransit {
             let failure: Failure = serde_json::from_slice(&body).unwrap_or_default();
             return Err(self.failed(kek, status, &failure.errors.join("; ")));
         }
-        let answer: Answer<T> = serde_json::from_slice(&body)
-            .map_err(|_| self.unavailable("its answer is not that of a transit engine"))?;
-        Ok(answer.data)
+        Ok(body)
     }
 
     /// What an answer other than 200 means.
@@ -160,6 +175,30 @@ impl VaultTransit {
             412 | 429 | 472 | 473 | 500..=599 => self.unavailable(reason),
             _ => self.denied(kek, &reason),
         }
+    }
+
+    /// What a transit engine encrypted, as it may stand in JSON text without escapes.
+    fn ciphertext<'w>(&self, wrapped: &'w Wrapped) -> Result<&'w str, ProviderError> {
+        let ciphertext = std::str::from_utf8(&wrapped.bytes).ok();
+        let ciphertext = ciphertext.filter(|text| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+        });
+        let ciphertext = ciphertext.ok_or_else(|| self.not_mine("the format is another's"))?;
+        if version(ciphertext) != Some(wrapped.kek_version.as_str()) {
+            return Err(self.not_mine("it names another version than the keystore"));
+        }
+        Ok(ciphertext)
+    }
+
+    fn wrapped(&self, ciphertext: String) -> Result<Wrapped, ProviderError> {
+        let kek_version = version(&ciphertext)
+            .ok_or_else(|| self.unavailable("its answer is no ciphertext of a transit engine"))?
+            .to_owned();
+        Ok(Wrapped {
+            bytes: ciphertext.into_bytes(),
+            kek_version,
+        })
     }
 
     fn unavailable(&self, reason: impl Into<String>) -> ProviderError {
@@ -215,13 +254,7 @@ impl KeyProvider for VaultTransit {
             BASE64.encode(context.aad())
         ));
         let Encrypted { ciphertext } = self.ask(Method::POST, "encrypt", kek, Some(body)).await?;
-        let kek_version = version(&ciphertext)
-            .ok_or_else(|| self.unavailable("its answer is no ciphertext of a transit engine"))?
-            .to_owned();
-        Ok(Wrapped {
-            bytes: ciphertext.into_bytes(),
-            kek_version,
-        })
+        self.wrapped(ciphertext)
     }
 
     async fn unwrap(
@@ -230,16 +263,7 @@ impl KeyProvider for VaultTransit {
         wrapped: &Wrapped,
         context: &WrapContext,
     ) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
-        let ciphertext = std::str::from_utf8(&wrapped.bytes).ok();
-        // JSON text needs no escapes for what may stand in it.
-        let ciphertext = ciphertext.filter(|text| {
-            text.bytes()
-                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
-        });
-        let ciphertext = ciphertext.ok_or_else(|| self.not_mine("the format is another's"))?;
-        if version(ciphertext) != Some(wrapped.kek_version.as_str()) {
-            return Err(self.not_mine("it names another version than the keystore"));
-        }
+        let ciphertext = self.ciphertext(wrapped)?;
         let body = Zeroizing::new(format!(
             r#"{{"ciphertext":"{ciphertext}","context":"{}"}}"#,
             BASE64.encode(context.aad())
@@ -249,6 +273,40 @@ impl KeyProvider for VaultTransit {
             .decode(&answer.plaintext)
             .map(Zeroizing::new)
             .map_err(|_| self.unavailable("its answer is not in base64"))
+    }
+
+    fn rotates(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    async fn rotate(&self, kek: &str) -> Result<(), ProviderError> {
+        // Not repeated: a rotation whose answer was lost may have been done.
+        let path = ("keys", "/rotate");
+        self.send(&Method::POST, path, kek, Some("{}"))
+            .await
+            .map(drop)
+    }
+
+    /// `rewrap`, within one key: the plaintext does not leave the engine.
+    async fn rewrap(
+        &self,
+        from: &str,
+        wrapped: &Wrapped,
+        to: &str,
+        context: &WrapContext,
+    ) -> Result<Wrapped, ProviderError> {
+        if from != to {
+            let plaintext = self.unwrap(from, wrapped, context).await?;
+            return self.wrap(to, &plaintext, context).await;
+        }
+        let ciphertext = self.ciphertext(wrapped)?;
+        let body = Zeroizing::new(format!(
+            r#"{{"ciphertext":"{ciphertext}","context":"{}"}}"#,
+            BASE64.encode(context.aad())
+        ));
+        self.ask(Method::POST, "rewrap", to, Some(body))
+            .await
+            .and_then(|Encrypted { ciphertext }| self.wrapped(ciphertext))
     }
 
     async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {

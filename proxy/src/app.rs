@@ -17,7 +17,7 @@ use pgveil_providers::{
 };
 use tokio::task::JoinHandle;
 
-use crate::{cli::Found, engine::Engine, keeper, key_rotation, prober};
+use crate::{cli::Found, engine::Engine, keeper, keks, key_rotation, prober};
 
 /// The configuration with what it leads to: keystore, providers, keys.
 pub struct Built {
@@ -153,9 +153,20 @@ impl Built {
             )),
             tokio::spawn(key_rotation::tend(self.local.clone())),
             tokio::spawn(self.probing()),
+            tokio::spawn(self.following()),
             tokio::spawn(Arc::clone(&self.keystore).watch(Arc::clone(&self.keys))),
             tokio::spawn(tend(log, sinks, audit.retention)),
         ]
+    }
+
+    /// Brings wrapped keys to new versions of their KEKs until it is dropped.
+    fn following(&self) -> impl Future<Output = ()> + Send + 'static {
+        let keks = keks::Keks {
+            keys: Arc::clone(&self.keys),
+            keystore: Arc::clone(&self.keystore),
+            providers: self.providers.clone(),
+        };
+        keks.tend(Arc::clone(&self.health))
     }
 
     /// Looks at every KEK in use until it is dropped.

@@ -8,6 +8,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod init;
+pub mod keks;
 pub mod keys;
 pub mod kms;
 pub mod scopes;
@@ -105,6 +106,13 @@ enum Command {
         config: WithConfig,
         #[command(subcommand)]
         command: keys::Key,
+    },
+    /// Key encryption keys (KEKs) at their providers: versions, keys under each, rotation
+    Keks {
+        #[command(flatten)]
+        config: WithConfig,
+        #[command(subcommand)]
+        command: keks::Kek,
     },
     /// Scopes: which there are, and which key a scope uses
     Scopes {
@@ -231,6 +239,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             search_path,
             sql,
         } => explain::run(&config.config, &sql, prepared, &search_path).await,
+        Command::Keks { config, command } => keks::run(&config.config, command).await,
         Command::Keys { config, command } => keys::run(&config.config, command).await,
         Command::Scopes { config, command } => scopes::run(&config.config, command).await,
         Command::Kms(arguments) => kms::run(arguments).await,

@@ -6,6 +6,7 @@ pub mod cli;
 
 pub mod app;
 pub mod keeper;
+mod keks;
 pub mod key_rotation;
 pub mod listener;
 mod prober;

@@ -154,6 +154,18 @@ fn what_rotates_or_destroys_a_key_needs_a_token_and_a_log_that_can_be_written() 
             "{ran:?}"
         );
     }
+    // The key that wraps the log's own can be stopped and let go on: else nobody could ever do anything again.
+    json(&site, &["disable", "platform"])?;
+    let ran = site.command("kms", &["disable", "acme"])?;
+    ensure!(
+        ran.code == Some(1) && ran.stderr.contains("audit log"),
+        "{ran:?}"
+    );
+    json(&site, &["enable", "platform"])?;
+    json(&site, &["deactivate", "platform"])?;
+    json(&site, &["enable", "platform"])?;
+    let last = "SELECT substring(encode(record, 'escape') FROM '\"deed\":\"([a-z-]+)\"') FROM pgveil.audit ORDER BY seq DESC LIMIT 1";
+    ensure!(database.admin(last)? == "activate");
     let state =
         "SELECT count(*) || ' ' || max(revision) FROM pgveil.local_keys WHERE kek_id = 'acme'";
     ensure!(database.admin(state)? == "1 1");
@@ -386,7 +398,7 @@ fn tables_for_people_and_errors_with_cures() -> Result<()> {
     .ok()?;
     let listed = kms(&site, &["list"])?.ok()?;
     ensure!(
-        listed.starts_with("KEY  STATE") && listed.contains("30 d"),
+        listed.starts_with("KEY ") && listed.contains("30 d"),
         "{listed}"
     );
     let shown = kms(&site, &["show", "k"])?.ok()?;

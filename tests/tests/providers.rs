@@ -30,7 +30,7 @@ use pgveil_providers::{
 use pgveil_tests::kms::{Aws, Bao, ROOT_TOKEN};
 
 use aws::aws;
-use contract::{KEY, configured, context, contract, is_denied, is_unavailable};
+use contract::{KEY, configured, context, contract, is_denied, is_unavailable, rotates_when_asked};
 
 async fn vault(bao: &Bao, token: &str) -> Result<Box<dyn KeyProvider>> {
     configured(&format!(
@@ -50,7 +50,9 @@ async fn local(folder: &Path) -> Result<Box<dyn KeyProvider>> {
 #[tokio::test]
 async fn the_local_provider_keeps_the_contract() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    contract(local(folder.path()).await?.as_ref(), "a", "b").await
+    let local = local(folder.path()).await?;
+    contract(local.as_ref(), "a", "b").await?;
+    rotates_when_asked(local.as_ref(), "a").await
 }
 
 #[tokio::test]
@@ -63,6 +65,7 @@ async fn a_transit_engine_keeps_the_contract() -> Result<()> {
     }
     let provider = vault(&bao, ROOT_TOKEN).await?;
     contract(provider.as_ref(), "a", "b").await?;
+    rotates_when_asked(provider.as_ref(), "b").await?;
     let here = context("platform");
     let old = provider.wrap("a", &KEY, &here).await?;
 

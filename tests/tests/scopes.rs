@@ -16,6 +16,8 @@ use pgveil_tests::{
     site::Site,
 };
 
+#[path = "scopes/keks.rs"]
+mod keks;
 #[path = "scopes/lifecycle.rs"]
 mod lifecycle;
 #[path = "scopes/many.rs"]
@@ -85,6 +87,9 @@ dek_epoch              platform              90d              active      config
                        tenant:acme           -                inherited
                        tenant:acme/env:prod  -                inherited
 dek_max_usage          platform              1073741824       active      configuration
+                       tenant:acme           -                inherited
+                       tenant:acme/env:prod  -                inherited
+kek_period             platform              never            active      configuration
                        tenant:acme           -                inherited
                        tenant:acme/env:prod  -                inherited
 destroy_retired_after  platform              never            active      configuration

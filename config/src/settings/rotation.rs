@@ -15,6 +15,8 @@ pub struct Rotation {
     pub dek_epoch: Duration,
     /// After so many values a scope gets a new DEK: 2^16 to 2^32.
     pub dek_max_usage: u64,
+    /// After this time pgveil asks the provider for a new version of a KEK. `None`: it does not.
+    pub kek_period: Option<Duration>,
     /// How long after the proof that no value uses it a retired DEK is destroyed. `None`: it is kept.
     pub destroy_retired_after: Option<Duration>,
 }
@@ -26,6 +28,8 @@ pub struct OwnRotation {
     pub dek_epoch: Option<Duration>,
     /// [`Rotation::dek_max_usage`].
     pub dek_max_usage: Option<u64>,
+    /// [`Rotation::kek_period`].
+    pub kek_period: Option<Duration>,
     /// [`Rotation::destroy_retired_after`].
     pub destroy_retired_after: Option<Duration>,
 }
@@ -41,9 +45,6 @@ const PERIOD: Kind = Kind::Time {
 };
 
 const NOW: Support = Support::Since("0.1");
-/// Nobody asks a provider for a new version of a KEK yet.
-pub(super) const LATER: Support =
-    Support::Later("remove it; rotate the KEK at its provider, whose own schedule may do it");
 
 pub(super) static SECTION: Section = Section {
     name: "rotation",
@@ -92,8 +93,8 @@ pub(super) const fn kek_period(need: Need) -> Key {
         name: "kek_period",
         kind: PERIOD,
         need,
-        support: LATER,
-        meaning: "After this time pgveil asks the provider for a new version of a KEK.",
+        support: NOW,
+        meaning: "After this time pgveil asks the provider for a new version of a KEK, unless the provider rotates it by itself at least as often. Without it, pgveil asks for none, and follows those that it notices.",
     }
 }
 
@@ -111,6 +112,7 @@ pub(super) fn read(fields: &Fields<'_, '_>) -> Rotation {
     Rotation {
         dek_epoch: fields.time("dek_epoch"),
         dek_max_usage: fields.count("dek_max_usage") as u64,
+        kek_period: time(fields, "kek_period"),
         destroy_retired_after: time(fields, "destroy_retired_after"),
     }
 }
@@ -122,6 +124,7 @@ pub(super) fn read_own(fields: &Fields<'_, '_>) -> OwnRotation {
             Some(Value::Count(count)) => Some(*count),
             _ => None,
         },
+        kek_period: time(fields, "kek_period"),
         destroy_retired_after: time(fields, "destroy_retired_after"),
     }
 }

@@ -33,7 +33,7 @@ pub struct Log {
     secrets: OnceCell<Arc<Secrets>>,
     /// One change at a time; and the end of the chain that this process has seen: it never goes back.
     pub(super) turn: Arc<Mutex<Option<Tip>>>,
-    pub(super) instance: String,
+    pub(crate) instance: String,
     pub(super) queue: Queue,
 }
 

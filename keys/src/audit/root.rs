@@ -30,6 +30,17 @@ pub(super) struct Source {
     pub(super) platform: KekRef,
 }
 
+/// How the root key is brought to a KEK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Move {
+    /// It is seen whether it can be, if it stands under another.
+    Try,
+    /// If it stands under another.
+    Other,
+    /// In any case: the KEK has a new version.
+    Anew,
+}
+
 /// The root key as it is stored.
 struct Root {
     id: u64,
@@ -57,22 +68,26 @@ impl Log {
     }
 
     /// Brings the root key to the KEK that the platform has now, as a rewrap brings every other key; answers whether there was
-    /// something to do. Without `stores` it only tries.
+    /// something to do.
     pub(crate) async fn rewrap_root(
         self: &Arc<Self>,
         to: &KekRef,
-        stores: bool,
+        how: Move,
     ) -> Result<bool, KeystoreError> {
         let source = self
             .source
             .get()
             .ok_or_else(|| unaudited("no provider was given for its key"))?;
-        let Some(root) = self.root().await?.filter(|root| root.kek != *to) else {
+        let Some(root) = self
+            .root()
+            .await?
+            .filter(|root| how == Move::Anew || root.kek != *to)
+        else {
             return Ok(false);
         };
         let key = source.unwrap(&root).await?;
         let wrapped = source.wrap(&key, &context(root.id), to).await?;
-        if !stores {
+        if how == Move::Try {
             return Ok(true);
         }
         let mut change = self.change().await?;
@@ -108,6 +123,11 @@ impl Log {
             .detail(detail);
         change.commit(event).await?;
         Ok(true)
+    }
+
+    /// Whether the root key stands under this KEK.
+    pub(crate) async fn root_is_under(&self, kek: &KekRef) -> Result<bool, KeystoreError> {
+        Ok(self.root().await?.is_some_and(|root| root.kek == *kek))
     }
 
     async fn root(&self) -> Result<Option<Root>, KeystoreError> {

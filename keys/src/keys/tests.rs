@@ -130,6 +130,7 @@ impl World {
                 rotation: Rotation {
                     dek_epoch: EPOCH,
                     dek_max_usage: MAX_USAGE,
+                    kek_period: None,
                     destroy_retired_after: None,
                 },
             }),

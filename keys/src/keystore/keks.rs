@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pgveil_config::ScopePath;
 use pgveil_providers::local::{
-    ACTIVATE, Deed, ENABLE_VERSION, KekStore, KekStoreError, KeyChange, MaterialChange, RootCheck, StoredKey,
+    ACTIVATE, Deed, ENABLE_VERSION, KekStore, KekStoreError, KeyChange, MaterialChange, RootCheck,
+    StoredKey,
 };
 use serde_json::json;
 use tokio_postgres::{Row, types::ToSql};

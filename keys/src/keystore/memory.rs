@@ -147,6 +147,7 @@ impl Memory {
             kek: key.kek.clone(),
             wrapped: key.wrapped.clone(),
             uses: 0,
+            record: 0,
             age: Duration::ZERO,
         };
         self.keys.entry(key.id).or_insert(record);

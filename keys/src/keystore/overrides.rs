@@ -44,18 +44,18 @@ pub struct Judged {
 
 const LABEL: &[u8] = b"overrides";
 const ALL: &str = "SELECT scope, provider, kek_id, failure, dek_epoch, dek_max_usage, destroy_retired_after, \
-    to_char(set_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), set_by, audit_seq, mac \
+    to_char(set_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), set_by, audit_seq, mac, kek_period \
     FROM pgveil.overrides ORDER BY scope COLLATE \"C\"";
 /// What was done last with each scope's row.
 const LAST: &str = "SELECT DISTINCT ON (scope) scope, seq, operation FROM pgveil.audit \
     WHERE operation IN ('override.set', 'override.clear') AND outcome = 'done' ORDER BY scope, seq DESC";
 const SET: &str = "INSERT INTO pgveil.overrides \
-        (scope, provider, kek_id, failure, dek_epoch, dek_max_usage, destroy_retired_after, set_by, audit_seq, mac) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+        (scope, provider, kek_id, failure, dek_epoch, dek_max_usage, destroy_retired_after, set_by, audit_seq, mac, kek_period) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
     ON CONFLICT (scope) DO UPDATE SET provider = excluded.provider, kek_id = excluded.kek_id, \
         failure = excluded.failure, dek_epoch = excluded.dek_epoch, dek_max_usage = excluded.dek_max_usage, \
         destroy_retired_after = excluded.destroy_retired_after, set_at = now(), set_by = excluded.set_by, \
-        audit_seq = excluded.audit_seq, mac = excluded.mac";
+        audit_seq = excluded.audit_seq, mac = excluded.mac, kek_period = excluded.kek_period";
 const CLEAR: &str = "DELETE FROM pgveil.overrides WHERE scope = $1";
 
 impl Keystore {
@@ -172,9 +172,11 @@ impl Keystore {
         let OwnRotation {
             dek_epoch,
             dek_max_usage,
+            kek_period,
             destroy_retired_after,
         } = own.rotation;
         let (dek_epoch, destroy) = (seconds(dek_epoch), seconds(destroy_retired_after));
+        let kek_period = seconds(kek_period);
         if own.is_empty() {
             change.query(CLEAR, &[&path]).await?;
         } else {
@@ -186,8 +188,17 @@ impl Keystore {
                 .query(
                     SET,
                     &[
-                        &path, &provider, &kek, &failure, &dek_epoch, &uses, &destroy, &by, &seq,
+                        &path,
+                        &provider,
+                        &kek,
+                        &failure,
+                        &dek_epoch,
+                        &uses,
+                        &destroy,
+                        &by,
+                        &seq,
                         &mac,
+                        &kek_period,
                     ],
                 )
                 .await?;
@@ -198,6 +209,7 @@ impl Keystore {
             "failure": failure,
             "dek_epoch_s": dek_epoch,
             "dek_max_usage": dek_max_usage,
+            "kek_period_s": kek_period,
             "destroy_retired_after_s": destroy,
         });
         let event = Event::new(operation).scope(scope).detail(detail);
@@ -234,6 +246,7 @@ fn authentic(scope: &ScopePath, own: &Own, set_by: &str, seq: i64, secrets: &Sec
     bytes.maybe_text(own.failure.map(Failure::as_str));
     bytes.maybe(seconds(rotation.dek_epoch));
     bytes.maybe(rotation.dek_max_usage.map(|uses| uses as i64));
+    bytes.maybe(seconds(rotation.kek_period));
     bytes.maybe(seconds(rotation.destroy_retired_after));
     bytes.text(set_by);
     secrets.mac_row(LABEL, bytes.as_ref())
@@ -262,6 +275,7 @@ fn parse(row: &Row) -> Result<OverrideRecord, KeystoreError> {
             rotation: OwnRotation {
                 dek_epoch: positive(4)?.map(Duration::from_secs),
                 dek_max_usage: positive(5)?,
+                kek_period: positive(11)?.map(Duration::from_secs),
                 destroy_retired_after: positive(6)?.map(Duration::from_secs),
             },
         },

@@ -53,6 +53,8 @@ pub struct KeyRecord {
     pub wrapped: Wrapped,
     /// Uses that were leased: at least as many as values were sealed with it.
     pub uses: u64,
+    /// The record of the audit log with which its row was written last.
+    pub record: u64,
     /// Since it was made, by the keystore's clock.
     pub age: Duration,
 }
@@ -480,6 +482,7 @@ impl KeyRecord {
         Ok(Self {
             purpose: parse_purpose(&stored.purpose)?,
             state: parse_state(&stored.state)?,
+            record: stored.record(),
             id: stored.id,
             scope: stored.scope,
             epoch: stored.epoch,

@@ -196,6 +196,12 @@ impl KeyRow {
         }
     }
 
+    /// The record of the audit log with which it was written.
+    pub(super) fn record(&self) -> u64 {
+        let seq = self.audit_seq.and_then(|seq| u64::try_from(seq).ok());
+        seq.unwrap_or_default()
+    }
+
     /// Erases what is wrapped.
     pub(super) fn destroy(&mut self, now_us: i64) {
         "destroyed".clone_into(&mut self.state);

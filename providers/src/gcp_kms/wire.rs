@@ -13,6 +13,8 @@ pub(super) enum Verb {
     Get,
     Encrypt,
     Decrypt,
+    NewVersion,
+    SetPrimary,
 }
 
 impl Verb {
@@ -22,6 +24,8 @@ impl Verb {
             Self::Get => "",
             Self::Encrypt => ":encrypt",
             Self::Decrypt => ":decrypt",
+            Self::NewVersion => "/cryptoKeyVersions",
+            Self::SetPrimary => ":updatePrimaryVersion",
         }
     }
 }
@@ -41,6 +45,12 @@ impl Int64 {
             Self::Number(number) => *number == i64::from(expected),
         }
     }
+}
+
+/// `CryptoKeyVersion`, and `CryptoKey` as far as its name goes.
+#[derive(Deserialize)]
+pub(super) struct Named {
+    pub(super) name: String,
 }
 
 /// `EncryptResponse`.

@@ -97,6 +97,28 @@ pub(crate) async fn contract(provider: &dyn KeyProvider, kek: &str, other: &str)
     Ok(())
 }
 
+/// What those keep that make new versions when they are asked: what was wrapped before opens, and is wrapped anew by the new
+/// version.
+pub(crate) async fn rotates_when_asked(provider: &dyn KeyProvider, kek: &str) -> Result<()> {
+    ensure!(provider.rotates().is_ok());
+    let here = context("tenant:acme/env:prod");
+    let old = provider.wrap(kek, &KEY, &here).await?;
+    let before = provider.describe(kek).await?.version;
+    ensure!(before == old.kek_version);
+    provider.rotate(kek).await?;
+    let after = provider.describe(kek).await?.version;
+    ensure!(after != before, "{before} {after}");
+    ensure!(provider.unwrap(kek, &old, &here).await?.as_slice() == KEY);
+    let moved = provider.rewrap(kek, &old, kek, &here).await?;
+    ensure!(moved.kek_version == after, "{moved:?}");
+    ensure!(provider.unwrap(kek, &moved, &here).await?.as_slice() == KEY);
+    let elsewhere = provider
+        .unwrap(kek, &moved, &context("tenant:globex"))
+        .await;
+    ensure!(elsewhere.is_err());
+    Ok(())
+}
+
 pub(crate) fn is_denied<T>(answer: &Result<T, ProviderError>) -> bool {
     matches!(answer, Err(ProviderError::Denied { .. }))
 }

@@ -1,12 +1,14 @@
 //! What is done to keys: making, showing, rotating, disabling, destroying and deleting them, and who may use them.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use super::{
     Caller, Deed, Key, KeyState, KmsError, LocalKms, MaterialChange, Operation, Origin,
     VersionState, authorize, generate,
     key::{self, Algorithm, Rotation, Usage},
 };
 use crate::local::{
-    StoredKey,
+    ACTIVATE, ENABLE_VERSION, StoredKey,
     access::{Grant, Grantee},
     material::Material,
 };
@@ -124,6 +126,39 @@ impl LocalKms {
         Ok(done)
     }
 
+    /// Rotates a key because pgveil was asked to, whoever may manage it: who may ask pgveil is decided there.
+    pub(crate) async fn rotate_by_pgveil(&self, name: &str) -> Result<Key, KmsError> {
+        for _ in 0..super::MAX_ATTEMPTS {
+            let (now, mut key) = (self.store.now().await?, self.existing(name).await?);
+            let made = generate(key.algorithm).await?;
+            let by = Caller::pgveil();
+            let material = self.add_version(&mut key, now, &by, &made)?;
+            if self
+                .write(&mut key, material, (Deed::RotateDue, &by))
+                .await?
+            {
+                return Ok(key);
+            }
+        }
+        Err(KmsError::Busy {
+            key: name.to_owned(),
+        })
+    }
+
+    /// When a key rotates by itself; `None` for one that is yet to be made.
+    pub(crate) async fn schedule(&self, name: &str) -> Result<Option<crate::Rotation>, KmsError> {
+        let at = |seconds: u64| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        let Some(key) = self.load(name).await? else {
+            return Ok(None);
+        };
+        Ok(Some(crate::Rotation {
+            is_automatic: key.rotation.is_some(),
+            period_days: key.rotation.as_ref().map(|found| found.every_days.into()),
+            last: key.rotated_at.and_then(at),
+            next: key.rotate_at().and_then(at),
+        }))
+    }
+
     /// Nothing, when it is not due or somebody else was faster.
     async fn rotate_if_due(&self, name: &str, now: u64) -> Result<Option<Key>, KmsError> {
         let Some(mut key) = self.load(name).await? else {
@@ -182,7 +217,7 @@ impl LocalKms {
             name,
             caller,
             Deed::Change(if enabled {
-                "enable-version"
+                ENABLE_VERSION
             } else {
                 "disable-version"
             }),
@@ -214,7 +249,7 @@ impl LocalKms {
         self.update(
             name,
             caller,
-            Deed::Change(if active { "activate" } else { "deactivate" }),
+            Deed::Change(if active { ACTIVATE } else { "deactivate" }),
             |key, _| {
                 let (to, from) = if active {
                     (KeyState::Active, KeyState::Deactivated)

@@ -40,6 +40,9 @@ pub struct Given {
     /// After so many values a scope gets a new DEK: 65536 to 4294967296
     #[arg(long, value_parser = clap::value_parser!(u64).range(1 << 16..=1 << 32))]
     dek_max_usage: Option<u64>,
+    /// After this time a new version of the KEK is asked for: 365d, ...
+    #[arg(long, value_parser = period)]
+    kek_period: Option<Duration>,
     /// How long a retired DEK that no value uses is kept: 30d, ...
     #[arg(long, value_parser = period)]
     destroy_retired_after: Option<Duration>,
@@ -80,6 +83,7 @@ pub(super) async fn set(config: &Path, given: Given) -> anyhow::Result<ExitCode>
         let rotation = &mut own.rotation;
         rotation.dek_epoch = given.dek_epoch.or(rotation.dek_epoch);
         rotation.dek_max_usage = given.dek_max_usage.or(rotation.dek_max_usage);
+        rotation.kek_period = given.kek_period.or(rotation.kek_period);
         rotation.destroy_retired_after = given
             .destroy_retired_after
             .or(rotation.destroy_retired_after);
@@ -230,6 +234,9 @@ fn own_text(own: &Own) -> String {
             .dek_max_usage
             .map(|uses| format!("dek_max_usage = {uses}")),
         rotation
+            .kek_period
+            .map(|time| format!("kek_period = {}", show_duration(time))),
+        rotation
             .destroy_retired_after
             .map(|time| format!("destroy_retired_after = {}", show_duration(time))),
     ];
@@ -244,6 +251,7 @@ fn own_json(own: &Own) -> serde_json::Value {
         "failure": own.failure.map(Failure::as_str),
         "dek_epoch": own.rotation.dek_epoch.map(show_duration),
         "dek_max_usage": own.rotation.dek_max_usage,
+        "kek_period": own.rotation.kek_period.map(show_duration),
         "destroy_retired_after": own.rotation.destroy_retired_after.map(show_duration),
     })
 }

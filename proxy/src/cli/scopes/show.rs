@@ -65,7 +65,7 @@ pub(super) async fn run(
 type Shown = fn(&Level) -> Setting<String>;
 
 /// The settings of a level under the names that the configuration gives them.
-const SETTINGS: [(&str, Shown); 5] = [
+const SETTINGS: [(&str, Shown); 6] = [
     ("key", |level| {
         shown(&level.kek, |kek| format!("{} {}", kek.provider, kek.kek))
     }),
@@ -77,6 +77,11 @@ const SETTINGS: [(&str, Shown); 5] = [
     }),
     ("dek_max_usage", |level| {
         shown(&level.dek_max_usage, u64::to_string)
+    }),
+    ("kek_period", |level| {
+        shown(&level.kek_period, |time| {
+            time.map_or_else(|| "never".to_owned(), show_duration)
+        })
     }),
     ("destroy_retired_after", |level| {
         shown(&level.destroy_retired_after, |time| {
@@ -121,6 +126,7 @@ fn as_value(path: &ScopePath, scopes: &Scopes, levels: &[Level]) -> Value {
         "failure": holds.failure.as_str(),
         "dek_epoch": show_duration(holds.rotation.dek_epoch),
         "dek_max_usage": holds.rotation.dek_max_usage,
+        "kek_period": holds.rotation.kek_period.map(show_duration),
         "destroy_retired_after": holds.rotation.destroy_retired_after.map(show_duration),
         "chain": chain,
     })

@@ -1,0 +1,114 @@
+//! What follows when a KEK has a new version: every key under it is wrapped by that version, its scopes get new data keys, and
+//! it is recorded. One process does it at a time; stopped anywhere, it or another goes on. When it happens is decided elsewhere.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::{
+    KeyError, Keys, Keystore, Purpose,
+    keystore::{Claim, Followed, KeyState, KeyTable},
+    rewrap::{Rewrap, RewrapError},
+    scopes::KekRef,
+    step_up::Authority,
+};
+use pgveil_config::ScopePath;
+
+/// Scopes that get their next data key side by side.
+const AT_ONCE: usize = 16;
+
+/// Brings everything under a KEK to a version of it. `None`: another process does, or there is nothing to do.
+pub async fn follow(
+    keys: &Arc<Keys>,
+    keystore: &Arc<Keystore>,
+    kek: &KekRef,
+    version: &str,
+) -> Result<Option<Followed>, RewrapError> {
+    // Before anything is made, so that whatever is made is above it.
+    let horizon = keystore.next_id().await?;
+    let Some(claim) = keystore.claim_kek(kek, version, horizon).await? else {
+        return Ok(None);
+    };
+    let done = carry_out(keys, keystore, kek, version, claim).await;
+    if done.is_err() {
+        // Best effort: the right ends by itself.
+        let _ = keystore.give_up_claim(kek).await;
+    }
+    done.map(Some)
+}
+
+async fn carry_out(
+    keys: &Arc<Keys>,
+    keystore: &Arc<Keystore>,
+    kek: &KekRef,
+    version: &str,
+    claim: Claim,
+) -> Result<Followed, RewrapError> {
+    let rewrap = Rewrap::to_version(keys, keystore, kek.clone(), claim.record);
+    let rewrapped = rewrap.run().await?;
+    let rotated = replace(keys, keystore, kek, claim).await?;
+    let followed = Followed { rewrapped, rotated };
+    keystore.kek_followed(kek, version, followed).await?;
+    Ok(followed)
+}
+
+/// Gives the scopes whose keys the KEK wraps their next data keys, where that has not been done since it began.
+async fn replace(
+    keys: &Arc<Keys>,
+    keystore: &Arc<Keystore>,
+    kek: &KekRef,
+    claim: Claim,
+) -> Result<u64, RewrapError> {
+    let scopes = keys.scopes();
+    let (mut after, mut sum) = (0, 0);
+    loop {
+        let page = keystore.records(after).await?;
+        let Some(last) = page.last() else {
+            return Ok(sum);
+        };
+        after = last.id;
+        let due = page.into_iter().filter_map(|record| {
+            let is_due = record.purpose == Purpose::Data
+                && record.state == KeyState::Active
+                && record.id <= claim.horizon
+                && !record.scope_sealed;
+            let scope = ScopePath::parse(&record.scope).ok()?;
+            (is_due && scopes.kek(&scope) == *kek).then_some((record.id, scope))
+        });
+        let mut under_way = JoinSet::new();
+        for (id, scope) in due {
+            if under_way.len() >= AT_ONCE {
+                sum += ended(under_way.join_next().await)?;
+            }
+            let keys = Arc::clone(keys);
+            under_way.spawn(async move {
+                let rotated = keys.rotate(&scope, Authority::Automatic).await;
+                rotated.map(|_| ()).map_err(|source| RewrapError::Key {
+                    id,
+                    scope: scope.to_string(),
+                    source,
+                })
+            });
+        }
+        while let Some(done) = under_way.join_next().await {
+            sum += ended(Some(done))?;
+        }
+        keystore.renew_claim(kek).await?;
+    }
+}
+
+/// How many were replaced: one, or none where it was stopped or its scope was sealed meanwhile.
+fn ended(
+    done: Option<Result<Result<(), RewrapError>, tokio::task::JoinError>>,
+) -> Result<u64, RewrapError> {
+    match done {
+        Some(Ok(Ok(()))) => Ok(1),
+        Some(Ok(Err(RewrapError::Key {
+            source: KeyError::ScopeSealed { .. },
+            ..
+        }))) => Ok(0),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(_)) => Err(RewrapError::Stopped),
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,168 @@
+//! New versions of KEKs: noticed, asked for when their period has passed, and followed. How the KEKs are is found out by
+//! [`crate::prober`]; what follows is in `pgveil_keys::kek_rotation`.
+
+use std::{sync::Arc, time::Duration};
+
+use pgveil_keys::{
+    Keys, Keystore,
+    health::{Health, State},
+    kek_rotation::follow,
+    keystore::{Followed, KekRow},
+    rewrap::RewrapError,
+    scopes::KekRef,
+};
+use pgveil_providers::{KekInfo, KeyProvider, Providers, probe};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often it is looked whether a KEK has another version than the one that its keys follow.
+const PERIOD: Duration = Duration::from_secs(5);
+/// Rounds between two notes of when a KEK was seen.
+const NOTED_EVERY: u32 = 12;
+
+/// Whoever brings keys to new versions.
+pub(crate) struct Keks {
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) keystore: Arc<Keystore>,
+    pub(crate) providers: Providers,
+}
+
+impl Keks {
+    /// Until it is dropped.
+    pub(crate) async fn tend(self, health: Arc<Health>) {
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut round = 0_u32;
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self
+                .look_at_all(&health, round.is_multiple_of(NOTED_EVERY))
+                .await
+            {
+                tracing::warn!(%error, "it could not be seen which versions the keys follow");
+            }
+            round = round.wrapping_add(1);
+        }
+    }
+
+    async fn look_at_all(&self, health: &Health, notes: bool) -> anyhow::Result<()> {
+        let known = self.keystore.keks().await?;
+        for (kek, status) in health.all() {
+            let info = status.info.filter(|_| status.state == State::Works);
+            let Some(info) = info else {
+                continue;
+            };
+            let row = known.iter().find(|row| row.kek == kek);
+            if let Err(error) = self.look(&kek, info, row, notes).await {
+                tracing::warn!(
+                    provider = kek.provider,
+                    kek = kek.kek,
+                    %error,
+                    "the keys under a key encryption key could not be brought to its present version; it is tried again"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(
+        &self,
+        kek: &KekRef,
+        mut info: KekInfo,
+        row: Option<&KekRow>,
+        notes: bool,
+    ) -> anyhow::Result<()> {
+        if !info.is_made {
+            // It may be by now.
+            info = self.holder(kek)?.describe(&kek.kek).await?;
+        }
+        if !info.is_made {
+            return Ok(());
+        }
+        let version = &info.version;
+        let follows = row.is_some_and(|row| row.version == *version && row.next_version.is_none());
+        if (!follows || notes) && self.is_to_follow(kek, version, row.is_some()).await? {
+            self.follow(kek, version).await?;
+        }
+        match row {
+            Some(row) => self.ask_if_due(kek, row.age).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether keys under the KEK follow another version than this one.
+    async fn is_to_follow(
+        &self,
+        kek: &KekRef,
+        version: &str,
+        is_known: bool,
+    ) -> anyhow::Result<bool> {
+        let wraps_as = if is_known {
+            None
+        } else {
+            let holder = self.holder(kek)?;
+            let levels = self.keys.scopes().uses().remove(kek).unwrap_or_default();
+            let scope = levels.first().map_or("platform", |scope| scope.as_str());
+            let probed = probe(holder.as_ref(), &kek.provider, &kek.kek, scope).await?;
+            probed.wraps_as
+        };
+        let wraps_as = wraps_as.as_deref().unwrap_or(version);
+        Ok(self.keystore.see_kek(kek, version, wraps_as).await?)
+    }
+
+    /// [`follow`], told in the log.
+    pub(crate) async fn follow(
+        &self,
+        kek: &KekRef,
+        version: &str,
+    ) -> Result<Option<Followed>, RewrapError> {
+        let (keys, keystore) = (&self.keys, &self.keystore);
+        let followed = follow(keys, keystore, kek, version).await?;
+        if let Some(followed) = &followed {
+            tracing::info!(
+                provider = kek.provider,
+                kek = kek.kek,
+                version,
+                keys = followed.rewrapped,
+                scopes = followed.rotated,
+                "keys follow a new version of their key encryption key"
+            );
+        }
+        Ok(followed)
+    }
+
+    /// Asks for a new version where `kek_period` says so, and the provider does not do it by itself as often.
+    async fn ask_if_due(&self, kek: &KekRef, age: Duration) -> anyhow::Result<()> {
+        let scopes = self.keys.scopes();
+        let levels = scopes.uses().remove(kek).unwrap_or_default();
+        let periods = levels
+            .iter()
+            .filter_map(|level| scopes.effective(level).rotation.kek_period);
+        let holder = self.holder(kek)?;
+        let (Some(period), Ok(())) = (periods.min(), holder.rotates()) else {
+            return Ok(());
+        };
+        if age < period {
+            return Ok(());
+        }
+        let schedule = holder.rotation(&kek.kek).await?.unwrap_or_default();
+        let days = schedule.period_days.map_or(Duration::MAX, |days| {
+            Duration::from_hours(24 * u64::from(days))
+        });
+        if schedule.is_automatic && days <= period {
+            return Ok(());
+        }
+        if self.keystore.ask_if_due(kek, period).await? {
+            holder.rotate(&kek.kek).await?;
+            let version = holder.describe(&kek.kek).await?.version;
+            if self.is_to_follow(kek, &version, true).await? {
+                self.follow(kek, &version).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn holder(&self, kek: &KekRef) -> anyhow::Result<&Arc<dyn KeyProvider>> {
+        { self.providers.get(&kek.provider) }
+            .ok_or_else(|| anyhow::anyhow!("there is no [provider.{}]", kek.provider))
+    }
+}

@@ -1,0 +1,137 @@
+//! New versions of KEKs: asked for, noticed and followed; keys counted under each.
+
+use anyhow::{Result, ensure};
+use pgveil_keys::audit::Operation;
+use pgveil_tests::{postgres::TempPostgres, site::Site};
+
+use super::{POLICY, TABLE, body_of, row_mac, settings, token, until};
+
+/// Keys by version, the audit log's among them, and how many scopes have which newest epoch.
+const STATE: &str = "SELECT (SELECT string_agg(kek_version || ' ' || n, ', ' ORDER BY kek_version) FROM (SELECT kek_version, count(*) n FROM \
+    (SELECT kek_version FROM pgveil.keys UNION ALL SELECT kek_version FROM pgveil.audit_keys) k GROUP BY 1) v) || '; ' || \
+    (SELECT string_agg(epoch || ' ' || n, ', ' ORDER BY epoch) FROM (SELECT epoch, count(*) n FROM pgveil.keys \
+    WHERE state = 'active' AND purpose = 'data' GROUP BY 1) e)";
+
+#[test]
+fn a_key_encryption_key_is_rotated_by_hand_and_everything_follows() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let site = Site::new(&database, POLICY)?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    proxy.psql(
+        "app",
+        "INSERT INTO notes VALUES (1, 'acme', 'prod', 'a'), (2, 'globex', 'prod', 'b')",
+    )?;
+    ensure!(database.admin(STATE)? == "1 5; 1 2");
+    let bare = site.command("keks", &["rotate", "platform"])?;
+    ensure!(
+        bare.code == Some(1) && bare.stderr.contains("needs a step-up token"),
+        "{}",
+        bare.stderr
+    );
+    let right = token(&site, Operation::KekRotate, "platform")?;
+    let said = site
+        .command("keks", &["rotate", "platform", "--token", &right])?
+        .ok()?;
+    // Two scopes with a data key and an index key each, and the audit log's.
+    let expected = "Key \"platform\" of provider \"main\" has version 2: 5 keys wrapped anew, 2 scopes with new data keys.\n";
+    ensure!(said == expected, "{said}");
+    ensure!(database.admin(STATE)? == "2 7; 2 2");
+    ensure!(body_of(&proxy, "acme")? == "a");
+    proxy.psql("app", "INSERT INTO notes VALUES (3, 'acme', 'prod', 'c')")?;
+    drop(proxy);
+    let proxy = site.serve()?;
+    ensure!(body_of(&proxy, "globex")? == "b");
+    let (runtime, settings) = (tokio::runtime::Runtime::new()?, settings(&site)?);
+    runtime.block_on(row_mac::check_all(&database, &settings))?;
+    let told = database.admin(
+        "SELECT string_agg(substring(encode(record, 'escape') FROM '\"(?:step|deed)\":\"([a-z-]+)\"'), ', ' ORDER BY seq) \
+         FROM pgveil.audit WHERE operation = 'kek.rotate'",
+    )?;
+    ensure!(told == "asked, rotate-due, followed", "{told}");
+    ensure!(site.command("audit", &["verify"])?.code == Some(0));
+    let listed = site.command("keks", &["list"])?.ok()?;
+    let mut lines = listed
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.next().unwrap_or_default();
+    ensure!(
+        line[..7] == ["main", "platform", "2", "6", "2", "follows", line[6]]
+            && lines.next().is_none(),
+        "{listed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_version_that_came_by_itself_is_noticed_and_what_was_left_unfinished_is_finished() -> Result<()>
+{
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let site = Site::new(&database, POLICY)?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    proxy.psql("app", "INSERT INTO notes VALUES (1, 'acme', 'prod', 'a')")?;
+    let seen = "SELECT count(*) FROM pgveil.keks WHERE version = '1' AND next_version IS NULL";
+    ensure!(
+        until(|| Ok(database.admin(seen)? == "1"))?,
+        "the KEK is not seen"
+    );
+    drop(proxy);
+    site.kms(&["rotate", "platform"])?.ok()?;
+    // As a process leaves it that is killed after it took the right.
+    database.admin(
+        "UPDATE pgveil.keks SET next_version = '2', began_seq = (SELECT max(seq) FROM pgveil.audit_head), \
+         began_key = (SELECT last_value FROM pgveil.key_ids), lease_until = now() + interval '1 second', leased_by = 'another'",
+    )?;
+    let proxy = site.serve()?;
+    let followed = "SELECT version || coalesce(next_version, '') FROM pgveil.keks";
+    ensure!(
+        until(|| Ok(database.admin(followed)? == "2"))?,
+        "it was not followed: {}",
+        database.admin("SELECT version, next_version, lease_until, leased_by FROM pgveil.keks")?
+    );
+    ensure!(
+        database.admin(STATE)? == "2 4; 2 1",
+        "{}",
+        database.admin(STATE)?
+    );
+    ensure!(body_of(&proxy, "acme")? == "a");
+    Ok(())
+}
+
+#[test]
+fn a_period_asks_for_a_new_version_once() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let mut site = Site::new(&database, POLICY)?;
+    site.set("rotation", "kek_period", "\"30d\"")?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    proxy.psql("app", "INSERT INTO notes VALUES (1, 'acme', 'prod', 'a')")?;
+    let seen = "SELECT count(*) FROM pgveil.keks";
+    ensure!(
+        until(|| Ok(database.admin(seen)? == "1"))?,
+        "the KEK is not seen"
+    );
+    database.admin("UPDATE pgveil.keks SET first_seen = now() - interval '31 days'")?;
+    let other = site.serve()?;
+    let followed =
+        "SELECT version FROM pgveil.keks WHERE next_version IS NULL AND rotated_at IS NOT NULL";
+    ensure!(
+        until(|| Ok(database.admin(followed)? == "2"))?,
+        "it was not rotated"
+    );
+    let told = database.admin(
+        "SELECT string_agg(substring(encode(record, 'escape') FROM '\"(?:step|deed)\":\"([a-z-]+)\"'), ', ' ORDER BY seq) \
+         FROM pgveil.audit WHERE operation = 'kek.rotate'",
+    )?;
+    ensure!(told == "due, rotate-due, followed", "{told}");
+    ensure!(body_of(&other, "acme")? == "a" && body_of(&proxy, "acme")? == "a");
+    Ok(())
+}
