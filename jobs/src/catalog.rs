@@ -138,6 +138,7 @@ fn add_relation(catalog: &mut Catalog, row: &Row) -> Result<(), tokio_postgres::
         name: row.try_get("relname")?,
         kind: char::from(row.try_get::<_, i8>("relkind")?.cast_unsigned()),
         columns: Vec::new(),
+        reshaped: false,
         uniques: Vec::new(),
         reads: row.try_get("reads")?,
         calls: row.try_get("calls")?,

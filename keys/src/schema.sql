@@ -99,6 +99,45 @@ COMMENT ON COLUMN pgveil.columns.shared_key IS 'Search terms are made with the p
 COMMENT ON COLUMN pgveil.columns.scope_template IS 'The policy''s scope when the column was registered: whose index keys made its equality terms';
 COMMENT ON COLUMN pgveil.columns.equality_group IS 'Columns of one group have comparable equality terms';
 
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS shown_at int2;
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS shown_before text[];
+COMMENT ON COLUMN pgveil.columns.shown_at IS
+    'Where applications see a column that was migrated online: the attribute number that it had before. NULL: where it stands';
+COMMENT ON COLUMN pgveil.columns.shown_before IS 'Names of the columns that stood behind it then: attribute numbers change with a restore';
+
+CREATE TABLE IF NOT EXISTS pgveil.migrations (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    schema_name text NOT NULL,
+    table_name text   NOT NULL,
+    table_oid  oid    NOT NULL,
+    phase      text   NOT NULL CHECK (phase IN
+        ('backfill', 'index', 'verify', 'swap', 'swapped', 'undo', 'contracted', 'rolled_back')),
+    next_block bigint NOT NULL DEFAULT 0 CHECK (next_block >= 0),
+    rows       bigint NOT NULL DEFAULT 0 CHECK (rows >= 0),
+    verified   bigint NOT NULL DEFAULT 0 CHECK (verified >= 0),
+    reason     text,
+    started_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    ended_at   timestamptz,
+    CHECK ((phase IN ('contracted', 'rolled_back')) = (ended_at IS NOT NULL))
+);
+CREATE UNIQUE INDEX IF NOT EXISTS migrations_live ON pgveil.migrations (table_oid) WHERE ended_at IS NULL;
+COMMENT ON TABLE pgveil.migrations IS 'Tables that hold plaintext and are sealed online, and how far that is';
+COMMENT ON COLUMN pgveil.migrations.next_block IS 'Where the walk over the table goes on; written with the rows of the blocks before it';
+COMMENT ON COLUMN pgveil.migrations.rows IS 'Rows written by the backfill; one that an application changed meanwhile counts again';
+COMMENT ON COLUMN pgveil.migrations.reason IS 'Why it stands still, where it does';
+
+CREATE TABLE IF NOT EXISTS pgveil.migrated_columns (
+    migration   bigint NOT NULL REFERENCES pgveil.migrations,
+    column_id   int4   NOT NULL REFERENCES pgveil.columns,
+    name        text   NOT NULL,
+    plain_place int2   NOT NULL,
+    sealed_place int2  NOT NULL,
+    not_null    bool   NOT NULL,
+    PRIMARY KEY (migration, column_id)
+);
+COMMENT ON TABLE pgveil.migrated_columns IS 'Their columns: attribute numbers of the plaintext and of the sealed one, whichever of them bears the name';
+
 CREATE TABLE IF NOT EXISTS pgveil.scopes (
     path       text PRIMARY KEY,
     state      text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'sealed')),

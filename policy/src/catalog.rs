@@ -117,8 +117,10 @@ pub struct Relation {
     pub name: String,
     /// `pg_class.relkind`: r, p, v, m, f.
     pub kind: char,
-    /// Live columns by attribute number.
+    /// Live columns by attribute number, or as applications know them (`reshaped`).
     pub columns: Vec<Column>,
+    /// Whether the server has them in another order, or others besides: what shows all of them has to name them.
+    pub reshaped: bool,
     /// Unique and exclusion indexes and the primary key.
     pub uniques: Vec<Unique>,
     /// OIDs of relations that this view or materialized view reads (`pg_depend` over `pg_rewrite`), one step.

@@ -13,6 +13,7 @@ mod held;
 mod history;
 mod nearest;
 mod renames;
+mod shape;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use crate::{
 pub use declared::Declared;
 pub use dependents::Dependents;
 pub(crate) use held::Held;
+pub use shape::{KEPT, SHADOW, ShownAt, is_hidden};
 pub use words::takes_rows;
 
 /// One row of `pgveil.columns`: what a column id has meant since it was made. Never reused.
@@ -67,6 +69,8 @@ pub struct RegisteredColumn {
     pub scope: Option<String>,
     /// Where it was when it was registered, by which a renamed column is found: table OID and attribute number.
     pub place: (u32, i16),
+    /// Where applications see it, if it stands elsewhere: it was migrated online.
+    pub shown: Option<ShownAt>,
 }
 
 /// A protected column.
@@ -209,6 +213,7 @@ impl Ruleset {
         registered: &[RegisteredColumn],
         version: u64,
     ) -> Result<Self, Vec<Diagnostic>> {
+        let catalog = shape::shown(catalog, registered);
         let compiled = compile::compile(policy, &catalog, registered, compile::Names::Checked)?;
         Ok(Self::assemble(compiled, catalog, version))
     }
@@ -221,6 +226,7 @@ impl Ruleset {
         registered: &[RegisteredColumn],
         version: u64,
     ) -> Result<Self, Vec<Diagnostic>> {
+        let catalog = shape::shown(catalog, registered);
         let compiled = compile::compile(policy, &catalog, registered, compile::Names::Known)?;
         Ok(Self::assemble(compiled, catalog, version))
     }

@@ -1,7 +1,10 @@
 //! Table `pgveil.columns`: which id means which protected column. Works on any connection, so that `apply` can register
 //! a column in the transaction that converts it. Ids are never reused, rows never deleted.
 
-use pgveil_policy::{plan::ColumnId, ruleset::RegisteredColumn};
+use pgveil_policy::{
+    plan::ColumnId,
+    ruleset::{RegisteredColumn, ShownAt},
+};
 use tokio_postgres::{GenericClient, Row};
 
 use super::KeystoreError;
@@ -48,7 +51,7 @@ macro_rules! select_columns {
     ($rest:literal) => {
         concat!(
             "SELECT id, schema_name, table_name, column_name, logical_type, equality, shared_key, equality_group, \
-             table_oid, attnum, retired_at IS NOT NULL, scope_template FROM pgveil.columns ",
+             table_oid, attnum, retired_at IS NOT NULL, scope_template, shown_at, shown_before FROM pgveil.columns ",
             $rest
         )
     };
@@ -126,6 +129,24 @@ pub async fn moved(
     Ok(())
 }
 
+/// Notes where applications see a column that the server keeps elsewhere; `None`: where it stands.
+pub async fn shown_at(
+    client: &impl GenericClient,
+    id: ColumnId,
+    shown: Option<&ShownAt>,
+) -> Result<(), KeystoreError> {
+    let id = i32::try_from(id.0).map_err(|_| damaged())?;
+    let attnum = shown.map(|shown| shown.attnum);
+    let before = shown.map(|shown| shown.before.as_slice());
+    client
+        .execute(
+            "UPDATE pgveil.columns SET shown_at = $2, shown_before = $3 WHERE id = $1",
+            &[&id, &attnum, &before],
+        )
+        .await?;
+    Ok(())
+}
+
 /// Marks a column as no longer protected. Its id stays known, because values sealed for it may still be around.
 /// Answers whether it was protected until now.
 pub async fn retire(client: &impl GenericClient, column: ColumnId) -> Result<bool, KeystoreError> {
@@ -151,6 +172,7 @@ fn parse(row: &Row) -> Result<Registration, KeystoreError> {
         equality_group: row.try_get(7)?,
         scope: row.try_get(11)?,
         place: (row.try_get(8)?, row.try_get(9)?),
+        shown: shown(row)?,
     };
     Ok(Registration {
         column,
@@ -158,6 +180,13 @@ fn parse(row: &Row) -> Result<Registration, KeystoreError> {
         attnum: row.try_get(9)?,
         retired: row.try_get(10)?,
     })
+}
+
+fn shown(row: &Row) -> Result<Option<ShownAt>, KeystoreError> {
+    let attnum: Option<i16> = row.try_get(12)?;
+    let before: Option<Vec<String>> = row.try_get(13)?;
+    let before = before.unwrap_or_default();
+    Ok(attnum.map(|attnum| ShownAt { attnum, before }))
 }
 
 fn column_id(row: &Row) -> Result<ColumnId, KeystoreError> {

@@ -228,6 +228,7 @@ impl<'a> Analyser<'a> {
             columns,
             open: false,
             table: true,
+            reshaped: relation.reshaped,
         };
         (entry, instance)
     }

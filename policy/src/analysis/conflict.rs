@@ -108,6 +108,7 @@ impl<'a> Analyser<'a> {
             columns: self.excluded_columns(&target.written, excluded),
             open: false,
             table: true,
+            reshaped: target.written.named.reshaped,
         };
         let table = names.entries.first();
         let table_name = table.and_then(|table| table.name.clone());

@@ -243,6 +243,7 @@ impl Analyser<'_> {
             columns: rows.columns,
             open: rows.open,
             table: false,
+            reshaped: false,
         };
         Ok(Namespace::of(entry))
     }
@@ -253,6 +254,10 @@ impl Analyser<'_> {
         alias: Option<&TableAlias>,
     ) -> Result<Namespace, Refusal> {
         let Some(alias) = alias else { return Ok(names) };
+        if let Some(entry) = names.entries.iter().find(|entry| entry.reshaped) {
+            let name = entry.name.as_deref().unwrap_or_default();
+            return Err(refusals::reshaped("an alias of a join", name));
+        }
         if names.reshaped {
             return Err(refusals::construct(
                 "an alias of a join that uses a protected column (USING)",
@@ -332,6 +337,7 @@ impl Analyser<'_> {
             columns: rows.columns,
             open: true,
             table: false,
+            reshaped: false,
         }))
     }
 
@@ -366,6 +372,12 @@ impl Analyser<'_> {
         let (mut entry, _) = self.table_entry(relation, alias.map(|alias| name_of(&alias.name)));
         if let Some(alias) = alias {
             self.account(&alias.name);
+            if entry.reshaped && !alias.columns.is_empty() {
+                return Err(refusals::reshaped(
+                    "a list of column aliases",
+                    &relation.name,
+                ));
+            }
             if alias.columns.len() > entry.columns.len() {
                 return Err(refusals::not_understood(
                     "An alias names more columns than there are",

@@ -142,6 +142,9 @@ impl Analyser<'_> {
                     let table = super::namespace::name_of(table);
                     let entry = cx.scope.find_entry(None, &table)?;
                     if holding == Holding::Row {
+                        if entry.reshaped {
+                            return Err(refusals::reshaped("* in ROW", &table));
+                        }
                         if entry.open {
                             return Err(refusals::construct("* of a function's columns in ROW"));
                         }

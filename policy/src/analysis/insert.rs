@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use sqlparser::ast::{Expr, Insert, ObjectName, Query, SelectItem, SetExpr, TableObject};
+use sqlparser::ast::{Expr, Ident, Insert, ObjectName, Query, SelectItem, SetExpr, TableObject};
 
 use super::{
     Analyser,
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     Refusal,
     catalog::{self, Relation},
+    text::quote_identifier,
     types::{Conversion, LogicalType},
 };
 
@@ -59,7 +60,12 @@ impl<'a> Analyser<'a> {
         let mark = self.facts.len();
         let row = match &insert.source {
             None => Some(RowConstants::new()),
-            Some(source) => self.source(source, &target, ctes)?,
+            Some(source) => {
+                let (row, width) = self.source(source, &target, ctes)?;
+                let last = insert.table_alias.as_ref().map(|alias| &alias.alias);
+                self.list_targets(last, name, &target, width)?;
+                row
+            }
         };
         if let Some(on) = &insert.on {
             self.conflict(on, &target, &names, row.as_ref(), ctes)?;
@@ -125,16 +131,42 @@ impl<'a> Analyser<'a> {
         written.writable(*found).map_err(|refusal| refusal.at(at))
     }
 
-    /// The rows to insert; what is known of them if it is one row of VALUES.
+    /// Names the columns of a table that the server has in another order, behind `last` or the table's name: as many as
+    /// get values.
+    fn list_targets(
+        &mut self,
+        last: Option<&Ident>,
+        name: &ObjectName,
+        target: &Target<'a>,
+        width: Option<usize>,
+    ) -> Result<(), Refusal> {
+        let table = target.written.named;
+        if target.listed || !table.reshaped {
+            return Ok(());
+        }
+        let refused = || refusals::reshaped("INSERT without a list of columns", &table.name);
+        let width = width.filter(|width| *width > 0 && !self.stored);
+        let width = width.ok_or_else(refused)?;
+        let idents = idents_of(name)?;
+        let last = last.or_else(|| idents.last().copied());
+        let at = last.and_then(|ident| self.tokens.starting(ident.span.start));
+        let end = self.tokens.range(at.ok_or_else(refused)?).end;
+        let names = target.columns.iter().take(width);
+        let names: Vec<_> = names.map(|column| quote_identifier(&column.name)).collect();
+        self.edits.close(end, format!(" ({})", names.join(", ")));
+        Ok(())
+    }
+
+    /// The rows to insert; what is known of them if it is one row of VALUES; and how many columns they have, if that is known.
     fn source(
         &mut self,
         source: &Query,
         target: &Target<'a>,
         ctes: &Ctes,
-    ) -> Result<Option<RowConstants>, Refusal> {
+    ) -> Result<(Option<RowConstants>, Option<usize>), Refusal> {
         let SetExpr::Values(values) = source.body.as_ref() else {
-            self.selected(source, target, ctes)?;
-            return Ok(None);
+            let width = self.selected(source, target, ctes)?;
+            return Ok((None, width));
         };
         if source.with.is_some()
             || source.order_by.is_some()
@@ -157,7 +189,8 @@ impl<'a> Analyser<'a> {
         for row in &values.rows {
             known = Some(self.row(&row.content, target, cx)?);
         }
-        Ok(known.filter(|_| values.rows.len() == 1))
+        let width = values.rows.first().map(|row| row.content.len());
+        Ok((known.filter(|_| values.rows.len() == 1), width))
     }
 
     /// One row of VALUES.
@@ -267,13 +300,14 @@ impl<'a> Analyser<'a> {
         self.constant(operand, logical, Conversion::Assignment)
     }
 
-    /// `INSERT INTO t SELECT ...`: sealed values move; literals and parameters of the select list are sealed.
+    /// `INSERT INTO t SELECT ...`: sealed values move; literals and parameters of the select list are sealed. Gives the
+    /// number of columns, if it is known.
     fn selected(
         &mut self,
         source: &Query,
         target: &Target<'a>,
         ctes: &Ctes,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<usize>, Refusal> {
         if source.with.is_none() && matches!(source.body.as_ref(), SetExpr::Select(_)) {
             let wanted = |column: &&'a catalog::Column| {
                 (
@@ -371,7 +405,7 @@ impl<'a> Analyser<'a> {
                 (Kind::Plain(_) | Kind::Untyped, None) => {}
             }
         }
-        Ok(())
+        Ok(Some(rows.columns.len()).filter(|_| !rows.open))
     }
 
     /// What a plain column of the inserted rows will hold.

@@ -189,6 +189,12 @@ impl<'a> Analyser<'a> {
                 this.boolean(predicate, cx)?;
             }
             match &clause.action {
+                MergeAction::Insert(insert)
+                    if insert.columns.is_empty() && written.named.reshaped =>
+                {
+                    let what = "INSERT without a list of columns";
+                    Err(refusals::reshaped(what, &written.named.name))
+                }
                 MergeAction::Insert(insert) => {
                     let touched = this.touched_rows.take();
                     let target = this.insert_target(&insert.columns, written.clone())?;

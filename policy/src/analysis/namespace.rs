@@ -34,6 +34,8 @@ pub(super) struct Entry {
     pub(super) open: bool,
     /// A table, which has system columns.
     pub(super) table: bool,
+    /// The server has its columns in another order, or others besides: what shows all of them has to name them.
+    pub(super) reshaped: bool,
 }
 
 impl Entry {
@@ -105,8 +107,8 @@ impl Namespace {
             });
         Self {
             shown: shown.collect(),
+            reshaped: entry.reshaped,
             entries: vec![entry],
-            reshaped: false,
         }
     }
 
@@ -129,6 +131,7 @@ impl Namespace {
             columns: columns.collect(),
             open: entry.open,
             table: entry.table,
+            reshaped: entry.reshaped,
         })
     }
 
@@ -363,6 +366,9 @@ impl<'s> Scope<'s> {
 
 /// `SELECT c FROM customers c`: a row of all its columns.
 pub(super) fn whole_row(entry: &Entry, name: &str) -> Result<Reference, Refusal> {
+    if entry.reshaped {
+        return Err(refusals::reshaped("a whole row", name));
+    }
     if !entry.is_sealed() {
         return Ok(Reference::plain(name));
     }

@@ -200,6 +200,16 @@ pub(super) fn whole_row(relation: &str) -> Refusal {
     .hint("Name the columns one by one.")
 }
 
+/// All columns of a table of which the server has others than applications know, or in another order.
+pub(super) fn reshaped(what: &str, table: &str) -> Refusal {
+    Refusal::unsupported(
+        "columns-in-another-order",
+        format!("{what} of \"{table}\" is not supported"),
+    )
+    .detail("The table was migrated online: the server keeps its columns in another order than applications know.")
+    .hint("Name the columns one by one.")
+}
+
 /// A construct that pgveil does not analyse.
 pub(super) fn construct(what: &str) -> Refusal {
     Refusal::unsupported(

@@ -89,7 +89,9 @@ impl Returned {
         }
         if let Some(oid) = function.returns_relation {
             let own = view.relations.iter().find(|own| own.oid == oid);
-            let relation = own.or_else(|| rules.catalog.relation_by_oid(oid))?;
+            let relation = own.or_else(|| rules.catalog.relation_by_oid(oid));
+            // The server's rows have its columns in another order.
+            let relation = relation.filter(|relation| !relation.reshaped)?;
             return Some(Self::Row {
                 columns: relation.columns.clone(),
                 of_table: true,
@@ -259,6 +261,7 @@ impl<'a> Analyser<'a> {
             columns: rows.columns,
             open: false,
             table: false,
+            reshaped: false,
         }))
     }
 

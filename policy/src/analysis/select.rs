@@ -1,5 +1,7 @@
 //! SELECT: names, facts, conditions, groups, the select list and its order. What is selected is passed on as it is.
 
+use std::rc::Rc;
+
 use sqlparser::ast::{
     Expr, Ident, NamedWindowExpr, ObjectName, OrderBy, OrderByKind, Select, SelectFlavor,
     SelectItem, SelectItemQualifiedWildcardKind, WildcardAdditionalOptions,
@@ -17,7 +19,7 @@ use super::{
     group::{Grouping, Output, written_reference},
     holder::Inside,
     kind::Kind,
-    namespace::{Column, Ctes, Scope, name_of},
+    namespace::{Column, Ctes, Entry, Scope, name_of},
     passing::repeatable,
     query::Rows,
     refusals,
@@ -185,7 +187,7 @@ impl Analyser<'_> {
                     options,
                 ) => {
                     check_star(options)?;
-                    open |= self.qualified_star(name, &mut outputs, cx)?;
+                    open |= self.qualified_star(name, options, &mut outputs, cx)?;
                 }
                 SelectItem::QualifiedWildcard(
                     SelectItemQualifiedWildcardKind::Expr(expr),
@@ -304,6 +306,12 @@ impl Analyser<'_> {
                 .map(|shown| (shown.entry.id, shown.column)),
         )?;
         let open = names.entries.iter().any(|entry| entry.open);
+        if let Some(entry) = names.entries.iter().find(|entry| entry.reshaped)
+            && self.stored
+        {
+            let name = entry.name.as_deref().unwrap_or_default();
+            return Err(refusals::reshaped("*", name));
+        }
         if names.reshaped {
             let all: Option<Vec<_>> = names.shown.iter().map(written).collect();
             let all = all
@@ -311,8 +319,15 @@ impl Analyser<'_> {
                 .ok_or_else(|| refusals::construct("* over this join"))?;
             let at = self.tokens.starting(options.wildcard_token.0.span.start);
             let at = at.ok_or_else(|| refusals::not_understood("* has no place in the text"))?;
+            let all = all.join(", ");
+            // TABLE is parsed as SELECT * FROM.
+            let text = if self.tokens.is_word(at, "table") {
+                format!("SELECT {all} FROM")
+            } else {
+                all
+            };
             self.edits
-                .replace(self.tokens.range(at), Replacement::Text(all.join(", ")));
+                .replace(self.tokens.range(at), Replacement::Text(text));
         }
         for shown in &names.shown {
             let kind = shown.kind.clone();
@@ -323,6 +338,34 @@ impl Analyser<'_> {
             });
         }
         Ok(open)
+    }
+
+    /// `t.*` of a table whose columns the server has otherwise: the columns one by one.
+    fn write_out(
+        &mut self,
+        entry: &Entry,
+        idents: &[&Ident],
+        options: &WildcardAdditionalOptions,
+    ) -> Result<(), Refusal> {
+        if self.stored {
+            let name = entry.name.as_deref().unwrap_or_default();
+            return Err(refusals::reshaped("*", name));
+        }
+        let misread = || refusals::not_understood("* has no place in the text");
+        let named = { entry.columns.iter() }.map(|column| {
+            let (entry, column) = (entry.name.as_deref()?, column.name.as_deref()?);
+            let (entry, column) = (quote_identifier(entry), quote_identifier(column));
+            Some(format!("{entry}.{column}"))
+        });
+        let named: Option<Vec<_>> = named.collect();
+        let start = idents.first().ok_or_else(misread)?;
+        let start = self.tokens.starting(start.span.start).ok_or_else(misread)?;
+        let star = options.wildcard_token.0.span.start;
+        let star = self.tokens.starting(star).ok_or_else(misread)?;
+        let whole = self.tokens.range(start).start..self.tokens.range(star).end;
+        let text = named.ok_or_else(misread)?.join(", ");
+        self.edits.replace(whole, Replacement::Text(text));
+        Ok(())
     }
 
     /// `(row).*`
@@ -361,6 +404,7 @@ impl Analyser<'_> {
     fn qualified_star(
         &mut self,
         name: &ObjectName,
+        options: &WildcardAdditionalOptions,
         outputs: &mut Vec<Output>,
         cx: Cx<'_>,
     ) -> Result<bool, Refusal> {
@@ -378,6 +422,10 @@ impl Analyser<'_> {
             cx,
             (0..entry.columns.len()).map(|column| (entry.id, column)),
         )?;
+        let entry = Rc::clone(entry);
+        if entry.reshaped {
+            self.write_out(&entry, &idents, options)?;
+        }
         for column in &entry.columns {
             let full = entry.name.as_deref().zip(column.name.as_deref());
             let written = full.map(|(entry, column)| {

@@ -29,7 +29,7 @@ use crate::{
     Refusal,
     copy::CopyPlan,
     plan::{Edit, Output, ScopeQuery, Slot},
-    ruleset::Ruleset,
+    ruleset::{Ruleset, is_hidden},
     text::{MAX_DEPTH, Tokens, depth, teach},
 };
 
@@ -177,6 +177,11 @@ impl Door<'_> {
         explained: bool,
     ) -> Result<Verdict, Refusal> {
         let tokens = self.tokens;
+        // What pgveil keeps beside a column is not there for applications, whatever the statement would do with it.
+        let hidden = |at: usize| tokens.name(at).filter(|name| is_hidden(name));
+        if let Some((at, name)) = { statement.clone() }.find_map(|at| Some((at, hidden(at)?))) {
+            return Err(refusals::undefined_column(None, &name).at(tokens.range(at).start));
+        }
         let first = statement
             .clone()
             .find(|at| !matches!(tokens.kind(*at), Kind::LParen))

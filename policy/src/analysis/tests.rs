@@ -128,6 +128,7 @@ tables! {
     compares_by_equality_terms: "equality.txt",
     passes_expressions_on: "expression.txt",
     joins: "join.txt",
+    keeps_the_order_that_applications_know: "order.txt",
     merges: "merge.txt",
     groups_and_tells_apart: "group.txt",
     looks_into_holders: "holders.txt",

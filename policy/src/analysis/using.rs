@@ -193,6 +193,11 @@ impl Analyser<'_> {
         if (left.is_guessed() || right.is_guessed()) && (left.is_sealed() || right.is_sealed()) {
             return Err(refusals::construct("NATURAL JOIN with a function"));
         }
+        let entries = left.entries.iter().chain(&right.entries);
+        if let Some(entry) = { entries }.find(|entry| entry.reshaped) {
+            let name = entry.name.as_deref().unwrap_or_default();
+            return Err(refusals::reshaped("NATURAL JOIN", name));
+        }
         if left.reshaped || right.reshaped {
             return Err(refusals::construct(
                 "NATURAL JOIN beside JOIN USING a protected column",

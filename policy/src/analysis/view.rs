@@ -213,6 +213,7 @@ impl<'a> Analyser<'a> {
             columns: rows.columns,
             open: false,
             table: false,
+            reshaped: false,
         };
         Ok(Namespace::of(entry))
     }

@@ -173,6 +173,7 @@ impl<'a> Analyser<'a> {
             columns: rows.columns,
             open: false,
             table: false,
+            reshaped: false,
         };
         Ok((written, Namespace::of(entry)))
     }

@@ -32,6 +32,7 @@ fn relation(value: &Value) -> Option<Relation> {
         name: text("name")?,
         kind: text("kind")?.chars().next()?,
         columns,
+        reshaped: false,
         reads: numbers(value.get("reads")?)?,
         parents: numbers(value.get("parents")?)?,
         trigger_functions: numbers(value.get("triggers")?)?,

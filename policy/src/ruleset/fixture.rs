@@ -12,7 +12,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use pgveil_config::{ColumnRule, Mask, PolicyFile, Position, SearchKey, Searches, TableRule};
 
-use super::{RegisteredColumn, Ruleset};
+use super::{KEPT, RegisteredColumn, Ruleset, ShownAt};
 use crate::{
     catalog::{Catalog, fixture::catalog},
     plan::ColumnId,
@@ -123,6 +123,7 @@ pub(crate) fn registered(policy: &PolicyFile) -> Vec<RegisteredColumn> {
         equality_group: column.equality_group.clone(),
         scope: Some(table.scope.clone()),
         place: (0, 0),
+        shown: None,
     };
     columns.enumerate().map(register).collect()
 }
@@ -136,6 +137,13 @@ pub(crate) fn placed(mut past: Vec<RegisteredColumn>, catalog: &Catalog) -> Vec<
             Some((relation.oid, column.attnum))
         });
         past.place = place.unwrap_or_default();
+        // As if it had been migrated online.
+        let kept = format!("{KEPT}{}", past.column);
+        let kept = relation.and_then(|relation| relation.column(&kept));
+        past.shown = kept.map(|kept| ShownAt {
+            attnum: kept.attnum,
+            before: Vec::new(),
+        });
     }
     past
 }

@@ -46,7 +46,10 @@ pub(super) fn judge(
         let Some(relation) = door.rules.relation(&schema, &name) else {
             return Ok(None);
         };
-        if relation.is_view() || door.rules.refuse_pending(relation.oid).is_some() {
+        if relation.is_view()
+            || relation.reshaped
+            || door.rules.refuse_pending(relation.oid).is_some()
+        {
             return Ok(None);
         }
         for column in &relation.columns {

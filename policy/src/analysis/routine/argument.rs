@@ -71,6 +71,7 @@ impl Analyser<'_> {
             columns,
             open: false,
             table: false,
+            reshaped: false,
         });
         Ok(())
     }

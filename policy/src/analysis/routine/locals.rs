@@ -78,6 +78,9 @@ impl Locals {
                     declared,
                     held: None,
                 },
+                types::Declared::Reshaped(table) => {
+                    return Err(refusals::reshaped("a variable of the rows", &table));
+                }
                 types::Declared::Value(column) => {
                     let domain = column.sealed_domain();
                     if domain.is_some() && variable.initial {
@@ -153,6 +156,7 @@ impl Locals {
                         columns: columns.collect(),
                         open: false,
                         table: false,
+                        reshaped: false,
                     };
                     // Fields are named with their row only.
                     analyser.variables.entries.push(entry.into());
@@ -166,6 +170,7 @@ impl Locals {
             columns: values,
             open: false,
             table: false,
+            reshaped: false,
         };
         let all = std::mem::take(&mut analyser.variables);
         analyser.variables = all.and(super::Namespace::of(entry));

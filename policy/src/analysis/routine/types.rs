@@ -22,6 +22,8 @@ const SOME_DOMAIN: u32 = u32::MAX;
 pub(super) enum Declared {
     /// `record`, or with these columns `table%ROWTYPE` and the name of a table.
     Row(Option<Vec<Column>>),
+    /// The rows of this table, which the server has in another order than applications know.
+    Reshaped(String),
     /// Anything else.
     Value(Column),
 }
@@ -42,6 +44,7 @@ pub(super) fn declared(
         types.clone()
     };
     match row_of(rules, view, tokens, &named) {
+        Some(relation) if relation.reshaped => Declared::Reshaped(relation.name.clone()),
         Some(relation) => Declared::Row(Some(relation.columns.clone())),
         None => Declared::Value(column(rules, view, tokens, types)),
     }

@@ -39,6 +39,12 @@ view public.upon_ruled(id int4, email pgveil.sealed_text) reads public.ruled as 
 view public.copied_mails(id int4, email pgveil.sealed_text) reads public.mail_copy as SELECT mail_copy.id, mail_copy.email FROM public.mail_copy
 view public.through_function(n int8) reads public.customers as SELECT public.customer_count() AS n
 public.mail_copy(id int4, email pgveil.sealed_text, note pgveil.sealed_numeric)
+public.moved(id int4 pk, pgveil_plain_email text, note text, "Size" int4, pgveil_plain_ssn text, ssn pgveil.sealed_text, email pgveil.sealed_text)
+view public.moved_notes(note text, mail pgveil.sealed_text) reads public.moved as SELECT moved.note, moved.email AS mail FROM public.moved
+function public.all_moved returns public.moved setof sql : SELECT * FROM moved
+function public.moved_mails(table mail pgveil.sealed_text) setof sql : SELECT email FROM moved
+function public.moved_count gives int8 sql : SELECT count(*) FROM moved
+function public.moved_star(table a int4, table b text, table c text, table d int4, table e text) setof sql : SELECT * FROM moved
 public.json_copy(id int4, body pgveil.sealed_jsonb)
 public.guarded(id int4 pk, tenant_id int4, note pgveil.sealed_text)
 public.parent_only(id int4, tenant_id int4)
@@ -122,6 +128,9 @@ table public.stamped scope tenant:{tenant_id}
   note text
 table public.mirrored scope platform
   email text equality
+table public.moved scope platform
+  email text equality
+  ssn text
 table public.half scope platform
   email text equality
 table public.guarded scope tenant:{tenant_id} must-match
