@@ -3,15 +3,15 @@
 //!
 //! It does not migrate online: readers and writers of a table wait while it is converted.
 
-mod convert;
+pub(crate) mod convert;
 mod digest;
-mod lock;
-mod progress;
-mod raw;
-mod remains;
+pub(crate) mod lock;
+pub(crate) mod progress;
+pub(crate) mod raw;
+pub(crate) mod remains;
 mod row_name;
 mod rows;
-mod sealing;
+pub(crate) mod sealing;
 mod staging;
 mod verify;
 
@@ -28,7 +28,7 @@ use pgveil_keys::{
 use pgveil_providers::{Providers, local::KekStore};
 
 use crate::{
-    JobError,
+    JobError, migrate,
     plan::{PlanReport, SchemaStep, counted, grouped, plan},
 };
 
@@ -98,6 +98,13 @@ pub async fn apply(
             plan: Box::new(report.plan),
         });
     }
+    let under_way = migrate::live(&client).await?;
+    let mut tables = report.plan.tables.iter();
+    if let Some(table) = tables.find(|table| under_way.iter().any(|other| other.oid == table.oid)) {
+        return Err(JobError::BeingMigrated {
+            table: table.shown(),
+        });
+    }
     if !yes && !confirm(&report.plan) {
         report.outcome = Outcome::Declined;
         return Ok(report);
@@ -163,7 +170,7 @@ async fn open_keystore(settings: &Settings) -> Result<(Arc<Keystore>, Providers)
     Ok((keystore, providers))
 }
 
-async fn open_keys(settings: &Settings) -> Result<Keys, JobError> {
+pub(crate) async fn open_keys(settings: &Settings) -> Result<Keys, JobError> {
     let (keystore, providers) = open_keystore(settings).await?;
     let stored = keystore.stored().await?;
     let keys = Keys::new(keystore, providers, settings, Arc::new(SystemClock));

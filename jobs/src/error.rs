@@ -85,6 +85,26 @@ pub enum JobError {
         /// The setting.
         setting: String,
     },
+    /// What the online migration does not cope with.
+    #[error("table {table} cannot be migrated online: {why}")]
+    OnlyAtOnce {
+        /// The table.
+        table: String,
+        /// Why, without a full stop.
+        why: String,
+    },
+    /// A roll-back was begun and not finished.
+    #[error("the migration of table {table} is being undone")]
+    BeingUndone {
+        /// The table.
+        table: String,
+    },
+    /// `apply` at once, while a migration is under way.
+    #[error("table {table} is being migrated online")]
+    BeingMigrated {
+        /// The table.
+        table: String,
+    },
     /// What was written is not what was read. Nothing was kept.
     #[error(
         "verification of table {table} failed: a row did not open to what it held before; nothing was changed"
@@ -148,6 +168,13 @@ impl JobError {
             Self::ChangedMeanwhile { .. } => "run it again and look at the new plan",
             Self::DoesNotFit { .. } => "correct the row, or write a wider type in the policy",
             Self::NoScope { .. } => "fill the column, or change the scope in the policy",
+            Self::OnlyAtOnce { .. } => {
+                "remove what is in the way, or convert the table at once, under a lock (`pgveil apply` without --online)"
+            }
+            Self::BeingUndone { .. } => "finish that: pgveil apply --rollback",
+            Self::BeingMigrated { .. } => {
+                "go on with pgveil apply --online, or undo it with pgveil apply --rollback"
+            }
             Self::NeedsSession { .. } => {
                 "read the scope from a column of the row, or convert the table while it is empty"
             }

@@ -11,6 +11,7 @@ pub mod destruction;
 mod error;
 mod findings;
 pub mod labels;
+pub mod migrate;
 mod onlookers;
 pub mod plan;
 pub mod recognise;

@@ -8,7 +8,7 @@ use pgveil_policy::{
 };
 use tokio_postgres::{Client, Row};
 
-use crate::{JobError, sql};
+use crate::{JobError, migrate::names, sql};
 
 /// Finds them for all columns of the policy that are sealed, in the order of the policy.
 pub(crate) async fn of_policy(
@@ -145,6 +145,9 @@ async fn of_triggers(
     let mut found = Vec::new();
     for row in &rows {
         let name: String = row.try_get(0).map_err(doing())?;
+        if names::is_own(&name) {
+            continue;
+        }
         let function: String = row.try_get(1).map_err(doing())?;
         let body: String = row.try_get(2).map_err(doing())?;
         let (name, table) = (sql::shown(&name), shown(relation));

@@ -12,7 +12,8 @@ use pgveil_keys::keystore::registry;
 use tokio_postgres::Client;
 
 pub use self::{
-    column::ColumnPlan, index::IndexStep, obstacle::Obstacle, schema::SchemaStep, table::TablePlan,
+    column::ColumnPlan, index::IndexStep, index::OnlineIndex, obstacle::Obstacle,
+    schema::SchemaStep, table::TablePlan,
 };
 pub(crate) use self::{
     column::convertible,

@@ -112,10 +112,11 @@ CREATE TABLE IF NOT EXISTS pgveil.migrations (
     table_oid  oid    NOT NULL,
     phase      text   NOT NULL CHECK (phase IN
         ('backfill', 'index', 'verify', 'swap', 'swapped', 'undo', 'contracted', 'rolled_back')),
-    next_block bigint NOT NULL DEFAULT 0 CHECK (next_block >= 0),
+    cursor     text,
     rows       bigint NOT NULL DEFAULT 0 CHECK (rows >= 0),
     verified   bigint NOT NULL DEFAULT 0 CHECK (verified >= 0),
     reason     text,
+    old_indexes text[] NOT NULL DEFAULT '{}',
     started_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     ended_at   timestamptz,
@@ -123,7 +124,7 @@ CREATE TABLE IF NOT EXISTS pgveil.migrations (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS migrations_live ON pgveil.migrations (table_oid) WHERE ended_at IS NULL;
 COMMENT ON TABLE pgveil.migrations IS 'Tables that hold plaintext and are sealed online, and how far that is';
-COMMENT ON COLUMN pgveil.migrations.next_block IS 'Where the walk over the table goes on; written with the rows of the blocks before it';
+COMMENT ON COLUMN pgveil.migrations.cursor IS 'Where the walk over the table goes on; written with the rows before it';
 COMMENT ON COLUMN pgveil.migrations.rows IS 'Rows written by the backfill; one that an application changed meanwhile counts again';
 COMMENT ON COLUMN pgveil.migrations.reason IS 'Why it stands still, where it does';
 

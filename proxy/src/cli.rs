@@ -70,7 +70,7 @@ enum Command {
     Plan(WithConfig),
     /// Install schema pgveil and convert the columns that the policy names
     #[command(
-        after_help = "Example:\n  pgveil apply --config conf/pgveil.toml --yes\n\nEach table is converted in one transaction under an exclusive lock."
+        after_help = "Example:\n  pgveil apply --config conf/pgveil.toml --yes\n\nEach table is converted in one transaction under an exclusive lock.\nWith --online it is written to meanwhile: docs/migration.md."
     )]
     Apply {
         #[command(flatten)]
@@ -78,6 +78,11 @@ enum Command {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// With --online: do everything but the swap
+        #[arg(long, requires = "online")]
+        prepare: bool,
+        #[command(flatten)]
+        way: apply::Way,
     },
     /// Run the proxy
     #[command(
@@ -231,7 +236,12 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Init { dir } => init::run(&dir),
         Command::Check(with) => check::run(&with.config).await,
         Command::Plan(with) => apply::plan(&with.config).await,
-        Command::Apply { config, yes } => apply::apply(&config.config, yes).await,
+        Command::Apply {
+            config,
+            yes,
+            prepare,
+            way,
+        } => apply::run(&config.config, yes, prepare, &way).await,
         Command::Serve(with) => serve::run(&with.config).await,
         Command::Explain {
             config,

@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -169,6 +169,20 @@ impl<'a> Site<'a> {
             self.command("step-up", &enroll)?.ok()?;
         }
         self.command("kms", &[args, &["--passphrase-file", passphrase]].concat())
+    }
+
+    /// [`Site::command`] that is not waited for.
+    pub fn start(&self, command: &str, args: &[&str]) -> Result<Child> {
+        Command::new(binary()?)
+            .args([command, "--config"])
+            .arg(self.config())
+            .args(args)
+            .env(URL_VARIABLE, &self.url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start pgveil")
     }
 
     /// [`Site::command`], with something on standard input.

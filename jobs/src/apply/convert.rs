@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// Rows and values of the table.
-pub(super) type Counts = (u64, u64);
+pub(crate) type Counts = (u64, u64);
 
 /// Converts `table`, which must still be as planned once it is locked.
-pub(super) async fn table(
+pub(crate) async fn table(
     client: &Client,
     keys: &Keys,
     policy: &PolicyFile,
@@ -96,7 +96,7 @@ async fn in_transaction(
 
 /// Settings for the transaction. Nothing but the lock may time out; no name is looked up along a path; and row
 /// security raises an error instead of hiding rows.
-async fn settle(client: &Client, table: &TablePlan) -> Result<(), JobError> {
+pub(crate) async fn settle(client: &Client, table: &TablePlan) -> Result<(), JobError> {
     let sql = format!(
         "SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off; SET LOCAL lock_timeout = '{}'; \
          SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN \
@@ -113,7 +113,7 @@ async fn settle(client: &Client, table: &TablePlan) -> Result<(), JobError> {
 }
 
 /// Under the lock nothing can change any more: what was confirmed must still be true. Sizes may differ.
-async fn plan_again(
+pub(crate) async fn plan_again(
     client: &Client,
     policy: &PolicyFile,
     planned: &TablePlan,
@@ -146,7 +146,7 @@ async fn plan_again(
 }
 
 /// Enum labels must be on record before values are sealed as their numbers.
-async fn record_labels(client: &Client, table: &TablePlan) -> Result<(), JobError> {
+pub(crate) async fn record_labels(client: &Client, table: &TablePlan) -> Result<(), JobError> {
     let enums = enums_of(table.columns.iter().map(|column| column.to));
     if enums.is_empty() {
         return Ok(());
@@ -170,7 +170,10 @@ async fn history(client: &Client) -> Result<Vec<RegisteredColumn>, JobError> {
 }
 
 /// One id per column to seal, in their order.
-async fn register(client: &Client, table: &TablePlan) -> Result<Vec<ColumnId>, JobError> {
+pub(crate) async fn register(
+    client: &Client,
+    table: &TablePlan,
+) -> Result<Vec<ColumnId>, JobError> {
     let mut ids = Vec::new();
     for column in &table.columns {
         ids.push(register_one(client, table, column).await?);

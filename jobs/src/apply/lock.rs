@@ -7,13 +7,13 @@ use crate::{JobError, plan::TablePlan};
 /// Key of the session-level advisory lock that an `apply` holds ("pgvapply" in ASCII).
 const APPLY_LOCK: i64 = 0x7067_7661_7070_6C79;
 /// Longer than this, everything that queues behind the waiting lock would hurt more than trying again later.
-pub(super) const LOCK_TIMEOUT: &str = "10s";
+pub(crate) const LOCK_TIMEOUT: &str = "10s";
 
 /// How long an `apply` that is ending is waited for.
 const PREDECESSOR_TIMEOUT: &str = "3s";
 
 /// Held until the connection ends.
-pub(super) async fn against_other_applies(client: &Client) -> Result<(), JobError> {
+pub(crate) async fn against_other_applies(client: &Client) -> Result<(), JobError> {
     let doing = || JobError::while_doing("see whether another apply runs");
     // A server process may outlive the `apply` that has just ended by a moment.
     let wait = format!("SET lock_timeout = '{PREDECESSOR_TIMEOUT}'");
@@ -35,7 +35,7 @@ pub(super) async fn against_other_applies(client: &Client) -> Result<(), JobErro
 }
 
 /// Takes the table for this transaction, or says who has it.
-pub(super) async fn table(client: &Client, table: &TablePlan) -> Result<(), JobError> {
+pub(crate) async fn table(client: &Client, table: &TablePlan) -> Result<(), JobError> {
     let sql = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", table.quoted());
     match client.batch_execute(&sql).await {
         Ok(()) => Ok(()),
@@ -43,7 +43,7 @@ pub(super) async fn table(client: &Client, table: &TablePlan) -> Result<(), JobE
             Err(JobError::TableBusy {
                 table: table.shown(),
                 waited: LOCK_TIMEOUT,
-                holders: holders(client, table).await,
+                holders: holders(client, table.oid).await,
             })
         }
         Err(source) => Err(JobError::while_doing(format!("lock {}", table.shown()))(
@@ -54,14 +54,14 @@ pub(super) async fn table(client: &Client, table: &TablePlan) -> Result<(), JobE
 
 /// Who holds a lock on the table now, for people. The failed transaction is rolled back first. Best effort: a guess
 /// that cannot be made is not worth an error of its own.
-async fn holders(client: &Client, table: &TablePlan) -> Vec<String> {
+pub(crate) async fn holders(client: &Client, table: u32) -> Vec<String> {
     let sql = "SELECT DISTINCT format('pid %s (%s, %s)', l.pid, coalesce(nullif(a.application_name, ''), a.usename), a.state) \
                FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
                WHERE l.relation = $1 AND l.granted AND l.pid <> pg_backend_pid() ORDER BY 1 LIMIT 5";
     if client.batch_execute("ROLLBACK").await.is_err() {
         return Vec::new();
     }
-    let rows = client.query(sql, &[&table.oid]).await.unwrap_or_default();
+    let rows = client.query(sql, &[&table]).await.unwrap_or_default();
     rows.iter()
         .filter_map(|row| row.try_get::<_, Option<String>>(0).ok().flatten())
         .collect()

@@ -10,17 +10,17 @@ use crate::plan::TablePlan;
 const TICK: Duration = Duration::from_millis(120);
 
 /// One pass over a table.
-pub(super) struct Progress(ProgressBar);
+pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
     /// A pass row by row. `expected` is an estimate.
-    pub(super) fn rows(verb: &'static str, table: &TablePlan, expected: Option<u64>) -> Self {
+    pub(crate) fn rows(verb: &'static str, table: &TablePlan, expected: Option<u64>) -> Self {
         let template = "{msg} [{bar:30}] {human_pos}/{human_len} rows, {per_sec}, {eta} left";
         Self::with(verb, table, expected.unwrap_or(0), template)
     }
 
     /// A single statement of the server, of unknown length.
-    pub(super) fn step(verb: &'static str, table: &TablePlan) -> Self {
+    pub(crate) fn step(verb: &'static str, table: &TablePlan) -> Self {
         let progress = Self::with(verb, table, 0, "{msg} {spinner} {elapsed}");
         progress.0.enable_steady_tick(TICK);
         progress
@@ -38,7 +38,7 @@ impl Progress {
     }
 
     /// So many rows more. The bar grows where the estimate was too small.
-    pub(super) fn advance(&self, rows: usize) {
+    pub(crate) fn advance(&self, rows: usize) {
         self.0.inc(rows as u64);
         if Some(self.0.position()) > self.0.length() {
             self.0.set_length(self.0.position());
@@ -46,7 +46,7 @@ impl Progress {
     }
 
     /// Clears the line.
-    pub(super) fn done(self) {
+    pub(crate) fn done(self) {
         self.0.finish_and_clear();
     }
 }

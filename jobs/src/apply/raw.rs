@@ -7,7 +7,7 @@ use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// The binary form of a value that is not NULL.
 #[derive(Clone, Copy)]
-pub(super) struct Raw<'a>(pub(super) &'a [u8]);
+pub(crate) struct Raw<'a>(pub(crate) &'a [u8]);
 
 impl std::fmt::Debug for Raw<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -10,7 +10,7 @@ use crate::JobError;
 const CLEAR_STATISTICS: &str = "VACUUM (FULL) pg_catalog.pg_statistic";
 
 /// Sentences for the report; none if no plaintext was converted.
-pub(super) async fn after(client: &Client, report: &ApplyReport) -> Result<Vec<String>, JobError> {
+pub(crate) async fn after(client: &Client, report: &ApplyReport) -> Result<Vec<String>, JobError> {
     let converted = |name: &str| {
         report
             .tables
@@ -33,6 +33,11 @@ pub(super) async fn after(client: &Client, report: &ApplyReport) -> Result<Vec<S
             .await
             .map_err(JobError::while_doing(format!("analyze {}", table.shown())))?;
     }
+    Ok(elsewhere(client).await)
+}
+
+/// What is outside of the tables themselves.
+pub(crate) async fn elsewhere(client: &Client) -> Vec<String> {
     let mut remains: Vec<String> = [
         "write-ahead log written until now, in pg_wal (also in recycled segments) and in WAL archives",
         "base backups, dumps, snapshots and replicas' WAL from before",
@@ -48,7 +53,7 @@ pub(super) async fn after(client: &Client, report: &ApplyReport) -> Result<Vec<S
         );
         remains.insert(0, cure);
     }
-    Ok(remains)
+    remains
 }
 
 /// Whether it was done. Without the right to, the server only warns, so the file is looked at.

@@ -85,23 +85,8 @@ async fn explain(
     if let RowProblem::Job(error) = problem {
         return error;
     }
-    let (table, row) = (table.shown(), row_name::of(client, table, place).await);
-    match problem {
-        RowProblem::Job(error) => error,
-        RowProblem::DoesNotFit {
-            column,
-            logical,
-            sqlstate,
-        } => JobError::DoesNotFit {
-            table,
-            row,
-            column,
-            logical: logical.sql_name(),
-            sqlstate,
-        },
-        RowProblem::NoScope { column } => JobError::NoScope { table, row, column },
-        RowProblem::NeedsSession { setting } => JobError::NeedsSession { table, setting },
-    }
+    let row = row_name::of(client, table, place).await;
+    problem.of(&table.shown(), &row)
 }
 
 /// A cursor over a table.

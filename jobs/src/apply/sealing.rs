@@ -23,7 +23,7 @@ use crate::{
 
 /// Why one row cannot be converted; the row is named by whoever reads it. Holds no value.
 #[derive(Debug)]
-pub(super) enum RowProblem {
+pub(crate) enum RowProblem {
     /// A value that the logical type cannot hold.
     DoesNotFit {
         column: String,
@@ -38,6 +38,29 @@ pub(super) enum RowProblem {
     Job(JobError),
 }
 
+impl RowProblem {
+    /// The error about one row of a table. Names the row; never its values.
+    pub(crate) fn of(self, table: &str, row: &str) -> JobError {
+        let (table, row) = (table.to_owned(), row.to_owned());
+        match self {
+            Self::Job(error) => error,
+            Self::DoesNotFit {
+                column,
+                logical,
+                sqlstate,
+            } => JobError::DoesNotFit {
+                table,
+                row,
+                column,
+                logical: logical.sql_name(),
+                sqlstate,
+            },
+            Self::NoScope { column } => JobError::NoScope { table, row, column },
+            Self::NeedsSession { setting } => JobError::NeedsSession { table, setting },
+        }
+    }
+}
+
 impl<E: Into<JobError>> From<E> for RowProblem {
     fn from(error: E) -> Self {
         Self::Job(error.into())
@@ -45,7 +68,7 @@ impl<E: Into<JobError>> From<E> for RowProblem {
 }
 
 /// What it takes to seal this table's values.
-pub(super) struct Sealing<'a> {
+pub(crate) struct Sealing<'a> {
     keys: &'a Keys,
     table: &'a TablePlan,
     columns: Vec<(&'a ColumnPlan, ColumnId, TermContext)>,
@@ -60,7 +83,7 @@ struct ScopeKeys {
 
 impl<'a> Sealing<'a> {
     /// `ids` are those of `table.columns`, in the same order.
-    pub(super) fn new(keys: &'a Keys, table: &'a TablePlan, ids: &[ColumnId]) -> Self {
+    pub(crate) fn new(keys: &'a Keys, table: &'a TablePlan, ids: &[ColumnId]) -> Self {
         let context = |column: &ColumnPlan, id: ColumnId| match &column.equality_group {
             Some(group) => TermContext::Group(group.clone()),
             None => TermContext::Column(id),
@@ -80,7 +103,7 @@ impl<'a> Sealing<'a> {
     }
 
     /// A row's scope from its scope columns' values, which stand in the order of `table.scope.columns()`.
-    pub(super) fn scope(
+    pub(crate) fn scope(
         &self,
         row: &[Option<(LogicalType, Value)>],
     ) -> Result<ScopePath, RowProblem> {
@@ -116,7 +139,7 @@ impl<'a> Sealing<'a> {
 
     /// Seals a row's values; NULL stays NULL. `values` are send forms in the columns' present types.
     /// Gives the plaintexts too, as they were sealed, for the digest.
-    pub(super) async fn seal(
+    pub(crate) async fn seal(
         &self,
         scope: &ScopePath,
         values: &[Option<&[u8]>],
@@ -153,7 +176,7 @@ impl<'a> Sealing<'a> {
     }
 
     /// Opens a row's values and checks that each belongs to its column and its row's scope.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         scope: &ScopePath,
         values: &[Option<&[u8]>],
@@ -186,7 +209,7 @@ impl<'a> Sealing<'a> {
     }
 
     /// The value in the logical type, if it means the same there.
-    fn fit(&self, column: &ColumnPlan, bytes: &[u8]) -> Result<Value, RowProblem> {
+    pub(crate) fn fit(&self, column: &ColumnPlan, bytes: &[u8]) -> Result<Value, RowProblem> {
         let misfit = |sqlstate| RowProblem::DoesNotFit {
             column: column.name.clone(),
             logical: column.to,
@@ -207,6 +230,18 @@ impl<'a> Sealing<'a> {
         match converted.map_err(|error| misfit(error.sqlstate))? {
             Converted::Value(converted) if self.same(column, &value, &converted) => Ok(converted),
             Converted::Value(_) | Converted::NeverEqual => Err(misfit("22000")),
+        }
+    }
+
+    /// A value of the logical type in the type that the column had.
+    pub(crate) fn restore(&self, column: &ColumnPlan, bytes: &[u8]) -> Result<Vec<u8>, JobError> {
+        let value = Value::from_send_form(bytes.to_vec());
+        let (to, assigned) = (column.from.without_modifiers(), Conversion::Assignment);
+        match convert(&value, column.to, to, assigned, &self.settings) {
+            Ok(Converted::Value(value)) => Ok(value.as_bytes().to_vec()),
+            Ok(Converted::NeverEqual) | Err(_) => Err(JobError::VerificationFailed {
+                table: self.table.shown(),
+            }),
         }
     }
 

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use self::existing::Index;
 use super::{TablePlan, column::ColumnPlan};
-use crate::{JobError, sql};
+use crate::{JobError, migrate::names, sql};
 
 /// PostgreSQL's NAMEDATALEN - 1: longer names are cut by the server.
 const MAX_NAME_BYTES: usize = 63;
@@ -23,8 +23,28 @@ pub struct IndexStep {
     pub drop: Option<String>,
     /// SQL that makes the index on terms.
     pub create: Option<String>,
+    /// The same over the shadow of a column that is migrated online.
+    pub online: Option<OnlineIndex>,
     /// What it becomes, for people: `UNIQUE (tenant_id, pgveil.eq_term(email))`.
     pub summary: String,
+}
+
+/// An index on the terms of columns that are still under the names of their shadows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnlineIndex {
+    /// Whether it is unique.
+    pub unique: bool,
+    /// What stands behind ON.
+    pub rest: String,
+}
+
+impl OnlineIndex {
+    /// SQL that makes it beside writers, under this name.
+    pub(crate) fn sql(&self, name: &str) -> String {
+        let unique = if self.unique { "UNIQUE " } else { "" };
+        let name = sql::quoted(name);
+        format!("CREATE {unique}INDEX CONCURRENTLY {name} ON {}", self.rest)
+    }
 }
 
 /// A column that needs an index on its terms, and what stands beside the term in one that is made anew.
@@ -56,9 +76,10 @@ pub(super) async fn plan(
 
     let mut covered: Vec<String> = Vec::new();
     for index in &indexes {
-        if index.is_refused_by_the_policy(&sealing) {
+        if index.is_refused_by_the_policy(&sealing) || index.is_of_a_migration() {
             continue;
         }
+        table.only_at_once.extend(index.only_at_once(&sealing));
         let obstacles = index.obstacles(table, &sealing);
         if !obstacles.is_empty() {
             table.obstacles.extend(obstacles);
@@ -81,9 +102,12 @@ pub(super) async fn plan(
 
 /// An index where there was none. The scope's columns stand behind the term: they are pinned in every search.
 fn fresh(table: &TablePlan, name: String, want: &Wanted) -> IndexStep {
-    let keys: Vec<String> = std::iter::once(term(&want.column))
-        .chain(want.scope_columns.iter().map(|c| sql::quoted(c)))
-        .collect();
+    let keys = |column: &str| {
+        let keys: Vec<String> = std::iter::once(term(column))
+            .chain(want.scope_columns.iter().map(|c| sql::quoted(c)))
+            .collect();
+        keys.join(", ")
+    };
     let shown: Vec<String> = std::iter::once(shown_term(&want.column))
         .chain(want.scope_columns.iter().map(|c| sql::shown(c)))
         .collect();
@@ -91,12 +115,23 @@ fn fresh(table: &TablePlan, name: String, want: &Wanted) -> IndexStep {
         "CREATE INDEX {} ON {} ({})",
         sql::quoted(&name),
         table.quoted(),
-        keys.join(", ")
+        keys(&want.column)
     );
+    let rest = format!(
+        "{} ({})",
+        table.quoted(),
+        keys(&names::shadow(&want.column))
+    );
+    let migrated = table
+        .columns
+        .iter()
+        .any(|column| column.name == want.column);
+    let unique = false;
     IndexStep {
         name,
         drop: None,
         create: Some(create),
+        online: migrated.then_some(OnlineIndex { unique, rest }),
         summary: format!("({})", shown.join(", ")),
     }
 }

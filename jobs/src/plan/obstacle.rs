@@ -4,7 +4,7 @@ use pgveil_policy::catalog::{Catalog, Relation};
 use tokio_postgres::{Client, Row};
 
 use super::TablePlan;
-use crate::{JobError, sql};
+use crate::{JobError, migrate::names, sql};
 
 /// Something that reads a column as plaintext.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,9 @@ pub(super) async fn of_table(client: &Client, table: &mut TablePlan) -> Result<(
     let mut found = shape(&row, table).map_err(doing())?;
     let publications: Vec<String> = row.try_get("publications").map_err(doing())?;
     for publication in publications {
+        table
+            .only_at_once
+            .push(format!("publication {} sends it", sql::shown(&publication)));
         found.push(Obstacle::warns(
             format!("publication {} sends this table to its subscribers", sql::shown(&publication)),
             "subscribers keep the plaintext that they have and get sealed values from now on: change their columns to bytea and copy the table again",
@@ -105,6 +108,38 @@ pub(super) async fn of_columns(client: &Client, table: &mut TablePlan) -> Result
         found.extend(obstacle.filter(|o| !found.contains(o)));
     }
     table.obstacles.extend(found);
+    Ok(())
+}
+
+/// What only a conversion at once can cope with. (Indexes say it themselves.)
+pub(super) async fn of_migrating(
+    client: &Client,
+    catalog: &Catalog,
+    table: &mut TablePlan,
+) -> Result<(), JobError> {
+    if table.columns.is_empty() {
+        return Ok(());
+    }
+    let relation = catalog.relation_by_oid(table.oid);
+    if !catalog.heirs(table.oid).is_empty() || relation.is_some_and(|found| found.kind == 'p') {
+        let why = "it has partitions, or tables that inherit from it";
+        table.only_at_once.push(why.to_owned());
+    }
+    let shown = table.shown();
+    let doing = || JobError::while_doing(format!("read the triggers of {shown}"));
+    // TRIGGER_TYPE_ROW and TRIGGER_TYPE_BEFORE; they fire in the order of their names' bytes.
+    let sql = "SELECT tgname::text FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal \
+               AND tgtype & 3 = 3 AND tgname COLLATE \"C\" > $2 ORDER BY 1";
+    let rows = client.query(sql, &[&table.oid, &names::TRIGGERS]).await;
+    for row in &rows.map_err(doing())? {
+        let name: String = row.try_get(0).map_err(doing())?;
+        if !names::is_own(&name) {
+            let name = sql::shown(&name);
+            table
+                .only_at_once
+                .push(format!("trigger {name} fires behind pgveil's own"));
+        }
+    }
     Ok(())
 }
 
@@ -174,6 +209,9 @@ fn dependent(row: &Row, table: &TablePlan) -> Result<Option<Obstacle>, tokio_pos
     let raw_name: String = row.try_get("name")?;
     let place: Option<String> = row.try_get("place")?;
     let definition: Option<String> = row.try_get("definition")?;
+    if names::is_own(&raw_name) {
+        return Ok(None);
+    }
     let column = table
         .columns
         .iter()

@@ -219,7 +219,9 @@ mod tests {
                     false,
                 ),
             ],
+            only_at_once: Vec::new(),
             indexes: vec![IndexStep {
+                online: None,
                 name: "customers_email_key".into(),
                 drop: Some(String::new()),
                 create: Some(String::new()),

@@ -36,6 +36,8 @@ pub struct TablePlan {
     pub indexes: Vec<IndexStep>,
     /// What stops working.
     pub obstacles: Vec<Obstacle>,
+    /// Why its columns cannot be migrated online, but only at once.
+    pub only_at_once: Vec<String>,
 }
 
 impl TablePlan {
@@ -96,6 +98,7 @@ pub(crate) async fn of_rule(
 
     obstacle::of_table(client, &mut table).await?;
     obstacle::of_columns(client, &mut table).await?;
+    obstacle::of_migrating(client, catalog, &mut table).await?;
     obstacle::of_heirs(client, catalog, &mut table).await?;
     obstacle::of_functions(catalog, relation, &mut table);
     if !wanted.is_empty() || !table.columns.is_empty() {
@@ -117,6 +120,7 @@ fn empty(relation: &Relation, scope: ScopeTemplate) -> TablePlan {
         columns: Vec::new(),
         indexes: Vec::new(),
         obstacles: Vec::new(),
+        only_at_once: Vec::new(),
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Row;
 
-use super::{IndexStep, Wanted, shown_term, term};
+use super::{IndexStep, OnlineIndex, Wanted, shown_term, term};
 use crate::{
+    migrate::names,
     plan::{ColumnPlan, Obstacle, TablePlan, is_null_test},
     sql,
 };
@@ -84,6 +85,28 @@ impl Index {
                 .any(|a| sealing.contains_key(a))
         };
         (self.primary && self.has_key_of(sealing)) || (self.unique && (blind() || computed()))
+    }
+
+    /// One of those that pgveil makes beside a column while it is migrated online.
+    pub(super) fn is_of_a_migration(&self) -> bool {
+        names::is_own(&self.name)
+    }
+
+    /// Why it cannot be carried over while the table is written to.
+    pub(super) fn only_at_once(&self, sealing: &BTreeMap<i16, ColumnPlan>) -> Option<String> {
+        let name = sql::shown(&self.name);
+        let reads = |columns: &[i16]| columns.iter().any(|column| sealing.contains_key(column));
+        let includes = |column: &&ColumnPlan| {
+            let quoted = sql::quoted(&column.name);
+            { self.included.iter() }.any(|other| *other == column.name || *other == quoted)
+        };
+        if sealing.values().any(|column| includes(&column)) || reads(&self.predicate_columns) {
+            return Some(format!(
+                "index {name} has a column to seal in its INCLUDE or WHERE"
+            ));
+        }
+        let nulls = self.nulls_not_distinct && self.has_key_of(sealing);
+        nulls.then(|| format!("index {name} is UNIQUE NULLS NOT DISTINCT"))
     }
 
     /// What keeps this index from being carried over. Attribute number 0 in an expression is the whole row.
@@ -178,36 +201,45 @@ impl Index {
                 name: self.name.clone(),
                 drop: Some(self.drop_sql(table)),
                 create: None,
+                online: None,
                 summary,
             };
         }
-        let (mut keys, mut shown) = (Vec::new(), Vec::new());
+        let (mut keys, mut shadows, mut shown) = (Vec::new(), Vec::new(), Vec::new());
         for (attnum, text, modifiers) in &self.keys {
             match sealing.get(attnum) {
                 Some(column) => {
                     keys.push(term(&column.name));
+                    shadows.push(term(&names::shadow(&column.name)));
                     shown.push(shown_term(&column.name));
                 }
                 None => {
                     keys.push(format!("{text}{modifiers}"));
+                    shadows.push(format!("{text}{modifiers}"));
                     shown.push(text.clone());
                 }
             }
         }
         let unique = if self.unique { "UNIQUE " } else { "" };
+        let rest = |keys: &[String]| {
+            let (table, keys) = (table.quoted(), keys.join(", "));
+            format!("{table} USING {} ({keys}){}", self.method, self.tail())
+        };
         let create = format!(
-            "CREATE {unique}INDEX {} ON {} USING {} ({}){}",
+            "CREATE {unique}INDEX {} ON {}",
             sql::quoted(&self.name),
-            table.quoted(),
-            self.method,
-            keys.join(", "),
-            self.tail()
+            rest(&keys)
         );
+        let online = OnlineIndex {
+            unique: self.unique,
+            rest: rest(&shadows),
+        };
         let summary = format!("{unique}({})", shown.join(", "));
         IndexStep {
             name: self.name.clone(),
             drop: Some(self.drop_sql(table)),
             create: Some(create),
+            online: Some(online),
             summary,
         }
     }

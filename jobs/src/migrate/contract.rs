@@ -1,0 +1,32 @@
+//! The contract: the plaintext columns and what hangs on them are dropped. From then on nothing can be undone.
+
+use tokio_postgres::Client;
+
+use super::{Migration, Phase, begin, names, short};
+use crate::{JobError, sql};
+
+/// Drops what is kept of one table.
+pub(super) async fn table(client: &Client, migration: &mut Migration) -> Result<(), JobError> {
+    super::swap::settle(client, migration).await?;
+    short::lock(client, migration).await?;
+    let done = under_lock(client, migration).await;
+    short::end(
+        client,
+        &format!("the contract of {}", migration.shown()),
+        done,
+    )
+    .await
+}
+
+async fn under_lock(client: &Client, migration: &mut Migration) -> Result<(), JobError> {
+    let table = migration.quoted();
+    begin::drop_triggers(client, migration.id, &table).await?;
+    let drops = migration.columns.iter().map(|column| {
+        let kept = sql::quoted(&names::kept(&column.name));
+        format!("ALTER TABLE {table} DROP COLUMN {kept}")
+    });
+    let drops = drops.collect::<Vec<_>>().join("; ");
+    let doing = JobError::while_doing(format!("drop the plaintext of {}", migration.shown()));
+    client.batch_execute(&drops).await.map_err(doing)?;
+    migration.enter(client, Phase::Contracted).await
+}

@@ -1,0 +1,174 @@
+//! The indexes of the columns to come: made beside writers, under names of their own, over the terms of the shadows. One that
+//! was not finished is dropped and made again.
+
+use pgveil_config::PolicyFile;
+use tokio_postgres::Client;
+
+use super::{Migration, Phase, names, rows::Way, table};
+use crate::{
+    JobError, catalog,
+    plan::{IndexStep, TablePlan, of_rule},
+    sql,
+};
+
+/// Makes what is missing, and the index that finds stale rows.
+pub(super) async fn table(
+    client: &Client,
+    policy: &PolicyFile,
+    migration: &mut Migration,
+) -> Result<(), JobError> {
+    let planned = planned(client, policy, migration).await?;
+    for (at, step) in planned.indexes.iter().enumerate() {
+        make(client, migration, at, step).await?;
+    }
+    let known = table::known(client, policy, migration).await?;
+    stale(client, migration, &known, Way::Seal).await?;
+    migration.enter(client, Phase::Verify).await
+}
+
+/// The plan of the table as it is before the swap. Something that blocks may have been made meanwhile.
+pub(super) async fn planned(
+    client: &Client,
+    policy: &PolicyFile,
+    migration: &Migration,
+) -> Result<TablePlan, JobError> {
+    let changed = || JobError::ChangedMeanwhile {
+        table: migration.shown(),
+    };
+    let catalog = catalog::read(client).await?;
+    let mut rules = policy.tables.iter();
+    let rule = rules
+        .find(|rule| migration.is_of(&rule.schema, &rule.name))
+        .ok_or_else(changed)?;
+    let plan = of_rule(client, &catalog, rule).await?.ok_or_else(changed)?;
+    let names = |plan: &TablePlan| {
+        plan.columns
+            .iter()
+            .map(|column| column.attnum)
+            .collect::<Vec<_>>()
+    };
+    let ours: Vec<i16> = migration
+        .columns
+        .iter()
+        .map(|column| column.plain)
+        .collect();
+    if plan.oid != migration.oid || names(&plan) != ours {
+        return Err(changed());
+    }
+    if let Some(obstacle) = plan.obstacles.iter().find(|obstacle| obstacle.blocks) {
+        let why = format!("{}: {}", obstacle.what, obstacle.cure);
+        return Err(JobError::OnlyAtOnce {
+            table: migration.shown(),
+            why,
+        });
+    }
+    if plan.only_at_once.is_empty() {
+        return Ok(plan);
+    }
+    Err(JobError::OnlyAtOnce {
+        table: migration.shown(),
+        why: plan.only_at_once.join("; "),
+    })
+}
+
+/// The index that finds rows with stale copies: almost none, so that it is small.
+pub(super) async fn stale(
+    client: &Client,
+    migration: &Migration,
+    known: &table::Known,
+    way: Way,
+) -> Result<(), JobError> {
+    let name = names::stale_index(migration.id);
+    let condition = super::rows::stale("", &known.names, way);
+    let rest = format!("{} ((1)) WHERE {condition}", migration.quoted());
+    if is_ready(client, migration, &name, &rest).await? {
+        return Ok(());
+    }
+    let create = format!("CREATE INDEX CONCURRENTLY {} ON {rest}", sql::quoted(&name));
+    anew(client, migration, &name, &create, &rest).await
+}
+
+async fn make(
+    client: &Client,
+    migration: &Migration,
+    at: usize,
+    step: &IndexStep,
+) -> Result<(), JobError> {
+    let Some(online) = &step.online else {
+        return Ok(());
+    };
+    let name = names::new_index(migration.id, at);
+    let marked = marked(step);
+    if is_ready(client, migration, &name, &marked).await? {
+        return Ok(());
+    }
+    anew(client, migration, &name, &online.sql(&name), &marked).await
+}
+
+/// Whether every index that the swap needs is there.
+pub(super) async fn are_ready(
+    client: &Client,
+    migration: &Migration,
+    planned: &TablePlan,
+) -> Result<bool, JobError> {
+    for (at, step) in planned.indexes.iter().enumerate() {
+        let name = names::new_index(migration.id, at);
+        if step.online.is_some() && !is_ready(client, migration, &name, &marked(step)).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What it is for and how it was made, kept as its comment: the table's indexes may change before the swap.
+fn marked(step: &IndexStep) -> String {
+    let rest = step
+        .online
+        .as_ref()
+        .map_or("", |online| online.rest.as_str());
+    format!("{}: {rest}", step.name)
+}
+
+async fn is_ready(
+    client: &Client,
+    migration: &Migration,
+    name: &str,
+    mark: &str,
+) -> Result<bool, JobError> {
+    let row = client
+        .query_opt(
+            "SELECT i.indisvalid AND obj_description(c.oid, 'pg_class') IS NOT DISTINCT FROM $3 \
+             FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 AND c.relname = $2",
+            &[&migration.oid, &name, &mark],
+        )
+        .await;
+    let row = row.map_err(making(migration))?;
+    row.map_or(Ok(false), |row| row.try_get(0).map_err(making(migration)))
+}
+
+async fn anew(
+    client: &Client,
+    migration: &Migration,
+    name: &str,
+    create: &str,
+    mark: &str,
+) -> Result<(), JobError> {
+    let path = sql::qualified(&migration.schema, name);
+    // Each by itself: neither may stand in a transaction, nor beside others.
+    let comment = format!("COMMENT ON INDEX {path} IS {}", sql::literal(mark));
+    for text in [
+        format!("DROP INDEX CONCURRENTLY IF EXISTS {path}"),
+        create.to_owned(),
+        comment,
+    ] {
+        client
+            .batch_execute(&text)
+            .await
+            .map_err(making(migration))?;
+    }
+    Ok(())
+}
+
+fn making(migration: &Migration) -> impl FnOnce(tokio_postgres::Error) -> JobError + use<> {
+    JobError::while_doing(format!("make the indexes of {}", migration.shown()))
+}

@@ -1,0 +1,60 @@
+//! What pgveil calls the things that stand beside a table while it is migrated online. Runs no SQL.
+
+use pgveil_policy::ruleset::{KEPT, SHADOW};
+
+/// PostgreSQL's NAMEDATALEN - 1.
+const MAX_NAME_BYTES: usize = 63;
+/// The triggers that clear what has become stale begin so: they fire in the order of their names, and these last.
+pub(crate) const TRIGGERS: &str = "~pgveil_";
+/// Indexes and constraints begin so.
+const OWN: &str = "pgveil_";
+
+/// The sealed column until the swap.
+pub(crate) fn shadow(column: &str) -> String {
+    cut(format!("{SHADOW}{column}"))
+}
+
+/// The plaintext column from the swap on.
+pub(crate) fn kept(column: &str) -> String {
+    cut(format!("{KEPT}{column}"))
+}
+
+/// An index over shadows until the swap: the `at`-th of its migration.
+pub(crate) fn new_index(migration: i64, at: usize) -> String {
+    format!("{OWN}new_{migration}_{at}")
+}
+
+/// An index over plaintext from the swap on.
+pub(crate) fn old_index(migration: i64, at: usize) -> String {
+    format!("{OWN}old_{migration}_{at}")
+}
+
+/// The index that finds stale rows.
+pub(crate) fn stale_index(migration: i64) -> String {
+    format!("{OWN}stale_{migration}")
+}
+
+/// The constraint that stands in for NOT NULL until the table has been looked through.
+pub(crate) fn not_null(migration: i64, attnum: i16) -> String {
+    format!("{OWN}not_null_{migration}_{attnum}")
+}
+
+/// The function of the triggers, in schema `pgveil`.
+pub(crate) fn function(migration: i64) -> String {
+    format!("clear_stale_{migration}")
+}
+
+/// Whether an index, a constraint or a trigger is one of those.
+pub(crate) fn is_own(name: &str) -> bool {
+    let kinds = ["new_", "old_", "stale_", "not_null_"];
+    let own = name.strip_prefix(OWN);
+    name.starts_with(TRIGGERS)
+        || own.is_some_and(|rest| kinds.iter().any(|kind| rest.starts_with(kind)))
+}
+
+fn cut(mut name: String) -> String {
+    while name.len() > MAX_NAME_BYTES {
+        name.pop();
+    }
+    name
+}

@@ -1,0 +1,267 @@
+//! Tables `pgveil.migrations` and `migrated_columns`: which tables are migrated online, and how far. Written in the
+//! transactions that do the work.
+
+use pgveil_policy::plan::ColumnId;
+use tokio_postgres::{Client, Row};
+
+use crate::{JobError, sql};
+
+/// How far a migration is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Values are sealed into the shadow columns.
+    Backfill,
+    /// Indexes are made on their terms.
+    Index,
+    /// Every row is opened again and compared.
+    Verify,
+    /// The columns are about to change places.
+    Swap,
+    /// They have; the plaintext is kept.
+    Swapped,
+    /// What was written since the swap is decrypted into the plaintext column.
+    Undo,
+    /// The plaintext column is gone.
+    Contracted,
+    /// The sealed column is gone.
+    RolledBack,
+}
+
+impl Phase {
+    const ALL: [(Self, &'static str); 8] = [
+        (Self::Backfill, "backfill"),
+        (Self::Index, "index"),
+        (Self::Verify, "verify"),
+        (Self::Swap, "swap"),
+        (Self::Swapped, "swapped"),
+        (Self::Undo, "undo"),
+        (Self::Contracted, "contracted"),
+        (Self::RolledBack, "rolled_back"),
+    ];
+
+    /// As it stands in the table.
+    pub fn as_str(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(phase, _)| *phase == self);
+        found.map_or("", |(_, name)| name)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(_, name)| *name == text);
+        found.map(|(phase, _)| *phase)
+    }
+
+    /// Whether the sealed column bears the name.
+    pub fn is_swapped(self) -> bool {
+        matches!(self, Self::Swapped | Self::Undo | Self::Contracted)
+    }
+}
+
+/// One table under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Ordinal.
+    pub id: i64,
+    /// Schema.
+    pub schema: String,
+    /// Table.
+    pub table: String,
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// How far it is.
+    pub phase: Phase,
+    /// Where the walk of this phase goes on.
+    pub cursor: Option<String>,
+    /// Rows written.
+    pub rows: i64,
+    /// Rows verified.
+    pub verified: i64,
+    /// Why it stands still.
+    pub reason: Option<String>,
+    /// Its columns.
+    pub columns: Vec<MigratedColumn>,
+}
+
+/// One column of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigratedColumn {
+    /// The id in sealed values.
+    pub id: ColumnId,
+    /// The name that applications know.
+    pub name: String,
+    /// Attribute number of the plaintext.
+    pub plain: i16,
+    /// Attribute number of the sealed values.
+    pub sealed: i16,
+    /// Whether the plaintext was NOT NULL.
+    pub not_null: bool,
+}
+
+impl Migration {
+    /// `"schema"."table"`.
+    pub(crate) fn quoted(&self) -> String {
+        sql::qualified(&self.schema, &self.table)
+    }
+
+    /// `schema.table`.
+    pub fn shown(&self) -> String {
+        sql::shown_qualified(&self.schema, &self.table)
+    }
+
+    /// Whether this migration is of the table of this name.
+    pub(crate) fn is_of(&self, schema: &str, table: &str) -> bool {
+        (self.schema.as_str(), self.table.as_str()) == (schema, table)
+    }
+
+    /// For machines.
+    pub fn json(&self) -> serde_json::Value {
+        let columns = self.columns.iter().map(|column| column.name.as_str());
+        serde_json::json!({
+            "id": self.id,
+            "table": self.shown(),
+            "columns": columns.collect::<Vec<_>>(),
+            "phase": self.phase.as_str(),
+            "rows": self.rows,
+            "verified": self.verified,
+            "reason": self.reason,
+        })
+    }
+
+    /// Notes a new phase, in the caller's transaction if there is one.
+    pub(crate) async fn enter(&mut self, client: &Client, phase: Phase) -> Result<(), JobError> {
+        let ended = matches!(phase, Phase::Contracted | Phase::RolledBack);
+        client
+            .execute(
+                "UPDATE pgveil.migrations SET phase = $2, cursor = NULL, reason = NULL, updated_at = now(), \
+                 ended_at = CASE WHEN $3 THEN now() END WHERE id = $1",
+                &[&self.id, &phase.as_str(), &ended],
+            )
+            .await
+            .map_err(noting())?;
+        (self.phase, self.cursor, self.reason) = (phase, None, None);
+        Ok(())
+    }
+
+    /// Notes how far the walk is.
+    pub(crate) async fn step(
+        &mut self,
+        client: &Client,
+        cursor: Option<&str>,
+        rows: u64,
+        verified: u64,
+    ) -> Result<(), JobError> {
+        let row = client
+            .query_one(
+                "UPDATE pgveil.migrations SET cursor = $2, rows = rows + $3, verified = verified + $4, \
+                 reason = NULL, updated_at = now() WHERE id = $1 RETURNING rows, verified",
+                &[&self.id, &cursor, &rows.cast_signed(), &verified.cast_signed()],
+            )
+            .await
+            .map_err(noting())?;
+        self.rows = row.try_get(0).map_err(noting())?;
+        self.verified = row.try_get(1).map_err(noting())?;
+        self.cursor = cursor.map(str::to_owned);
+        Ok(())
+    }
+
+    /// Notes why it stands still.
+    pub(crate) async fn stopped(&self, client: &Client, why: &str) -> Result<(), JobError> {
+        let note = "UPDATE pgveil.migrations SET reason = $2, updated_at = now() WHERE id = $1";
+        let noted = client.execute(note, &[&self.id, &why]).await;
+        noted.map(|_| ()).map_err(noting())
+    }
+}
+
+/// Begins one, in the caller's transaction.
+pub(crate) async fn begin(
+    client: &Client,
+    (schema, table, oid): (&str, &str, u32),
+    columns: &[MigratedColumn],
+) -> Result<(), JobError> {
+    let row = client
+        .query_one(
+            "INSERT INTO pgveil.migrations (schema_name, table_name, table_oid, phase) \
+             VALUES ($1, $2, $3, 'backfill') RETURNING id",
+            &[&schema, &table, &oid],
+        )
+        .await
+        .map_err(noting())?;
+    let id: i64 = row.try_get(0).map_err(noting())?;
+    for column in columns {
+        client
+            .execute(
+                "INSERT INTO pgveil.migrated_columns (migration, column_id, name, plain_place, sealed_place, not_null) \
+                 VALUES ($1, $2, $3, $4, $5, $6)",
+                &[&id, &column.id.0.cast_signed(), &column.name, &column.plain, &column.sealed, &column.not_null],
+            )
+            .await
+            .map_err(noting())?;
+    }
+    Ok(())
+}
+
+/// Those that have not ended, in the order in which they began; none where the schema is not installed.
+pub async fn live(client: &Client) -> Result<Vec<Migration>, JobError> {
+    let known = "SELECT to_regclass('pgveil.migrations') IS NOT NULL";
+    let known = client.query_one(known, &[]).await.map_err(noting())?;
+    if !known.try_get::<_, bool>(0).map_err(noting())? {
+        return Ok(Vec::new());
+    }
+    let rows = client
+        .query(
+            "SELECT id, schema_name, table_name, table_oid, phase, cursor, rows, verified, reason \
+             FROM pgveil.migrations WHERE ended_at IS NULL ORDER BY id",
+            &[],
+        )
+        .await
+        .map_err(noting())?;
+    let columns = client
+        .query(
+            "SELECT c.migration, c.column_id, c.name, c.plain_place, c.sealed_place, c.not_null \
+             FROM pgveil.migrated_columns c JOIN pgveil.migrations m ON m.id = c.migration \
+             WHERE m.ended_at IS NULL ORDER BY c.migration, c.plain_place",
+            &[],
+        )
+        .await
+        .map_err(noting())?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let mut migration = migration(row).map_err(noting())?;
+        for row in &columns {
+            if row.try_get::<_, i64>(0).map_err(noting())? == migration.id {
+                migration.columns.push(column(row).map_err(noting())?);
+            }
+        }
+        found.push(migration);
+    }
+    Ok(found)
+}
+
+fn migration(row: &Row) -> Result<Migration, tokio_postgres::Error> {
+    let phase: String = row.try_get(4)?;
+    Ok(Migration {
+        id: row.try_get(0)?,
+        schema: row.try_get(1)?,
+        table: row.try_get(2)?,
+        oid: row.try_get(3)?,
+        phase: Phase::parse(&phase).unwrap_or(Phase::Backfill),
+        cursor: row.try_get(5)?,
+        rows: row.try_get(6)?,
+        verified: row.try_get(7)?,
+        reason: row.try_get(8)?,
+        columns: Vec::new(),
+    })
+}
+
+fn column(row: &Row) -> Result<MigratedColumn, tokio_postgres::Error> {
+    Ok(MigratedColumn {
+        id: ColumnId(row.try_get::<_, i32>(1)?.cast_unsigned()),
+        name: row.try_get(2)?,
+        plain: row.try_get(3)?,
+        sealed: row.try_get(4)?,
+        not_null: row.try_get(5)?,
+    })
+}
+
+fn noting() -> impl FnOnce(tokio_postgres::Error) -> JobError {
+    JobError::while_doing("read or note how far a migration is")
+}

@@ -1,0 +1,95 @@
+//! The verification: every row of the table is read, its sealed values opened with the keys of its own scope and compared with
+//! its plaintext. Repairs nothing. What is stale is not verified here: it is sealed again, from the plaintext, before the swap.
+
+use pgveil_config::PolicyFile;
+use pgveil_keys::Keys;
+use tokio_postgres::Client;
+
+use super::{
+    Migration, Phase, backfill,
+    rows::{Found, Table},
+    table,
+};
+use crate::{
+    JobError,
+    apply::progress::Progress,
+    walk::{Cursor, Walk, Wanted},
+};
+
+/// Most rows at a time, and most bytes.
+const BATCH: (u32, i64) = (2000, 2 << 20);
+
+/// Walks over the whole table once.
+pub(super) async fn table(
+    client: &Client,
+    keys: &Keys,
+    policy: &PolicyFile,
+    migration: &mut Migration,
+) -> Result<(), JobError> {
+    let known = table::known(client, policy, migration).await?;
+    let walk = Walk::over(client, migration.oid).await?;
+    let end = walk.end(client).await?;
+    let progress = Progress::rows(
+        "verifying",
+        &known.plan,
+        backfill::estimate(client, migration).await,
+    );
+    let size = known.at_work(client, keys, migration).size();
+    let wanted = Wanted {
+        condition: "true".to_owned(),
+        size,
+        rows: BATCH.0,
+        bytes: BATCH.1,
+    };
+    let mut after = migration.cursor.clone().map(Cursor::new);
+    while let Some(step) = walk
+        .next(client, after.as_ref(), end.as_ref(), &wanted)
+        .await?
+    {
+        let upto = step.upto.as_ref().or(end.as_ref());
+        let at_work = known.at_work(client, keys, migration);
+        let range = walk.between(after.as_ref(), upto);
+        let rows = at_work.read(&walk.place(), &range, None).await?;
+        let rows = backfill::with_shown_places(rows, &walk);
+        for row in &rows {
+            compare(&at_work, row).await?;
+        }
+        drop(at_work);
+        let cursor = step.upto.as_ref().map(|cursor| cursor.as_str().to_owned());
+        migration
+            .step(client, cursor.as_deref(), 0, rows.len() as u64)
+            .await?;
+        progress.advance(rows.len());
+        after = step.upto;
+        if after.is_none() {
+            break;
+        }
+    }
+    progress.done();
+    migration.enter(client, Phase::Swap).await
+}
+
+async fn compare(table: &Table<'_>, row: &Found) -> Result<(), JobError> {
+    let differs = || JobError::VerificationFailed {
+        table: format!("{}, row with {}", table.migration.shown(), row.place),
+    };
+    let opened = table.opened(row).await?;
+    for ((column, (plain, sealed)), opened) in
+        table.plan.columns.iter().zip(&row.values).zip(opened)
+    {
+        let same = match (plain, sealed, opened) {
+            (_, None, _) => true,
+            (Some(plain), Some(_), Some(opened)) => {
+                let value = table.sealing.fit(column, plain);
+                let value =
+                    value.map_err(|problem| problem.of(&table.migration.shown(), &row.place))?;
+                value.as_bytes() == opened.as_slice()
+            }
+            _ => false,
+        };
+        if !same {
+            return Err(differs());
+        }
+    }
+    Ok(())
+}
