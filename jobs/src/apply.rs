@@ -9,7 +9,7 @@ pub(crate) mod lock;
 pub(crate) mod progress;
 pub(crate) mod raw;
 pub(crate) mod remains;
-mod row_name;
+pub(crate) mod row_name;
 mod rows;
 pub(crate) mod sealing;
 mod staging;
@@ -28,7 +28,9 @@ use pgveil_keys::{
 use pgveil_providers::{Providers, local::KekStore};
 
 use crate::{
-    JobError, migrate,
+    JobError,
+    change::{self, ChangeDone},
+    migrate,
     plan::{PlanReport, SchemaStep, counted, grouped, plan},
 };
 
@@ -43,6 +45,8 @@ pub struct ApplyReport {
     pub tables: Vec<TableDone>,
     /// Rows of an earlier pgveil's keystore that got their MACs.
     pub adopted: Adopted,
+    /// Changes of values that were sealed already, in order.
+    pub changes: Vec<ChangeDone>,
     /// Where plaintext from before may still be, in sentences.
     pub remains: Vec<String>,
 }
@@ -114,6 +118,7 @@ pub async fn apply(
     }
     report.adopted = adopt(settings, &client).await?;
     convert_tables(settings, policy, &client, &mut report).await?;
+    change_values(settings, &client, &mut report).await?;
     report.remains = remains::after(&client, &report).await?;
     report.outcome = Outcome::Applied;
     client.close().await;
@@ -141,6 +146,22 @@ async fn convert_tables(
             values,
             locked: started.elapsed(),
         });
+    }
+    Ok(())
+}
+
+async fn change_values(
+    settings: &Settings,
+    client: &Database,
+    report: &mut ApplyReport,
+) -> Result<(), JobError> {
+    if report.plan.changes.is_empty() {
+        return Ok(());
+    }
+    let keys = open_keys(settings).await?;
+    for plan in &report.plan.changes {
+        let done = change::carry_out(client, &keys, plan).await?;
+        report.changes.push(done);
     }
     Ok(())
 }
@@ -211,6 +232,15 @@ impl Display for ApplyReport {
                 "Converted {}: {rows} rows, {values} sealed and verified, locked for {seconds:.1} s.",
                 done.table
             )?;
+        }
+        for done in &self.changes {
+            let seconds = done.took.as_secs_f64();
+            let rewritten = counted(done.rewritten as usize, "value");
+            write!(f, "{} {}: {rewritten} written anew", done.column, done.what)?;
+            if done.verified > 0 {
+                write!(f, ", {} looked at", grouped(done.verified))?;
+            }
+            writeln!(f, ", in {seconds:.0} s.")?;
         }
         if !self.remains.is_empty() {
             writeln!(f, "\nWhat was plaintext until now may still be in:")?;

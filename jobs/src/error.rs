@@ -65,6 +65,38 @@ pub enum JobError {
         /// What Postgres would say.
         sqlstate: &'static str,
     },
+    /// A stored value that does not open.
+    #[error("table {table}, row with {row}: the value of {column} does not open")]
+    ValueDamaged {
+        /// The table.
+        table: String,
+        /// Primary key or ctid.
+        row: String,
+        /// The column.
+        column: String,
+    },
+    /// A value that was sealed for a column which other roles may see.
+    #[error(
+        "table {table}, row with {row}: {column} holds a value of another column, which is revealed to other roles or masked otherwise"
+    )]
+    ValueOfAnother {
+        /// The table.
+        table: String,
+        /// Primary key or ctid.
+        row: String,
+        /// The column.
+        column: String,
+    },
+    /// Rows that cannot be written, pass after pass.
+    #[error(
+        "table {table} has {rows} rows that cannot be changed: others hold them, or a trigger keeps them as they are"
+    )]
+    RowsHeld {
+        /// The table.
+        table: String,
+        /// How many.
+        rows: u64,
+    },
     /// A row whose scope columns yield no scope.
     #[error("table {table}, row with {row}: no scope, because {column} is NULL, empty or no name")]
     NoScope {
@@ -167,6 +199,16 @@ impl JobError {
             Self::TableGone { .. } => "run it again; what it held is gone with it",
             Self::ChangedMeanwhile { .. } => "run it again and look at the new plan",
             Self::DoesNotFit { .. } => "correct the row, or write a wider type in the policy",
+            Self::ValueDamaged { .. } => {
+                "compare the row with a backup, or delete it; then run it again"
+            }
+            Self::ValueOfAnother { .. } => {
+                "write the value through pgveil, as one of this column; then run it again"
+            }
+            Self::RowsHeld { .. } => {
+                "end the transactions that hold them, or give the role of [keystore] url the right to set \
+                 session_replication_role; then run it again: it goes on from there"
+            }
             Self::NoScope { .. } => "fill the column, or change the scope in the policy",
             Self::OnlyAtOnce { .. } => {
                 "remove what is in the way, or convert the table at once, under a lock (`pgveil apply` without --online)"

@@ -6,7 +6,7 @@ use pgveil_config::{Diagnostic, PolicyFile};
 use pgveil_policy::{
     Ruleset,
     catalog::{Catalog, Column},
-    ruleset::{Pending, PendingColumn, RegisteredColumn},
+    ruleset::{Pending, PendingColumn, RegisteredColumn, Wanted},
     types::LogicalType,
 };
 use tokio_postgres::Client;
@@ -52,6 +52,7 @@ fn server_findings(version: i32, encoding: &str) -> Vec<Diagnostic> {
 pub(crate) struct Findings {
     pub(crate) errors: Vec<Diagnostic>,
     pub(crate) warnings: Vec<Diagnostic>,
+    pub(crate) wanted: Vec<Wanted>,
 }
 
 /// The policy against the database, as it will be once it is converted: everything that the ruleset finds, and columns
@@ -65,10 +66,11 @@ pub(crate) fn of_policy(
     let mut found = Findings::default();
     match Ruleset::compile(policy, catalog, registered, 0) {
         Err(errors) => found.errors = errors,
-        Ok(ruleset) => ruleset
-            .pending
-            .iter()
-            .for_each(|column| add_pending(policy, column, &mut found)),
+        Ok(ruleset) => {
+            let pending = ruleset.pending.iter();
+            pending.for_each(|column| add_pending(policy, column, &mut found));
+            found.wanted = ruleset.wanted;
+        }
     }
     found
 }

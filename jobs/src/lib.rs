@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod catalog;
+pub mod change;
 pub mod check;
 mod connect;
 pub mod destruction;

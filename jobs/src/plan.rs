@@ -1,5 +1,6 @@
 //! Compares policy and database: what `apply` would do, and what will not work any more. Changes nothing.
 
+mod change;
 mod column;
 mod index;
 mod obstacle;
@@ -7,13 +8,14 @@ mod report;
 mod schema;
 mod table;
 
-use pgveil_config::{Diagnostic, PolicyFile, Settings};
+use pgveil_config::{Diagnostic, PolicyFile, Settings, TableRule};
 use pgveil_keys::keystore::registry;
+use pgveil_policy::ruleset::Wanted;
 use tokio_postgres::Client;
 
 pub use self::{
-    column::ColumnPlan, index::IndexStep, index::OnlineIndex, obstacle::Obstacle,
-    schema::SchemaStep, table::TablePlan,
+    change::ChangePlan, column::ColumnPlan, index::IndexStep, index::OnlineIndex,
+    obstacle::Obstacle, schema::SchemaStep, table::TablePlan,
 };
 pub(crate) use self::{
     column::convertible,
@@ -31,6 +33,8 @@ pub struct PlanReport {
     pub schema: SchemaStep,
     /// Tables with something to do, in the policy's order.
     pub tables: Vec<TablePlan>,
+    /// What becomes of values that are sealed already, in the policy's order.
+    pub changes: Vec<ChangePlan>,
     /// What is wrong with the policy itself; `apply` refuses while anything is.
     pub findings: Vec<Diagnostic>,
     /// What somebody should know.
@@ -40,12 +44,17 @@ pub struct PlanReport {
 impl PlanReport {
     /// The database is as the policy wants it.
     pub fn is_nothing_to_do(&self) -> bool {
-        self.schema == SchemaStep::UpToDate && self.tables.is_empty() && self.findings.is_empty()
+        self.schema == SchemaStep::UpToDate
+            && self.tables.is_empty()
+            && self.changes.is_empty()
+            && self.findings.is_empty()
     }
 
     /// Whether `apply` would refuse.
     pub fn is_blocked(&self) -> bool {
-        !self.findings.is_empty() || self.tables.iter().any(TablePlan::is_blocked)
+        !self.findings.is_empty()
+            || self.tables.iter().any(TablePlan::is_blocked)
+            || self.changes.iter().any(ChangePlan::is_blocked)
     }
 }
 
@@ -101,14 +110,21 @@ async fn plan_in_transaction(
             .as_ref()
             .is_none_or(|d| *d == catalog.database)
     }) {
-        let Some(table) = of_rule(client, &catalog, rule).await? else {
-            continue;
-        };
-        if table.has_work() {
-            report.tables.push(table);
+        let wanted = wanted_by(rule, &found.wanted);
+        let table = of_rule(client, &catalog, rule, &wanted).await?;
+        report.tables.extend(table.filter(|table| table.has_work()));
+        for wanted in wanted {
+            let change = change::plan(client, &catalog, wanted.clone(), rule).await?;
+            report.changes.extend(change);
         }
     }
     Ok(report)
+}
+
+/// What an entry of the policy wants of values that are sealed already.
+pub(crate) fn wanted_by<'w>(rule: &TableRule, all: &'w [Wanted]) -> Vec<&'w Wanted> {
+    let is_its = |wanted: &&Wanted| rule.columns.iter().any(|column| column.at == wanted.at);
+    all.iter().filter(is_its).collect()
 }
 
 /// `(email IS NOT NULL)` and `(email IS NULL)` mean the same on sealed values.

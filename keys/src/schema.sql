@@ -46,11 +46,23 @@ BEGIN
 END
 $$;
 
+-- The second net under changes of search terms: a session that compares what has no term gets an error, never fewer rows.
+CREATE OR REPLACE FUNCTION pgveil.no_term(sealed pg_catalog.bytea) RETURNS pg_catalog.bytea
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE COST 1 AS $$
+BEGIN
+    RAISE EXCEPTION 'a sealed value has no equality term'
+        USING ERRCODE = 'serialization_failure',
+            HINT = 'The search terms of its column are being changed. Try again; if that does not help, see `pgveil plan`.';
+END
+$$;
+COMMENT ON FUNCTION pgveil.no_term(pg_catalog.bytea) IS 'Raises an error: what is compared has no equality term';
+
 CREATE OR REPLACE FUNCTION pgveil.eq_term(sealed pg_catalog.bytea) RETURNS pg_catalog.bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE
         WHEN pg_catalog.get_byte(sealed, 16) OPERATOR(pg_catalog.&) 1 OPERATOR(pg_catalog.=) 1
         THEN pg_catalog.substr(sealed, 18, 16)
+        WHEN sealed IS NOT NULL THEN pgveil.no_term(sealed)
     END;
 COMMENT ON FUNCTION pgveil.eq_term(pg_catalog.bytea) IS
     'The equality term of a sealed value: equal plaintexts of one column and key have equal terms. For indexes on protected columns';
@@ -98,6 +110,15 @@ COMMENT ON COLUMN pgveil.columns.logical_type IS 'What applications see, with it
 COMMENT ON COLUMN pgveil.columns.shared_key IS 'Search terms are made with the platform''s index key instead of the scope''s';
 COMMENT ON COLUMN pgveil.columns.scope_template IS 'The policy''s scope when the column was registered: whose index keys made its equality terms';
 COMMENT ON COLUMN pgveil.columns.equality_group IS 'Columns of one group have comparable equality terms';
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS change text
+    CHECK (change IN ('adding terms', 'ending terms', 'dropping terms', 'widening', 'narrowing'));
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS change_type text;
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS searched bool NOT NULL DEFAULT false;
+COMMENT ON COLUMN pgveil.columns.searched IS 'Values once had terms as they are described here, and copies of them may have them for ever';
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS revision int4 NOT NULL DEFAULT 0;
+COMMENT ON COLUMN pgveil.columns.change IS 'What `pgveil apply` is making of the values, while they are not all so yet';
+COMMENT ON COLUMN pgveil.columns.change_type IS 'The type that they will have, when that is being changed';
+COMMENT ON COLUMN pgveil.columns.revision IS 'How often the description was changed: pgveil processes look at the sum';
 
 ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS shown_at int2;
 ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS shown_before text[];
@@ -440,6 +461,7 @@ COMMENT ON TABLE pgveil.job_batches IS 'Ranges of rows that workers have in hand
 
 GRANT USAGE ON SCHEMA pgveil TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.eq_term(pg_catalog.bytea) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pgveil.no_term(pg_catalog.bytea) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.keep_first(pg_catalog.bytea, pg_catalog.bytea) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.any_value(pg_catalog.bytea) TO PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA pgveil FROM PUBLIC;

@@ -2,6 +2,7 @@
 
 //! It decides nothing about statements.
 
+mod change;
 mod column;
 mod compile;
 mod declared;
@@ -40,6 +41,7 @@ use crate::{
     types::LogicalType,
 };
 
+pub use change::{Change, Step, Wanted};
 pub use declared::Declared;
 pub use dependents::Dependents;
 pub(crate) use held::Held;
@@ -71,6 +73,10 @@ pub struct RegisteredColumn {
     pub place: (u32, i16),
     /// Where applications see it, if it stands elsewhere: it was migrated online.
     pub shown: Option<ShownAt>,
+    /// What becomes of its values, where not all of them are so yet.
+    pub change: Option<Change>,
+    /// Values bear, or once bore, terms as they are described here: copies may, for ever.
+    pub searched: bool,
 }
 
 /// A protected column.
@@ -90,8 +96,12 @@ pub struct Protected {
     pub name: String,
     /// What applications see.
     pub logical: LogicalType,
-    /// Has equality terms.
+    /// What new values fit besides: another length or precision while that is being changed.
+    pub written: LogicalType,
+    /// Every value has an equality term.
     pub equality: bool,
+    /// New values get an equality term.
+    pub terms: bool,
     /// Which index key.
     pub search_key: SearchKey,
     /// Columns with equal context and key have comparable terms.
@@ -174,6 +184,8 @@ pub struct Ruleset {
     pub pending: Vec<PendingColumn>,
     /// All columns that the policy names, existing ones and others.
     pub declared: Vec<Declared>,
+    /// What the policy wants of values that are not so yet.
+    pub wanted: Vec<Wanted>,
     /// What reads protected or pending relations without naming them in the statement.
     pub dependents: Dependents,
     /// By table OID, in the order of attribute numbers.
@@ -237,6 +249,7 @@ impl Ruleset {
             pending,
             declared,
             inherited,
+            wanted,
         } = compiled;
         let mut tables: HashMap<u32, Vec<Arc<Protected>>> = HashMap::new();
         for column in columns.iter().filter(|column| !column.retired) {
@@ -285,6 +298,7 @@ impl Ruleset {
             .map(Into::into)
             .collect();
         Self {
+            wanted,
             relation_names,
             function_names,
             version,

@@ -14,6 +14,7 @@ mod encoding;
 mod enumeration;
 mod error;
 mod float;
+mod holding;
 mod integer;
 mod interval;
 mod json;

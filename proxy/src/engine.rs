@@ -11,13 +11,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use pgveil_config::{PolicyFile, ScopePath, Settings};
-use pgveil_keys::Keys;
+use pgveil_keys::{Keys, keystore::registry::LEASE};
 use pgveil_policy::{
     Plan, Refusal, Ruleset,
     analysis::{Kept, Protocol},
@@ -108,6 +108,14 @@ impl Rules {
     }
 }
 
+/// When the catalog is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    /// Unless somebody else has looked meanwhile.
+    Due,
+}
+
 struct CachedPlan {
     sql: Box<str>,
     view: Arc<str>,
@@ -157,6 +165,10 @@ pub struct Engine {
     /// asked for once, not with each statement.
     nowhere: DashMap<RelationName, ()>,
     version: AtomicU64,
+    started: Instant,
+    /// When the catalog and the registry were last known to be what the rules were compiled against, in milliseconds since the
+    /// start: taken before they were asked.
+    confirmed: AtomicU64,
 }
 
 impl Engine {
@@ -169,6 +181,7 @@ impl Engine {
         policy: PolicyFile,
         keys: Arc<Keys>,
     ) -> anyhow::Result<Self> {
+        let started = Instant::now();
         let mut catalog = CatalogReader::new(Arc::clone(&settings));
         let within = CatalogReader::new(Arc::clone(&settings));
         let lookup = CatalogReader::new(Arc::clone(&settings));
@@ -177,6 +190,12 @@ impl Engine {
             tracing::warn!(
                 column = column.display_name(),
                 "the policy names a column that does not exist; it is protected once it is made through pgveil"
+            );
+        }
+        for wanted in &set.wanted {
+            tracing::warn!(
+                column = format!("{}.{}.{}", wanted.schema, wanted.table, wanted.column),
+                "its values are not yet what the policy wants; they are used as they are until `pgveil apply` has changed them"
             );
         }
         Ok(Self {
@@ -196,6 +215,8 @@ impl Engine {
             nowhere: DashMap::new(),
             catalog: Mutex::new(catalog),
             version: AtomicU64::new(1),
+            started,
+            confirmed: AtomicU64::new(0),
         })
     }
 
@@ -283,8 +304,8 @@ impl Engine {
     /// # Errors
     /// `PV002` when the catalog cannot be read: nothing protected can be planned without it.
     pub async fn current_rules(&self) -> Result<Arc<Rules>, Refusal> {
-        if self.catalog_changed.load(Ordering::Acquire) || self.names_may_have_changed() {
-            self.refresh().await.map_err(|error| {
+        if self.is_due() {
+            self.refresh(When::Due).await.map_err(|error| {
                 tracing::error!(
                     error = format!("{error:#}"),
                     "the catalog could not be read again"
@@ -295,8 +316,26 @@ impl Engine {
         Ok(self.rules())
     }
 
-    async fn refresh(&self) -> anyhow::Result<()> {
+    /// Whether somebody must look before anything protected is planned. Rules are gone by for no longer than [`LEASE`]: who
+    /// changes what values are relies on it.
+    fn is_due(&self) -> bool {
+        let confirmed = self.confirmed.load(Ordering::Acquire);
+        self.catalog_changed.load(Ordering::Acquire)
+            || self.names_may_have_changed()
+            || self.running_ms().saturating_sub(confirmed) >= LEASE.as_millis() as u64
+    }
+
+    fn running_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    async fn refresh(&self, when: When) -> anyhow::Result<()> {
         let mut catalog = self.catalog.lock().await;
+        // Others may have waited for the same look.
+        if when == When::Due && !self.is_due() {
+            return Ok(());
+        }
+        let asked = self.running_ms();
         self.nowhere.clear();
         // Cleared before reading: a change during the read sets it again.
         self.catalog_changed.store(false, Ordering::Release);
@@ -306,6 +345,7 @@ impl Engine {
             self.catalog_changed.store(true, Ordering::Release);
         } else {
             self.names_followed.fetch_max(names, Ordering::AcqRel);
+            self.confirmed.store(asked, Ordering::Release);
         }
         result
     }
@@ -361,7 +401,7 @@ impl Engine {
         loop {
             ticks.tick().await;
             self.keys.sweep();
-            if let Err(error) = self.refresh().await {
+            if let Err(error) = self.refresh(When::Now).await {
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "the catalog could not be read"

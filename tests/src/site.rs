@@ -143,6 +143,22 @@ impl<'a> Site<'a> {
         run_with(args, &[&[(URL_VARIABLE, self.url.as_str())], env].concat())
     }
 
+    /// Runs `pgveil ARGS` and kills it after so many seconds.
+    pub fn run_for(&self, seconds: u32, args: &[&str]) -> Result<Ran> {
+        let output = Command::new("timeout")
+            .args(["-s", "KILL", &seconds.to_string()])
+            .arg(binary()?)
+            .args(args)
+            .env(URL_VARIABLE, &self.url)
+            .output()
+            .context("run pgveil")?;
+        Ok(Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
     /// Runs `pgveil COMMAND --config F ARGS`.
     pub fn command(&self, command: &str, args: &[&str]) -> Result<Ran> {
         let config = self.config();

@@ -25,7 +25,10 @@ mod tricky;
 #[path = "differential/writing.rs"]
 mod writing;
 
-use std::sync::{Mutex, OnceLock};
+use std::{
+    sync::{Mutex, OnceLock},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, anyhow, bail};
 use pgveil_tests::{
@@ -44,15 +47,52 @@ fn twin() -> Result<&'static Twin<'static>> {
     made.as_ref().map_err(|error| anyhow!("{error}"))
 }
 
+/// The same while the search terms of every column are being changed: each statement is right, or refused.
+fn changing() -> Result<&'static Twin<'static>> {
+    static TWIN: OnceLock<Result<Twin<'static>, String>> = OnceLock::new();
+    let made = TWIN.get_or_init(|| {
+        let made = TempPostgres::shared()
+            .and_then(|server| Twin::new(server, schema::TABLES, schema::POLICY, schema::ROWS));
+        let begun = made.and_then(|twin| {
+            twin.veiled.admin(
+                "UPDATE pgveil.columns SET equality = id % 2 = 1, revision = revision + 1, \
+                 change = CASE WHEN id % 2 = 1 THEN 'ending terms' ELSE 'adding terms' END WHERE equality",
+            )?;
+            follows(&twin)?;
+            Ok(twin)
+        });
+        begun.map_err(|error| format!("{error:#}"))
+    });
+    made.as_ref().map_err(|error| anyhow!("{error}"))
+}
+
+/// Waits until the proxy goes by the registry.
+fn follows(twin: &Twin<'_>) -> Result<()> {
+    let search = "SELECT id FROM customers WHERE email = 'x'";
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if twin
+            .proxy
+            .psql("app", search)?
+            .contains("has no equality terms")
+        {
+            return Ok(());
+        }
+    }
+    bail!("the proxy does not follow the registry")
+}
+
 /// Every case of a table; all that differ are told at once.
 fn check(expect: Expect, cases: &[Case<'_>]) -> Result<()> {
     // One table at a time: writers of the same rows would wait for each other, and in a ring for ever.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock();
-    let mut sessions = twin()?.sessions("app")?;
     let mut wrong = Vec::new();
-    for case in cases {
-        wrong.extend(sessions.compare(case, expect)?);
+    for (twin, expect) in [(twin()?, expect), (changing()?, Expect::Refused)] {
+        let mut sessions = twin.sessions("app")?;
+        for case in cases {
+            wrong.extend(sessions.compare(case, expect)?);
+        }
     }
     if !wrong.is_empty() {
         bail!(

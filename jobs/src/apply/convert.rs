@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 use super::{lock, rows, sealing::Sealing, staging, verify};
 use crate::{
     JobError, catalog, findings, labels,
-    plan::{ColumnPlan, TablePlan, of_rule},
+    plan::{ColumnPlan, TablePlan, of_rule, wanted_by},
     recognise::recognise,
 };
 
@@ -128,13 +128,13 @@ pub(crate) async fn plan_again(
         .find(|r| r.schema == planned.schema && r.name == planned.name);
     let mut registered = history(client).await?;
     recognise(client, &catalog, &mut registered).await?;
-    if !findings::of_policy(policy, &catalog, &registered)
-        .errors
-        .is_empty()
-    {
+    let found = findings::of_policy(policy, &catalog, &registered);
+    if !found.errors.is_empty() {
         return Err(changed());
     }
-    let now = of_rule(client, &catalog, rule.ok_or_else(changed)?)
+    let rule = rule.ok_or_else(changed)?;
+    let wanted = wanted_by(rule, &found.wanted);
+    let now = of_rule(client, &catalog, rule, &wanted)
         .await?
         .ok_or_else(changed)?;
     let alike = TablePlan {

@@ -6,7 +6,7 @@ use super::raw::Raw;
 use crate::{plan::TablePlan, sql};
 
 /// `id = 42`, or `ctid = (0,7)`.
-pub(super) async fn of(client: &Client, table: &TablePlan, place: &[u8]) -> String {
+pub(crate) async fn of(client: &Client, table: &TablePlan, place: &[u8]) -> String {
     by_primary_key(client, table, place)
         .await
         .unwrap_or_else(|| by_place(place))

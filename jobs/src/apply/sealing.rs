@@ -11,7 +11,7 @@ use pgveil_keys::{
 use pgveil_policy::{
     plan::ColumnId,
     ruleset::TermContext,
-    template::{TemplatePart, encode},
+    template::{ScopeTemplate, TemplatePart, encode},
     types::{Conversion, Converted, FormatSettings, LogicalType, Value, convert},
 };
 use zeroize::Zeroizing;
@@ -107,34 +107,7 @@ impl<'a> Sealing<'a> {
         &self,
         row: &[Option<(LogicalType, Value)>],
     ) -> Result<ScopePath, RowProblem> {
-        let names = self.table.scope.columns();
-        let mut path = String::new();
-        for part in &self.table.scope.parts {
-            match part {
-                TemplatePart::Text(text) => path.push_str(text),
-                TemplatePart::Session(name) => {
-                    return Err(RowProblem::NeedsSession {
-                        setting: name.clone(),
-                    });
-                }
-                TemplatePart::Column(name) => {
-                    let value = names
-                        .iter()
-                        .position(|n| n == name)
-                        .and_then(|at| row.get(at))
-                        .and_then(Option::as_ref);
-                    let text = value
-                        .and_then(|(logical, value)| logical.scope_text(value))
-                        .filter(|t| !t.is_empty());
-                    path.push_str(&encode(&text.ok_or_else(|| RowProblem::NoScope {
-                        column: name.clone(),
-                    })?));
-                }
-            }
-        }
-        ScopePath::parse(&path).map_err(|_| RowProblem::NoScope {
-            column: self.table.scope.to_string(),
-        })
+        row_scope(&self.table.scope, row)
     }
 
     /// Seals a row's values; NULL stays NULL. `values` are send forms in the columns' present types.
@@ -288,4 +261,39 @@ impl<'a> Sealing<'a> {
             index: Some(index),
         })
     }
+}
+
+/// A row's scope from its scope columns' values, which stand in the order of `template.columns()`.
+pub(crate) fn row_scope(
+    template: &ScopeTemplate,
+    row: &[Option<(LogicalType, Value)>],
+) -> Result<ScopePath, RowProblem> {
+    let names = template.columns();
+    let mut path = String::new();
+    for part in &template.parts {
+        match part {
+            TemplatePart::Text(text) => path.push_str(text),
+            TemplatePart::Session(name) => {
+                return Err(RowProblem::NeedsSession {
+                    setting: name.clone(),
+                });
+            }
+            TemplatePart::Column(name) => {
+                let value = names
+                    .iter()
+                    .position(|n| n == name)
+                    .and_then(|at| row.get(at))
+                    .and_then(Option::as_ref);
+                let text = value
+                    .and_then(|(logical, value)| logical.scope_text(value))
+                    .filter(|t| !t.is_empty());
+                path.push_str(&encode(&text.ok_or_else(|| RowProblem::NoScope {
+                    column: name.clone(),
+                })?));
+            }
+        }
+    }
+    ScopePath::parse(&path).map_err(|_| RowProblem::NoScope {
+        column: template.to_string(),
+    })
 }

@@ -40,7 +40,9 @@ pub(super) async fn planned(
     let rule = rules
         .find(|rule| migration.is_of(&rule.schema, &rule.name))
         .ok_or_else(changed)?;
-    let plan = of_rule(client, &catalog, rule).await?.ok_or_else(changed)?;
+    let plan = of_rule(client, &catalog, rule, &[])
+        .await?
+        .ok_or_else(changed)?;
     let names = |plan: &TablePlan| {
         plan.columns
             .iter()

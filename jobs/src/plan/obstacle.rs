@@ -18,7 +18,7 @@ pub struct Obstacle {
 }
 
 impl Obstacle {
-    fn blocks(what: impl Into<String>, cure: impl Into<String>) -> Self {
+    pub(super) fn blocks(what: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
             blocks: true,
             what: what.into(),

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{IndexStep, PlanReport, SchemaStep, TablePlan};
+use pgveil_policy::ruleset::Step;
+
+use super::{ChangePlan, IndexStep, Obstacle, PlanReport, SchemaStep, TablePlan};
 use crate::sql;
 
 impl Display for PlanReport {
@@ -17,6 +19,7 @@ impl Display for PlanReport {
         writeln!(f, "Plan for database {}\n", self.database)?;
         schema(self.schema, f)?;
         self.tables.iter().try_for_each(|one| table(one, f))?;
+        self.changes.iter().try_for_each(|one| change(one, f))?;
         for finding in &self.findings {
             writeln!(f, "  ! {finding}\n")?;
         }
@@ -76,20 +79,52 @@ fn table(table: &TablePlan, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "  (sealed{searches}{note})")?;
     }
     table.indexes.iter().try_for_each(|step| index(step, f))?;
-    for obstacle in &table.obstacles {
-        let weight = if obstacle.blocks {
-            ": BLOCKS apply"
-        } else {
-            ""
-        };
-        let sign = if obstacle.blocks { '!' } else { '?' };
-        writeln!(
-            f,
-            "      {sign} {}{weight}\n          cure: {}",
-            obstacle.what, obstacle.cure
-        )?;
-    }
+    table
+        .obstacles
+        .iter()
+        .try_for_each(|one| obstacle(one, f))?;
     writeln!(f)
+}
+
+/// What becomes of values that are sealed already, while the column is used.
+fn change(change: &ChangePlan, f: &mut Formatter<'_>) -> fmt::Result {
+    let (what, how) = match &change.wanted.step {
+        Step::AddTerms { .. } => ("gets search terms".to_owned(), "each value is written anew"),
+        Step::DropTerms => {
+            let what = "loses its search terms: comparing stops first";
+            (what.to_owned(), "each value is written anew")
+        }
+        Step::Widen { from, to } if from == to => {
+            (format!("stays {to}"), "no value is written anew")
+        }
+        Step::Widen { from, to } => (format!("{from} -> {to}"), "no value is written anew"),
+        Step::Narrow { from, to } => (format!("{from} -> {to}"), "each value is looked at first"),
+    };
+    writeln!(
+        f,
+        "  ~ column {}  {what}  ({}, {}; {how}, while the table is used)",
+        change.shown(),
+        rows(change.table.rows),
+        bytes(change.table.bytes)
+    )?;
+    change.indexes.iter().try_for_each(|step| index(step, f))?;
+    let obstacles = change.table.obstacles.iter().chain(&change.obstacles);
+    { obstacles }.try_for_each(|one| obstacle(one, f))?;
+    writeln!(f)
+}
+
+fn obstacle(obstacle: &Obstacle, f: &mut Formatter<'_>) -> fmt::Result {
+    let weight = if obstacle.blocks {
+        ": BLOCKS apply"
+    } else {
+        ""
+    };
+    let sign = if obstacle.blocks { '!' } else { '?' };
+    writeln!(
+        f,
+        "      {sign} {}{weight}\n          cure: {}",
+        obstacle.what, obstacle.cure
+    )
 }
 
 fn index(step: &IndexStep, f: &mut Formatter<'_>) -> fmt::Result {
@@ -108,8 +143,14 @@ fn index(step: &IndexStep, f: &mut Formatter<'_>) -> fmt::Result {
 
 fn summary(plan: &PlanReport, f: &mut Formatter<'_>) -> fmt::Result {
     let columns: usize = plan.tables.iter().map(|t| t.columns.len()).sum();
-    let indexes: usize = plan.tables.iter().map(|t| t.indexes.len()).sum();
-    let obstacles = plan.tables.iter().flat_map(|t| &t.obstacles);
+    let indexes = plan.tables.iter().map(|t| t.indexes.len());
+    let indexes: usize = indexes
+        .chain(plan.changes.iter().map(|c| c.indexes.len()))
+        .sum();
+    let of_tables = plan.tables.iter().flat_map(|t| &t.obstacles);
+    let of_changes = plan.changes.iter();
+    let of_changes = of_changes.flat_map(|c| c.table.obstacles.iter().chain(&c.obstacles));
+    let obstacles = of_tables.chain(of_changes);
     let (blocking, warnings) =
         obstacles.fold((plan.findings.len(), plan.warnings.len()), |(b, w), o| {
             if o.blocks { (b + 1, w) } else { (b, w + 1) }
@@ -120,6 +161,13 @@ fn summary(plan: &PlanReport, f: &mut Formatter<'_>) -> fmt::Result {
         counted(columns, "column"),
         counted(indexes, "index")
     )?;
+    if !plan.changes.is_empty() {
+        write!(
+            f,
+            ", {} of sealed values",
+            counted(plan.changes.len(), "change")
+        )?;
+    }
     if warnings > 0 {
         write!(f, ", {}", counted(warnings, "warning"))?;
     }

@@ -3,6 +3,7 @@
 use pgveil_config::{ColumnRule, SearchKey, TableRule};
 use pgveil_policy::{
     catalog::{Catalog, Column, Relation},
+    ruleset::Wanted,
     template::ScopeTemplate,
     types::LogicalType,
 };
@@ -67,6 +68,7 @@ pub(crate) async fn of_rule(
     client: &Client,
     catalog: &Catalog,
     rule: &TableRule,
+    changing: &[&Wanted],
 ) -> Result<Option<TablePlan>, JobError> {
     let place = catalog
         .by_name
@@ -84,7 +86,9 @@ pub(crate) async fn of_rule(
         let (Some(column), Ok(to)) = (column, catalog.parse_type(&column_rule.logical_type)) else {
             continue;
         };
-        if column_rule.search.equality {
+        // Values that are getting terms are indexed when all have one.
+        let is_changing = changing.iter().any(|wanted| wanted.at == column_rule.at);
+        if column_rule.search.equality && !is_changing {
             wanted.push(wanted_index(&table.scope, column_rule));
         }
         if column.sealed_domain().is_none() {
@@ -104,6 +108,22 @@ pub(crate) async fn of_rule(
     if !wanted.is_empty() || !table.columns.is_empty() {
         index::plan(client, &mut table, &wanted).await?;
     }
+    Ok(Some(table))
+}
+
+/// A table of which nothing is converted, as far as it is told from others: its size and its rows' names. `None`: its entry
+/// cannot be understood.
+pub(super) async fn bare(
+    client: &Client,
+    relation: &Relation,
+    rule: &TableRule,
+) -> Result<Option<TablePlan>, JobError> {
+    let Ok(scope) = ScopeTemplate::parse(&rule.scope) else {
+        return Ok(None);
+    };
+    let mut table = empty(relation, scope);
+    table.other_columns = relation.columns.iter().map(|c| c.name.clone()).collect();
+    obstacle::of_table(client, &mut table).await?;
     Ok(Some(table))
 }
 

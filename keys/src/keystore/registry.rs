@@ -1,13 +1,20 @@
 //! Table `pgveil.columns`: which id means which protected column. Works on any connection, so that `apply` can register
 //! a column in the transaction that converts it. Ids are never reused, rows never deleted.
 
+use std::time::Duration;
+
 use pgveil_policy::{
     plan::ColumnId,
-    ruleset::{RegisteredColumn, ShownAt},
+    ruleset::{Change, RegisteredColumn, ShownAt},
 };
 use tokio_postgres::{GenericClient, Row};
 
 use super::KeystoreError;
+
+/// How long a process goes by what it has read of the catalog and the registry: nothing protected is planned with what is
+/// older. Who changes a column's description waits that long before anything is done that those who do not know it yet
+/// would not understand.
+pub const LEASE: Duration = Duration::from_secs(5);
 
 /// A column to protect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +58,13 @@ macro_rules! select_columns {
     ($rest:literal) => {
         concat!(
             "SELECT id, schema_name, table_name, column_name, logical_type, equality, shared_key, equality_group, \
-             table_oid, attnum, retired_at IS NOT NULL, scope_template, shown_at, shown_before FROM pgveil.columns ",
+             table_oid, attnum, retired_at IS NOT NULL, scope_template, \
+             (pg_catalog.to_jsonb(columns) ->> 'shown_at')::int2, \
+             CASE pg_catalog.jsonb_typeof(pg_catalog.to_jsonb(columns) -> 'shown_before') WHEN 'array' \
+             THEN ARRAY(SELECT pg_catalog.jsonb_array_elements_text(pg_catalog.to_jsonb(columns) -> 'shown_before')) END, \
+             pg_catalog.to_jsonb(columns) ->> 'change', pg_catalog.to_jsonb(columns) ->> 'change_type', \
+             coalesce((pg_catalog.to_jsonb(columns) ->> 'searched')::bool, false) \
+             FROM pgveil.columns ",
             $rest
         )
     };
@@ -147,6 +160,62 @@ pub async fn shown_at(
     Ok(())
 }
 
+/// How often descriptions of columns were changed: another number means that they are to be read again.
+pub async fn revision(client: &impl GenericClient) -> Result<i64, KeystoreError> {
+    let row = client
+        .query_one(
+            "SELECT coalesce(sum(revision), 0)::int8 FROM pgveil.columns",
+            &[],
+        )
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// What a column's values are from now on, or are becoming. Every replica follows within [`LEASE`].
+///
+/// Answers whether the column was as `before` says until now, and not retired.
+pub async fn describe(
+    client: &impl GenericClient,
+    before: &RegisteredColumn,
+    now: &RegisteredColumn,
+) -> Result<bool, KeystoreError> {
+    let id = i32::try_from(before.id.0).map_err(|_| damaged())?;
+    let (was, _) = stored(before.change.as_ref());
+    let (change, change_type) = stored(now.change.as_ref());
+    let changed = client
+        .execute(
+            "UPDATE pgveil.columns SET logical_type = $4, equality = $5, shared_key = $6, equality_group = $7, \
+             scope_template = $8, change = $9, change_type = $10, revision = revision + 1, \
+             searched = searched OR $3 OR $5 OR $9 IS NOT DISTINCT FROM 'adding terms' \
+             WHERE id = $1 AND retired_at IS NULL AND change IS NOT DISTINCT FROM $2 AND equality = $3",
+            &[
+                &id,
+                &was,
+                &before.equality,
+                &now.logical_type,
+                &now.equality,
+                &now.shared_key,
+                &now.equality_group,
+                &now.scope,
+                &change,
+                &change_type,
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+fn stored(change: Option<&Change>) -> (Option<&'static str>, Option<&str>) {
+    match change {
+        None => (None, None),
+        Some(Change::AddingTerms) => (Some("adding terms"), None),
+        Some(Change::EndingTerms) => (Some("ending terms"), None),
+        Some(Change::DroppingTerms) => (Some("dropping terms"), None),
+        Some(Change::Widening(to)) => (Some("widening"), Some(to)),
+        Some(Change::Narrowing(to)) => (Some("narrowing"), Some(to)),
+    }
+}
+
 /// Marks a column as no longer protected. Its id stays known, because values sealed for it may still be around.
 /// Answers whether it was protected until now.
 pub async fn retire(client: &impl GenericClient, column: ColumnId) -> Result<bool, KeystoreError> {
@@ -173,6 +242,8 @@ fn parse(row: &Row) -> Result<Registration, KeystoreError> {
         scope: row.try_get(11)?,
         place: (row.try_get(8)?, row.try_get(9)?),
         shown: shown(row)?,
+        change: change(row)?,
+        searched: row.try_get(16)?,
     };
     Ok(Registration {
         column,
@@ -187,6 +258,22 @@ fn shown(row: &Row) -> Result<Option<ShownAt>, KeystoreError> {
     let before: Option<Vec<String>> = row.try_get(13)?;
     let before = before.unwrap_or_default();
     Ok(attnum.map(|attnum| ShownAt { attnum, before }))
+}
+
+/// `to_jsonb` above: a keystore of the version before has no such column, and is planned for all the same.
+fn change(row: &Row) -> Result<Option<Change>, KeystoreError> {
+    let Some(change): Option<String> = row.try_get(14)? else {
+        return Ok(None);
+    };
+    let logical_type = || row.try_get::<_, Option<String>>(15)?.ok_or_else(damaged);
+    Ok(Some(match change.as_str() {
+        "adding terms" => Change::AddingTerms,
+        "ending terms" => Change::EndingTerms,
+        "dropping terms" => Change::DroppingTerms,
+        "widening" => Change::Widening(logical_type()?),
+        "narrowing" => Change::Narrowing(logical_type()?),
+        _ => return Err(damaged()),
+    }))
 }
 
 fn column_id(row: &Row) -> Result<ColumnId, KeystoreError> {

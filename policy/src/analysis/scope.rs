@@ -213,10 +213,13 @@ impl Analyser<'_> {
                     "a literal or parameter beside it was not made for the length or precision",
                 );
             }
-            if target.equality && !source.column.equality {
+            if target.written != target.logical {
+                return refuse("its length or precision is being changed");
+            }
+            if target.terms && !source.column.equality {
                 return refuse("its source has no equality terms");
             }
-            if target.equality
+            if target.terms
                 && (source.column.context != target.context
                     || source.column.search_key != target.search_key)
             {

@@ -8,7 +8,7 @@ use std::{
 use pgveil_config::{Diagnostic, PolicyFile, Position};
 
 use super::{
-    Declared, Pending, PendingColumn, Protected, RegisteredColumn, TermContext,
+    Declared, Pending, PendingColumn, Protected, RegisteredColumn, Wanted, change,
     column::{self, Resolved},
     group, history,
     nearest::did_you_mean,
@@ -25,6 +25,7 @@ pub(super) struct Compiled {
     pub(super) declared: Vec<Declared>,
     /// Columns of partitions and other heirs: table OID, attribute number, whose values they hold.
     pub(super) inherited: Vec<(u32, i16, Arc<Protected>)>,
+    pub(super) wanted: Vec<Wanted>,
 }
 
 /// Everything found wrong so far.
@@ -115,17 +116,25 @@ pub(super) fn compile(
         pending: Vec::new(),
         declared,
         inherited: Vec::new(),
+        wanted: Vec::new(),
     };
     for column in &resolved {
         let past = history::of_place(registered, column.key(), column.place())
             .or_else(|| current.get(&column.key()).copied());
+        let has_terms = column.rule.search.equality || past.is_some_and(change::has_terms);
+        unique::check(column, has_terms, &mut findings);
+        for heir in column.heirs(catalog) {
+            unique::check(&heir, has_terms, &mut findings);
+        }
         let state = match (column.is_sealed(), past) {
             (false, _) => Some(Pending::NotConverted),
             (true, None) => Some(Pending::NotRegistered),
             (true, Some(past)) if past.place != column.place() => Some(Pending::NotRecognised),
             (true, Some(past)) => {
-                history::check(column, past, catalog, &mut findings);
-                let protected = Arc::new(protected(column, past, false));
+                let step = history::check(column, past, catalog, &mut findings);
+                let wanted = step.map(|step| change::wanted_of(column, past, step));
+                compiled.wanted.extend(wanted);
+                let protected = Arc::new(protected(column, past, catalog));
                 for heir in column.heirs(catalog) {
                     let attnum = heir.column.attnum;
                     let held = (heir.relation.oid, attnum, Arc::clone(&protected));
@@ -145,6 +154,9 @@ pub(super) fn compile(
     let named: HashSet<history::Key<'_>> = resolved.iter().map(Resolved::key).collect();
     history::check_omitted(policy, &named, catalog, &current, &mut findings);
     add_retired(&mut compiled, &resolved, registered, catalog);
+    for wanted in &mut compiled.wanted {
+        change::relate(wanted, &compiled.columns);
+    }
     let strange = unmanaged(&named, policy, catalog, &current, &compiled);
     compiled.pending.extend(strange);
     if findings.found.is_empty() {
@@ -199,10 +211,8 @@ fn resolve<'a>(
                 scope,
                 findings,
             );
-            unique::check(&column, findings);
             table::check_partition_key(&column, findings);
             for heir in column.heirs(catalog) {
-                unique::check(&heir, findings);
                 table::check_partition_key(&heir, findings);
                 column::check_default(heir.relation, heir.column, heir.rule, findings);
             }
@@ -212,24 +222,26 @@ fn resolve<'a>(
     (resolved, declared)
 }
 
-fn protected(column: &Resolved<'_>, past: &RegisteredColumn, retired: bool) -> Protected {
-    let group = column.rule.equality_group.clone();
+fn protected(column: &Resolved<'_>, past: &RegisteredColumn, catalog: &Catalog) -> Protected {
+    let now = change::in_force(column, past, catalog);
     Protected {
         id: past.id,
-        table_oid: if retired { 0 } else { column.relation.oid },
-        attnum: if retired { 0 } else { column.column.attnum },
+        table_oid: column.relation.oid,
+        attnum: column.column.attnum,
         schema: column.relation.schema.clone(),
         table: column.relation.name.clone(),
         name: column.column.name.clone(),
-        logical: column.logical,
-        equality: column.rule.search.equality,
-        search_key: column.rule.search_key,
-        context: group.map_or(TermContext::Column(past.id), TermContext::Group),
+        logical: now.logical,
+        written: now.written,
+        equality: now.equality,
+        terms: now.terms,
+        search_key: now.search_key,
+        context: now.context,
         scope: column.scope.clone(),
         session: column.session(),
         reveal: column.rule.reveal.clone(),
         mask: column.rule.mask,
-        retired,
+        retired: false,
     }
 }
 

@@ -124,6 +124,8 @@ pub(crate) fn registered(policy: &PolicyFile) -> Vec<RegisteredColumn> {
         scope: Some(table.scope.clone()),
         place: (0, 0),
         shown: None,
+        change: None,
+        searched: column.search.equality,
     };
     columns.enumerate().map(register).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use pgveil_config::{Mask, PolicyFile, SearchKey};
 
 use super::{
-    Protected, RegisteredColumn, TermContext,
+    Protected, RegisteredColumn, Step, TermContext, change,
     column::Resolved,
     compile::{Findings, names_of},
 };
@@ -42,50 +42,42 @@ pub(super) fn of_place<'a>(
         .max_by_key(|past| past.id)
 }
 
-/// Whether new values would be like those the column holds.
+/// What has to be done to the values that the column holds, so that they are as the policy describes them. What cannot be
+/// done is a finding.
 pub(super) fn check(
     column: &Resolved<'_>,
     past: &RegisteredColumn,
     catalog: &Catalog,
     findings: &mut Findings,
-) {
+) -> Option<Step> {
     let later = "; changing it comes with rewrap (not supported yet)";
     let name = column.display_name();
     let rule = column.rule;
-    match catalog.parse_type(&past.logical_type) {
-        Ok(sealed) if sealed == column.logical => {}
-        // The domain in the catalog differs too, and that has been said.
-        _ if column.column.sealed_domain() != Some(column.logical.domain()) => {}
-        _ => findings.add(
-            &rule.type_at,
-            format!(
-                "{name} holds values sealed as {}, but the policy says {}",
-                past.logical_type, column.logical
-            ),
-            format!("write type = {:?}{later}", past.logical_type),
-        ),
-    }
+    let step = change::wanted(column, past, catalog).unwrap_or_else(|change::OtherType| {
+        // Where the domain in the catalog differs too, that has been said.
+        if column.column.sealed_domain() == Some(column.logical.domain()) {
+            findings.add(
+                &rule.type_at,
+                format!(
+                    "{name} holds values sealed as {}, but the policy says {}",
+                    past.logical_type, column.logical
+                ),
+                format!("write type = {:?}, or another length that holds more or fewer values as they are", past.logical_type),
+            );
+        }
+        None
+    });
     let mut add = |what: String, cure: &str| {
         findings.add(&rule.at, format!("{name} {what}"), format!("{cure}{later}"));
     };
-    match (past.equality, rule.search.equality) {
-        (true, false) => {
-            return add(
-                "holds values with equality terms, but the policy asks for none".into(),
-                "write search = [\"equality\"]",
-            );
-        }
-        (false, true) => {
-            return add(
-                "holds values without equality terms, but the policy asks for them".into(),
-                "remove \"equality\" from `search`",
-            );
-        }
-        (false, false) => return,
-        (true, true) => {}
+    if !change::had_terms(past) {
+        return step;
     }
+    // Where the policy asks for no terms, they stay as they are until they are gone. Terms that were dropped come back as they
+    // were: a copy may still have them.
+    let as_they_are = !rule.search.equality;
     let shared = rule.search_key == SearchKey::Shared;
-    if past.shared_key != shared {
+    if !as_they_are && past.shared_key != shared {
         let was = if past.shared_key { "shared" } else { "scope" };
         add(
             format!(
@@ -94,7 +86,7 @@ pub(super) fn check(
             &format!("write search_key = {was:?}"),
         );
     }
-    if past.equality_group != rule.equality_group {
+    if !as_they_are && past.equality_group != rule.equality_group {
         let (was, cure) = match &past.equality_group {
             Some(group) => (
                 format!("of group {group:?}"),
@@ -110,7 +102,8 @@ pub(super) fn check(
             &cure,
         );
     }
-    if let Some(scope) = past.scope.as_ref().filter(|_| !shared)
+    let is_bound = change::has_terms(past) || !as_they_are;
+    if let Some(scope) = past.scope.as_ref().filter(|_| is_bound && !past.shared_key)
         && ScopeTemplate::parse(scope).as_ref() != Ok(&column.scope)
     {
         findings.add(
@@ -122,6 +115,7 @@ pub(super) fn check(
             format!("write scope = {scope:?}{later}"),
         );
     }
+    step
 }
 
 /// Registered columns that still stand under a domain of pgveil although the policy does not name them.
@@ -181,7 +175,9 @@ pub(super) fn retired(
         table: past.table.clone(),
         name: past.column.clone(),
         logical,
+        written: logical,
         equality: past.equality,
+        terms: change::has_terms(past),
         search_key: if past.shared_key {
             SearchKey::Shared
         } else {

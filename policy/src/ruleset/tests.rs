@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use pgveil_config::SearchKey;
+
 use super::{
-    Declared, Pending, RegisteredColumn, Ruleset, TermContext,
+    Change, Declared, Pending, Protected, RegisteredColumn, Ruleset, Step, TermContext,
     fixture::{placed, policy, registered, ruleset},
 };
-use crate::{catalog::fixture::catalog, plan::ColumnId};
+use crate::{catalog::fixture::catalog, plan::ColumnId, types::LogicalType};
 
 const PEOPLE: &str = "public.people(id int4 pk, email pgveil.sealed_text, ssn pgveil.sealed_varchar, tenant_id int4, note text)";
 
@@ -387,12 +389,8 @@ fn refuses_what_contradicts_the_stored_values() {
     assert_eq!(with(|_| ()), [""; 0]);
     for (change, expected) in [
         (
-            (|p| p.logical_type = "varchar(11)".into()) as fn(&mut RegisteredColumn),
-            "sealed as varchar(11), but the policy says character varying(20)",
-        ),
-        (
-            |p| p.equality = false,
-            "holds values without equality terms",
+            (|p| p.logical_type = "text".into()) as fn(&mut RegisteredColumn),
+            "sealed as text, but the policy says character varying(20)",
         ),
         (|p| p.shared_key = true, "made with search_key = \"shared\""),
         (|p| p.equality_group = None, "of no group"),
@@ -412,6 +410,105 @@ fn refuses_what_contradicts_the_stored_values() {
         [""; 0]
     );
     assert_eq!(with(|p| p.scope = None), [""; 0]);
+}
+
+/// The column, and the steps that lead to the policy.
+fn compiled(policy_text: &str, past: impl Fn(&mut RegisteredColumn)) -> (Protected, Vec<Step>) {
+    let policy = policy(policy_text);
+    let catalog = Arc::new(catalog(PEOPLE));
+    let mut registered = placed(registered(&policy), &catalog);
+    past(&mut registered[0]);
+    let rules = Ruleset::compile(&policy, catalog, &registered, 1).unwrap();
+    let column = rules.column(ColumnId(1)).unwrap();
+    let steps = rules.wanted.iter().map(|wanted| wanted.step.clone());
+    ((**column).clone(), steps.collect())
+}
+
+#[test]
+fn the_registry_is_in_force_until_values_are_as_the_policy_wants_them() {
+    let policy = "table public.people scope platform\n ssn varchar(20) equality shared group=g";
+    let (varchar, bare) = (
+        LogicalType::Varchar,
+        "table public.people scope platform\n ssn varchar(20)",
+    );
+    let (column, steps) = compiled(policy, |_| ());
+    assert!(steps.is_empty() && column.written == column.logical && column.terms);
+    for (change, terms) in [
+        (None, false),
+        (Some(Change::AddingTerms), true),
+        (Some(Change::DroppingTerms), false),
+    ] {
+        let (column, steps) = compiled(policy, |past| {
+            (past.equality, past.searched) = (false, false);
+            past.change.clone_from(&change);
+        });
+        assert!(!column.equality && column.terms == terms, "{change:?}");
+        assert!(
+            matches!(
+                &steps[..],
+                [Step::AddTerms {
+                    shared_key: true,
+                    ..
+                }]
+            ),
+            "{steps:?}"
+        );
+    }
+    let (column, steps) = compiled(policy, |past| past.change = Some(Change::EndingTerms));
+    assert!(!column.equality && column.terms);
+    assert!(matches!(steps[..], [Step::AddTerms { .. }]), "{steps:?}");
+    // Whose file still says what was before goes by the registry too, its key and group included.
+    let (column, steps) = compiled(bare, |past| {
+        (past.equality, past.shared_key) = (true, true);
+        past.equality_group = Some("g".into());
+    });
+    assert!(column.equality && column.search_key == SearchKey::Shared);
+    assert_eq!(column.context, TermContext::Group("g".into()));
+    assert_eq!(steps, [Step::DropTerms]);
+    let (column, steps) = compiled(bare, |past| past.change = Some(Change::DroppingTerms));
+    assert!(!column.equality && !column.terms);
+    assert_eq!(steps, [Step::DropTerms]);
+    for (registered, change, read, written) in [
+        (11, None, 11, 11),
+        (11, Some(Change::Widening("varchar(20)".into())), 20, 11),
+        (30, Some(Change::Narrowing("varchar(20)".into())), 30, 20),
+    ] {
+        let (column, steps) = compiled(bare, |past| {
+            past.logical_type = format!("varchar({registered})");
+            past.change.clone_from(&change);
+        });
+        assert_eq!(column.logical, varchar(Some(read)), "{change:?}");
+        assert_eq!(column.written, varchar(Some(written)), "{change:?}");
+        let (from, to) = (varchar(Some(registered)), varchar(Some(20)));
+        let step = if registered < 20 {
+            Step::Widen { from, to }
+        } else {
+            Step::Narrow { from, to }
+        };
+        assert_eq!(steps, [step]);
+    }
+    // Terms that were dropped come back as they were, or not at all.
+    let policy_text = "table public.people scope platform\n ssn varchar(20) equality group=h";
+    let mut past = registered(&super::fixture::policy(policy_text));
+    (past[0].equality, past[0].equality_group) = (false, Some("g".into()));
+    let found = findings_with(PEOPLE, policy_text, &past);
+    assert!(
+        found.len() == 1 && found[0].contains("of group \"g\""),
+        "{found:#?}"
+    );
+    past[0].searched = false;
+    assert_eq!(findings_with(PEOPLE, policy_text, &past), [""; 0]);
+    // Begun and given up: the file says what the registry said all along.
+    let given_up = Some(Change::Widening("varchar(30)".into()));
+    let (_, steps) = compiled(bare, |past| past.change.clone_from(&given_up));
+    let same = varchar(Some(20));
+    assert_eq!(
+        steps,
+        [Step::Widen {
+            from: same,
+            to: same
+        }]
+    );
 }
 
 #[test]

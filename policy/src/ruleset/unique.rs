@@ -4,10 +4,10 @@ use super::{column::Resolved, compile::Findings, words::Words};
 use crate::catalog::Unique;
 
 /// Every unique or exclusion index, and the primary key, that the column is a key of.
-pub(super) fn check(column: &Resolved<'_>, findings: &mut Findings) {
+pub(super) fn check(column: &Resolved<'_>, has_terms: bool, findings: &mut Findings) {
     for index in &column.relation.uniques {
         if is_key(column, index) {
-            check_index(column, index, findings);
+            check_index(column, index, has_terms, findings);
         }
     }
 }
@@ -26,7 +26,7 @@ fn is_key(column: &Resolved<'_>, index: &Unique) -> bool {
             .any(|key| key.mentions(&column.column.name))
 }
 
-fn check_index(column: &Resolved<'_>, index: &Unique, findings: &mut Findings) {
+fn check_index(column: &Resolved<'_>, index: &Unique, has_terms: bool, findings: &mut Findings) {
     let name = column.display_name();
     let mut add = |what: String, cure: String| findings.add(&column.rule.at, what, cure);
     if index.primary {
@@ -36,7 +36,7 @@ fn check_index(column: &Resolved<'_>, index: &Unique, findings: &mut Findings) {
         );
         return;
     }
-    if !column.rule.search.equality {
+    if !has_terms {
         add(
             format!(
                 "unique index {} cannot hold on {name}, whose values have no equality terms",

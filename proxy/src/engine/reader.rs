@@ -22,6 +22,7 @@ pub(super) struct CatalogReader {
     settings: Arc<Settings>,
     database: Option<Database>,
     fingerprint: u64,
+    revision: i64,
     newest: Option<ColumnId>,
 }
 
@@ -32,6 +33,7 @@ impl CatalogReader {
             settings,
             database: None,
             fingerprint: 0,
+            revision: 0,
             newest: None,
         }
     }
@@ -41,13 +43,14 @@ impl CatalogReader {
         self.fingerprint
     }
 
-    /// Whether the catalog, or with `ids` the registry of columns, is not what was compiled against last. The registry is
-    /// looked at where a transaction has ended: values may bear ids that were given within it.
+    /// Whether the catalog, the description of a column, or with `ids` the registry of columns, is not what was compiled
+    /// against last. The registry is looked at where a transaction has ended: values may bear ids that were given within it.
     pub(super) async fn has_changed(&mut self, ids: bool) -> anyhow::Result<bool> {
-        let (fingerprint, newest) = (self.fingerprint, self.newest);
+        let (fingerprint, revision, newest) = (self.fingerprint, self.revision, self.newest);
         let client = self.client().await?;
         Ok(
             pgveil_jobs::catalog::fingerprint(client).await? != fingerprint
+                || registry::revision(&**client).await? != revision
                 || ids && registry::newest(&**client).await? != newest,
         )
     }
@@ -118,9 +121,10 @@ impl CatalogReader {
         let client = self.client().await?;
         // The fingerprint is taken first: a change between the two reads makes the next look find a difference.
         let fingerprint = pgveil_jobs::catalog::fingerprint(client).await?;
+        let revision = registry::revision(&**client).await?;
         let catalog = pgveil_jobs::catalog::read(client).await?;
         let stored = self.registered().await?;
-        self.fingerprint = fingerprint;
+        (self.fingerprint, self.revision) = (fingerprint, revision);
         let catalog = Arc::new(catalog);
         let client = self.client().await?;
         let mut registered = stored.clone();

@@ -195,7 +195,10 @@ impl Maker<'_> {
         scope: &ScopePath,
         value: &Value,
     ) -> Result<Vec<u8>, Refusal> {
-        let equality = if column.equality {
+        let fitted = sealing::fitted(column, value, &self.view.session.format);
+        let fitted = fitted.map_err(input_refusal)?;
+        let value = fitted.as_ref().unwrap_or(value);
+        let equality = if column.terms {
             Some(self.equality(column, scope, value).await?)
         } else {
             None

@@ -7,11 +7,31 @@ use pgveil_policy::{
     Refusal,
     ruleset::Protected,
     template::{self, TemplatePart},
-    types::Value,
+    types::{Conversion, Converted, FormatSettings, InputError, Value, convert},
 };
 
 use super::{index_key, scope_null, sealing_key, session_unset};
 use crate::session::view::View;
+
+/// The value as it is stored, if that is another one: while a column's length or precision is being changed, new values
+/// fit both.
+///
+/// # Errors
+/// It does not fit.
+pub fn fitted(
+    column: &Protected,
+    value: &Value,
+    settings: &FormatSettings,
+) -> Result<Option<Value>, InputError> {
+    if column.written == column.logical {
+        return Ok(None);
+    }
+    let why = Conversion::Assignment;
+    match convert(value, column.logical, column.written, why, settings)? {
+        Converted::Value(fitted) => Ok(Some(fitted)),
+        Converted::NeverEqual => Ok(None),
+    }
+}
 
 /// Appends the sealed value. False, and nothing appended: a key is missing, [`fetch`] it first.
 pub fn seal(
@@ -24,7 +44,7 @@ pub fn seal(
     let Some(key) = keys.cached_sealing_key(scope) else {
         return false;
     };
-    let equality = if column.equality {
+    let equality = if column.terms {
         let index = match column.search_key {
             SearchKey::Scope => keys.cached_index_key(scope),
             SearchKey::Shared => keys.cached_index_key(&ScopePath::platform()),
@@ -55,7 +75,7 @@ pub fn seal(
 /// `PV002` when they cannot be had.
 pub async fn fetch(keys: &Keys, column: &Protected, scope: &ScopePath) -> Result<(), Refusal> {
     sealing_key(keys, scope).await?;
-    if column.equality {
+    if column.terms {
         match column.search_key {
             SearchKey::Scope => index_key(keys, scope).await?,
             SearchKey::Shared => index_key(keys, &ScopePath::platform()).await?,

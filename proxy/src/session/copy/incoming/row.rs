@@ -189,7 +189,7 @@ impl Row {
             let protected = job.rules.columns.get(&id);
             let protected = protected.ok_or_else(|| Trouble::Fatal(out_of_step()))?;
             let value = protected
-                .logical
+                .written
                 .input(&self.value, &job.view.session.format);
             let sealed = match value {
                 Ok(value) => self.seal(
@@ -428,7 +428,7 @@ impl Row {
             };
             let protected = job.rules.columns.get(&id);
             let protected = protected.ok_or_else(|| Trouble::Fatal(out_of_step()))?;
-            let sealed = match protected.logical.recv(raw, &job.view.session.format) {
+            let sealed = match protected.written.recv(raw, &job.view.session.format) {
                 Ok(value) => {
                     self.value.clear();
                     self.seal(

@@ -1,0 +1,243 @@
+//! What is true of a column's values and what the policy wants of them, where the two differ: the registry is in force, for
+//! every replica alike, until `pgveil apply` has changed the values. It changes none.
+
+use std::sync::Arc;
+
+use pgveil_config::{Position, SearchKey};
+
+use super::{Protected, RegisteredColumn, TermContext, column::Resolved};
+use crate::{catalog::Catalog, plan::ColumnId, types::LogicalType};
+
+/// What becomes of a column's values while not all of them are so yet. Which step follows which is the business of who
+/// changes them (docs/decisions/0068).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// New values bear equality terms, those from before may not: nothing is compared yet.
+    AddingTerms,
+    /// Nothing is compared any more; new values still bear terms, for those who have not heard of it yet.
+    EndingTerms,
+    /// New values bear no terms; those from before may.
+    DroppingTerms,
+    /// Values are shown as this wider type; new ones still fit the registered one, for those who have not heard of it yet.
+    Widening(String),
+    /// New values fit this narrower type; those from before may not.
+    Narrowing(String),
+}
+
+/// A difference between the policy and the values of a column that `pgveil apply` can make go away while the column is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The column.
+    pub id: ColumnId,
+    /// Schema.
+    pub schema: String,
+    /// Table.
+    pub table: String,
+    /// Column.
+    pub column: String,
+    /// What the policy wants.
+    pub step: Step,
+    /// Columns whose values, where they stand in this one, have terms that match the wanted ones: this one among them.
+    pub matching: Vec<ColumnId>,
+    /// Columns whose values, where they stand in this one, are shown to the same roles in the same way as its own.
+    pub alike: Vec<ColumnId>,
+    /// Where the policy says so.
+    pub at: Position,
+}
+
+/// What has to be done to a column's values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// They get equality terms, made with this key and context.
+    AddTerms {
+        /// With the platform's index key.
+        shared_key: bool,
+        /// In this group.
+        equality_group: Option<String>,
+        /// With the keys of this scope otherwise.
+        scope: String,
+    },
+    /// Their equality terms are taken out.
+    DropTerms,
+    /// Another length or precision that holds every value as it is.
+    Widen {
+        /// The type until now.
+        from: LogicalType,
+        /// The policy's type.
+        to: LogicalType,
+    },
+    /// Another length or precision, which may be too small for some.
+    Narrow {
+        /// The type until now.
+        from: LogicalType,
+        /// The policy's type.
+        to: LogicalType,
+    },
+}
+
+/// The types differ in more than a length or precision that is larger or smaller.
+#[derive(Debug)]
+pub(super) struct OtherType;
+
+/// What holds for a column at this moment.
+pub(super) struct InForce {
+    /// Values are read and shown as this.
+    pub(super) logical: LogicalType,
+    /// New values fit this too.
+    pub(super) written: LogicalType,
+    /// Every value bears a term.
+    pub(super) equality: bool,
+    /// New values bear a term.
+    pub(super) terms: bool,
+    pub(super) search_key: SearchKey,
+    pub(super) context: TermContext,
+}
+
+/// What a registered column is, whatever the policy says of it. Terms that no value has are described by the policy.
+pub(super) fn in_force(
+    column: &Resolved<'_>,
+    past: &RegisteredColumn,
+    catalog: &Catalog,
+) -> InForce {
+    let parse = |text: &str| catalog.parse_type(text).ok();
+    let registered = parse(&past.logical_type).unwrap_or(column.logical);
+    let (logical, written) = match &past.change {
+        Some(Change::Widening(to)) => (parse(to).unwrap_or(registered), registered),
+        Some(Change::Narrowing(to)) => (registered, parse(to).unwrap_or(registered)),
+        _ => (registered, registered),
+    };
+    let terms = has_terms(past);
+    let (shared, group) = if terms {
+        (past.shared_key, past.equality_group.clone())
+    } else {
+        let shared = column.rule.search_key == SearchKey::Shared;
+        (shared, column.rule.equality_group.clone())
+    };
+    InForce {
+        logical,
+        written,
+        equality: terms && is_compared(past),
+        terms,
+        search_key: if shared {
+            SearchKey::Shared
+        } else {
+            SearchKey::Scope
+        },
+        context: group.map_or(TermContext::Column(past.id), TermContext::Group),
+    }
+}
+
+/// Whether new values bear terms.
+pub(super) fn has_terms(past: &RegisteredColumn) -> bool {
+    match past.change {
+        Some(Change::AddingTerms | Change::EndingTerms) => true,
+        Some(Change::DroppingTerms) => false,
+        Some(Change::Widening(_) | Change::Narrowing(_)) | None => past.equality,
+    }
+}
+
+/// Whether values of the column, or copies of them, may bear terms as its registration describes them.
+pub(super) fn had_terms(past: &RegisteredColumn) -> bool {
+    past.searched || past.equality || past.change == Some(Change::AddingTerms)
+}
+
+fn is_compared(past: &RegisteredColumn) -> bool {
+    past.equality && !matches!(past.change, Some(Change::EndingTerms))
+}
+
+/// What the policy wants of the values, one step after the other: the type first.
+pub(super) fn wanted(
+    column: &Resolved<'_>,
+    past: &RegisteredColumn,
+    catalog: &Catalog,
+) -> Result<Option<Step>, OtherType> {
+    if let Some(step) = type_step(column, past, catalog)? {
+        return Ok(Some(step));
+    }
+    let rule = column.rule;
+    let asked = rule.search.equality;
+    let settled = past.change.is_none();
+    Ok(match (past.equality && settled, asked) {
+        (true, false) => Some(Step::DropTerms),
+        (false, true) => Some(Step::AddTerms {
+            shared_key: rule.search_key == SearchKey::Shared,
+            equality_group: rule.equality_group.clone(),
+            scope: column.scope_text.to_owned(),
+        }),
+        (false, false) if !settled => Some(Step::DropTerms),
+        _ => None,
+    })
+}
+
+/// The step with the column's names.
+pub(super) fn wanted_of(column: &Resolved<'_>, past: &RegisteredColumn, step: Step) -> Wanted {
+    let (schema, table, name) = column.key();
+    Wanted {
+        id: past.id,
+        schema: schema.to_owned(),
+        table: table.to_owned(),
+        column: name.to_owned(),
+        step,
+        matching: vec![past.id],
+        alike: vec![past.id],
+        at: column.rule.at.clone(),
+    }
+}
+
+/// Looks among all columns for those whose values may have been moved into the one whose terms are being changed.
+pub(super) fn relate(wanted: &mut Wanted, columns: &[Arc<Protected>]) {
+    let Some(own) = columns.iter().find(|column| column.id == wanted.id) else {
+        return;
+    };
+    let others = || columns.iter().filter(|column| column.id != own.id);
+    let is_alike = |other: &&Arc<Protected>| {
+        other.reveal == own.reveal && other.mask == own.mask && other.logical == own.logical
+    };
+    wanted.alike.extend(others().filter(is_alike).map(|c| c.id));
+    let Step::AddTerms {
+        shared_key,
+        equality_group: Some(group),
+        ..
+    } = &wanted.step
+    else {
+        return;
+    };
+    let matches = |other: &&Arc<Protected>| {
+        let is_shared = other.search_key == SearchKey::Shared;
+        other.equality
+            && other.context == TermContext::Group(group.clone())
+            && is_shared == *shared_key
+            && other.logical.comparable_with(own.logical)
+            && (is_shared || other.scope == own.scope)
+    };
+    wanted
+        .matching
+        .extend(others().filter(matches).map(|c| c.id));
+}
+
+/// The step from one length or precision to another.
+fn type_step(
+    column: &Resolved<'_>,
+    past: &RegisteredColumn,
+    catalog: &Catalog,
+) -> Result<Option<Step>, OtherType> {
+    let Ok(from) = catalog.parse_type(&past.logical_type) else {
+        return Err(OtherType);
+    };
+    let to = column.logical;
+    let under_way = match &past.change {
+        Some(Change::Widening(text) | Change::Narrowing(text)) => Some(catalog.parse_type(text)),
+        _ => None,
+    };
+    if from == to {
+        // Begun, and then thought better of: back to where it was.
+        return Ok(under_way.map(|_| Step::Widen { from, to }));
+    }
+    if to.holds_all_of(from) {
+        Ok(Some(Step::Widen { from, to }))
+    } else if from.holds_all_of(to) {
+        Ok(Some(Step::Narrow { from, to }))
+    } else {
+        Err(OtherType)
+    }
+}
