@@ -18,7 +18,7 @@ MATRIX   := --test apply --test copy --test differential --test keystore --test 
             --test stories --test types --test enums --test forms
 
 .DEFAULT_GOAL := help
-.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick matrix stories types regress setup setup-bench clean
+.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick matrix stories types regress chaos setup setup-bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -63,6 +63,10 @@ stories: setup build ## Run the golden stories; UPDATE_STORIES=1 rewrites what t
 differential: setup build ## Draw random statements until CASES are judged: SEED=1 CASES=20000, REFUSALS=1 lists what is refused
 	PGVEIL_SEED=$(or $(SEED),1) PGVEIL_CASES=$(or $(CASES),20000) $(if $(REFUSALS),PGVEIL_REFUSALS=1) \
 	  $(CARGO) test --locked -p pgveil-tests --test generated -- --nocapture
+
+chaos: setup build ## Kill proxies, workers and backends while jobs rotate: SECONDS=60 SEED=1
+	PGVEIL_CHAOS_SECONDS=$(or $(SECONDS),60) PGVEIL_SEED=$(or $(SEED),1) \
+	  $(CARGO) test --locked -p pgveil-tests --test jobs -- --nocapture chaos
 
 regress: setup ## Run PostgreSQL's own regression files directly and through pgveil: REGRESS=<its src/test/regress>
 	$(CARGO) build --locked -p pgveil

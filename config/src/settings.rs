@@ -47,6 +47,7 @@ pub use self::{
     log::Log,
     overrides::Override,
     provider::{AwsKms, AzureKeyVault, GcpKms, Provider, Rest, VaultTransit},
+    reencrypt::Reencrypt,
     rotation::{OwnRotation, Rotation},
     upstream::{TlsMode, Upstream},
 };
@@ -79,6 +80,8 @@ pub struct Settings {
     pub overrides: Vec<Override>,
     /// `[rotation]`.
     pub rotation: Rotation,
+    /// `[reencrypt]`.
+    pub reencrypt: Reencrypt,
     /// `[cache]`.
     pub cache: Cache,
     /// `[audit]`.
@@ -197,6 +200,7 @@ impl Settings {
         let defaults = defaults::read(reader, &defaults, &top);
         let overrides = overrides::read_all(reader, &top);
         let rotation = reader.one(&rotation::SECTION, &top, &nothing);
+        let reencrypt = reader.one(&reencrypt::SECTION, &top, &nothing);
         let cache = reader.one(&cache::SECTION, &top, &nothing);
         let audit = reader.one(&audit::SECTION, &top, &nothing);
         let admin = reader.one(&admin::SECTION, &top, &nothing);
@@ -217,6 +221,7 @@ impl Settings {
             defaults,
             overrides,
             rotation: rotation::read(&rotation),
+            reencrypt: reencrypt::read(&reencrypt),
             cache: cache::read(&cache),
             audit: audit::read(&audit),
             admin: admin::read(&admin),

@@ -43,6 +43,47 @@ pub enum JobError {
         /// What its OID was.
         oid: u32,
     },
+    /// A job of a later pgveil.
+    #[error("this pgveil does not know jobs of kind {kind}")]
+    UnknownJob {
+        /// What it says.
+        kind: String,
+    },
+    /// A row that the server does not let be written: a trigger, a constraint.
+    #[error("table {table}, row with {row}: {source}")]
+    RowRefused {
+        /// The table.
+        table: String,
+        /// Primary key or ctid.
+        row: String,
+        /// What was said.
+        source: Box<JobError>,
+    },
+    /// `triggers = "skip"` without the right to.
+    #[error(
+        "table {table} has triggers or rules on UPDATE, and the keystore's role may not keep them from firing"
+    )]
+    Triggers {
+        /// The table.
+        table: String,
+    },
+    /// Values that no key opens; everything else was done.
+    #[error("{values} values do not open; all others were done. {named}")]
+    DoNotOpen {
+        /// How many.
+        values: i64,
+        /// Some of them: table, column, key of the row.
+        named: String,
+    },
+    /// Copies that only REFRESH can renew.
+    #[error("materialized views hold values under old keys: {views}")]
+    InMaterializedViews {
+        /// With how many.
+        views: String,
+    },
+    /// A connection that was just made is not there.
+    #[error("the connection to the keystore's database was lost")]
+    NoConnection,
     /// DDL between the plan and its execution.
     #[error("table {table} was changed since the plan was made")]
     ChangedMeanwhile {
@@ -176,6 +217,42 @@ impl JobError {
         }
     }
 
+    /// Whether somebody else has a lock, or had it first.
+    pub(crate) fn is_locked(&self) -> bool {
+        let code = self.sqlstate().map(SqlState::code);
+        code.is_some_and(|code| ["55P03", "40P01", "40001"].contains(&code))
+    }
+
+    /// Whether it passes by itself: a lock is held, or the server, or the way to it, is away.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            _ if self.is_locked() => true,
+            Self::Database { source, .. } => match source.code() {
+                Some(code) => {
+                    let code = code.code();
+                    ["08", "53", "57P"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                        || code == "25P03"
+                }
+                // Not what a driver says of a statement that it cannot send.
+                None => {
+                    let cause = std::error::Error::source(source);
+                    source.is_closed() || cause.is_some_and(|cause| cause.is::<std::io::Error>())
+                }
+            },
+            Self::Connect(_) | Self::NoConnection => true,
+            Self::Keystore(error) | Self::Key(KeyError::Keystore(error)) => {
+                matches!(
+                    error,
+                    KeystoreError::Unavailable { .. } | KeystoreError::Unaudited { .. }
+                )
+            }
+            Self::RowRefused { source, .. } => source.is_passing(),
+            _ => false,
+        }
+    }
+
     /// The server's SQLSTATE, if it was the server that refused.
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
@@ -196,6 +273,18 @@ impl JobError {
             Self::Blocked { .. } => "follow the cures above, then run it again",
             Self::AnotherApply => "wait for it, or end it",
             Self::TableBusy { .. } => "end those transactions, or run it again at a quieter time",
+            Self::UnknownJob { .. } => "bring all replicas to the same version",
+            Self::RowRefused { .. } => "mend what refuses the row, then `pgveil jobs resume`",
+            Self::Triggers { .. } => {
+                "GRANT SET ON PARAMETER session_replication_role (PostgreSQL 15 and later), or let them fire with `triggers = \"fire\"` in [reencrypt]; then `pgveil jobs resume`"
+            }
+            Self::DoNotOpen { .. } => {
+                "restore these values from a backup, or overwrite them; then `pgveil jobs resume`"
+            }
+            Self::InMaterializedViews { .. } => {
+                "REFRESH MATERIALIZED VIEW each of them, then `pgveil jobs resume`"
+            }
+            Self::NoConnection => "see that the server runs; it is tried again",
             Self::TableGone { .. } => "run it again; what it held is gone with it",
             Self::ChangedMeanwhile { .. } => "run it again and look at the new plan",
             Self::DoesNotFit { .. } => "correct the row, or write a wider type in the policy",

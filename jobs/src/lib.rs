@@ -11,15 +11,18 @@ mod connect;
 pub mod destruction;
 mod error;
 mod findings;
+mod held;
 pub mod labels;
 pub mod migrate;
 mod onlookers;
 pub mod plan;
 pub mod recognise;
 pub mod register;
+pub mod remake;
 mod sql;
 pub mod uses;
 pub mod walk;
+pub mod worker;
 
 pub(crate) use connect::connect;
 pub use error::JobError;

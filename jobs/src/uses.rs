@@ -7,7 +7,11 @@ use pgveil_config::Settings;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Row};
 
-use crate::{JobError, connect::connect};
+use crate::{
+    JobError,
+    connect::connect,
+    held::{self, Held},
+};
 
 /// What was counted, in one snapshot of the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,24 +22,8 @@ pub struct Uses {
     pub values: BTreeMap<u64, BTreeMap<String, u64>>,
 }
 
-/// Columns of the sealed domains, of arrays of them, and of plain bytea, into which sealed values can be copied. Temporary tables
-/// of other sessions cannot be read; they end with their sessions.
-const COLUMNS: &str = "WITH RECURSIVE bytes AS (SELECT 'bytea'::pg_catalog.regtype::oid AS oid \
-        UNION SELECT t.oid FROM pg_catalog.pg_type t, bytes WHERE t.typbasetype = bytes.oid), \
-    held AS (SELECT oid, false AS is_array FROM bytes \
-        UNION SELECT t.oid, true FROM pg_catalog.pg_type t, bytes WHERE t.typelem = bytes.oid AND t.typcategory = 'A'), \
-    arrays AS (SELECT * FROM held \
-        UNION SELECT t.oid, a.is_array FROM pg_catalog.pg_type t, arrays a WHERE t.typbasetype = a.oid) \
-    SELECT format('%I.%I', n.nspname, c.relname), quote_ident(a.attname), arrays.is_array \
-    FROM pg_catalog.pg_attribute a \
-    JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'm') AND c.relpersistence <> 't' \
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-    JOIN arrays ON arrays.oid = a.atttypid \
-    WHERE a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgveil') \
-        AND n.nspname !~ '^pg_toast' \
-    ORDER BY 1, 2";
 /// Rows that a row-level policy hides would not be counted: then it is an error instead.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL row_security = off; \
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL row_security = off; \
     SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0";
 
 impl Uses {
@@ -68,9 +56,13 @@ pub async fn count(settings: &Settings) -> Result<Uses, JobError> {
 async fn count_in_transaction(client: &Client) -> Result<Uses, JobError> {
     let counting = || JobError::while_doing("count the values of data keys");
     let mut uses = Uses::default();
-    for column in client.query(COLUMNS, &[]).await.map_err(counting())? {
-        let name: &dyn Fn(usize) -> String = &|at| column.get(at);
-        let (table, column_name, is_array) = (name(0), name(1), column.get::<_, bool>(2));
+    for held in held::columns(client).await.map_err(counting())? {
+        let Held {
+            table,
+            column: column_name,
+            is_array,
+            ..
+        } = held;
         let values = if is_array {
             format!(
                 "(SELECT unnest({column_name})::pg_catalog.bytea AS v FROM ONLY {table}) AS held"

@@ -399,7 +399,7 @@ CREATE TABLE IF NOT EXISTS pgveil.jobs (
     ended_at    timestamptz,
     failure     text,
     waits       text,
-    phase       text NOT NULL DEFAULT 'count' CHECK (phase IN ('count', 'walk')),
+    phase       text NOT NULL DEFAULT 'count' CHECK (phase IN ('count', 'walk', 'settle', 'retry')),
     pass        int4   NOT NULL DEFAULT 0,
     look_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
     found       bigint NOT NULL DEFAULT 0,
@@ -435,6 +435,7 @@ CREATE TABLE IF NOT EXISTS pgveil.job_parts (
     left_rows   bigint NOT NULL DEFAULT 0,
     faulty      bigint NOT NULL DEFAULT 0,
     faults      text[] NOT NULL DEFAULT '{}',
+    claimed_at  timestamptz,
     PRIMARY KEY (job, part)
 );
 COMMENT ON TABLE pgveil.job_parts IS 'Tables that a pass of a job walks over, and how far it has come';
@@ -450,14 +451,20 @@ CREATE TABLE IF NOT EXISTS pgveil.job_batches (
     part        int4   NOT NULL,
     after       text,
     upto        text,
-    worker      text   NOT NULL,
+    worker      int4,
     until       timestamptz NOT NULL,
     attempts    int4   NOT NULL DEFAULT 0,
     is_done     bool   NOT NULL DEFAULT false,
-    error       text
+    error       text,
+    written     bigint NOT NULL DEFAULT 0,
+    rows        bigint NOT NULL DEFAULT 0,
+    left_rows   bigint NOT NULL DEFAULT 0,
+    faulty      bigint NOT NULL DEFAULT 0,
+    faults      text[] NOT NULL DEFAULT '{}'
 );
 CREATE INDEX IF NOT EXISTS job_batches_of ON pgveil.job_batches (job, part);
 COMMENT ON TABLE pgveil.job_batches IS 'Ranges of rows that workers have in hand. Nobody else takes one before `until`; a done one stays until the pause behind it is over';
+COMMENT ON COLUMN pgveil.job_batches.worker IS 'Who has it: that process holds an advisory lock of this number for as long as it lives';
 
 GRANT USAGE ON SCHEMA pgveil TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.eq_term(pg_catalog.bytea) TO PUBLIC;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use pgveil_config::{Diagnostics, PolicyFile, ScopePath, Settings};
+use pgveil_jobs::worker::Worker;
 use pgveil_keys::{
     Keys, Keystore, Scopes,
     audit::{Sinks, tend},
@@ -139,7 +140,7 @@ impl Built {
     }
 
     /// Starts what runs beside the sessions for as long as the process: the catalog is followed, keys are kept in shape, sealed
-    /// scopes are let go of, KEKs are looked at, the audit log gets its checkpoints.
+    /// scopes are let go of, KEKs are looked at, jobs run, the audit log gets its checkpoints.
     pub fn start_background(&self, engine: &Arc<Engine>) -> Vec<JoinHandle<()>> {
         let audit = &self.settings.audit;
         let sinks = Sinks::new(audit.sink_file.clone(), audit.sink_syslog);
@@ -152,6 +153,7 @@ impl Built {
                 Arc::clone(&self.settings),
             )),
             tokio::spawn(key_rotation::tend(self.local.clone())),
+            tokio::spawn(self.worker().run()),
             tokio::spawn(self.probing()),
             tokio::spawn(self.following()),
             tokio::spawn(Arc::clone(&self.keystore).watch(Arc::clone(&self.keys))),
@@ -167,6 +169,15 @@ impl Built {
             providers: self.providers.clone(),
         };
         keks.tend(Arc::clone(&self.health))
+    }
+
+    /// Runs the jobs that are queued.
+    pub fn worker(&self) -> Worker {
+        Worker::new(
+            Arc::clone(&self.settings),
+            Arc::clone(&self.keystore),
+            Arc::clone(&self.keys),
+        )
     }
 
     /// Looks at every KEK in use until it is dropped.

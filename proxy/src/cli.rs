@@ -8,9 +8,11 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod init;
+pub mod jobs;
 pub mod keks;
 pub mod keys;
 pub mod kms;
+pub mod rotate;
 pub mod scopes;
 pub mod seal;
 pub mod serve;
@@ -105,7 +107,7 @@ enum Command {
         /// The statement
         sql: String,
     },
-    /// Keys: which there are, the next epoch, rewrapping, destruction
+    /// Keys: which there are, rewrapping, destruction
     Keys {
         #[command(flatten)]
         config: WithConfig,
@@ -118,6 +120,29 @@ enum Command {
         config: WithConfig,
         #[command(subcommand)]
         command: keks::Kek,
+    },
+    /// Give a scope its next data key, and bring its values to it in the background
+    #[command(after_help = rotate::ROTATE_HELP)]
+    Rotate {
+        #[command(flatten)]
+        config: WithConfig,
+        #[command(flatten)]
+        rotate: rotate::Rotate,
+    },
+    /// Bring values that name retired data keys to the present ones, in the background
+    #[command(after_help = rotate::REWRAP_HELP)]
+    Rewrap {
+        #[command(flatten)]
+        config: WithConfig,
+        #[command(flatten)]
+        rewrap: rotate::Rewrap,
+    },
+    /// Jobs over tables: list, watch, pause, resume, cancel, run
+    Jobs {
+        #[command(flatten)]
+        config: WithConfig,
+        #[command(subcommand)]
+        command: jobs::Job,
     },
     /// Scopes: which there are, and which key a scope uses
     Scopes {
@@ -251,6 +276,9 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         } => explain::run(&config.config, &sql, prepared, &search_path).await,
         Command::Keks { config, command } => keks::run(&config.config, command).await,
         Command::Keys { config, command } => keys::run(&config.config, command).await,
+        Command::Rotate { config, rotate } => rotate::rotate(&config.config, &rotate).await,
+        Command::Rewrap { config, rewrap } => rotate::rewrap(&config.config, &rewrap).await,
+        Command::Jobs { config, command } => jobs::run(&config.config, command).await,
         Command::Scopes { config, command } => scopes::run(&config.config, command).await,
         Command::Kms(arguments) => kms::run(arguments).await,
         Command::Seal { config, scope } => seal::seal(&config.config, &scope).await,

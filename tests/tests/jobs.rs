@@ -1,4 +1,16 @@
 //! Jobs over tables: rewrapping rows after a rotation, and the walk that they share.
 
+#[path = "jobs/chaos.rs"]
+mod chaos;
+#[path = "jobs/orders.rs"]
+mod orders;
+#[path = "jobs/rewrap.rs"]
+mod rewrap;
+#[path = "scopes/token.rs"]
+mod token;
+#[path = "jobs/trouble.rs"]
+mod trouble;
 #[path = "jobs/walk.rs"]
 mod walk;
+#[path = "jobs/world.rs"]
+mod world;

@@ -1,20 +1,17 @@
 //! Scopes that use keys of their own: which KEK wraps what, and how `pgveil scopes` tells.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use pgveil_config::{ScopePath, Secret, Settings};
-use pgveil_keys::{Keystore, Scopes, audit::Operation};
-use pgveil_providers::local::KekStore;
+use pgveil_keys::audit::Operation;
 use pgveil_tests::{
     kms::{Aws, Bao},
     postgres::TempPostgres,
     proxy::Proxy,
     site::Site,
 };
+
+use token::{settings, token};
 
 #[path = "scopes/keks.rs"]
 mod keks;
@@ -24,6 +21,8 @@ mod lifecycle;
 mod many;
 #[path = "support/row_mac.rs"]
 mod row_mac;
+#[path = "scopes/token.rs"]
+mod token;
 
 const TABLE: &str =
     "CREATE TABLE notes (id int PRIMARY KEY, tenant text NOT NULL, env text NOT NULL, body text)";
@@ -108,40 +107,6 @@ tenant:globex/env:prod  open   main      platform   2       0             0
 ";
     ensure!(listed == expected, "{listed}");
     Ok(())
-}
-
-const PASSPHRASE: &str = "correct horse battery staple";
-
-/// As pgveil reads them, with a keystore that this process can reach.
-fn settings(site: &Site) -> Result<Settings> {
-    let mut settings = Settings::load(&site.config())?;
-    settings.keystore.url = Secret::Inline(site.keystore_url().to_owned());
-    Ok(settings)
-}
-
-/// A file with a step-up token for an operation on a scope.
-fn token(site: &Site, operation: Operation, scope: &str) -> Result<String> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    let token = runtime.block_on(async {
-        let settings = settings(site)?;
-        let keystore = Arc::new(Keystore::connect(&settings).await?);
-        let keks: Arc<dyn KekStore> = Arc::clone(&keystore) as _;
-        let providers = pgveil_providers::build(&settings, &keks).await?;
-        let log = keystore.log();
-        let platform = Scopes::new(&settings).kek(&ScopePath::platform());
-        log.use_providers(&providers, &platform);
-        if log.operators().await?.is_empty() {
-            log.enroll("ada", PASSPHRASE, None).await?;
-        }
-        let scope = ScopePath::parse(scope)?;
-        let token = log
-            .step_up_token("ada", PASSPHRASE, operation, &scope)
-            .await?;
-        anyhow::Ok(token.expose())
-    })?;
-    let path = site.config().with_file_name("token");
-    std::fs::write(&path, token.as_bytes())?;
-    Ok(path.to_string_lossy().into_owned())
 }
 
 #[test]

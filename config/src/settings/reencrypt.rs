@@ -1,22 +1,61 @@
-//! `[reencrypt]`: the background job that brings rows to the current DEK. Known and checked, not supported yet.
+//! `[reencrypt]`: the jobs that rewrite rows behind the applications' back, and how much they may take from them.
 
 use std::time::Duration;
 
-use crate::known::{Key, Kind, Need, Section, Shape, Support};
+use crate::{
+    fields::Fields,
+    known::{Key, Kind, Need, Section, Shape, Support, Word},
+};
+
+/// How jobs over tables run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reencrypt {
+    /// Whether a rotation queues a job by itself.
+    pub automatic: bool,
+    /// Batches at once, over all replicas.
+    pub concurrency: usize,
+    /// Rows in one transaction.
+    pub batch_size: usize,
+    /// The pause behind each batch; zero for full speed.
+    pub interval: Duration,
+    /// How often a failed batch is tried again.
+    pub max_retries: usize,
+    /// A job that has not got on for so long expires.
+    pub lease: Duration,
+    /// Whether triggers fire for rows that a job writes.
+    pub fires_triggers: bool,
+    /// The lag of a standby at which jobs slow down.
+    pub max_lag: Duration,
+    /// The time of a batch's own statement at which jobs slow down.
+    pub max_latency: Duration,
+}
+
+static TRIGGERS: [Word; 2] = [
+    Word {
+        word: "skip",
+        support: Support::Since("0.1"),
+        meaning: "they do not fire, since nothing changes for the application; a table that has some needs the right to set `session_replication_role` (`GRANT SET ON PARAMETER`, PostgreSQL 15)",
+    },
+    Word {
+        word: "fire",
+        support: Support::Since("0.1"),
+        meaning: "they fire as for any UPDATE",
+    },
+];
 
 pub(super) static SECTION: Section = Section {
     name: "reencrypt",
     header: "[reencrypt]",
     shape: Shape::One,
-    support: Support::Later("remove it; tables are not re-encrypted in the background today"),
-    meaning: "The background job that re-encrypts rows after a rotation.",
+    support: Support::Since("0.1"),
+    meaning: "The jobs that bring rows to the present data keys in the background (docs/rotation.md). They run in every `pgveil serve`, which share them.",
     keys: &[
         Key {
             name: "automatic",
             kind: Kind::Switch,
             need: Need::Default("true"),
             support: Support::Since("0.1"),
-            meaning: "Whether a rotation starts the job by itself.",
+            meaning: "Whether the rotation of a KEK queues a job by itself. `pgveil rotate` says it each time; the end of `dek_epoch` queues none.",
         },
         Key {
             name: "concurrency",
@@ -27,7 +66,7 @@ pub(super) static SECTION: Section = Section {
             },
             need: Need::Default("2"),
             support: Support::Since("0.1"),
-            meaning: "Workers at once, across all replicas.",
+            meaning: "Batches at once, over all replicas and jobs.",
         },
         Key {
             name: "batch_size",
@@ -48,7 +87,7 @@ pub(super) static SECTION: Section = Section {
             },
             need: Need::Default("\"5s\""),
             support: Support::Since("0.1"),
-            meaning: "The pause between batches; `\"0s\"` for full speed.",
+            meaning: "The pause behind each batch; `\"0s\"` for full speed, in batches of up to 2,000 rows.",
         },
         Key {
             name: "max_retries",
@@ -69,9 +108,50 @@ pub(super) static SECTION: Section = Section {
             },
             need: Need::Default("\"7d\""),
             support: Support::Since("0.1"),
-            meaning: "A job that has not moved for so long expires.",
+            meaning: "A job that has not got on for so long expires.",
+        },
+        Key {
+            name: "triggers",
+            kind: Kind::OneOf(&TRIGGERS),
+            need: Need::Default("\"skip\""),
+            support: Support::Since("0.1"),
+            meaning: "What becomes of triggers on UPDATE of rows that a job writes.",
+        },
+        Key {
+            name: "max_lag",
+            kind: Kind::Time {
+                min: Duration::from_secs(1),
+                max: Duration::from_hours(24),
+            },
+            need: Need::Default("\"10s\""),
+            support: Support::Since("0.1"),
+            meaning: "Jobs slow down while a standby is behind by more. Seen only by a keystore role with `pg_monitor`.",
+        },
+        Key {
+            name: "max_latency",
+            kind: Kind::Time {
+                min: Duration::from_secs(1),
+                max: Duration::from_hours(1),
+            },
+            need: Need::Default("\"2s\""),
+            support: Support::Since("0.1"),
+            meaning: "Jobs slow down while the statement of a batch takes longer.",
         },
     ],
     variants: &[],
     sections: &[],
 };
+
+pub(super) fn read(fields: &Fields<'_, '_>) -> Reencrypt {
+    Reencrypt {
+        automatic: fields.switch("automatic"),
+        concurrency: fields.count("concurrency"),
+        batch_size: fields.count("batch_size"),
+        interval: fields.time("interval"),
+        max_retries: fields.count("max_retries"),
+        lease: fields.time("lease"),
+        fires_triggers: fields.text("triggers").as_deref() == Some("fire"),
+        max_lag: fields.time("max_lag"),
+        max_latency: fields.time("max_latency"),
+    }
+}

@@ -1,12 +1,12 @@
 //! How long a DEK seals: leasing its uses, and replacing it before it is used up or its epoch ends. Values that it sealed
 //! are not touched.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::Keys;
 use pgveil_config::ScopePath;
 
-use crate::{DataKey, KeyError, Purpose, keystore::KeyRecord, step_up::Authority};
+use crate::{DataKey, DekId, KeyError, Purpose, keystore::KeyRecord, step_up::Authority};
 
 /// After a DEK could not be replaced ahead of time, the next attempt.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -56,6 +56,36 @@ impl Keys {
         self.sealing
             .forget(|held, key| held == scope && key.id() == replaced);
         Ok(())
+    }
+
+    /// The scope's active DEK, if its id is not below `horizon`; otherwise its next one is made first, unless another replica
+    /// did: for jobs, which bring values to keys that were made after them.
+    pub async fn sealing_key_since(
+        &self,
+        scope: &ScopePath,
+        horizon: DekId,
+    ) -> Result<Arc<DataKey>, KeyError> {
+        for _ in 0..4 {
+            let key = self.sealing_key(scope).await?;
+            if key.id() >= horizon {
+                return Ok(key);
+            }
+            self.replace(&key).await?;
+        }
+        Err(KeyError::Busy {
+            scope: scope.to_string(),
+        })
+    }
+
+    /// The ids of the keys that are held as active ones.
+    pub(crate) fn held_to_seal(&self) -> Vec<u64> {
+        let held = self.sealing.values();
+        held.iter().map(|key| key.id().0).collect()
+    }
+
+    /// Lets go of keys as active ones: others have replaced them.
+    pub(crate) fn seal_no_more(&self, ids: &HashSet<u64>) {
+        self.sealing.forget(|_, key| ids.contains(&key.id().0));
     }
 
     /// Makes the scope's next DEK because somebody asks for it, and answers it; the one before opens only from now on. Running

@@ -11,6 +11,7 @@ use super::{Keystore, KeystoreError, bigint_of};
 use crate::{
     audit::{Actor, Change, Event, Operation, Outcome},
     scopes::KekRef,
+    step_up::Token,
 };
 
 /// The kind of job that brings values to their scope's present DEK.
@@ -103,6 +104,12 @@ impl NewJob {
             target: json!({ "horizon": horizon }),
             reason: reason.to_owned(),
         }
+    }
+
+    /// Only values whose data keys are retired already: no key is replaced.
+    pub fn of_retired_keys(mut self) -> Self {
+        self.target["retired_only"] = json!(true);
+        self
     }
 
     /// Only values whose data keys are wrapped by this KEK.
@@ -205,11 +212,19 @@ const UTC: &str = "YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"";
 const ALL: &str = "SELECT id, kind, scope, below, target, state, made_by, reason, \
         to_char(created_at AT TIME ZONE 'UTC', $2), to_char(started_at AT TIME ZONE 'UTC', $2), \
         coalesce(extract(epoch FROM coalesce(ended_at, clock_timestamp()) - started_at), 0)::float8, \
-        to_char(ended_at AT TIME ZONE 'UTC', $2), failure, waits, pass, found, written, rows \
+        to_char(ended_at AT TIME ZONE 'UTC', $2), failure, waits, pass, found, \
+        (written + (SELECT coalesce(sum(p.written), 0) FROM pgveil.job_parts p WHERE p.job = jobs.id) \
+            + (SELECT coalesce(sum(b.written), 0) FROM pgveil.job_batches b WHERE b.job = jobs.id))::bigint, \
+        (rows + (SELECT coalesce(sum(p.rows), 0) FROM pgveil.job_parts p WHERE p.job = jobs.id) \
+            + (SELECT coalesce(sum(b.rows), 0) FROM pgveil.job_batches b WHERE b.job = jobs.id))::bigint \
     FROM pgveil.jobs WHERE $1::bigint IS NULL OR id = $1 ORDER BY id";
-const PARTS: &str = "SELECT p.schema_name || '.' || p.table_name, p.found, p.written, p.left_rows, p.faulty, p.faults, \
+const PARTS: &str = "SELECT p.schema_name || '.' || p.table_name, p.found, \
+        (p.written + (SELECT coalesce(sum(b.written), 0) FROM pgveil.job_batches b WHERE b.job = p.job AND b.part = p.part))::bigint, \
+        p.left_rows, p.faulty, p.faults, \
         p.exhausted, coalesce(s.n_dead_tup, 0) \
     FROM pgveil.job_parts p LEFT JOIN pg_stat_all_tables s ON s.relid = p.relation WHERE p.job = $1 ORDER BY p.part";
+const UNFINISHED: &str =
+    "SELECT EXISTS (SELECT FROM pgveil.jobs WHERE state IN ('queued', 'running'))";
 const PAUSE: &str = "UPDATE pgveil.jobs SET state = 'paused', waits = NULL \
     WHERE id = $1 AND state IN ('queued', 'running') RETURNING scope";
 /// After a failure it begins with another count: what a cursor meant may have changed.
@@ -256,6 +271,41 @@ impl Keystore {
         let (id, event) = change.queue_job(job).await?;
         change.commit(event).await?;
         Ok(id)
+    }
+
+    /// Permits, with a token, that a scope's data keys before `horizon` are replaced, and those of scopes below; with `rewraps`,
+    /// queues the job that brings their values to the new ones. Making the keys follows from it
+    /// ([`crate::Keys::sealing_key_since`]); the job makes those that are not there yet.
+    pub async fn order_rotation(
+        &self,
+        scope: &ScopePath,
+        below: bool,
+        horizon: u64,
+        rewraps: bool,
+        token: &Token,
+    ) -> Result<Option<u64>, KeystoreError> {
+        let mut change = self.change().await?;
+        change.step_up(token, Operation::DekRotate, scope).await?;
+        let mut detail = json!({ "ordered": true, "horizon": horizon, "below": below });
+        let mut job = None;
+        let mut events = Vec::new();
+        if rewraps {
+            let wanted = NewJob::rewrap(scope, below, horizon, "rotation by hand");
+            let (id, event) = change.queue_job(&wanted).await?;
+            detail["job"] = json!(id);
+            job = Some(id);
+            events.push(event);
+        }
+        let rotation = Event::new(Operation::DekRotate).scope(scope).detail(detail);
+        events.insert(0, rotation);
+        change.commit_all(events).await?;
+        Ok(job)
+    }
+
+    /// Whether a job is queued or running.
+    pub async fn has_jobs(&self) -> Result<bool, KeystoreError> {
+        let rows = self.query(UNFINISHED, &[]).await?;
+        rows.first().map_or(Ok(false), |row| Ok(row.try_get(0)?))
     }
 
     /// All jobs, by number.

@@ -11,6 +11,7 @@ use tokio_postgres::Row;
 use super::{
     Keystore, KeystoreError,
     rows::{Fresh, KeyRow, ROW_COLUMNS, row_columns, us},
+    watch::CHANNEL,
 };
 use crate::{
     Purpose,
@@ -195,6 +196,7 @@ const NEWEST: &str =
 /// Keys that were made for a scope, the last first.
 const MADE: &str = "SELECT record FROM pgveil.audit WHERE scope = $1 AND operation IN ('dek.create', 'dek.rotate') \
     AND outcome = 'done' ORDER BY seq DESC LIMIT 1000";
+const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 /// Asked while nobody else changes anything: whoever seals a scope holds the end of the audit log too.
 const IS_SEALED: &str = concat!("SELECT ", is_sealed!("$1::text"));
 
@@ -416,6 +418,8 @@ impl Keystore {
         if !change.insert_key(&Fresh { key, epoch, now_us }).await? {
             return change.rollback().await;
         }
+        // A hint: other replicas let go of the old key before its time in their memory is over.
+        change.query(NOTIFY, &[&CHANNEL, &key.scope]).await?;
         let mut event = made(Operation::DekRotate, key, epoch);
         event = event.more("replaces", json!(retiring));
         change.commit(event.changes([retiring, key.id])).await

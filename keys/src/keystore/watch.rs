@@ -13,9 +13,10 @@ use crate::{
     database::{self, Database},
 };
 
-/// Where it is said that scopes changed.
+/// Where it is said that scopes changed, or their keys.
 pub(super) const CHANNEL: &str = "pgveil_scopes";
 const LISTEN: &str = "LISTEN pgveil_scopes";
+const RETIRED: &str = "SELECT id FROM pgveil.keys WHERE id = ANY ($1) AND state <> 'active'";
 const SEALED: &str =
     "SELECT path, coalesce(sealed_at::text, '') FROM pgveil.scopes WHERE state <> 'open'";
 /// How often the sealed scopes are looked up even if nothing was heard.
@@ -52,8 +53,15 @@ impl Keystore {
         }
     }
 
-    /// Lets go of what was sealed since the last look: what is sealed is not loaded any more.
+    /// Lets go of what was sealed since the last look, since what is sealed is not loaded any more, and of keys that were
+    /// replaced.
     async fn look(&self, keys: &Keys, known: &mut HashSet<Seal>) {
+        match self.retired(keys.held_to_seal()).await {
+            Ok(retired) if retired.is_empty() => {}
+            Ok(retired) => keys.seal_no_more(&retired),
+            // The cache's time to live still holds.
+            Err(error) => tracing::warn!(%error, "replaced keys could not be looked up"),
+        }
         match self.sealed().await {
             Ok(seals) => {
                 let anew = seals.difference(known).map(|(scope, _)| scope.clone());
@@ -67,6 +75,20 @@ impl Keystore {
             // The cache's time to live still holds.
             Err(error) => tracing::warn!(%error, "sealed scopes could not be looked up"),
         }
+    }
+
+    /// Which of these keys are not active any more.
+    async fn retired(&self, held: Vec<u64>) -> Result<HashSet<u64>, KeystoreError> {
+        if held.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let held: Vec<i64> = held
+            .into_iter()
+            .filter_map(|id| id.try_into().ok())
+            .collect();
+        let rows = self.query(RETIRED, &[&held]).await?;
+        let id = |row: &tokio_postgres::Row| Ok(row.try_get::<_, i64>(0)?.unsigned_abs());
+        rows.iter().map(id).collect()
     }
 
     /// The scopes that are sealed by hand, or were erased.

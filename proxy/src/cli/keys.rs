@@ -43,20 +43,6 @@ pub enum Key {
         #[arg(long)]
         values: bool,
     },
-    /// Give a scope its next data key now
-    #[command(
-        after_help = "Example:\n  pgveil step-up token dek.rotate tenant:acme/env:prod > token\n  pgveil keys rotate tenant:acme/env:prod --token token\n\nThe key before opens what it sealed. Running proxies seal with the new one within cache.ttl."
-    )]
-    Rotate {
-        /// The right to do it
-        #[command(flatten)]
-        step_up: StepUp,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// The scope whose data key it is
-        scope: String,
-    },
     /// Wrap keys anew whose scope has another KEK than the one that wrapped them
     #[command(
         after_help = "Example:\n  pgveil keys rewrap platform\n\nAfter a change of provider or key in pgveil.toml, while the old KEK can still unwrap. Stopped, it goes on where it was."
@@ -114,11 +100,6 @@ pub async fn run(config: &Path, command: Key) -> anyhow::Result<ExitCode> {
             let wanted = Wanted { scope, state };
             list(config, &wanted, values, json).await
         }
-        Key::Rotate {
-            step_up,
-            json,
-            scope,
-        } => rotate(config, &scope, &step_up, json).await,
         Key::Rewrap { json, scope } => rewrap(config, &scope, json).await,
         Key::Destroy {
             step_up,
@@ -289,37 +270,6 @@ fn rough(time: Duration) -> String {
         120.. => format!("{}h", (minutes + 30) / 60),
         _ => format!("{minutes}m"),
     }
-}
-
-async fn rotate(
-    config: &Path,
-    scope: &str,
-    step_up: &StepUp,
-    as_json: bool,
-) -> anyhow::Result<ExitCode> {
-    let path = parse_scope(scope)?;
-    let built = app::build(config).await?;
-    let log = built.keystore.log();
-    let token = step_up.token(log, Operation::DekRotate, &path).await?;
-    let made = built.keys.rotate(&path, Authority::Token(&token)).await;
-    let made = made.map_err(|error| Found(format!("{error}; {}", error.cure())))?;
-    let Some(key) = made else {
-        return Err(Found(format!(
-            "{path} has no data key yet: its first value makes one"
-        ))
-        .into());
-    };
-    if as_json {
-        let value = json!({ "scope": key.scope, "id": key.id, "epoch": key.epoch });
-        println!("{value:#}");
-    } else {
-        println!(
-            "{}: epoch {} begins with key {}.",
-            key.scope, key.epoch, key.id
-        );
-    }
-    sign_and_send(config, &built.keystore).await;
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn rewrap(config: &Path, scope: &str, as_json: bool) -> anyhow::Result<ExitCode> {

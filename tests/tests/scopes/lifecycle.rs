@@ -32,7 +32,10 @@ fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
     };
     ensure!(epoch_of(1)? == "1");
 
-    let said = permitted(&["rotate", scope], Operation::DekRotate)?.ok()?;
+    let right = token(&site, Operation::DekRotate, scope)?;
+    let said = site
+        .command("rotate", &[scope, "--no-rewrap", "--token", &right])?
+        .ok()?;
     ensure!(
         said.starts_with("tenant:acme/env:prod: epoch 2 begins with key "),
         "{said}"
@@ -158,7 +161,7 @@ fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
          WHERE operation LIKE 'key.%' OR operation = 'dek.rotate'",
     )?;
     ensure!(
-        told == "dek.rotate,key.schedule-destruction,key.cancel-destruction,key.schedule-destruction,key.destroy",
+        told == "dek.rotate,dek.rotate,key.schedule-destruction,key.cancel-destruction,key.schedule-destruction,key.destroy",
         "{told}"
     );
     Ok(())

@@ -1,0 +1,225 @@
+//! Values brought to their scope's present DEK: the same plaintext, the same terms, the same column, another key.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use pgveil_config::ScopePath;
+use pgveil_keys::{
+    DekId, KeyError, Keys, Keystore,
+    keystore::{JobRecord, KeyEntry, KeystoreError},
+    nonce,
+    sealed::{self, Envelope},
+};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{Remake, Trouble};
+use crate::JobError;
+
+/// More old keys than this are not named to the server one by one: it gives all values before the horizon, and the others are
+/// left here.
+const MAX_NAMED: usize = 1000;
+/// Old keys that a proof names.
+const MAX_PROVED: usize = 100;
+
+/// The keys before the horizon, of a scope or of all below it.
+#[derive(Debug)]
+pub(super) struct Rewrap {
+    keys: Arc<Keys>,
+    horizon: DekId,
+    old: HashSet<u64>,
+    /// Where no key is replaced: the lowest id that a scope's values may be brought to, behind its last old one.
+    floors: Option<HashMap<ScopePath, DekId>>,
+    /// Scopes whose active key is an old one.
+    to_rotate: Vec<ScopePath>,
+}
+
+impl Rewrap {
+    pub(super) async fn of(
+        job: &JobRecord,
+        keys: &Arc<Keys>,
+        keystore: &Keystore,
+    ) -> Result<Self, JobError> {
+        let target = Target::of(job)?;
+        let (mut old, mut to_rotate) = (HashSet::new(), Vec::new());
+        let mut floors = HashMap::new();
+        for key in keystore.inventory().await? {
+            let Some(scope) = target.takes(&key) else {
+                continue;
+            };
+            old.insert(key.id);
+            let floor = floors.entry(scope.clone()).or_insert(DekId(0));
+            *floor = (*floor).max(DekId(key.id + 1));
+            if key.state == "active" {
+                to_rotate.push(scope);
+            }
+        }
+        Ok(Self {
+            keys: Arc::clone(keys),
+            horizon: DekId(target.horizon),
+            old,
+            floors: target.retired_only.then_some(floors),
+            to_rotate,
+        })
+    }
+
+    /// The lowest id of a key that values of a scope are brought to.
+    fn floor(&self, scope: &ScopePath) -> DekId {
+        let floors = self.floors.as_ref();
+        floors.map_or(self.horizon, |floors| {
+            floors.get(scope).copied().unwrap_or(DekId(0))
+        })
+    }
+
+    async fn resealed(&self, value: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+        let faulty = |why: &dyn ToString| Trouble::Faulty(why.to_string());
+        let envelope = Envelope::parse(value).map_err(|why| faulty(&why))?;
+        if !self.old.contains(&envelope.dek.0) {
+            return Ok(None);
+        }
+        let key = match self.keys.cached_opening_key(envelope.dek) {
+            Some(key) => key,
+            None => { self.keys.opening_key(envelope.dek).await }.map_err(trouble)?,
+        };
+        let mut plain = Zeroizing::new(Vec::with_capacity(envelope.plaintext_len()));
+        envelope
+            .open(&key, &mut plain)
+            .map_err(|why| faulty(&why))?;
+        let scope = key.scope();
+        let floor = self.floor(scope);
+        for _ in 0..4 {
+            let held = self.keys.cached_sealing_key(scope);
+            let next = match held.filter(|key| key.id() >= floor) {
+                Some(key) => key,
+                None => { self.keys.sealing_key_since(scope, floor).await }.map_err(trouble)?,
+            };
+            let mut out = Vec::new();
+            let term = envelope.equality;
+            let sealed = sealed::seal(
+                &next,
+                envelope.column,
+                term,
+                &nonce::next(),
+                &plain,
+                &mut out,
+            );
+            // Another one took the last use of its lease.
+            if sealed.is_ok() {
+                return Ok(Some(out));
+            }
+        }
+        Err(Trouble::Later(format!(
+            "no data key of {scope} has uses left"
+        )))
+    }
+}
+
+impl Remake for Rewrap {
+    fn wants(&self, value: &str) -> String {
+        let named = format!("pg_catalog.substr({value}, 9, 8)");
+        if self.old.is_empty() {
+            return "false".to_owned();
+        }
+        if self.old.len() > MAX_NAMED {
+            return format!("{named} < '\\x{:016x}'::pg_catalog.bytea", self.horizon.0);
+        }
+        let ids: BTreeSet<u64> = self.old.iter().copied().collect();
+        let ids: Vec<String> = { ids.iter() }
+            .map(|id| format!("'\\x{id:016x}'::pg_catalog.bytea"))
+            .collect();
+        format!("{named} IN ({})", ids.join(", "))
+    }
+
+    fn prepare<'a>(&'a self, values: &'a [&'a [u8]]) -> BoxFuture<'a, ()> {
+        let named = values
+            .iter()
+            .filter_map(|value| Envelope::parse(value).ok());
+        let named: HashSet<DekId> = named.map(|envelope| envelope.dek).collect();
+        Arc::clone(&self.keys)
+            .warm(named.into_iter().collect())
+            .boxed()
+    }
+
+    fn remake<'a>(&'a self, value: &'a [u8]) -> BoxFuture<'a, Result<Option<Vec<u8>>, Trouble>> {
+        self.resealed(value).boxed()
+    }
+
+    fn begin(&self) -> BoxFuture<'_, Result<Option<String>, JobError>> {
+        async {
+            let mut waits = None;
+            for scope in &self.to_rotate {
+                if let Err(error) = self.keys.sealing_key_since(scope, self.horizon).await {
+                    waits = Some(error.to_string());
+                }
+            }
+            Ok(waits)
+        }
+        .boxed()
+    }
+
+    fn replaced(&self) -> BTreeSet<u64> {
+        self.old.iter().copied().collect()
+    }
+
+    fn proof(&self) -> Value {
+        let ids: Vec<u64> = self.replaced().into_iter().take(MAX_PROVED).collect();
+        json!({ "horizon": self.horizon.0, "old_keys": self.old.len(), "ids": ids })
+    }
+}
+
+/// What a rewrap brings values to, as it was stored.
+struct Target {
+    horizon: u64,
+    scope: ScopePath,
+    below: bool,
+    retired_only: bool,
+    kek: Option<(String, String)>,
+}
+
+impl Target {
+    fn of(job: &JobRecord) -> Result<Self, JobError> {
+        let damaged = |reason: &str| {
+            JobError::Keystore(KeystoreError::Damaged {
+                table: "pgveil.jobs",
+                reason: reason.to_owned(),
+            })
+        };
+        let text = |name: &str| job.target[name].as_str().map(str::to_owned);
+        Ok(Self {
+            horizon: { job.target["horizon"].as_u64() }
+                .ok_or_else(|| damaged("a rewrap without a horizon"))?,
+            scope: ScopePath::parse(&job.scope).map_err(|_| damaged("a scope that is none"))?,
+            below: job.below,
+            retired_only: job.target["retired_only"].as_bool().unwrap_or(false),
+            kek: text("provider").zip(text("key")),
+        })
+    }
+
+    /// The key's scope, if its values are to be brought to another key.
+    fn takes(&self, key: &KeyEntry) -> Option<ScopePath> {
+        let is_old = key.purpose == "data"
+            && key.state != "destroyed"
+            && key.id < self.horizon
+            && !(self.retired_only && key.state == "active");
+        let kek = |(provider, kek): &(String, String)| key.provider == *provider && key.kek == *kek;
+        if !is_old || !self.kek.as_ref().is_none_or(kek) {
+            return None;
+        }
+        let scope = ScopePath::parse(&key.scope).ok()?;
+        let within = scope == self.scope || self.below && scope.chain().contains(&self.scope);
+        within.then_some(scope)
+    }
+}
+
+/// Whether a value can be opened at another time.
+fn trouble(error: KeyError) -> Trouble {
+    match error {
+        KeyError::Destroyed { .. } | KeyError::NotFound { .. } | KeyError::Damaged { .. } => {
+            Trouble::Faulty(error.to_string())
+        }
+        _ => Trouble::Later(error.to_string()),
+    }
+}

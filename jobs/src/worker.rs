@@ -1,0 +1,305 @@
+//! Runs the jobs that are queued, beside those of other replicas: it hands out ranges of rows ([`claim`]), lets batches remake
+//! them ([`batch`]), and counts at the beginning and at the end ([`lead`]). What values become is the business of
+//! [`crate::remake`].
+//!
+//! Who has what in hand is in the keystore. A process that dies takes nothing with it: its batches are free as soon as the
+//! server notices that its connection is gone, or when their lease is over. A process that was only slow finds that its token
+//! is not valid any more, and writes nothing.
+
+mod array;
+mod batch;
+mod claim;
+mod lead;
+mod pace;
+mod part;
+mod session;
+mod settle;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use pgveil_config::Settings;
+use pgveil_keys::{
+    Keys, Keystore,
+    database::Database,
+    keystore::{JobRecord, JobState},
+};
+use serde_json::Value;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    JobError,
+    remake::{self, Remake},
+};
+use batch::Batch;
+use claim::Claimed;
+use pace::Pace;
+
+/// How often it is looked for work.
+const PERIOD: Duration = Duration::from_millis(500);
+/// After the keystore's database could not be reached.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// What batches and leads share.
+struct Shared {
+    settings: Arc<Settings>,
+    keystore: Arc<Keystore>,
+    keys: Arc<Keys>,
+    pace: Pace,
+}
+
+/// Runs jobs; one per process.
+pub struct Worker {
+    shared: Arc<Shared>,
+    /// The connection that claims, and whose lock says that this process lives; with its number.
+    home: Option<(Database, i32)>,
+    /// Connections for batches that have none in hand.
+    idle: Vec<Database>,
+    batches: JoinSet<Option<Database>>,
+    leads: JoinSet<u64>,
+    leading: HashSet<u64>,
+    /// What each job makes of values, as of its pass.
+    kinds: HashMap<u64, (i32, Arc<dyn Remake>)>,
+    /// Whose turn it is among several jobs.
+    turn: usize,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+/// A job that there is something to do for.
+struct Runnable {
+    id: u64,
+    phase: String,
+    pass: i32,
+    queued: bool,
+    expired: bool,
+}
+
+const RUNNABLE: &str = "SELECT id, phase, pass, state = 'queued', moved_at < now() - make_interval(secs => $1) \
+    FROM pgveil.jobs WHERE state IN ('queued', 'running') AND look_at <= now() ORDER BY id";
+const START: &str = "UPDATE pgveil.jobs SET state = 'running', started_at = coalesce(started_at, now()), moved_at = now() \
+    WHERE id = $1 AND state = 'queued'";
+
+impl Worker {
+    /// A worker that has not begun.
+    pub fn new(settings: Arc<Settings>, keystore: Arc<Keystore>, keys: Arc<Keys>) -> Self {
+        let pace = Pace::new(settings.reencrypt);
+        let shared = Shared {
+            settings,
+            keystore,
+            keys,
+            pace,
+        };
+        Self {
+            shared: Arc::new(shared),
+            home: None,
+            idle: Vec::new(),
+            batches: JoinSet::new(),
+            leads: JoinSet::new(),
+            leading: HashSet::new(),
+            kinds: HashMap::new(),
+            turn: 0,
+        }
+    }
+
+    /// Runs whatever is queued, for as long as the process.
+    pub async fn run(mut self) {
+        loop {
+            let pause = match self.round().await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    self.home = None;
+                    tracing::warn!(%error, "jobs cannot be looked up; it is tried again");
+                    PAUSE
+                }
+            };
+            self.rest(pause).await;
+        }
+    }
+
+    /// Runs until no job is queued or running, here or elsewhere.
+    ///
+    /// # Errors
+    /// If the keystore's database cannot be reached.
+    pub async fn run_to_the_end(mut self) -> Result<(), JobError> {
+        loop {
+            let pause = self.round().await?;
+            let idle = self.batches.is_empty() && self.leads.is_empty();
+            if idle && !self.shared.keystore.has_jobs().await? {
+                return Ok(());
+            }
+            self.rest(pause).await;
+        }
+    }
+
+    /// Until something has ended, or there may be something new.
+    async fn rest(&mut self, pause: Duration) {
+        let until = Instant::now() + pause;
+        tokio::select! {
+            Some(ended) = self.batches.join_next() => {
+                // A batch that panicked has no connection to give back; its lease ends.
+                self.idle.extend(ended.ok().flatten());
+            }
+            Some(led) = self.leads.join_next() => {
+                match led {
+                    Ok(job) => _ = self.leading.remove(&job),
+                    Err(_) => self.leading.clear(),
+                }
+            }
+            () = sleep_until(until) => {}
+        }
+    }
+
+    /// Hands out what can be handed out now.
+    async fn round(&mut self) -> Result<Duration, JobError> {
+        let idle = self.batches.is_empty() && self.leads.is_empty();
+        if idle && !self.shared.keystore.has_jobs().await? {
+            // Nobody needs connections; they would only take places in the server.
+            (self.home, self.idle) = (None, Vec::new());
+            return Ok(PERIOD);
+        }
+        let jobs = self.runnable().await?;
+        self.kinds
+            .retain(|id, _| jobs.iter().any(|job| job.id == *id));
+        let mut walking = Vec::new();
+        for job in jobs {
+            if job.expired {
+                let failure = "it did not get on for the time of [reencrypt] lease";
+                let (id, state) = (job.id, JobState::Expired);
+                {
+                    self.shared
+                        .keystore
+                        .end_job(id, state, Some(failure), Value::Null)
+                }
+                .await?;
+            } else if job.phase == "walk" && !job.queued {
+                walking.push(job);
+            } else {
+                self.lead(&job).await?;
+            }
+        }
+        self.hand_out(&walking).await
+    }
+
+    async fn runnable(&mut self) -> Result<Vec<Runnable>, JobError> {
+        let lease = self.shared.settings.reencrypt.lease.as_secs_f64();
+        let (home, _) = session::home(&mut self.home, &self.shared.settings).await?;
+        let mut jobs = Vec::new();
+        for row in home.query(RUNNABLE, &[&lease]).await.map_err(looking())? {
+            let id: i64 = row.try_get(0).map_err(looking())?;
+            let queued: bool = row.try_get(3).map_err(looking())?;
+            if queued {
+                home.execute(START, &[&id]).await.map_err(looking())?;
+            }
+            jobs.push(Runnable {
+                id: id.unsigned_abs(),
+                phase: row.try_get(1).map_err(looking())?,
+                pass: row.try_get(2).map_err(looking())?,
+                queued: false,
+                expired: !queued && row.try_get(4).map_err(looking())?,
+            });
+        }
+        Ok(jobs)
+    }
+
+    /// What a job makes of values: read anew for each pass.
+    async fn kind(&mut self, job: &Runnable) -> Result<Option<Arc<dyn Remake>>, JobError> {
+        if let Some((pass, kind)) = self.kinds.get(&job.id)
+            && *pass == job.pass
+        {
+            return Ok(Some(Arc::clone(kind)));
+        }
+        let shared = Arc::clone(&self.shared);
+        let Some(record) = shared.keystore.job(job.id).await? else {
+            return Ok(None);
+        };
+        let kind = shared.kind(&record).await?;
+        self.kinds.insert(job.id, (job.pass, Arc::clone(&kind)));
+        Ok(Some(kind))
+    }
+
+    /// Counts, and what follows from it, if no other replica does.
+    async fn lead(&mut self, job: &Runnable) -> Result<(), JobError> {
+        if !self.leading.insert(job.id) {
+            return Ok(());
+        }
+        let (shared, id) = (Arc::clone(&self.shared), job.id);
+        self.leads.spawn(async move {
+            lead::lead(&shared, id).await;
+            id
+        });
+        Ok(())
+    }
+
+    /// Gives out ranges as long as there are any, and places at work. Answers how long until there may be more.
+    async fn hand_out(&mut self, walking: &[Runnable]) -> Result<Duration, JobError> {
+        let mut over = HashSet::new();
+        let mut pause = PERIOD;
+        while over.len() < walking.len() {
+            self.turn = self.turn.wrapping_add(1);
+            let job = &walking[self.turn % walking.len()];
+            if over.contains(&job.id) {
+                continue;
+            }
+            let Some(kind) = self.kind(job).await? else {
+                over.insert(job.id);
+                continue;
+            };
+            let settings = Arc::clone(&self.shared.settings);
+            let (home, number) = session::home(&mut self.home, &settings).await?;
+            match claim::claim(home, *number, &settings.reencrypt, job.id, &*kind).await {
+                Ok(Claimed::Batch(batch)) => self.begin(*batch, kind),
+                Ok(Claimed::Nothing) => _ = over.insert(job.id),
+                Ok(Claimed::Busy { wait }) => {
+                    pause = pause.min(wait);
+                    break;
+                }
+                Err(error) if error.is_locked() => _ = over.insert(job.id),
+                Err(error) if error.is_passing() => return Err(error),
+                // A table that cannot be walked over ends the job, not the others.
+                Err(error) => {
+                    over.insert(job.id);
+                    self.shared.fail(job.id, &error).await;
+                }
+            }
+        }
+        Ok(pause)
+    }
+
+    fn begin(&mut self, batch: Batch, kind: Arc<dyn Remake>) {
+        let (shared, connection) = (Arc::clone(&self.shared), self.idle.pop());
+        self.batches
+            .spawn(async move { batch.run(&shared, &*kind, connection).await });
+    }
+}
+
+impl Shared {
+    async fn kind(&self, job: &JobRecord) -> Result<Arc<dyn Remake>, JobError> {
+        remake::of(job, &self.keys, &self.keystore, &self.settings).await
+    }
+
+    /// Ends a job that cannot go on; what it did stays.
+    async fn fail(&self, job: u64, error: &JobError) {
+        let reason = format!("{error}; {}", error.cure());
+        tracing::warn!(job, reason, "a job failed");
+        let keystore = &self.keystore;
+        let ended = keystore.end_job(job, JobState::Failed, Some(&reason), Value::Null);
+        if let Err(error) = ended.await {
+            tracing::warn!(job, %error, "that a job failed could not be recorded");
+        }
+    }
+}
+
+fn looking() -> impl FnOnce(tokio_postgres::Error) -> JobError {
+    JobError::while_doing("look for jobs")
+}

@@ -1,0 +1,288 @@
+//! Hands out the next range of rows to one worker, over all replicas: a short transaction under one lock. It reads no values.
+//!
+//! A done batch keeps its place until the pause behind it is over, so that the pace holds however many replicas there are.
+
+use std::time::Duration;
+
+use pgveil_config::settings::Reencrypt;
+use tokio_postgres::{Client, Row, Transaction};
+
+use super::{batch::Batch, part::Columns, session::ALIVE};
+use crate::{
+    JobError,
+    remake::Remake,
+    walk::{Cursor, Walk, Wanted},
+};
+
+/// Whoever has a batch must be done by then: longer with each attempt.
+const LEASE_S: f64 = 120.0;
+/// Bytes of values in one batch; one row may always be larger.
+pub(super) const BATCH_BYTES: i64 = 4 << 20;
+/// Rows of a batch at full speed.
+const FULL_SPEED_ROWS: usize = 2000;
+/// Ranges without wanted rows that are walked over in one claim.
+const MAX_STEPS: usize = 20;
+/// After another replica was claiming.
+const CLAIMED_ELSEWHERE: Duration = Duration::from_millis(20);
+/// The lock under which batches are claimed: "PGVc".
+const CLAIMS: i32 = 0x5047_5663;
+
+pub(super) enum Claimed {
+    Batch(Box<Batch>),
+    /// This job has no range to give at the moment.
+    Nothing,
+    /// As many batches as may be are at work, or resting.
+    Busy {
+        wait: Duration,
+    },
+}
+
+const LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, 0)";
+/// Taken by a process that is there.
+const IS_ALIVE: &str = "EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid \
+    AND l.objid = b.worker::oid AND l.objsubid = 2 \
+    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))";
+const FOLD: &str = "WITH done AS (DELETE FROM pgveil.job_batches WHERE job = $1 AND is_done AND until <= clock_timestamp() \
+        RETURNING part, written, rows, left_rows, faulty, faults), \
+    sums AS (SELECT part, sum(written) AS written, sum(rows) AS rows, sum(left_rows) AS left_rows, sum(faulty) AS faulty \
+        FROM done GROUP BY part), \
+    named AS (SELECT part, array_agg(fault) AS faults FROM done, unnest(done.faults) AS fault GROUP BY part), \
+    moved AS (UPDATE pgveil.jobs SET moved_at = now() WHERE id = $1 AND EXISTS (SELECT FROM sums WHERE rows > 0)) \
+    UPDATE pgveil.job_parts p SET written = p.written + sums.written, rows = p.rows + sums.rows, \
+        left_rows = p.left_rows + sums.left_rows, faulty = p.faulty + sums.faulty, \
+        faults = (p.faults || coalesce(named.faults, '{}'))[1:20] \
+    FROM sums LEFT JOIN named USING (part) WHERE p.job = $1 AND p.part = sums.part";
+const PART: &str = "SELECT part, relation, columns, after, upto FROM pgveil.job_parts \
+    WHERE job = $1 AND NOT exhausted ORDER BY claimed_at NULLS FIRST, part LIMIT 1 FOR UPDATE";
+const ADVANCE: &str = "UPDATE pgveil.job_parts SET after = $3, exhausted = $4, claimed_at = clock_timestamp() \
+    WHERE job = $1 AND part = $2";
+const TAKE: &str = "INSERT INTO pgveil.job_batches (token, job, part, after, upto, worker, until) \
+    VALUES (nextval('pgveil.job_tokens'), $1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) RETURNING token";
+const LEFT: &str = "SELECT EXISTS (SELECT FROM pgveil.job_batches WHERE job = $1) \
+    OR EXISTS (SELECT FROM pgveil.job_parts WHERE job = $1 AND NOT exhausted)";
+const WALKED: &str =
+    "UPDATE pgveil.jobs SET phase = 'count', look_at = now() WHERE id = $1 AND phase = 'walk'";
+const IS_RUNNING: &str =
+    "SELECT FROM pgveil.jobs WHERE id = $1 AND state = 'running' AND phase = 'walk'";
+
+/// The next range of a job. `worker` is this process's number.
+pub(super) async fn claim(
+    client: &mut pgveil_keys::database::Database,
+    worker: i32,
+    settings: &Reencrypt,
+    job: u64,
+    kind: &dyn Remake,
+) -> Result<Claimed, JobError> {
+    let doing = || JobError::while_doing("claim a range of rows");
+    let transaction = client.transaction().await.map_err(doing())?;
+    let claim = Claim {
+        transaction: &transaction,
+        worker,
+        settings,
+        job: i64::try_from(job).unwrap_or(i64::MAX),
+    };
+    let claimed = claim.next(kind).await?;
+    transaction.commit().await.map_err(doing())?;
+    Ok(claimed)
+}
+
+struct Claim<'a> {
+    transaction: &'a Transaction<'a>,
+    worker: i32,
+    settings: &'a Reencrypt,
+    job: i64,
+}
+
+impl Claim<'_> {
+    async fn next(&self, kind: &dyn Remake) -> Result<Claimed, JobError> {
+        let locked = self.row(LOCK, &[&CLAIMS]).await?;
+        if !locked.is_some_and(|row| row.try_get(0).unwrap_or(false)) {
+            return Ok(Claimed::Busy {
+                wait: CLAIMED_ELSEWHERE,
+            });
+        }
+        if self.row(IS_RUNNING, &[&self.job]).await?.is_none() {
+            return Ok(Claimed::Nothing);
+        }
+        if let Some(wait) = self.wait().await? {
+            return Ok(Claimed::Busy { wait });
+        }
+        self.execute(FOLD, &[&self.job]).await?;
+        if let Some(batch) = self.take_over().await? {
+            return Ok(Claimed::Batch(Box::new(batch)));
+        }
+        loop {
+            let Some(part) = self.row(PART, &[&self.job]).await? else {
+                let left = self.row(LEFT, &[&self.job]).await?;
+                if !left.is_some_and(|row| row.try_get(0).unwrap_or(true)) {
+                    self.execute(WALKED, &[&self.job]).await?;
+                }
+                return Ok(Claimed::Nothing);
+            };
+            if let Some(batch) = self.range_of(&part, kind).await? {
+                return Ok(Claimed::Batch(Box::new(batch)));
+            }
+        }
+    }
+
+    /// How long until there is a place, if there is none: of all jobs together.
+    async fn wait(&self) -> Result<Option<Duration>, JobError> {
+        let statement = format!(
+            "SELECT count(*), coalesce(extract(epoch FROM min(b.until) - clock_timestamp()), 0)::float8 FROM pgveil.job_batches b \
+             WHERE b.until > clock_timestamp() AND (b.is_done OR b.worker IS NULL OR {IS_ALIVE})"
+        );
+        let Some(row) = self.row(&statement, &[&ALIVE]).await? else {
+            return Ok(None);
+        };
+        let (taken, wait): (i64, f64) = (get(&row, 0)?, get(&row, 1)?);
+        let full = usize::try_from(taken).unwrap_or(0) >= self.settings.concurrency;
+        Ok(full.then(|| Duration::try_from_secs_f64(wait).unwrap_or_default()))
+    }
+
+    /// A batch whose worker is gone, or whose lease or pause is over. Its old token is not valid any more.
+    async fn take_over(&self) -> Result<Option<Batch>, JobError> {
+        let statement = format!(
+            "UPDATE pgveil.job_batches u SET token = nextval('pgveil.job_tokens'), worker = $2, \
+                until = clock_timestamp() + make_interval(secs => $3::float8 * (1 + u.attempts)) \
+             FROM pgveil.job_parts p WHERE u.token = (SELECT b.token FROM pgveil.job_batches b \
+                WHERE b.job = $4 AND NOT b.is_done \
+                AND (b.until <= clock_timestamp() OR b.worker IS NOT NULL AND NOT {IS_ALIVE}) \
+                ORDER BY b.token LIMIT 1 FOR UPDATE SKIP LOCKED) AND p.job = u.job AND p.part = u.part \
+             RETURNING u.token, u.part, p.relation, p.columns, u.after, u.upto, u.attempts"
+        );
+        let row = self
+            .row(&statement, &[&ALIVE, &self.worker, &LEASE_S, &self.job])
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let (after, upto): (Option<String>, Option<String>) = (get(&row, 4)?, get(&row, 5)?);
+        Ok(Some(Batch {
+            token: get(&row, 0)?,
+            job: self.job,
+            part: get(&row, 1)?,
+            walk: Walk::over(self.client(), get(&row, 2)?).await?,
+            columns: columns(get(&row, 3)?)?,
+            after: after.map(Cursor::new),
+            upto: upto.map(Cursor::new),
+            attempts: get(&row, 6)?,
+        }))
+    }
+
+    /// The next range of a part that has something to remake. `None`: there was none, and the part has moved on.
+    async fn range_of(&self, row: &Row, kind: &dyn Remake) -> Result<Option<Batch>, JobError> {
+        let (part, relation): (i32, u32) = (get(row, 0)?, get(row, 1)?);
+        let columns = columns(get(row, 2)?)?;
+        let (after, end): (Option<String>, Option<String>) = (get(row, 3)?, get(row, 4)?);
+        let (mut after, end) = (after.map(Cursor::new), end.map(Cursor::new));
+        let walk = match Walk::over(self.client(), relation).await {
+            // What it held is gone with it.
+            Err(JobError::TableGone { .. }) => {
+                self.advance(part, None, true).await?;
+                return Ok(None);
+            }
+            walk => walk?,
+        };
+        let rows = if self.settings.interval.is_zero() {
+            self.settings.batch_size.max(FULL_SPEED_ROWS)
+        } else {
+            self.settings.batch_size
+        };
+        let wanted = Wanted {
+            condition: columns.condition(|value| kind.wants(value)),
+            size: columns.size(),
+            rows: u32::try_from(rows).unwrap_or(u32::MAX),
+            bytes: BATCH_BYTES,
+        };
+        for _ in 0..MAX_STEPS {
+            let step = walk.next(self.client(), after.as_ref(), end.as_ref(), &wanted);
+            let Some(step) = step.await? else {
+                self.advance(part, after.as_ref(), true).await?;
+                return Ok(None);
+            };
+            let before = std::mem::replace(&mut after, step.upto);
+            if step.rows > 0 {
+                self.advance(part, after.as_ref(), after.is_none()).await?;
+                return self
+                    .taken(part, walk, columns, before, after.or(end))
+                    .await
+                    .map(Some);
+            }
+            if after.is_none() {
+                self.advance(part, None, true).await?;
+                return Ok(None);
+            }
+        }
+        self.advance(part, after.as_ref(), false).await?;
+        Ok(None)
+    }
+
+    async fn taken(
+        &self,
+        part: i32,
+        walk: Walk,
+        columns: Columns,
+        after: Option<Cursor>,
+        upto: Option<Cursor>,
+    ) -> Result<Batch, JobError> {
+        let text = |cursor: &Option<Cursor>| cursor.as_ref().map(|c| c.as_str().to_owned());
+        let (from, to) = (text(&after), text(&upto));
+        let row = self
+            .row(
+                TAKE,
+                &[&self.job, &part, &from, &to, &self.worker, &LEASE_S],
+            )
+            .await?
+            .ok_or(JobError::NoConnection)?;
+        Ok(Batch {
+            token: get(&row, 0)?,
+            job: self.job,
+            part,
+            walk,
+            columns,
+            after,
+            upto,
+            attempts: 0,
+        })
+    }
+
+    async fn advance(&self, part: i32, after: Option<&Cursor>, end: bool) -> Result<(), JobError> {
+        let after = after.map(Cursor::as_str);
+        self.execute(ADVANCE, &[&self.job, &part, &after, &end])
+            .await
+    }
+
+    fn client(&self) -> &Client {
+        self.transaction.client()
+    }
+
+    async fn row(
+        &self,
+        sql: &str,
+        params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Option<Row>, JobError> {
+        { self.transaction.query_opt(sql, params).await }.map_err(claiming())
+    }
+
+    async fn execute(
+        &self,
+        sql: &str,
+        params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<(), JobError> {
+        { self.transaction.execute(sql, params).await }
+            .map(drop)
+            .map_err(claiming())
+    }
+}
+
+fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, JobError> {
+    row.try_get(at).map_err(claiming())
+}
+
+fn columns(text: &str) -> Result<Columns, JobError> {
+    Columns::parse(text).ok_or(JobError::UnknownJob {
+        kind: "with other columns".to_owned(),
+    })
+}
+
+fn claiming() -> impl FnOnce(tokio_postgres::Error) -> JobError {
+    JobError::while_doing("claim a range of rows")
+}

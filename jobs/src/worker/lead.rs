@@ -1,0 +1,363 @@
+//! What is done once for a whole job: counting what is to be remade, laying out the tables to walk over, and the proof that
+//! nothing is left, with which a job is completed. It writes no rows of applications.
+
+use std::collections::BTreeMap;
+
+use pgveil_keys::{
+    database::Database,
+    keystore::{JobRecord, JobState},
+};
+use serde_json::json;
+
+use super::{
+    Shared,
+    part::Columns,
+    session::{self, LEADS},
+    settle::{Settled, settle},
+};
+use crate::{
+    JobError, destruction,
+    held::{self, Held, is_sealed_and},
+    remake::Remake,
+    uses::BEGIN,
+    walk::Walk,
+};
+
+/// Between looks at what has to end by itself.
+const LOOK_AGAIN_S: f64 = 1.0;
+/// Between passes that got nowhere: it doubles.
+const MAX_PASS_PAUSE_S: f64 = 30.0;
+/// Values that a failure names.
+const MAX_NAMED: usize = 5;
+
+const TRY_LOCK: &str = "SELECT pg_try_advisory_lock($1, ($2::bigint % 2147483647)::int4)";
+const WAIT: &str = "UPDATE pgveil.jobs SET waits = $2, look_at = clock_timestamp() + make_interval(secs => $3), phase = $4 \
+    WHERE id = $1 AND state = 'running'";
+/// What a pass has come to, for the job as a whole.
+const FOLD: &str = "WITH parts AS (DELETE FROM pgveil.job_parts WHERE job = $1 RETURNING written, rows), \
+    batches AS (DELETE FROM pgveil.job_batches WHERE job = $1 RETURNING written, rows, is_done), \
+    both_of AS (SELECT written, rows FROM parts UNION ALL SELECT written, rows FROM batches WHERE is_done) \
+    UPDATE pgveil.jobs SET written = jobs.written + (SELECT coalesce(sum(written), 0) FROM both_of), \
+        rows = jobs.rows + (SELECT coalesce(sum(rows), 0) FROM both_of) WHERE id = $1";
+const PART: &str = "INSERT INTO pgveil.job_parts (job, part, relation, schema_name, table_name, columns, upto, found) \
+    SELECT $1, $2, c.oid, n.nspname, c.relname, $4, $5, $6 \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $3";
+const WALK: &str = "UPDATE pgveil.jobs SET phase = 'walk', pass = pass + 1, waits = $2, moved_at = now(), look_at = now(), \
+        found = CASE WHEN pass = 0 THEN $3 ELSE found END \
+    WHERE id = $1 AND state = 'running'";
+/// Triggers or rules that an UPDATE of this very table fires.
+const IS_WATCHED: &str = "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled IN ('O', 'A') \
+        AND tgtype & 16 <> 0) \
+    OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = $1 AND ev_type = '2' AND ev_enabled <> 'D')";
+const MAY_SKIP: &str = "BEGIN; SET LOCAL session_replication_role = 'replica'; ROLLBACK";
+
+/// Takes the job's next step, unless another replica is at it. What goes wrong ends the job, or is tried again.
+pub(super) async fn lead(shared: &Shared, job: u64) {
+    let Err(error) = lead_once(shared, job).await else {
+        return;
+    };
+    if error.is_passing() {
+        tracing::warn!(job, %error, "a job could not go on; it is tried again");
+    } else {
+        shared.fail(job, &error).await;
+    }
+}
+
+async fn lead_once(shared: &Shared, job: u64) -> Result<(), JobError> {
+    let client = session::open(&shared.settings).await?;
+    let led = Lead::of(shared, &client, job).await;
+    let done = match led {
+        Ok(Some(lead)) => lead.step().await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    // The lock goes with the connection.
+    client.close().await;
+    done
+}
+
+struct Lead<'a> {
+    shared: &'a Shared,
+    client: &'a Database,
+    job: JobRecord,
+    id: i64,
+    phase: String,
+    kind: std::sync::Arc<dyn Remake>,
+}
+
+/// Values to be remade, by table; in columns that nobody can write apart.
+#[derive(Debug, Default)]
+struct Count {
+    columns: usize,
+    tables: usize,
+    found: BTreeMap<u32, Vec<(Held, i64)>>,
+    in_views: Vec<(String, i64)>,
+}
+
+impl Lead<'_> {
+    async fn of<'a>(
+        shared: &'a Shared,
+        client: &'a Database,
+        job: u64,
+    ) -> Result<Option<Lead<'a>>, JobError> {
+        let id = i64::try_from(job).unwrap_or(i64::MAX);
+        let locked = client.query_one(TRY_LOCK, &[&LEADS, &id]).await;
+        let locked: bool = { locked.and_then(|row| row.try_get(0)) }.map_err(leading())?;
+        if !locked {
+            return Ok(None);
+        }
+        // What holds now, under the lock.
+        let phase = { client }
+            .query_opt("SELECT phase FROM pgveil.jobs WHERE id = $1 AND state = 'running' AND phase <> 'walk'", &[&id])
+            .await
+            .map_err(leading())?;
+        let (Some(phase), Some(job)) = (phase, shared.keystore.job(job).await?) else {
+            return Ok(None);
+        };
+        Ok(Some(Lead {
+            shared,
+            client,
+            kind: shared.kind(&job).await?,
+            job,
+            id,
+            phase: phase.try_get(0).map_err(leading())?,
+        }))
+    }
+
+    async fn step(&self) -> Result<(), JobError> {
+        let waits = self.kind.begin().await?;
+        let replaced = self.kind.replaced();
+        let cache = self.shared.settings.cache;
+        let mut settled = settle(self.client, self.id, &replaced, cache).await?;
+        if replaced.is_empty() {
+            settled = Settled::Yes;
+        }
+        if let (Settled::NotYet(why), "settle") = (&settled, self.phase.as_str()) {
+            let why = waits.as_deref().unwrap_or(why);
+            return self.wait(why, LOOK_AGAIN_S, "settle").await;
+        }
+        let count = self.count().await?;
+        let total: i64 = { count.found.values().flatten() }
+            .map(|(_, found)| found)
+            .sum();
+        if total > 0 {
+            return self.walk(count, total, waits).await;
+        }
+        if !count.in_views.is_empty() {
+            return self.in_views(&count).await;
+        }
+        match settled {
+            Settled::NotYet(why) => {
+                self.wait(waits.as_deref().unwrap_or(why), LOOK_AGAIN_S, "settle")
+                    .await
+            }
+            Settled::Yes => self.complete(&count).await,
+        }
+    }
+
+    async fn wait(&self, why: &str, seconds: f64, phase: &str) -> Result<(), JobError> {
+        {
+            self.client
+                .execute(WAIT, &[&self.id, &why, &seconds, &phase])
+                .await
+        }
+        .map(drop)
+        .map_err(leading())
+    }
+
+    /// In one snapshot, by the headers of values: nothing is decrypted.
+    async fn count(&self) -> Result<Count, JobError> {
+        let counting = || JobError::while_doing("count the values that are to be remade");
+        self.client.batch_execute(BEGIN).await.map_err(counting())?;
+        let counted = self.count_in_transaction().await;
+        self.client
+            .batch_execute("ROLLBACK")
+            .await
+            .map_err(counting())?;
+        counted.map_err(counting())
+    }
+
+    async fn count_in_transaction(&self) -> Result<Count, tokio_postgres::Error> {
+        let mut count = Count::default();
+        let mut tables: BTreeMap<u32, Vec<Held>> = BTreeMap::new();
+        for held in held::columns(self.client).await? {
+            count.columns += 1;
+            tables.entry(held.oid).or_default().push(held);
+        }
+        count.tables = tables.len();
+        for (oid, columns) in tables {
+            for (held, values) in self.count_table(columns).await? {
+                if values == 0 {
+                    continue;
+                }
+                if held.is_view {
+                    count.in_views.push((held.table, values));
+                } else {
+                    count.found.entry(oid).or_default().push((held, values));
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// All columns of one table, in one scan; columns of arrays by themselves.
+    async fn count_table(
+        &self,
+        columns: Vec<Held>,
+    ) -> Result<Vec<(Held, i64)>, tokio_postgres::Error> {
+        let is = |value: &str| is_sealed_and(value, &self.kind.wants(value));
+        let (arrays, plain): (Vec<_>, Vec<_>) = columns.into_iter().partition(|held| held.is_array);
+        let mut counted = Vec::new();
+        if let Some(first) = plain.first() {
+            let each = plain.iter().map(|held| {
+                let value = format!("t.{}::pg_catalog.bytea", held.column);
+                format!("count(*) FILTER (WHERE {})", is(&value))
+            });
+            let each: Vec<String> = each.collect();
+            let sql = format!("SELECT {} FROM ONLY {} AS t", each.join(", "), first.table);
+            let row = self.client.query_one(&sql, &[]).await?;
+            for (at, held) in plain.into_iter().enumerate() {
+                counted.push((held, row.try_get(at)?));
+            }
+        }
+        for held in arrays {
+            let sql = format!(
+                "SELECT count(*) FROM ONLY {} AS t, unnest(t.{}::pg_catalog.bytea[]) AS held(element) WHERE {}",
+                held.table,
+                held.column,
+                is("held.element")
+            );
+            let row = self.client.query_one(&sql, &[]).await?;
+            counted.push((held, row.try_get(0)?));
+        }
+        Ok(counted)
+    }
+
+    /// Another pass, or the end if the last one showed that none will help.
+    async fn walk(&self, count: Count, total: i64, waits: Option<String>) -> Result<(), JobError> {
+        let last = &self.job.parts;
+        let stuck = !last.is_empty() && last.iter().all(|part| part.written == 0);
+        let left: i64 = last.iter().map(|part| part.left).sum();
+        if stuck && left == 0 && last.iter().any(|part| part.faulty > 0) {
+            return self.faulty(total).await;
+        }
+        if stuck && self.phase == "count" {
+            // A seal, an outage, a lock: somebody else has to move first.
+            let pause = 2_f64.powi(self.job.pass.clamp(0, 20)).min(MAX_PASS_PAUSE_S);
+            let why = self.job.waits.clone().or_else(|| waits.clone());
+            let why = why.unwrap_or_else(|| format!("{left} rows are locked by others"));
+            return self.wait(&why, pause, "retry").await;
+        }
+        self.client
+            .execute(FOLD, &[&self.id])
+            .await
+            .map_err(leading())?;
+        let mut part = 0;
+        for (oid, columns) in count.found {
+            let watched = self.client.query_one(IS_WATCHED, &[&oid]).await;
+            let watched: bool = { watched.and_then(|row| row.try_get(0)) }.map_err(leading())?;
+            let skips_triggers = watched && !self.shared.settings.reencrypt.fires_triggers;
+            if skips_triggers {
+                self.may_skip(&columns[0].0.table).await?;
+            }
+            let walk = Walk::over(self.client, oid).await?;
+            let end = walk.end(self.client).await?;
+            let end = end.as_ref().map(|end| end.as_str());
+            let (arrays, plain): (Vec<_>, Vec<_>) =
+                columns.into_iter().partition(|(held, _)| held.is_array);
+            let mut groups: Vec<Vec<(Held, i64)>> =
+                arrays.into_iter().map(|one| vec![one]).collect();
+            groups.extend((!plain.is_empty()).then_some(plain));
+            for group in groups {
+                let found: i64 = group.iter().map(|(_, found)| found).sum();
+                let array = { group[0].0.is_array }.then(|| group[0].0.type_name.clone());
+                let names = group.into_iter().map(|(held, _)| held.column).collect();
+                let columns = Columns {
+                    names,
+                    array,
+                    skips_triggers,
+                };
+                part += 1;
+                let text = columns.to_text();
+                {
+                    self.client
+                        .execute(PART, &[&self.id, &part, &oid, &text, &end, &found])
+                        .await
+                }
+                .map_err(leading())?;
+            }
+        }
+        { self.client.execute(WALK, &[&self.id, &waits, &total]).await }
+            .map(drop)
+            .map_err(leading())
+    }
+
+    async fn may_skip(&self, table: &str) -> Result<(), JobError> {
+        let Err(error) = self.client.batch_execute(MAY_SKIP).await else {
+            return Ok(());
+        };
+        if !error.is_closed() {
+            self.client
+                .batch_execute("ROLLBACK")
+                .await
+                .map_err(leading())?;
+            return Err(JobError::Triggers {
+                table: table.to_owned(),
+            });
+        }
+        Err(leading()(error))
+    }
+
+    async fn faulty(&self, total: i64) -> Result<(), JobError> {
+        let named: Vec<&str> = { self.job.parts.iter() }
+            .flat_map(|part| part.faults.iter().map(String::as_str))
+            .take(MAX_NAMED)
+            .collect();
+        Err(JobError::DoNotOpen {
+            values: total,
+            named: named.join("; "),
+        })
+    }
+
+    async fn in_views(&self, count: &Count) -> Result<(), JobError> {
+        let named: Vec<String> = { count.in_views.iter() }
+            .map(|(view, values)| format!("{view} ({values})"))
+            .collect();
+        Err(JobError::InMaterializedViews {
+            views: named.join(", "),
+        })
+    }
+
+    /// Proved: nothing is left, and nothing can come after.
+    async fn complete(&self, count: &Count) -> Result<(), JobError> {
+        self.client
+            .execute(FOLD, &[&self.id])
+            .await
+            .map_err(leading())?;
+        let mut proof = self.kind.proof();
+        proof["columns"] = json!(count.columns);
+        proof["tables"] = json!(count.tables);
+        proof["values"] = json!(0);
+        proof["passes"] = json!(self.job.pass);
+        proof["values_written"] = json!(self.job.written);
+        let (keystore, id) = (&self.shared.keystore, self.job.id);
+        if keystore
+            .end_job(id, JobState::Completed, None, proof)
+            .await?
+        {
+            tracing::info!(job = id, values = self.job.written, "a job is completed");
+        }
+        // From the proof on the clock of the old keys runs, where one is set.
+        let scopes = self.shared.keys.scopes();
+        let scheduled =
+            destruction::schedule_retired(&self.shared.settings, keystore, &scopes).await;
+        if let Err(error) = scheduled {
+            tracing::warn!(%error, "the destruction of retired keys could not be scheduled; it is tried again within a day");
+        }
+        Ok(())
+    }
+}
+
+fn leading() -> impl FnOnce(tokio_postgres::Error) -> JobError {
+    JobError::while_doing("lead a job")
+}
