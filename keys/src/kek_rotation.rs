@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     KeyError, Keys, Keystore, Purpose,
-    keystore::{Claim, Followed, KeyState, KeyTable},
+    keystore::{Claim, Followed, KeyState, KeyTable, NewJob},
     rewrap::{Rewrap, RewrapError},
     scopes::KekRef,
     step_up::Authority,
@@ -17,19 +17,21 @@ use pgveil_config::ScopePath;
 /// Scopes that get their next data key side by side.
 const AT_ONCE: usize = 16;
 
-/// Brings everything under a KEK to a version of it. `None`: another process does, or there is nothing to do.
+/// Brings everything under a KEK to a version of it; with `reencrypts`, queues the job that brings the values to their scopes'
+/// next data keys. `None`: another process does, or there is nothing to do.
 pub async fn follow(
     keys: &Arc<Keys>,
     keystore: &Arc<Keystore>,
     kek: &KekRef,
     version: &str,
+    reencrypts: bool,
 ) -> Result<Option<Followed>, RewrapError> {
     // Before anything is made, so that whatever is made is above it.
     let horizon = keystore.next_id().await?;
     let Some(claim) = keystore.claim_kek(kek, version, horizon).await? else {
         return Ok(None);
     };
-    let done = carry_out(keys, keystore, kek, version, claim).await;
+    let done = carry_out(keys, keystore, kek, version, claim, reencrypts).await;
     if done.is_err() {
         // Best effort: the right ends by itself.
         let _ = keystore.give_up_claim(kek).await;
@@ -43,12 +45,22 @@ async fn carry_out(
     kek: &KekRef,
     version: &str,
     claim: Claim,
+    reencrypts: bool,
 ) -> Result<Followed, RewrapError> {
     let rewrap = Rewrap::to_version(keys, keystore, kek.clone(), claim.record);
     let rewrapped = rewrap.run().await?;
+    let horizon = claim.horizon;
     let rotated = replace(keys, keystore, kek, claim).await?;
-    let followed = Followed { rewrapped, rotated };
-    keystore.kek_followed(kek, version, followed).await?;
+    let mut followed = Followed {
+        rewrapped,
+        rotated,
+        job: None,
+    };
+    let reason = format!("version {version} of key \"{}\"", kek.kek);
+    // Also where no scope was rotated in this go: another go, that was stopped, may have done it.
+    let job = NewJob::rewrap(&ScopePath::platform(), true, horizon, &reason).under_kek(kek);
+    let job = Some(&job).filter(|_| reencrypts);
+    followed.job = keystore.kek_followed(kek, version, followed, job).await?;
     Ok(followed)
 }
 

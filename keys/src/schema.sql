@@ -1,4 +1,4 @@
--- Schema pgveil, version 2: domains and functions for protected columns, and the keystore's tables.
+-- Schema pgveil, version 3: domains and functions for protected columns, and the keystore's tables.
 -- Runs in one transaction, without superuser, on PostgreSQL 14 to 18. Names are qualified throughout and function
 -- bodies are bound when they are made, so that no session's search_path changes what they mean. Whatever is there already
 -- stays as it is, so that the same lines bring an earlier version's schema up to this one.
@@ -330,6 +330,9 @@ CREATE TABLE IF NOT EXISTS pgveil.audit (
 CREATE INDEX IF NOT EXISTS audit_at ON pgveil.audit (at);
 CREATE INDEX IF NOT EXISTS audit_scope ON pgveil.audit (scope, seq);
 CREATE INDEX IF NOT EXISTS audit_overrides ON pgveil.audit (scope, seq) WHERE operation IN ('override.set', 'override.clear');
+-- A running proxy asks every few seconds what was set last for each scope.
+CREATE INDEX IF NOT EXISTS audit_overrides ON pgveil.audit (scope, seq)
+    WHERE operation IN ('override.set', 'override.clear') AND outcome = 'done';
 COMMENT ON TABLE pgveil.audit IS
     'The audit log: append-only, in a keyed hash chain. Read it with `pgveil audit list`, check it with `pgveil audit verify`';
 COMMENT ON COLUMN pgveil.audit.record IS 'What counts; the columns behind mac repeat some of it for filters, and verify compares them';
@@ -474,5 +477,5 @@ GRANT EXECUTE ON FUNCTION pgveil.any_value(pg_catalog.bytea) TO PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA pgveil FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgveil FROM PUBLIC;
 
-INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '2')
+INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '3')
     ON CONFLICT (name) DO UPDATE SET value = excluded.value;

@@ -163,12 +163,17 @@ impl Built {
 
     /// Brings wrapped keys to new versions of their KEKs until it is dropped.
     fn following(&self) -> impl Future<Output = ()> + Send + 'static {
-        let keks = keks::Keks {
+        self.keks().tend(Arc::clone(&self.health))
+    }
+
+    /// Whoever brings keys to new versions of KEKs.
+    pub(crate) fn keks(&self) -> keks::Keks {
+        keks::Keks {
             keys: Arc::clone(&self.keys),
             keystore: Arc::clone(&self.keystore),
             providers: self.providers.clone(),
-        };
-        keks.tend(Arc::clone(&self.health))
+            reencrypts: self.settings.reencrypt.automatic,
+        }
     }
 
     /// Runs the jobs that are queued.

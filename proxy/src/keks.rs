@@ -24,6 +24,8 @@ pub(crate) struct Keks {
     pub(crate) keys: Arc<Keys>,
     pub(crate) keystore: Arc<Keystore>,
     pub(crate) providers: Providers,
+    /// Whether values follow by themselves.
+    pub(crate) reencrypts: bool,
 }
 
 impl Keks {
@@ -116,7 +118,7 @@ impl Keks {
         version: &str,
     ) -> Result<Option<Followed>, RewrapError> {
         let (keys, keystore) = (&self.keys, &self.keystore);
-        let followed = follow(keys, keystore, kek, version).await?;
+        let followed = follow(keys, keystore, kek, version, self.reencrypts).await?;
         if let Some(followed) = &followed {
             tracing::info!(
                 provider = kek.provider,
@@ -124,6 +126,7 @@ impl Keks {
                 version,
                 keys = followed.rewrapped,
                 scopes = followed.rotated,
+                job = followed.job,
                 "keys follow a new version of their key encryption key"
             );
         }

@@ -287,14 +287,14 @@ mod tests {
     fn reads_like_a_plan() {
         let plan = PlanReport {
             database: "app".into(),
-            schema: SchemaStep::Install { version: 2 },
+            schema: SchemaStep::Install { version: 3 },
             tables: vec![customers()],
             ..PlanReport::default()
         };
         let expected = "\
 Plan for database app
 
-  + schema pgveil (version 2)
+  + schema pgveil (version 3)
 
   ~ table public.customers  (about 5,000 rows, 1 MB; rewritten under an exclusive lock)
       ~ column email  text -> pgveil.sealed_text  (sealed, searched by equality)

@@ -7,7 +7,7 @@ use pgveil_config::ScopePath;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
-use super::{Keystore, KeystoreError, bigint_of};
+use super::{Keystore, KeystoreError, NewJob, bigint_of};
 use crate::{
     audit::{Event, Operation},
     scopes::KekRef,
@@ -62,6 +62,8 @@ pub struct Followed {
     pub rewrapped: u64,
     /// Scopes that got their next data key.
     pub rotated: u64,
+    /// The job that brings their values to it, if one was wanted and there is something to do.
+    pub job: Option<u64>,
 }
 
 /// How long a process that brings keys to a version may say nothing.
@@ -195,13 +197,14 @@ impl Keystore {
         self.query(GIVE_UP, &params).await.map(drop)
     }
 
-    /// Records that the keys of a KEK follow a version.
+    /// Records that the keys of a KEK follow a version, and queues `job` with it; answers the job's number.
     pub async fn kek_followed(
         &self,
         kek: &KekRef,
         version: &str,
         followed: Followed,
-    ) -> Result<(), KeystoreError> {
+        job: Option<&NewJob>,
+    ) -> Result<Option<u64>, KeystoreError> {
         let mut change = self.change().await?;
         // It follows from a rotation that was permitted, or that the provider did by itself.
         change.automatic();
@@ -209,16 +212,27 @@ impl Keystore {
             .query(FINISH, &[&kek.provider, &kek.kek, &version])
             .await?;
         if rows.is_empty() {
-            return change.rollback().await;
+            change.rollback().await?;
+            return Ok(None);
         }
-        let detail = json!({
+        let mut detail = json!({
             "step": "followed",
             "provider": kek.provider,
             "kek_version": version,
             "keys_rewrapped": followed.rewrapped,
             "scopes_rotated": followed.rotated,
         });
-        change.commit(rotation(kek, detail)).await
+        let mut events = Vec::new();
+        let mut queued = None;
+        if let Some(job) = job {
+            let (id, event) = change.queue_job(job).await?;
+            detail["job"] = json!(id);
+            events.push(event);
+            queued = Some(id);
+        }
+        events.push(rotation(kek, detail));
+        change.commit_all(events).await?;
+        Ok(queued)
     }
 
     /// Records that a provider is about to be asked for a new version; a token is used up with it.

@@ -1,7 +1,7 @@
 //! `pgveil keks`: key encryption keys at their providers, and asking for new versions. Keys of the local KMS as such are
 //! `pgveil kms`' business.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode};
 
 use clap::Subcommand;
 use pgveil_config::{Settings, show_duration};
@@ -15,7 +15,7 @@ use pgveil_keys::{
 use serde_json::{Value, json};
 
 use super::{Found, ask::StepUp, audit::sign_and_send, connect, parse_scope, table};
-use crate::{app, keks::Keks};
+use crate::app;
 
 /// `pgveil keks ...`
 #[derive(Debug, Subcommand)]
@@ -188,11 +188,7 @@ async fn rotate(
     let path = parse_scope(scope)?;
     let built = app::build(config).await?;
     let kek = built.keys.scopes().kek(&path);
-    let keks = Keks {
-        keys: Arc::clone(&built.keys),
-        keystore: Arc::clone(&built.keystore),
-        providers: built.providers.clone(),
-    };
+    let keks = built.keks();
     let holder = keks.holder(&kek)?;
     holder.rotates().map_err(|instead| {
         Found(format!(
@@ -228,15 +224,23 @@ async fn rotate(
             "version": version,
             "keys_rewrapped": done.map(|done| done.rewrapped),
             "scopes_rotated": done.map(|done| done.rotated),
+            "job": done.and_then(|done| done.job),
         });
         println!("{value:#}");
         return Ok(ExitCode::SUCCESS);
     }
     match followed {
-        Some(done) => println!(
-            "Key \"{}\" of provider \"{}\" has version {version}: {} keys wrapped anew, {} scopes with new data keys.",
-            kek.kek, kek.provider, done.rewrapped, done.rotated
-        ),
+        Some(done) => {
+            println!(
+                "Key \"{}\" of provider \"{}\" has version {version}: {} keys wrapped anew, {} scopes with new data keys.",
+                kek.kek, kek.provider, done.rewrapped, done.rotated
+            );
+            if let Some(job) = done.job {
+                println!(
+                    "Job {job} brings their values to the new data keys; see `pgveil jobs watch {job}`."
+                );
+            }
+        }
         None => println!(
             "Key \"{}\" of provider \"{}\" is being rotated. Running proxies follow when its provider has a new version.",
             kek.kek, kek.provider

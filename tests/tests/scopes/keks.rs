@@ -36,7 +36,8 @@ fn a_key_encryption_key_is_rotated_by_hand_and_everything_follows() -> Result<()
         .command("keks", &["rotate", "platform", "--token", &right])?
         .ok()?;
     // Two scopes with a data key and an index key each, and the audit log's.
-    let expected = "Key \"platform\" of provider \"main\" has version 2: 5 keys wrapped anew, 2 scopes with new data keys.\n";
+    let expected = "Key \"platform\" of provider \"main\" has version 2: 5 keys wrapped anew, 2 scopes with new data keys.\n\
+                    Job 1 brings their values to the new data keys; see `pgveil jobs watch 1`.\n";
     ensure!(said == expected, "{said}");
     ensure!(database.admin(STATE)? == "2 7; 2 2");
     ensure!(body_of(&proxy, "acme")? == "a");
@@ -63,6 +64,39 @@ fn a_key_encryption_key_is_rotated_by_hand_and_everything_follows() -> Result<()
             && lines.next().is_none(),
         "{listed}"
     );
+    Ok(())
+}
+
+/// The whole way: a new version of the KEK, wrapped keys, data keys, rows, the proof.
+#[test]
+fn a_new_version_reaches_the_rows_by_itself() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let mut site = Site::new(&database, POLICY)?;
+    site.set("cache", "ttl", "\"1s\"")?;
+    site.set("cache", "stale_max", "\"1s\"")?;
+    site.set("reencrypt", "interval", "\"0s\"")?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    proxy.psql(
+        "app",
+        "INSERT INTO notes SELECT n, 'tenant ' || n % 3, 'prod', 'body ' || n FROM generate_series(1, 300) n",
+    )?;
+    let before = proxy.psql("app", "SELECT body FROM notes ORDER BY id")?;
+    let right = token(&site, Operation::KekRotate, "platform")?;
+    site.command("keks", &["rotate", "platform", "--token", &right])?
+        .ok()?;
+    let done = until(|| Ok(database.admin("SELECT state FROM pgveil.jobs")? == "completed"))?;
+    ensure!(done, "{}", database.admin("TABLE pgveil.jobs")?);
+    let epochs = database.admin(
+        "SELECT string_agg(DISTINCT k.epoch::text, ',') FROM notes n \
+         JOIN pgveil.keys k ON int8send(k.id) = substr(n.body::bytea, 9, 8)",
+    )?;
+    ensure!(epochs == "2", "{epochs}");
+    ensure!(proxy.psql("app", "SELECT body FROM notes ORDER BY id")? == before);
+    ensure!(proxy.psql("app", "SELECT id FROM notes WHERE body = 'body 7'")? == "7");
+    ensure!(site.command("audit", &["verify"])?.code == Some(0));
     Ok(())
 }
 
