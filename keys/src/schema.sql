@@ -145,6 +145,7 @@ CREATE TABLE IF NOT EXISTS pgveil.migrations (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS migrations_live ON pgveil.migrations (table_oid) WHERE ended_at IS NULL;
 COMMENT ON TABLE pgveil.migrations IS 'Tables that hold plaintext and are sealed online, and how far that is';
+COMMENT ON SEQUENCE pgveil.migrations_id_seq IS 'Numbers of migrations';
 COMMENT ON COLUMN pgveil.migrations.cursor IS 'Where the walk over the table goes on; written with the rows before it';
 COMMENT ON COLUMN pgveil.migrations.rows IS 'Rows written by the backfill; one that an application changed meanwhile counts again';
 COMMENT ON COLUMN pgveil.migrations.reason IS 'Why it stands still, where it does';

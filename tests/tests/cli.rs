@@ -142,7 +142,7 @@ fn check_names_what_is_wrong_in_the_settings() -> Result<()> {
         ("", "lisen", "\"127.0.0.1:0\"", "listen"),
         ("upstream", "tls", "\"maybe\"", "prefer"),
         ("cache", "ttl", "\"5 parsecs\"", "ttl"),
-        ("rotation", "kek_period", "\"365d\"", "not supported yet"),
+        ("rotation", "kek_perod", "\"365d\"", "kek_period"),
         ("defaults", "provider", "\"nobody\"", "main"),
         (
             "keystore",

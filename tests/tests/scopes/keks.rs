@@ -79,23 +79,33 @@ fn a_new_version_reaches_the_rows_by_itself() -> Result<()> {
     site.set("reencrypt", "interval", "\"0s\"")?;
     site.apply()?;
     let proxy = site.serve()?;
+    let rows: Vec<String> = (1..=300)
+        .map(|n| format!("({n}, 'tenant {}', 'prod', 'body {n}')", n % 3))
+        .collect();
     proxy.psql(
         "app",
-        "INSERT INTO notes SELECT n, 'tenant ' || n % 3, 'prod', 'body ' || n FROM generate_series(1, 300) n",
+        &format!("INSERT INTO notes VALUES {}", rows.join(", ")),
     )?;
     let before = proxy.psql("app", "SELECT body FROM notes ORDER BY id")?;
+    ensure!(before.lines().count() == 300, "{before}");
     let right = token(&site, Operation::KekRotate, "platform")?;
-    site.command("keks", &["rotate", "platform", "--token", &right])?
+    let said = site
+        .command("keks", &["rotate", "platform", "--token", &right])?
         .ok()?;
     let done = until(|| Ok(database.admin("SELECT state FROM pgveil.jobs")? == "completed"))?;
-    ensure!(done, "{}", database.admin("TABLE pgveil.jobs")?);
+    ensure!(done, "{said}{}", database.admin("TABLE pgveil.jobs")?);
     let epochs = database.admin(
         "SELECT string_agg(DISTINCT k.epoch::text, ',') FROM notes n \
          JOIN pgveil.keys k ON int8send(k.id) = substr(n.body::bytea, 9, 8)",
     )?;
     ensure!(epochs == "2", "{epochs}");
     ensure!(proxy.psql("app", "SELECT body FROM notes ORDER BY id")? == before);
-    ensure!(proxy.psql("app", "SELECT id FROM notes WHERE body = 'body 7'")? == "7");
+    ensure!(
+        proxy.psql(
+            "app",
+            "SELECT id FROM notes WHERE tenant = 'tenant 1' AND env = 'prod' AND body = 'body 7'"
+        )? == "7"
+    );
     ensure!(site.command("audit", &["verify"])?.code == Some(0));
     Ok(())
 }
