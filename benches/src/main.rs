@@ -5,6 +5,7 @@ mod keys;
 mod pgbench;
 mod protected;
 mod report;
+mod rewrap;
 mod stage;
 mod unprotected;
 
@@ -41,6 +42,9 @@ struct Arguments {
     /// Only what keys of many scopes cost; minutes, and a million rows
     #[arg(long)]
     keys: bool,
+    /// Only how fast rows are brought to a new data key
+    #[arg(long, conflicts_with = "keys")]
+    rewrap: bool,
 }
 
 /// Rows of measurements that belong together; the first of a row is what the others are compared with.
@@ -56,6 +60,10 @@ fn main() -> Result<()> {
     let mut arguments = Arguments::parse();
     if arguments.keys {
         return keys::run(arguments.quick);
+    }
+    if arguments.rewrap {
+        let rounds = if arguments.quick { 1 } else { arguments.rounds };
+        return rewrap::run(arguments.quick, rounds);
     }
     if arguments.quick {
         arguments.rounds = 2;

@@ -30,6 +30,14 @@ fn a_smoke_run_over_keys_counts_one_unwrap_for_each_scope() -> Result<()> {
     )
 }
 
+#[test]
+fn a_smoke_run_of_the_rewrap_says_how_fast_it_is_beside_the_server() -> Result<()> {
+    prints(
+        &["--rewrap"],
+        &["UPDATE in the server", "rewrap at full speed"],
+    )
+}
+
 fn prints(arguments: &[&str], words: &[&str]) -> Result<()> {
     let pgveil = binary()?;
     let bench = pgveil.with_file_name("pgveil-bench");

@@ -65,7 +65,7 @@ const ALL: &str = "SELECT id, scope, purpose, epoch, state, provider, kek_id, ke
         to_char(created_at AT TIME ZONE 'UTC', $1), \
         greatest(0, extract(epoch FROM clock_timestamp() - created_at))::float8, \
         to_char(retired_at AT TIME ZONE 'UTC', $1), to_char(destroy_at AT TIME ZONE 'UTC', $1), \
-        greatest(0, extract(epoch FROM destroy_at - clock_timestamp()))::float8, \
+        CASE WHEN destroy_at IS NOT NULL THEN greatest(0, extract(epoch FROM destroy_at - clock_timestamp())) END::float8, \
         to_char(destroyed_at AT TIME ZONE 'UTC', $1) \
     FROM pgveil.keys ORDER BY scope COLLATE \"C\", purpose, epoch";
 /// Whoever sealed with it did so within the time that a replica may hold it as the active one, in a transaction that

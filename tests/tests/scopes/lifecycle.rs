@@ -51,6 +51,12 @@ fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
     ensure!(next, "the running proxy goes on with the old key");
     ensure!(body_of(&proxy, "acme")? == "first\nsecond");
 
+    let listed = site.command("keys", &["list", "--json"])?.ok()?;
+    let listed: serde_json::Value = serde_json::from_str(&listed)?;
+    ensure!(
+        listed["ending_within_72h"] == 0,
+        "a retired key stays until somebody ends it: {listed:#}"
+    );
     let old = database.admin("SELECT id FROM pgveil.keys WHERE purpose = 'data' AND epoch = 1")?;
     let destroy = ["destroy", &old, "--after", "0s"];
     let used = permitted(&destroy, Operation::KeySchedule)?;
