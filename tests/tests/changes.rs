@@ -284,6 +284,14 @@ fn what_was_begun_is_gone_on_with() -> Result<()> {
         let refused = proxy.psql("app", search)?;
         ensure!(refused.contains("has no equality terms"), "{refused}");
     }
+    // A value that stays what it is, and one that INSERT made, are no values from elsewhere.
+    for write in [
+        "UPDATE people SET email = email WHERE id = 3000 AND tenant = 0",
+        "INSERT INTO people VALUES (3003, 0, 'new') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email WHERE people.tenant = 0",
+    ] {
+        let said = world.new.psql("app", write)?;
+        ensure!(!said.contains("ERROR"), "{write}: {said}");
+    }
     let terms = world.database.admin(BY_TERM)?;
     ensure!(terms.ends_with(" 2"), "{terms}");
     let plan = world.site.command("plan", &[])?.ok()?;

@@ -181,8 +181,19 @@ impl Analyser<'_> {
         };
         let own = |touched: &Touched| touched.instance == instance;
         let stays = source.column.id == target.id && self.touched_rows.as_ref().is_some_and(own);
-        let excluded = self.conflict.as_ref().map(|conflict| conflict.excluded);
-        !stays && excluded != Some(instance)
+        !stays && !self.is_excluded(instance)
+    }
+
+    fn is_excluded(&self, instance: usize) -> bool {
+        let conflict = self.conflict.as_ref();
+        conflict.is_some_and(|conflict| conflict.excluded == instance)
+    }
+
+    /// Whether a value is what stands in the column already, or what INSERT made for it: `SET email = email`,
+    /// `SET email = EXCLUDED.email`.
+    fn is_its_own(&self, source: &Source, target: &Protected) -> bool {
+        let is_of_a_row = matches!(source.place, Place::Row(_));
+        is_of_a_row && source.column.id == target.id && !self.is_of_another_row(source, target)
     }
 
     /// Whether sealed values may be stored in a column as they are: what they are sealed with stays right.
@@ -213,10 +224,12 @@ impl Analyser<'_> {
                     "a literal or parameter beside it was not made for the length or precision",
                 );
             }
-            if target.written != target.logical {
+            // While the column is changed: the value is as old as the row, and the walk over the rows sees it, or as new as any.
+            let is_its_own = self.is_its_own(source, target);
+            if target.written != target.logical && !is_its_own {
                 return refuse("its length or precision is being changed");
             }
-            if target.terms && !source.column.equality {
+            if target.terms && !source.column.equality && !is_its_own {
                 return refuse("its source has no equality terms");
             }
             if target.terms
