@@ -229,12 +229,30 @@ impl Changing<'_> {
         }
     }
 
+    /// A run that was killed while it made an index concurrently leaves one that is written to and never read.
+    async fn drop_unfinished(&self) -> Result<(), JobError> {
+        let what = format!("drop an unfinished index of {}", self.plan.table.shown());
+        let doing = || JobError::while_doing(what.clone());
+        let known: Vec<&str> = { self.plan.indexes.iter() }
+            .filter(|step| step.create.is_some())
+            .map(|step| step.name.trim_end_matches(|c: char| c.is_ascii_digit()))
+            .collect();
+        let oid = &self.plan.table.oid;
+        let found = self.client.query(UNFINISHED, &[oid, &known]).await;
+        for row in found.map_err(doing())? {
+            let index: &str = row.try_get(0).map_err(doing())?;
+            let sql = format!("DROP INDEX CONCURRENTLY {index}");
+            self.client.batch_execute(&sql).await.map_err(doing())?;
+        }
+        Ok(())
+    }
+
     async fn make_indexes(&self) -> Result<(), JobError> {
+        self.drop_unfinished().await?;
         for step in &self.plan.indexes {
             let Some(create) = &step.create else { continue };
             let partitioned = self.catalog.relation_by_oid(self.plan.table.oid);
             let partitioned = partitioned.is_some_and(|relation| relation.kind == 'p');
-            // What a killed run left half-made is invalid, and in the way.
             let sql = if partitioned {
                 create.clone()
             } else {
@@ -315,6 +333,12 @@ impl Changing<'_> {
     }
 }
 
+/// Invalid indexes of a table on terms, whose names begin with one of these.
+const UNFINISHED: &str = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_index i \
+    JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE i.indrelid = $1 AND NOT i.indisvalid AND pg_get_indexdef(i.indexrelid) LIKE '%pgveil.eq_term(%' \
+        AND EXISTS (SELECT FROM unnest($2::text[]) AS stem WHERE starts_with(c.relname, stem)) \
+    ORDER BY c.oid";
 /// Passes in a row that find rows left and can write none.
 const MAX_STUCK: u32 = 30;
 /// Between them.

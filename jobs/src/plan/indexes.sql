@@ -3,6 +3,7 @@
 SELECT i.indexrelid AS oid,
        c.relname::text AS name,
        am.amname::text AS method,
+       i.indisvalid,
        i.indisunique,
        i.indisprimary,
        i.indisexclusion,

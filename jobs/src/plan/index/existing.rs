@@ -15,6 +15,7 @@ use crate::{
 pub(super) struct Index {
     name: String,
     method: String,
+    valid: bool,
     unique: bool,
     primary: bool,
     exclusion: bool,
@@ -40,6 +41,7 @@ impl Index {
         Ok(Self {
             name: row.try_get("name")?,
             method: row.try_get("method")?,
+            valid: row.try_get("indisvalid")?,
             unique: row.try_get("indisunique")?,
             primary: row.try_get("indisprimary")?,
             exclusion: row.try_get("indisexclusion")?,
@@ -272,7 +274,9 @@ impl Index {
     /// Whether a search for the column's term can use this index, as it is or as it will be: the term is the
     /// first key, or only scope columns stand before it.
     pub(super) fn covers(&self, want: &Wanted, sealing: &BTreeMap<i16, ColumnPlan>) -> bool {
-        if self.predicate.is_some() || self.key_columns(sealing).any(|c| !c.equality) {
+        // A concurrent build that was broken off is no index.
+        if !self.valid || self.predicate.is_some() || self.key_columns(sealing).any(|c| !c.equality)
+        {
             return false;
         }
         let is_term = |attnum: i16, text: &str| {
