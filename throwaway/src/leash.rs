@@ -172,7 +172,7 @@ impl Leashed {
     }
 
     /// Lets go of a program that has ended, without removing its directory.
-    pub fn leave_files(mut self) {
+    pub fn leave_files(&mut self) {
         if let Some(pipe) = &mut self.pipe {
             let _ = pipe.write_all(b"leave\n");
         }

@@ -5,12 +5,12 @@ mod database;
 mod options;
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -42,7 +42,7 @@ pub struct TempPostgres {
     dir: PathBuf,
     port: u16,
     user: Option<User>,
-    _server: Leashed,
+    server: Mutex<Leashed>,
 }
 
 impl TempPostgres {
@@ -150,28 +150,47 @@ impl TempPostgres {
                 &options.conf(port, &socket_dir.to_string_lossy()),
             )?;
             let log = File::create(dir.join("log"))?;
-            let data = dir.join("data");
-            let server = Leash::new(
-                &bin.join("postgres"),
-                &["-D", &data.to_string_lossy()],
-                "QUIT",
-            )
-            .user(user)
-            .remove(dir)
-            .start(log)?;
+            let server = postmaster(&bin, dir, user, log)?;
             if let Some(server) = wait_until_ready(dir, server)? {
                 let postgres = Self {
                     bin,
                     dir: dir.to_owned(),
                     port,
                     user,
-                    _server: server,
+                    server: Mutex::new(server),
                 };
                 postgres.make_roles()?;
                 return Ok(postgres);
             }
         }
         bail!("no free port in {PORT_TRIES} tries")
+    }
+
+    /// Ends the server at once, as an immediate shutdown or a failure of its machine does, and starts it again on the same port:
+    /// it recovers from its log. Returns when it accepts connections; the log goes on in the same file.
+    pub fn crash(&self) -> Result<()> {
+        let mut server = self
+            .server
+            .lock()
+            .expect("no holder of this lock can panic");
+        server.signal("QUIT")?;
+        if !server.wait_for_end(START_LIMIT) {
+            bail!("Postgres did not end within {START_LIMIT:?}");
+        }
+        server.leave_files();
+        let pid_file = self.data_dir().join("postmaster.pid");
+        for _ in 0..PORT_TRIES {
+            if pid_file.exists() {
+                fs::remove_file(&pid_file)?;
+            }
+            let log = OpenOptions::new().append(true).open(self.log_file())?;
+            let started = postmaster(&self.bin, &self.dir, self.user, log)?;
+            if let Some(started) = wait_until_ready(&self.dir, started)? {
+                *server = started;
+                return Ok(());
+            }
+        }
+        bail!("the port {} was taken meanwhile", self.port)
     }
 
     fn make_roles(&self) -> Result<()> {
@@ -194,8 +213,16 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+fn postmaster(bin: &Path, dir: &Path, user: Option<User>, log: File) -> Result<Leashed> {
+    let data = dir.join("data");
+    let data = data.to_string_lossy();
+    { Leash::new(&bin.join("postgres"), &["-D", &data], "QUIT").user(user) }
+        .remove(dir)
+        .start(log)
+}
+
 /// `None`: the port was taken. Its own status file says when the server is ready.
-fn wait_until_ready(dir: &Path, server: Leashed) -> Result<Option<Leashed>> {
+fn wait_until_ready(dir: &Path, mut server: Leashed) -> Result<Option<Leashed>> {
     let deadline = Instant::now() + START_LIMIT;
     while Instant::now() < deadline {
         let status = fs::read_to_string(dir.join("data/postmaster.pid")).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Applications write while jobs rotate again and again, and proxies, workers and the server's backends are killed. Afterwards
+//! Applications write while jobs rotate again and again, proxies, workers and the server's backends are killed, and the server
+//! is restarted. Afterwards
 //! every row is there once, readable, equal to the last write that was acknowledged (or to one whose answer was lost), and
 //! under the last key.
 //!
@@ -135,6 +136,7 @@ impl Writer {
 /// What goes wrong, at random, until the time is over. Answers how many rotations there were.
 fn disturb<'a>(
     site: &'a Site<'a>,
+    server: &TempPostgres,
     database: &Database<'_>,
     mut chance: Chance,
     urls: &Mutex<Vec<String>>,
@@ -147,7 +149,7 @@ fn disturb<'a>(
             proxies.iter().map(|proxy| proxy.url("app")).collect();
     };
     name(&proxies);
-    let (mut rotations, mut crashes) = (0, 0);
+    let (mut rotations, mut crashes, mut restarts) = (0, 0, 0);
     while Instant::now() < limit {
         // Between two blows some writes must get through.
         let before = done.load(Ordering::Relaxed);
@@ -155,7 +157,7 @@ fn disturb<'a>(
         while done.load(Ordering::Relaxed) < before + 40 && Instant::now() < patience {
             std::thread::yield_now();
         }
-        match chance.below(6) {
+        match chance.below(7) {
             0 => {
                 // The server loses a backend, and with it all of them.
                 crashes += 1;
@@ -166,7 +168,11 @@ fn disturb<'a>(
                     Command::new("kill").args(["-KILL", &pid]).status()?;
                 }
             }
-            1..=3 => {
+            1 => {
+                restarts += 1;
+                server.crash()?;
+            }
+            2..=4 => {
                 let victim = chance.below(proxies.len() as u32) as usize;
                 proxies.remove(victim).kill9()?;
                 proxies.push(again(|| site.serve())?);
@@ -179,7 +185,7 @@ fn disturb<'a>(
         }
     }
     eprintln!(
-        "{rotations} rotations, {crashes} crashes of the server, {} writes",
+        "{rotations} rotations, {crashes} backends killed, {restarts} restarts of the server, {} writes",
         done.load(Ordering::Relaxed)
     );
     Ok((proxies, rotations))
@@ -237,7 +243,7 @@ fn nothing_is_lost_doubled_or_left_behind_whatever_is_killed() -> Result<()> {
             runtime.spawn(writer.run(Arc::clone(&urls), Arc::clone(&stop), Arc::clone(&done)))
         })
         .collect();
-    let disturbed = disturb(&site, &database, Chance(seed), &urls, &done, limit);
+    let disturbed = disturb(&site, &server, &database, Chance(seed), &urls, &done, limit);
     stop.store(true, Ordering::Relaxed);
     let mut may = May::new();
     for writer in writers {
