@@ -2,6 +2,7 @@
 //! whether a number is good: the promises are in the README.
 
 mod keys;
+mod load;
 mod pgbench;
 mod protected;
 mod report;
@@ -45,6 +46,9 @@ struct Arguments {
     /// Only how fast rows are brought to a new data key
     #[arg(long, conflicts_with = "keys")]
     rewrap: bool,
+    /// Only what an application notices of a job, over a million rows
+    #[arg(long, conflicts_with_all = ["keys", "rewrap"])]
+    load: bool,
 }
 
 /// Rows of measurements that belong together; the first of a row is what the others are compared with.
@@ -64,6 +68,10 @@ fn main() -> Result<()> {
     if arguments.rewrap {
         let rounds = if arguments.quick { 1 } else { arguments.rounds };
         return rewrap::run(arguments.quick, rounds);
+    }
+    if arguments.load {
+        let rounds = if arguments.quick { 1 } else { arguments.rounds };
+        return load::run(arguments.quick, rounds, arguments.seconds);
     }
     if arguments.quick {
         arguments.rounds = 2;

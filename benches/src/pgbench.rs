@@ -43,6 +43,8 @@ pub(crate) struct Trial {
     pub(crate) database: String,
     pub(crate) mode: Mode,
     pub(crate) clients: u32,
+    /// Transactions a second; without it, as many as can be done.
+    pub(crate) rate: Option<u32>,
     pub(crate) script: Script,
 }
 
@@ -51,6 +53,8 @@ pub(crate) struct Trial {
 pub(crate) struct Sample {
     /// Median over its transactions, in microseconds.
     pub(crate) latency_us: f64,
+    /// The 99th percentile, in microseconds.
+    pub(crate) p99_us: f64,
     /// Transactions per second, connecting not counted.
     pub(crate) tps: f64,
 }
@@ -75,6 +79,9 @@ impl Trial {
             .arg(format!("--client={}", self.clients));
         // A thread per processor at most: pgbench must not be what is measured.
         command.arg(format!("--jobs={}", self.clients.min(2)));
+        if let Some(rate) = self.rate {
+            command.arg(format!("--rate={rate}"));
+        }
         match length {
             Length::Seconds(seconds) => command.arg(format!("--time={seconds}")),
             Length::Transactions(count) => command.arg(format!("--transactions={count}")),
@@ -100,8 +107,11 @@ impl Trial {
                 String::from_utf8_lossy(&output.stderr)
             );
         }
+        let mut latencies = latencies(dir.path())?;
         Ok(Sample {
-            latency_us: median_of_logs(dir.path())?,
+            latency_us: median(&mut latencies),
+            // Sorted by the median.
+            p99_us: latencies[(latencies.len() - 1) * 99 / 100],
             tps: tps(&said)?,
         })
     }
@@ -132,7 +142,7 @@ fn tps(said: &str) -> Result<f64> {
 }
 
 /// Each line of a log: client, transaction, latency in microseconds, ...
-fn median_of_logs(dir: &std::path::Path) -> Result<f64> {
+fn latencies(dir: &std::path::Path) -> Result<Vec<f64>> {
     let mut latencies = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -145,7 +155,7 @@ fn median_of_logs(dir: &std::path::Path) -> Result<f64> {
         }
     }
     ensure!(!latencies.is_empty(), "pgbench logged no transaction");
-    Ok(median(&mut latencies))
+    Ok(latencies)
 }
 
 /// The middle value; of two middles their mean.

@@ -100,6 +100,7 @@ mod tests {
             values
                 .map(|latency_us| Sample {
                     latency_us,
+                    p99_us: latency_us,
                     tps: 1.0,
                 })
                 .to_vec()

@@ -110,6 +110,7 @@ impl Stage {
             database: self.database.name().to_owned(),
             mode,
             clients,
+            rate: None,
             script,
         }
     }

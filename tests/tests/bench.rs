@@ -38,6 +38,18 @@ fn a_smoke_run_of_the_rewrap_says_how_fast_it_is_beside_the_server() -> Result<(
     )
 }
 
+#[test]
+fn a_smoke_run_of_the_load_says_what_an_application_notices_of_a_job() -> Result<()> {
+    prints(
+        &["--load"],
+        &[
+            "nothing beside it",
+            "a job at the default pace",
+            "a job at full speed",
+        ],
+    )
+}
+
 fn prints(arguments: &[&str], words: &[&str]) -> Result<()> {
     let pgveil = binary()?;
     let bench = pgveil.with_file_name("pgveil-bench");
