@@ -195,7 +195,7 @@ impl Worker {
         let lease = self.shared.settings.reencrypt.lease.as_secs_f64();
         let (home, _) = session::home(&mut self.home, &self.shared.settings).await?;
         let mut jobs = Vec::new();
-        for row in home.query(RUNNABLE, &[&lease]).await.map_err(looking())? {
+        for row in home.ask(RUNNABLE, &[&lease]).await.map_err(looking())? {
             let id: i64 = row.try_get(0).map_err(looking())?;
             let queued: bool = row.try_get(3).map_err(looking())?;
             if queued {

@@ -3,19 +3,22 @@
 mod tls;
 
 use std::{
+    collections::HashMap,
     future::poll_fn,
     io,
     ops::{Deref, DerefMut},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use pgveil_config::TlsMode;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, NoTls,
+    AsyncMessage, Client, Config, Connection, NoTls, Row, Statement,
     config::{Host, SslMode},
     error::SqlState,
+    types::ToSql,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -26,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Database {
     client: Client,
     driver: JoinHandle<()>,
+    /// As many as there are texts in the program.
+    statements: Mutex<HashMap<&'static str, Statement>>,
 }
 
 impl std::fmt::Debug for Database {
@@ -50,6 +55,31 @@ impl DerefMut for Database {
 }
 
 impl Database {
+    /// Runs a statement that is prepared once per connection.
+    ///
+    /// # Errors
+    /// As the server or the connection has it.
+    pub async fn ask(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let statement = self.prepared(sql).await?;
+        self.client.query(&statement, params).await
+    }
+
+    async fn prepared(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
+        let held = || { self.statements.lock() }.unwrap_or_else(PoisonError::into_inner);
+        let known = held().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        // Not held while preparing: two may prepare the same once, which harms nobody.
+        let statement = self.client.prepare(sql).await?;
+        held().insert(sql, statement.clone());
+        Ok(statement)
+    }
+
     /// Says good-bye to the server and waits until the connection is gone. (Dropping says good-bye too, without waiting.)
     pub async fn close(self) {
         drop(self.client);
@@ -129,6 +159,7 @@ async fn plain(mut config: Config, told: Option<Told>) -> Result<Database, Conne
     Ok(Database {
         client,
         driver: tokio::spawn(drive(connection, told)),
+        statements: Mutex::default(),
     })
 }
 
@@ -148,6 +179,7 @@ async fn encrypted(
     Ok(Database {
         client,
         driver: tokio::spawn(drive(connection, told)),
+        statements: Mutex::default(),
     })
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::TryStreamExt;
 use pgveil_keys::database::Database;
-use tokio_postgres::{Client, Row, types::ToSql};
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{Shared, array::Array, claim::BATCH_BYTES, pace, part::Columns, session};
 use crate::{
@@ -119,7 +119,7 @@ impl Batch {
         &mut self,
         shared: &Shared,
         kind: &dyn Remake,
-        client: &Client,
+        client: &Database,
     ) -> Result<(), JobError> {
         let mut tally = Tally::default();
         let rows = self.read(client, kind).await?;
@@ -144,7 +144,7 @@ impl Batch {
     }
 
     /// The rows of the range that have something to remake, up to a limit: what is beyond it is left to the next pass.
-    async fn read(&self, client: &Client, kind: &dyn Remake) -> Result<Vec<Row>, JobError> {
+    async fn read(&self, client: &Database, kind: &dyn Remake) -> Result<Vec<Row>, JobError> {
         let reading = || JobError::while_doing(format!("read rows of {}", self.walk.shown()));
         let wants = |value: &str| kind.wants(value);
         let statement = format!(
@@ -279,7 +279,7 @@ impl Batch {
     async fn write(
         &self,
         shared: &Shared,
-        client: &Client,
+        client: &Database,
         rows: &[Remade],
         tally: &mut Tally,
         ends: bool,
@@ -322,13 +322,13 @@ impl Batch {
     /// Whether the token was valid, and what the job waits for.
     async fn in_transaction(
         &self,
-        client: &Client,
+        client: &Database,
         rows: &[Remade],
         tally: &mut Tally,
         judge: impl FnOnce(Duration) -> Option<(Duration, Option<String>)>,
     ) -> Result<(bool, Option<String>), JobError> {
-        let held = client.query_opt(HOLDS, &[&self.token]).await;
-        if held.map_err(self.writing())?.is_none() {
+        let held = client.ask(HOLDS, &[&self.token]).await;
+        if held.map_err(self.writing())?.is_empty() {
             return Ok((false, None));
         }
         let began = Instant::now();
@@ -369,16 +369,13 @@ impl Batch {
             faulty,
             faults,
         ];
-        client
-            .execute(DONE, &params)
-            .await
-            .map_err(self.writing())?;
+        client.ask(DONE, &params).await.map_err(self.writing())?;
         Ok((true, later.take().or(slowed)))
     }
 
     async fn update(
         &self,
-        client: &Client,
+        client: &Database,
         rows: &[Remade],
     ) -> Result<(i64, i64), tokio_postgres::Error> {
         let ctids: Vec<&str> = rows.iter().map(|row| row.ctid.as_str()).collect();
@@ -441,7 +438,7 @@ impl Batch {
 
     async fn update_arrays(
         &self,
-        client: &Client,
+        client: &Database,
         rows: &[Remade],
     ) -> Result<(i64, i64), tokio_postgres::Error> {
         let (table, value) = (self.walk.quoted(), self.columns.array_value());
@@ -474,7 +471,7 @@ impl Batch {
     }
 
     /// Tries again later, or ends the job.
-    async fn failed(&self, shared: &Shared, client: &Client, error: JobError) {
+    async fn failed(&self, shared: &Shared, client: &Database, error: JobError) {
         let max = i32::try_from(shared.settings.reencrypt.max_retries).unwrap_or(i32::MAX);
         if self.attempts >= max {
             let job = u64::try_from(self.job).unwrap_or(0);

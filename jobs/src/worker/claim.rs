@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use pgveil_config::settings::Reencrypt;
-use tokio_postgres::{Client, Row, Transaction};
+use pgveil_keys::database::Database;
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{batch::Batch, part::Columns, session::ALIVE};
 use crate::{
@@ -38,10 +39,19 @@ pub(super) enum Claimed {
 }
 
 const LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, 0)";
-/// Taken by a process that is there.
-const IS_ALIVE: &str = "EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid \
+/// A process that is there holds the lock of its number.
+const PLACES: &str = "SELECT count(*), coalesce(extract(epoch FROM min(b.until) - clock_timestamp()), 0)::float8 \
+    FROM pgveil.job_batches b WHERE b.until > clock_timestamp() AND (b.is_done OR b.worker IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid \
     AND l.objid = b.worker::oid AND l.objsubid = 2 \
-    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))";
+    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())))";
+const TAKE_OVER: &str = "UPDATE pgveil.job_batches u SET token = nextval('pgveil.job_tokens'), worker = $2, \
+        until = clock_timestamp() + make_interval(secs => $3::float8 * (1 + u.attempts)) \
+    FROM pgveil.job_parts p WHERE u.token = (SELECT b.token FROM pgveil.job_batches b WHERE b.job = $4 AND NOT b.is_done \
+        AND (b.until <= clock_timestamp() OR b.worker IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid \
+        AND l.objid = b.worker::oid AND l.objsubid = 2 \
+        AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))) \
+        ORDER BY b.token LIMIT 1 FOR UPDATE SKIP LOCKED) AND p.job = u.job AND p.part = u.part \
+    RETURNING u.token, u.part, p.relation, p.columns, u.after, u.upto, u.attempts";
 const FOLD: &str = "WITH done AS (DELETE FROM pgveil.job_batches WHERE job = $1 AND is_done AND until <= clock_timestamp() \
         RETURNING part, written, rows, left_rows, faulty, faults), \
     sums AS (SELECT part, sum(written) AS written, sum(rows) AS rows, sum(left_rows) AS left_rows, sum(faulty) AS faulty \
@@ -67,27 +77,34 @@ const IS_RUNNING: &str =
 
 /// The next range of a job. `worker` is this process's number.
 pub(super) async fn claim(
-    client: &mut pgveil_keys::database::Database,
+    client: &Database,
     worker: i32,
     settings: &Reencrypt,
     job: u64,
     kind: &dyn Remake,
 ) -> Result<Claimed, JobError> {
     let doing = || JobError::while_doing("claim a range of rows");
-    let transaction = client.transaction().await.map_err(doing())?;
+    client.batch_execute("BEGIN").await.map_err(doing())?;
     let claim = Claim {
-        transaction: &transaction,
+        client,
         worker,
         settings,
         job: i64::try_from(job).unwrap_or(i64::MAX),
     };
-    let claimed = claim.next(kind).await?;
-    transaction.commit().await.map_err(doing())?;
+    let claimed = claim.next(kind).await;
+    let end = if claimed.is_ok() {
+        "COMMIT"
+    } else {
+        "ROLLBACK"
+    };
+    let ended = client.batch_execute(end).await;
+    let claimed = claimed?;
+    ended.map_err(doing())?;
     Ok(claimed)
 }
 
 struct Claim<'a> {
-    transaction: &'a Transaction<'a>,
+    client: &'a Database,
     worker: i32,
     settings: &'a Reencrypt,
     job: i64,
@@ -127,11 +144,7 @@ impl Claim<'_> {
 
     /// How long until there is a place, if there is none: of all jobs together.
     async fn wait(&self) -> Result<Option<Duration>, JobError> {
-        let statement = format!(
-            "SELECT count(*), coalesce(extract(epoch FROM min(b.until) - clock_timestamp()), 0)::float8 FROM pgveil.job_batches b \
-             WHERE b.until > clock_timestamp() AND (b.is_done OR b.worker IS NULL OR {IS_ALIVE})"
-        );
-        let Some(row) = self.row(&statement, &[&ALIVE]).await? else {
+        let Some(row) = self.row(PLACES, &[&ALIVE]).await? else {
             return Ok(None);
         };
         let (taken, wait): (i64, f64) = (get(&row, 0)?, get(&row, 1)?);
@@ -141,17 +154,8 @@ impl Claim<'_> {
 
     /// A batch whose worker is gone, or whose lease or pause is over. Its old token is not valid any more.
     async fn take_over(&self) -> Result<Option<Batch>, JobError> {
-        let statement = format!(
-            "UPDATE pgveil.job_batches u SET token = nextval('pgveil.job_tokens'), worker = $2, \
-                until = clock_timestamp() + make_interval(secs => $3::float8 * (1 + u.attempts)) \
-             FROM pgveil.job_parts p WHERE u.token = (SELECT b.token FROM pgveil.job_batches b \
-                WHERE b.job = $4 AND NOT b.is_done \
-                AND (b.until <= clock_timestamp() OR b.worker IS NOT NULL AND NOT {IS_ALIVE}) \
-                ORDER BY b.token LIMIT 1 FOR UPDATE SKIP LOCKED) AND p.job = u.job AND p.part = u.part \
-             RETURNING u.token, u.part, p.relation, p.columns, u.after, u.upto, u.attempts"
-        );
         let row = self
-            .row(&statement, &[&ALIVE, &self.worker, &LEASE_S, &self.job])
+            .row(TAKE_OVER, &[&ALIVE, &self.worker, &LEASE_S, &self.job])
             .await?;
         let Some(row) = row else { return Ok(None) };
         let (after, upto): (Option<String>, Option<String>) = (get(&row, 4)?, get(&row, 5)?);
@@ -159,7 +163,7 @@ impl Claim<'_> {
             token: get(&row, 0)?,
             job: self.job,
             part: get(&row, 1)?,
-            walk: Walk::over(self.client(), get(&row, 2)?).await?,
+            walk: Walk::over(self.client, get(&row, 2)?).await?,
             columns: columns(get(&row, 3)?)?,
             after: after.map(Cursor::new),
             upto: upto.map(Cursor::new),
@@ -173,7 +177,7 @@ impl Claim<'_> {
         let columns = columns(get(row, 2)?)?;
         let (after, end): (Option<String>, Option<String>) = (get(row, 3)?, get(row, 4)?);
         let (mut after, end) = (after.map(Cursor::new), end.map(Cursor::new));
-        let walk = match Walk::over(self.client(), relation).await {
+        let walk = match Walk::over(self.client, relation).await {
             // What it held is gone with it.
             Err(JobError::TableGone { .. }) => {
                 self.advance(part, None, true).await?;
@@ -193,7 +197,7 @@ impl Claim<'_> {
             bytes: BATCH_BYTES,
         };
         for _ in 0..MAX_STEPS {
-            let step = walk.next(self.client(), after.as_ref(), end.as_ref(), &wanted);
+            let step = walk.next(self.client, after.as_ref(), end.as_ref(), &wanted);
             let Some(step) = step.await? else {
                 self.advance(part, after.as_ref(), true).await?;
                 return Ok(None);
@@ -250,26 +254,21 @@ impl Claim<'_> {
             .await
     }
 
-    fn client(&self) -> &Client {
-        self.transaction.client()
-    }
-
     async fn row(
         &self,
-        sql: &str,
-        params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<Row>, JobError> {
-        { self.transaction.query_opt(sql, params).await }.map_err(claiming())
+        let rows = self.client.ask(sql, params).await.map_err(claiming())?;
+        Ok(rows.into_iter().next())
     }
 
     async fn execute(
         &self,
-        sql: &str,
-        params: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
     ) -> Result<(), JobError> {
-        { self.transaction.execute(sql, params).await }
-            .map(drop)
-            .map_err(claiming())
+        self.row(sql, params).await.map(drop)
     }
 }
 

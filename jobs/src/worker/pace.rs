@@ -6,7 +6,7 @@ use std::{
 };
 
 use pgveil_config::settings::Reencrypt;
-use tokio_postgres::Client;
+use pgveil_keys::database::Database;
 
 /// What a pause begins with where none was asked for.
 const LEAST: Duration = Duration::from_millis(100);
@@ -19,10 +19,9 @@ const MAX_DOUBLED: u32 = 12;
 const LAG: &str = "SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float8 FROM pg_catalog.pg_stat_replication";
 
 /// How far the slowest standby is behind; nothing if nobody may know.
-pub(super) async fn lag(client: &Client) -> Duration {
-    let seconds: Option<f64> = { client.query_one(LAG, &[]).await }
-        .and_then(|row| row.try_get(0))
-        .ok();
+pub(super) async fn lag(client: &Database) -> Duration {
+    let rows = client.ask(LAG, &[]).await.unwrap_or_default();
+    let seconds: Option<f64> = rows.first().and_then(|row| row.try_get(0).ok());
     let seconds = seconds.unwrap_or_default().max(0.0);
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

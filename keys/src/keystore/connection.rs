@@ -2,13 +2,12 @@
 //! What is asked over it is the tables' business.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::sync::Mutex;
-use tokio_postgres::{Error, Row, Statement, types::ToSql};
+use tokio_postgres::{Error, Row, types::ToSql};
 
 use super::{KeystoreError, Target};
 use crate::{
@@ -155,7 +154,6 @@ impl Connection {
 /// One connection's life.
 pub(crate) struct Session {
     database: Database,
-    statements: Mutex<HashMap<&'static str, Statement>>,
 }
 
 impl Session {
@@ -166,10 +164,7 @@ impl Session {
             .map_err(|error| KeystoreError::from_connect(&error))?;
         database.query_one(SET_UP, &[]).await?;
         schema::check(&*database).await?;
-        Ok(Self {
-            database,
-            statements: Mutex::default(),
-        })
+        Ok(Self { database })
     }
 
     /// Runs a statement, prepared once per connection.
@@ -178,22 +173,11 @@ impl Session {
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        let statement = self.statement(sql).await?;
-        self.database.query(&statement, params).await
+        self.database.ask(sql, params).await
     }
 
     /// Runs statements without parameters: transaction control.
     pub(crate) async fn batch(&self, sql: &str) -> Result<(), Error> {
         self.database.batch_execute(sql).await
-    }
-
-    async fn statement(&self, sql: &'static str) -> Result<Statement, Error> {
-        if let Some(statement) = self.statements.lock().await.get(sql) {
-            return Ok(statement.clone());
-        }
-        // Not held while preparing: two may prepare the same once, which harms nobody.
-        let statement = self.database.prepare(sql).await?;
-        self.statements.lock().await.insert(sql, statement.clone());
-        Ok(statement)
     }
 }
