@@ -2,7 +2,9 @@
 //! sealed is not touched, and no key is ever without a row that opens: the new wrapping takes the old one's place only after
 //! it was seen to open.
 
-use std::sync::Arc;
+pub mod loss;
+
+use std::{collections::HashSet, sync::Arc};
 
 use pgveil_config::ScopePath;
 use tokio::task::JoinSet;
@@ -25,6 +27,8 @@ pub struct Rewrap<'a> {
     keys: &'a Arc<Keys>,
     table: &'a dyn KeyTable,
     aim: Aim<'a>,
+    /// Keys that stay where they are.
+    left: HashSet<u64>,
 }
 
 /// Which keys are moved, and where to.
@@ -98,8 +102,7 @@ impl<'a> Rewrap<'a> {
         scopes: Scopes,
         under: ScopePath,
     ) -> Self {
-        let aim = Aim::Settings { scopes, under };
-        Self { keys, table, aim }
+        Self::to(Aim::Settings { scopes, under }, keys, table)
     }
 
     /// The keys under a KEK whose rows are not newer than a record of the audit log.
@@ -114,8 +117,17 @@ impl<'a> Rewrap<'a> {
             record,
             keystore,
         };
-        let table = keystore;
-        Self { keys, table, aim }
+        Self::to(aim, keys, keystore)
+    }
+
+    fn to(aim: Aim<'a>, keys: &'a Arc<Keys>, table: &'a dyn KeyTable) -> Self {
+        let left = HashSet::new();
+        Self {
+            keys,
+            table,
+            aim,
+            left,
+        }
     }
 
     /// Whether the KEK wraps and unwraps.
@@ -239,7 +251,7 @@ impl<'a> Rewrap<'a> {
 
     /// The KEK that a key is to be wrapped by, if it is to be.
     fn target(&self, record: &KeyRecord) -> Option<KekRef> {
-        if record.state == KeyState::Destroyed {
+        if record.state == KeyState::Destroyed || self.left.contains(&record.id) {
             return None;
         }
         match &self.aim {

@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod keks;
 pub mod keys;
 pub mod kms;
+mod loss;
 pub mod rotate;
 pub mod scopes;
 pub mod seal;

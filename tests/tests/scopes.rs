@@ -17,6 +17,8 @@ use token::{settings, token};
 mod keks;
 #[path = "scopes/lifecycle.rs"]
 mod lifecycle;
+#[path = "scopes/loss.rs"]
+mod loss;
 #[path = "scopes/many.rs"]
 mod many;
 #[path = "support/row_mac.rs"]

@@ -129,6 +129,11 @@ impl Keys {
         }
     }
 
+    /// Whether a key's KEK unwraps it.
+    pub(crate) async fn opens(&self, record: &KeyRecord) -> Result<(), KeyError> {
+        self.unwrap(record).await.map(drop)
+    }
+
     /// Whether a KEK wraps and unwraps.
     pub(crate) async fn probe(&self, scope: &ScopePath, kek: &KekRef) -> Result<(), KeyError> {
         let context = WrapContext {

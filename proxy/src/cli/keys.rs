@@ -9,12 +9,12 @@ use pgveil_keys::{
     Scopes,
     audit::Operation,
     keystore::KeyEntry,
-    rewrap::{Rewrap, RewrapError},
+    rewrap::{Rewrap, RewrapError, loss},
     step_up::Authority,
 };
 use serde_json::{Value, json};
 
-use super::{Found, ask::StepUp, audit::sign_and_send, connect, parse_scope, table};
+use super::{Found, ask::StepUp, audit::sign_and_send, connect, loss::Loss, parse_scope, table};
 use crate::app;
 
 /// Keys that end within this time are counted apart.
@@ -45,9 +45,15 @@ pub enum Key {
     },
     /// Wrap keys anew whose scope has another KEK than the one that wrapped them
     #[command(
-        after_help = "Example:\n  pgveil keys rewrap platform\n\nAfter a change of provider or key in pgveil.toml, while the old KEK can still unwrap. Stopped, it goes on where it was."
+        after_help = "Examples:\n  pgveil keys rewrap platform\n  pgveil keys rewrap tenant:acme --accept-loss --operator ada\n\nAfter a change of provider or key in pgveil.toml, while the old KEK can still unwrap. Stopped, it goes on where it was.\nWhere a KEK does not unwrap any more, it tells what would be lost and does nothing, unless the loss is accepted."
     )]
     Rewrap {
+        /// Move the others, although some keys do not open any more
+        #[arg(long)]
+        accept_loss: bool,
+        /// The right to accept it: dek.rewrap
+        #[command(flatten)]
+        step_up: StepUp,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -100,7 +106,15 @@ pub async fn run(config: &Path, command: Key) -> anyhow::Result<ExitCode> {
             let wanted = Wanted { scope, state };
             list(config, &wanted, values, json).await
         }
-        Key::Rewrap { json, scope } => rewrap(config, &scope, json).await,
+        Key::Rewrap {
+            accept_loss,
+            step_up,
+            json,
+            scope,
+        } => {
+            let accepts = accept_loss.then_some(&step_up);
+            rewrap(config, &scope, accepts, json).await
+        }
         Key::Destroy {
             step_up,
             after,
@@ -272,18 +286,56 @@ fn rough(time: Duration) -> String {
     }
 }
 
-async fn rewrap(config: &Path, scope: &str, as_json: bool) -> anyhow::Result<ExitCode> {
+async fn rewrap(
+    config: &Path,
+    scope: &str,
+    accepts: Option<&StepUp>,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let path = parse_scope(scope)?;
     let built = app::build(config).await?;
     let scopes = built.keys.scopes();
-    let rewrap = Rewrap::new(&built.keys, &*built.keystore, (*scopes).clone(), path);
+    let keystore = &built.keystore;
+    let mut rewrap = Rewrap::new(&built.keys, &**keystore, (*scopes).clone(), path.clone());
     let refused = |error: RewrapError| Found(format!("{error}; {}", error.cure()));
+    rewrap.probe().await.map_err(refused)?;
+    let lost = rewrap.survey().await.map_err(refused)?;
+    let mut replaced = 0;
+    if !lost.is_empty() {
+        let uses = uses::count(&built.settings).await?;
+        let loss = Loss::new(&lost, &uses);
+        if as_json {
+            println!("{:#}", json!({ "lost": loss.as_json() }));
+        } else {
+            loss.print();
+        }
+        let Some(step_up) = accepts else {
+            return Err(Found(loss.refusal(&path)).into());
+        };
+        let log = keystore.log();
+        let token = step_up.token(log, Operation::DekRewrap, &path).await?;
+        rewrap = rewrap.without(&lost);
+        rewrap.check().await.map_err(refused)?;
+        loss::accept(keystore, &path, &lost, loss.values(), &token)
+            .await
+            .map_err(|error| Found(format!("{error}; {}", error.cure())))?;
+        replaced = { loss::replace(&built.keys, &lost).await }.map_err(refused)?;
+    }
     let moved = rewrap.run().await.map_err(refused)?;
     if as_json {
-        println!("{:#}", json!({ "keys_moved": moved }));
+        let done =
+            json!({ "keys_moved": moved, "keys_lost": lost.len(), "keys_replaced": replaced });
+        println!("{done:#}");
     } else {
         println!("Keys wrapped anew: {moved}.");
+        if !lost.is_empty() {
+            println!(
+                "Keys lost: {}; scopes that got a next data key: {replaced}.",
+                lost.len()
+            );
+        }
     }
+    sign_and_send(config, keystore).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -144,7 +144,14 @@ async fn apply(config: &Path, act: Act, change: impl FnOnce(&mut Own)) -> anyhow
         |error: RewrapError| Found(format!("{error}; {}; nothing was changed", error.cure()));
     rewrap.probe().await.map_err(unchanged)?;
     if !act.keep_wrapped {
-        rewrap.check().await.map_err(unchanged)?;
+        rewrap.check().await.map_err(|error| match error {
+            RewrapError::Key { .. } => Found(format!(
+                "{error}; {}; nothing was changed. If the old KEK is gone for good, set it with --keep-wrapped: \
+                 `pgveil keys rewrap {scope}` tells then what is lost with it",
+                error.cure()
+            )),
+            other => unchanged(other),
+        })?;
     }
     let right = Authority::Token(&token);
     built
