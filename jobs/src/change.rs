@@ -4,7 +4,7 @@
 //!
 //! It does not convert columns that hold plaintext.
 
-mod barrier;
+pub(crate) mod barrier;
 mod rows;
 mod value;
 

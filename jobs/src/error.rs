@@ -166,6 +166,24 @@ pub enum JobError {
         /// Why, without a full stop.
         why: String,
     },
+    /// Nothing is to be decrypted there.
+    #[error("{column} is no sealed column that pgveil knows")]
+    NotSealed {
+        /// As it was named.
+        column: String,
+    },
+    /// What keeps columns from being decrypted.
+    #[error("{what}")]
+    NotDecrypted {
+        /// All of it, with cures, a line each.
+        what: String,
+    },
+    /// The sealed values are gone.
+    #[error("table {table} is decrypted already")]
+    Decrypted {
+        /// The table.
+        table: String,
+    },
     /// A roll-back was begun and not finished.
     #[error("the migration of table {table} is being undone")]
     BeingUndone {
@@ -302,9 +320,16 @@ impl JobError {
             Self::OnlyAtOnce { .. } => {
                 "remove what is in the way, or convert the table at once, under a lock (`pgveil apply` without --online)"
             }
+            Self::NotSealed { .. } => {
+                "name it as schema.table.column; `\\d` shows which are sealed"
+            }
+            Self::NotDecrypted { .. } => "follow the cures above, then run it again",
+            Self::Decrypted { .. } => {
+                "to finish, run the same `pgveil apply --decrypt` again; to go back, seal the column again: pgveil apply --online"
+            }
             Self::BeingUndone { .. } => "finish that: pgveil apply --rollback",
             Self::BeingMigrated { .. } => {
-                "go on with pgveil apply --online, or undo it with pgveil apply --rollback"
+                "go on with it (pgveil apply --online, or --decrypt with the same columns), or undo it with pgveil apply --rollback"
             }
             Self::NeedsSession { .. } => {
                 "read the scope from a column of the row, or convert the table while it is empty"

@@ -8,8 +8,10 @@
 mod backfill;
 mod begin;
 mod contract;
+mod decrypt;
 mod index;
 pub(crate) mod names;
+mod pacing;
 mod rows;
 mod short;
 mod state;
@@ -18,18 +20,52 @@ mod table;
 mod undo;
 mod verify;
 
-use std::fmt::{self, Display, Formatter};
+use std::{
+    fmt::{self, Display, Formatter},
+    sync::Arc,
+};
 
 use pgveil_config::{PolicyFile, Settings};
-use pgveil_keys::{Keys, database::Database, schema};
+use pgveil_keys::{
+    Keys, Keystore,
+    audit::Operation,
+    database::Database,
+    keystore::KeystoreError,
+    schema,
+    step_up::{StepUpError, Token},
+};
 use tokio_postgres::Client;
 
-pub use self::state::{MigratedColumn, Migration, Phase, live};
+use self::pacing::Pacing;
+pub use self::{
+    decrypt::Decryption,
+    state::{MigratedColumn, Migration, Phase, Way, live},
+};
 use crate::{
     JobError,
     apply::{lock, open_keys, remains},
+    change::barrier,
     plan::{PlanReport, grouped, plan},
 };
+
+/// How a run goes about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Ask nobody.
+    pub yes: bool,
+    /// End before the swap.
+    pub prepare: bool,
+    /// No pauses between batches, whatever `[reencrypt]` says.
+    pub full_speed: bool,
+}
+
+/// What all phases of one run need.
+struct Run<'a> {
+    client: &'a Client,
+    keys: &'a Keys,
+    policy: &'a PolicyFile,
+    pacing: Pacing,
+}
 
 /// What a run did.
 #[derive(Debug, Default)]
@@ -50,7 +86,7 @@ pub struct MigrationReport {
 pub async fn migrate(
     settings: &Settings,
     policy: &PolicyFile,
-    (yes, prepare): (bool, bool),
+    options: Options,
     confirm: impl FnOnce(&PlanReport) -> bool,
 ) -> Result<MigrationReport, JobError> {
     let mut client = connected(settings).await?;
@@ -65,7 +101,7 @@ pub async fn migrate(
             plan: Box::new(found),
         });
     }
-    let asked = fresh.is_empty() || yes || confirm(&found);
+    let asked = fresh.is_empty() || options.yes || confirm(&found);
     let mut report = MigrationReport {
         declined: !asked,
         ..MigrationReport::default()
@@ -78,13 +114,20 @@ pub async fn migrate(
     for table in &fresh {
         begin::table(&client, policy, table).await?;
     }
-    let migrations = live(&client).await?;
+    let mut migrations = live(&client).await?;
+    migrations.retain(|migration| migration.way == Way::Seal);
     if migrations.is_empty() {
         return Ok(report);
     }
     let keys = open_keys(settings).await?;
+    let run = Run {
+        client: &client,
+        keys: &keys,
+        policy,
+        pacing: Pacing::new(settings.reencrypt, options.full_speed),
+    };
     for mut migration in migrations {
-        let done = forward(&client, &keys, policy, &mut migration, prepare).await;
+        let done = forward(&run, &mut migration, options.prepare).await;
         stopped(&client, &migration, &done).await?;
         done?;
         report.tables.push(migration);
@@ -102,7 +145,7 @@ pub async fn contract(settings: &Settings) -> Result<MigrationReport, JobError> 
     settle(&client).await?;
     let mut report = MigrationReport::default();
     for mut migration in live(&client).await? {
-        if migration.phase != Phase::Swapped {
+        if migration.phase != Phase::Swapped || migration.way == Way::Open {
             continue;
         }
         contract::table(&client, &mut migration).await?;
@@ -135,8 +178,91 @@ pub async fn roll_back(
         return Ok(report);
     }
     let keys = open_keys(settings).await?;
+    let run = Run {
+        client: &client,
+        keys: &keys,
+        policy,
+        // Who goes back is in a hurry.
+        pacing: Pacing::new(settings.reencrypt, true),
+    };
     for mut migration in migrations {
-        let done = undo::table(&client, &keys, policy, &mut migration).await;
+        let done = undo::table(&run, &mut migration).await;
+        stopped(&client, &migration, &done).await?;
+        done?;
+        report.tables.push(migration);
+    }
+    client.close().await;
+    Ok(report)
+}
+
+/// What a decryption would take; what is under way already is left out. Changes nothing.
+///
+/// # Errors
+/// If a column is not sealed, or its table is being migrated otherwise.
+pub async fn plan_decryption(
+    settings: &Settings,
+    columns: &[String],
+) -> Result<Vec<Decryption>, JobError> {
+    let client = crate::connect(settings).await?;
+    settle(&client).await?;
+    let found = decrypt::plan(&client, columns).await;
+    client.close().await;
+    found
+}
+
+/// Decrypts columns: begins with what is `fresh`, which needs a token for `column.decrypt` on the platform, and goes on with
+/// what was begun.
+///
+/// # Errors
+/// If a table cannot be decrypted, or not now. Run again, it goes on where it was.
+pub async fn decrypt(
+    settings: &Settings,
+    keystore: &Arc<Keystore>,
+    policy: &PolicyFile,
+    (fresh, token): (&[Decryption], Option<&Token>),
+    options: Options,
+) -> Result<MigrationReport, JobError> {
+    let blocks: Vec<String> = { fresh.iter().flat_map(Decryption::obstacles) }
+        .map(|obstacle| format!("{}\n  cure: {}", obstacle.what, obstacle.cure))
+        .collect();
+    if !blocks.is_empty() {
+        return Err(JobError::NotDecrypted {
+            what: blocks.join("\n"),
+        });
+    }
+    let mut client = connected(settings).await?;
+    schema::install(&mut client).await?;
+    settle(&client).await?;
+    match token {
+        Some(token) if !fresh.is_empty() => decrypt::permit(keystore, fresh, token).await?,
+        None if !fresh.is_empty() => {
+            let operation = Operation::ColumnDecrypt;
+            return Err(KeystoreError::from(StepUpError::Needed { operation }).into());
+        }
+        _ => {}
+    }
+    for planned in fresh {
+        decrypt::begin(&client, planned).await?;
+    }
+    let mut report = MigrationReport::default();
+    let keys = open_keys(settings).await?;
+    let run = Run {
+        client: &client,
+        keys: &keys,
+        policy,
+        pacing: Pacing::new(settings.reencrypt, options.full_speed),
+    };
+    let mut migrations = live(&client).await?;
+    migrations.retain(|migration| migration.way == Way::Open);
+    if { migrations.iter() }.any(decrypt::has_not_written) {
+        // A proxy that has not looked at the catalog yet would show the columns to come.
+        barrier::wait(&client).await?;
+    }
+    for mut migration in migrations {
+        let mut done = forward(&run, &mut migration, options.prepare).await;
+        if done.is_ok() && migration.phase == Phase::Swapped {
+            done = decrypt::settle(&client, keystore, &mut migration).await;
+        }
         stopped(&client, &migration, &done).await?;
         done?;
         report.tables.push(migration);
@@ -146,21 +272,16 @@ pub async fn roll_back(
 }
 
 /// Runs the phases from where the migration is.
-async fn forward(
-    client: &Client,
-    keys: &Keys,
-    policy: &PolicyFile,
-    migration: &mut Migration,
-    prepare: bool,
-) -> Result<(), JobError> {
+async fn forward(run: &Run<'_>, migration: &mut Migration, prepare: bool) -> Result<(), JobError> {
     loop {
         match migration.phase {
-            Phase::Backfill => backfill::table(client, keys, policy, migration).await?,
-            Phase::Index => index::table(client, policy, migration).await?,
-            Phase::Verify => verify::table(client, keys, policy, migration).await?,
+            Phase::Backfill => backfill::table(run, migration).await?,
+            Phase::Index => index::table(run, migration).await?,
+            Phase::Verify => verify::table(run, migration).await?,
             Phase::Swap if prepare => return Ok(()),
-            Phase::Swap => swap::table(client, keys, policy, migration).await?,
-            Phase::Swapped => return swap::settle(client, migration).await,
+            Phase::Swap => swap::table(run, migration).await?,
+            Phase::Swapped if migration.way == Way::Open => return Ok(()),
+            Phase::Swapped => return swap::settle(run.client, migration).await,
             Phase::Undo => {
                 return Err(JobError::BeingUndone {
                     table: migration.shown(),
@@ -212,13 +333,20 @@ impl Display for Migration {
             .map(|column| column.name.as_str())
             .collect();
         let (rows, verified) = (self.rows.unsigned_abs(), self.verified.unsigned_abs());
+        let open = self.way == Way::Open;
         let what = match self.phase {
+            Phase::Swapped if open => "decrypted; run the same again to finish".to_owned(),
+            Phase::Contracted if open => {
+                "decrypted: take it out of the policy, and restart the proxies".to_owned()
+            }
+            Phase::Swap if open => "ready for the swap: the same without --prepare".to_owned(),
             Phase::Swapped => {
                 "migrated; the plaintext is kept until `pgveil apply --contract`".to_owned()
             }
             Phase::Contracted => "migrated, and its plaintext column dropped".to_owned(),
             Phase::RolledBack => "as it was before".to_owned(),
             Phase::Swap => "ready for the swap: `pgveil apply --online`".to_owned(),
+            phase if open => format!("being decrypted, in phase {}", phase.as_str()),
             phase => format!("in phase {}", phase.as_str()),
         };
         write!(
@@ -229,10 +357,26 @@ impl Display for Migration {
             grouped(rows),
             grouped(verified)
         )?;
+        if let Some((rate, left)) = self.pace {
+            write!(f, "; {rate:.0} rows/s")?;
+            if let Some(left) = left {
+                write!(f, ", about {} left in this phase", lasting(left))?;
+            }
+        }
         match &self.reason {
             Some(reason) => write!(f, "\n  stopped: {reason}"),
             None => Ok(()),
         }
+    }
+}
+
+/// A time for people.
+pub(crate) fn lasting(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => "a moment".to_owned(),
+        ..90.0 => format!("{seconds:.0} s"),
+        ..5400.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod change;
 mod column;
+mod decrypt;
 mod index;
 mod obstacle;
 mod report;
@@ -19,8 +20,9 @@ pub use self::{
 };
 pub(crate) use self::{
     column::convertible,
+    decrypt::{copies, of_columns as decrypting},
     report::{counted, grouped},
-    table::of_rule,
+    table::{empty, of_rule},
 };
 use crate::{JobError, catalog, findings, onlookers, recognise::recognise};
 

@@ -10,7 +10,7 @@ mod array;
 mod batch;
 mod claim;
 mod lead;
-mod pace;
+pub(crate) mod pace;
 mod part;
 mod session;
 mod settle;

@@ -144,11 +144,17 @@ CREATE TABLE IF NOT EXISTS pgveil.migrations (
     CHECK ((phase IN ('contracted', 'rolled_back')) = (ended_at IS NOT NULL))
 );
 CREATE UNIQUE INDEX IF NOT EXISTS migrations_live ON pgveil.migrations (table_oid) WHERE ended_at IS NULL;
-COMMENT ON TABLE pgveil.migrations IS 'Tables that hold plaintext and are sealed online, and how far that is';
+COMMENT ON TABLE pgveil.migrations IS 'Tables whose columns are sealed or decrypted online, and how far that is';
 COMMENT ON SEQUENCE pgveil.migrations_id_seq IS 'Numbers of migrations';
 COMMENT ON COLUMN pgveil.migrations.cursor IS 'Where the walk over the table goes on; written with the rows before it';
 COMMENT ON COLUMN pgveil.migrations.rows IS 'Rows written by the backfill; one that an application changed meanwhile counts again';
 COMMENT ON COLUMN pgveil.migrations.reason IS 'Why it stands still, where it does';
+
+ALTER TABLE pgveil.migrations ADD COLUMN IF NOT EXISTS way text NOT NULL DEFAULT 'seal' CHECK (way IN ('seal', 'open'));
+ALTER TABLE pgveil.migrations ADD COLUMN IF NOT EXISTS phase_at timestamptz NOT NULL DEFAULT pg_catalog.now();
+ALTER TABLE pgveil.migrations ADD COLUMN IF NOT EXISTS phase_rows bigint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN pgveil.migrations.way IS 'Whether plaintext is sealed, or sealed values are opened (a decryption)';
+COMMENT ON COLUMN pgveil.migrations.phase_rows IS 'Rows written and verified before this phase: what has been done since tells how fast it is';
 
 CREATE TABLE IF NOT EXISTS pgveil.migrated_columns (
     migration   bigint NOT NULL REFERENCES pgveil.migrations,

@@ -73,7 +73,7 @@ enum Command {
     Plan(WithConfig),
     /// Install schema pgveil and convert the columns that the policy names
     #[command(
-        after_help = "Example:\n  pgveil apply --config conf/pgveil.toml --yes\n\nEach table is converted in one transaction under an exclusive lock.\nWith --online it is written to meanwhile: docs/migration.md."
+        after_help = "Example:\n  pgveil apply --config conf/pgveil.toml --yes\n\nEach table is converted in one transaction under an exclusive lock.\nWith --online it is written to meanwhile: docs/migration.md.\n\n  pgveil apply --decrypt public.people.email --operator ada --config conf/pgveil.toml\n\nbrings a column back to plaintext, while it is used."
     )]
     Apply {
         #[command(flatten)]
@@ -81,11 +81,12 @@ enum Command {
         /// Do not ask
         #[arg(long)]
         yes: bool,
-        /// With --online: do everything but the swap
-        #[arg(long, requires = "online")]
-        prepare: bool,
+        #[command(flatten)]
+        how: apply::How,
         #[command(flatten)]
         way: apply::Way,
+        #[command(flatten)]
+        step_up: ask::StepUp,
     },
     /// Run the proxy
     #[command(
@@ -265,9 +266,10 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Apply {
             config,
             yes,
-            prepare,
+            how,
             way,
-        } => apply::run(&config.config, yes, prepare, &way).await,
+            step_up,
+        } => apply::run(&config.config, yes, &how, &way, &step_up).await,
         Command::Serve(with) => serve::run(&with.config).await,
         Command::Explain {
             config,

@@ -45,6 +45,11 @@ impl Progress {
         }
     }
 
+    /// Says something once, above the bar.
+    pub(crate) fn note(&self, what: &str) {
+        self.0.println(what);
+    }
+
     /// Clears the line.
     pub(crate) fn done(self) {
         self.0.finish_and_clear();

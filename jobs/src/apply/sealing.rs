@@ -34,6 +34,10 @@ pub(crate) enum RowProblem {
     NoScope { column: String },
     /// The template reads a session setting, and there is no session.
     NeedsSession { setting: String },
+    /// A value that was sealed for another column.
+    OfAnother { column: String },
+    /// A value that is no envelope, or does not open.
+    Damaged { column: String },
     /// A key cannot be had, or a value does not open.
     Job(JobError),
 }
@@ -57,6 +61,8 @@ impl RowProblem {
             },
             Self::NoScope { column } => JobError::NoScope { table, row, column },
             Self::NeedsSession { setting } => JobError::NeedsSession { table, setting },
+            Self::OfAnother { column } => JobError::ValueOfAnother { table, row, column },
+            Self::Damaged { column } => JobError::ValueDamaged { table, row, column },
         }
     }
 }
@@ -181,6 +187,37 @@ impl<'a> Sealing<'a> {
         Ok(opened)
     }
 
+    /// Opens a row's values by what their headers name: the key of whatever scope, with or without a term. A value of another
+    /// column may be one that fewer roles see: it is not opened.
+    pub(crate) async fn open_by_header(
+        &self,
+        values: &[Option<&[u8]>],
+    ) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, RowProblem> {
+        let mut opened = Vec::with_capacity(values.len());
+        for ((column, id, _), bytes) in self.columns.iter().zip(values) {
+            let Some(bytes) = bytes else {
+                opened.push(None);
+                continue;
+            };
+            let damaged = || RowProblem::Damaged {
+                column: column.name.clone(),
+            };
+            let envelope = Envelope::parse(bytes).map_err(|_| damaged())?;
+            if envelope.column != *id {
+                let column = column.name.clone();
+                return Err(RowProblem::OfAnother { column });
+            }
+            let key = match self.keys.cached_opening_key(envelope.dek) {
+                Some(key) => key,
+                None => self.keys.opening_key(envelope.dek).await?,
+            };
+            let mut plain = Zeroizing::new(Vec::new());
+            envelope.open(&key, &mut plain).map_err(|_| damaged())?;
+            opened.push(Some(plain));
+        }
+        Ok(opened)
+    }
+
     /// The value in the logical type, if it means the same there.
     pub(crate) fn fit(&self, column: &ColumnPlan, bytes: &[u8]) -> Result<Value, RowProblem> {
         let misfit = |sqlstate| RowProblem::DoesNotFit {
@@ -206,15 +243,42 @@ impl<'a> Sealing<'a> {
         }
     }
 
-    /// A value of the logical type in the type that the column had.
+    /// A value of the logical type in the type of the plaintext column, in its binary form.
     pub(crate) fn restore(&self, column: &ColumnPlan, bytes: &[u8]) -> Result<Vec<u8>, JobError> {
+        let (value, to) = self.restored(column, bytes)?;
+        let mut out = Vec::new();
+        let sent = to.send(value.as_bytes(), &mut out);
+        sent.map(|()| out).map_err(|_| self.broken())
+    }
+
+    /// The same in its text form.
+    pub(crate) fn restore_text(
+        &self,
+        column: &ColumnPlan,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, JobError> {
+        let (value, to) = self.restored(column, bytes)?;
+        let mut out = Vec::new();
+        let shown = to.output(value.as_bytes(), &self.settings, &mut out);
+        shown.map(|()| out).map_err(|_| self.broken())
+    }
+
+    fn restored(
+        &self,
+        column: &ColumnPlan,
+        bytes: &[u8],
+    ) -> Result<(Value, LogicalType), JobError> {
         let value = Value::from_send_form(bytes.to_vec());
         let (to, assigned) = (column.from.without_modifiers(), Conversion::Assignment);
         match convert(&value, column.to, to, assigned, &self.settings) {
-            Ok(Converted::Value(value)) => Ok(value.as_bytes().to_vec()),
-            Ok(Converted::NeverEqual) | Err(_) => Err(JobError::VerificationFailed {
-                table: self.table.shown(),
-            }),
+            Ok(Converted::Value(value)) => Ok((value, to)),
+            Ok(Converted::NeverEqual) | Err(_) => Err(self.broken()),
+        }
+    }
+
+    fn broken(&self) -> JobError {
+        JobError::VerificationFailed {
+            table: self.table.shown(),
         }
     }
 

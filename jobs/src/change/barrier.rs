@@ -26,13 +26,13 @@ const LEFT: &str = "SELECT (SELECT count(DISTINCT virtualtransaction) FROM pg_ca
     (SELECT min(pid) FROM pg_catalog.pg_locks WHERE locktype = 'virtualxid' AND virtualtransaction = ANY ($1))";
 
 /// Every process follows what the registry says now, and every transaction has ended that one of them may have begun before.
-pub(super) async fn wait(client: &Client) -> Result<(), JobError> {
+pub(crate) async fn wait(client: &Client) -> Result<(), JobError> {
     tokio::time::sleep(LEASE + UNDER_WAY).await;
     transactions(client).await
 }
 
 /// Every transaction of this moment has ended, also one that has written nothing yet: it may hold values that it writes later.
-pub(super) async fn transactions(client: &Client) -> Result<(), JobError> {
+pub(crate) async fn transactions(client: &Client) -> Result<(), JobError> {
     let doing = || JobError::while_doing("wait for transactions that run");
     let row = client.query_one(RUNNING, &[]).await.map_err(doing())?;
     let running: Vec<String> = row.try_get(0).map_err(doing())?;

@@ -1,13 +1,13 @@
 //! The backfill: walks over the table again and again until hardly a copy is stale. Takes no lock but on the rows of one
 //! batch, for the moment of writing them, and waits for nobody.
 
-use pgveil_config::PolicyFile;
-use pgveil_keys::Keys;
+use std::time::{Duration, Instant};
+
 use tokio_postgres::Client;
 
 use super::{
-    Migration, Phase,
-    rows::{Found, Way},
+    Migration, Phase, Run, Way,
+    rows::Found,
     table::{self, Known},
 };
 use crate::{
@@ -16,50 +16,78 @@ use crate::{
     walk::{Cursor, Walk, Wanted},
 };
 
-/// Most rows in a batch, and most bytes.
-const BATCH: (u32, i64) = (2000, 2 << 20);
+/// Most bytes in a batch.
+const BATCH_BYTES: i64 = 2 << 20;
 /// Fewer stale rows than this are left for the swap, which finds them by an index.
 const FEW: u32 = 500;
+/// Times in a row that rows are found and none can be written, because others hold them.
+const MAX_STUCK: u32 = 30;
+/// Between them.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// Seals until few rows are left.
-pub(super) async fn table(
-    client: &Client,
-    keys: &Keys,
-    policy: &PolicyFile,
-    migration: &mut Migration,
-) -> Result<(), JobError> {
-    let known = table::known(client, policy, migration).await?;
-    fill(client, keys, &known, migration, Way::Seal).await?;
-    migration.enter(client, Phase::Index).await
+/// Copies until few rows are left.
+pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<(), JobError> {
+    let known = table::known(run, migration).await?;
+    fill(run, &known, migration, migration.way).await?;
+    migration.enter(run.client, Phase::Index).await
 }
 
 /// Walks until few rows are stale.
 pub(super) async fn fill(
-    client: &Client,
-    keys: &Keys,
+    run: &Run<'_>,
     known: &Known,
     migration: &mut Migration,
     way: Way,
 ) -> Result<(), JobError> {
+    let mut held = Held::default();
     loop {
-        pass(client, keys, known, migration, way).await?;
-        let left = known
-            .at_work(client, keys, migration)
-            .count_stale(way, FEW)
-            .await?;
+        let before = migration.rows;
+        pass(run, known, migration, way).await?;
+        let left = known.at_work(run, migration).count_stale(way, FEW).await?;
         if left < u64::from(FEW) {
             return Ok(());
         }
+        held.wait(migration, migration.rows > before, left).await?;
+    }
+}
+
+/// Rows that others hold, again and again.
+#[derive(Default)]
+pub(super) struct Held {
+    stuck: u32,
+}
+
+impl Held {
+    /// Lets some time pass if nothing could be written, and gives up if that goes on.
+    pub(super) async fn wait(
+        &mut self,
+        migration: &Migration,
+        wrote: bool,
+        left: u64,
+    ) -> Result<(), JobError> {
+        if wrote {
+            self.stuck = 0;
+            return Ok(());
+        }
+        self.stuck += 1;
+        if self.stuck == MAX_STUCK {
+            return Err(JobError::RowsHeld {
+                table: migration.shown(),
+                rows: left,
+            });
+        }
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
     }
 }
 
 async fn pass(
-    client: &Client,
-    keys: &Keys,
+    run: &Run<'_>,
     known: &Known,
     migration: &mut Migration,
     way: Way,
 ) -> Result<(), JobError> {
+    let client = run.client;
     let walk = Walk::over(client, migration.oid).await?;
     let Some(end) = walk.end(client).await? else {
         return Ok(());
@@ -71,12 +99,12 @@ async fn pass(
     };
     let progress = Progress::rows(verb, &known.plan, estimate(client, migration).await);
     let wanted = {
-        let table = known.at_work(client, keys, migration);
+        let table = known.at_work(run, migration);
         Wanted {
             condition: table.stale(way),
             size: table.size(),
-            rows: BATCH.0,
-            bytes: BATCH.1,
+            rows: run.pacing.rows(),
+            bytes: BATCH_BYTES,
         }
     };
     let mut after = migration.cursor.clone().map(Cursor::new);
@@ -90,13 +118,14 @@ async fn pass(
             walk.between(after.as_ref(), upto),
             wanted.condition
         );
-        let table = known.at_work(client, keys, migration);
+        let table = known.at_work(run, migration);
         let rows = match step.rows {
             0 => Vec::new(),
             _ => table.read(&walk.place(), &range, None).await?,
         };
         let rows = with_shown_places(rows, &walk);
         let copies = table.copies(&rows, way).await?;
+        let begun = Instant::now();
         let begin = JobError::while_doing("begin a batch");
         client
             .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -115,6 +144,9 @@ async fn pass(
         };
         super::short::end(client, "a batch", noted).await?;
         progress.advance(rows.len());
+        if !rows.is_empty() {
+            run.pacing.pause(client, begun.elapsed(), &progress).await;
+        }
         after = step.upto;
         if after.is_none() {
             break;
@@ -132,24 +164,24 @@ pub(super) fn with_shown_places(mut rows: Vec<Found>, walk: &Walk) -> Vec<Found>
     rows
 }
 
-/// Copies the stale rows that the index finds, at most `limit`; answers how many there were.
+/// Copies the stale rows that the index finds, at most `limit`; answers how many there were, and how many of them were
+/// written.
 pub(super) async fn few(
-    client: &Client,
-    keys: &Keys,
+    run: &Run<'_>,
     known: &Known,
     migration: &Migration,
     (way, limit): (Way, u32),
-) -> Result<u64, JobError> {
-    let table = known.at_work(client, keys, migration);
+) -> Result<(u64, u64), JobError> {
+    let table = known.at_work(run, migration);
     let rows = table
         .read("t.ctid::text", &table.stale(way), Some(limit))
         .await?;
     if rows.is_empty() {
-        return Ok(0);
+        return Ok((0, 0));
     }
     let copies = table.copies(&rows, way).await?;
-    table.write(&rows, copies, way).await?;
-    Ok(rows.len() as u64)
+    let written = table.write(&rows, copies, way).await?;
+    Ok((rows.len() as u64, written))
 }
 
 /// The server's estimate of the table's rows.

@@ -3,24 +3,15 @@
 
 use pgveil_config::PolicyFile;
 use pgveil_keys::{keystore::registry, schema};
-use pgveil_policy::{catalog::enums_of, ruleset::ShownAt};
+use pgveil_policy::ruleset::ShownAt;
 use tokio_postgres::Client;
 
-use super::{MigratedColumn, names, short, state};
+use super::{MigratedColumn, Way, names, short, state};
 use crate::{JobError, apply::convert, plan::TablePlan, sql};
 
 /// What of a table cannot be migrated online.
 fn check(table: &TablePlan) -> Result<(), JobError> {
     let mut why = table.only_at_once.clone();
-    let enums = !enums_of(table.columns.iter().map(|column| column.to)).is_empty();
-    if enums
-        || table
-            .columns
-            .iter()
-            .any(|column| column.from_name.ends_with("[]"))
-    {
-        why.push("a column to seal is of an enum or array type".to_owned());
-    }
     if !table.scope.sessions().is_empty() {
         why.push("its scope reads a setting of the session".to_owned());
     }
@@ -72,6 +63,7 @@ async fn in_transaction(
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
         .collect::<Result<_, tokio_postgres::Error>>()
         .map_err(doing())?;
+    convert::record_labels(client, &table).await?;
     let ids = convert::register(client, &table).await?;
     let mut columns = Vec::new();
     for (column, id) in table.columns.iter().zip(ids) {
@@ -96,10 +88,8 @@ async fn in_transaction(
             not_null,
         });
     }
-    state::begin(client, (&table.schema, &table.name, table.oid), &columns).await?;
-    let live = state::live(client).await?;
-    let migration = live.iter().find(|migration| migration.oid == table.oid);
-    let id = migration.map_or(0, |migration| migration.id);
+    let place = (table.schema.as_str(), table.name.as_str(), table.oid);
+    let id = state::begin(client, Way::Seal, place, &columns).await?;
     let scope = table.scope.columns();
     let watched = { columns.iter() }
         .map(|column| column.name.as_str())

@@ -1,10 +1,9 @@
-//! The indexes of the columns to come: made beside writers, under names of their own, over the terms of the shadows. One that
-//! was not finished is dropped and made again.
+//! The indexes of the columns to come: made beside writers, under names of their own. One that was not finished is dropped
+//! and made again. It writes no rows.
 
-use pgveil_config::PolicyFile;
 use tokio_postgres::Client;
 
-use super::{Migration, Phase, names, rows::Way, table};
+use super::{Migration, Phase, Run, Way, decrypt, names, table};
 use crate::{
     JobError, catalog,
     plan::{IndexStep, TablePlan, of_rule},
@@ -12,26 +11,23 @@ use crate::{
 };
 
 /// Makes what is missing, and the index that finds stale rows.
-pub(super) async fn table(
-    client: &Client,
-    policy: &PolicyFile,
-    migration: &mut Migration,
-) -> Result<(), JobError> {
-    let planned = planned(client, policy, migration).await?;
+pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<(), JobError> {
+    let client = run.client;
+    let planned = planned(run, migration).await?;
     for (at, step) in planned.indexes.iter().enumerate() {
         make(client, migration, at, step).await?;
     }
-    let known = table::known(client, policy, migration).await?;
-    stale(client, migration, &known, Way::Seal).await?;
+    let known = table::known(run, migration).await?;
+    stale(client, migration, &known, migration.way).await?;
     migration.enter(client, Phase::Verify).await
 }
 
 /// The plan of the table as it is before the swap. Something that blocks may have been made meanwhile.
-pub(super) async fn planned(
-    client: &Client,
-    policy: &PolicyFile,
-    migration: &Migration,
-) -> Result<TablePlan, JobError> {
+pub(super) async fn planned(run: &Run<'_>, migration: &Migration) -> Result<TablePlan, JobError> {
+    if migration.way == Way::Open {
+        return decrypt::planned(run.client, migration).await;
+    }
+    let (client, policy) = (run.client, run.policy);
     let changed = || JobError::ChangedMeanwhile {
         table: migration.shown(),
     };

@@ -14,12 +14,12 @@ pub(crate) fn shadow(column: &str) -> String {
     cut(format!("{SHADOW}{column}"))
 }
 
-/// The plaintext column from the swap on.
+/// The plaintext column from the swap on; of a decryption, until the swap.
 pub(crate) fn kept(column: &str) -> String {
     cut(format!("{KEPT}{column}"))
 }
 
-/// An index over shadows until the swap: the `at`-th of its migration.
+/// An index over columns to come, until the swap: the `at`-th of its migration.
 pub(crate) fn new_index(migration: i64, at: usize) -> String {
     format!("{OWN}new_{migration}_{at}")
 }
@@ -39,6 +39,11 @@ pub(crate) fn not_null(migration: i64, attnum: i16) -> String {
     format!("{OWN}not_null_{migration}_{attnum}")
 }
 
+/// The constraint that keeps late sealed values from a decrypted column of bytes.
+pub(crate) fn no_envelope(migration: i64, attnum: i16) -> String {
+    format!("{OWN}no_envelope_{migration}_{attnum}")
+}
+
 /// The function of the triggers, in schema `pgveil`.
 pub(crate) fn function(migration: i64) -> String {
     format!("clear_stale_{migration}")
@@ -46,7 +51,7 @@ pub(crate) fn function(migration: i64) -> String {
 
 /// Whether an index, a constraint or a trigger is one of those.
 pub(crate) fn is_own(name: &str) -> bool {
-    let kinds = ["new_", "old_", "stale_", "not_null_"];
+    let kinds = ["new_", "old_", "stale_", "not_null_", "no_envelope_"];
     let own = name.strip_prefix(OWN);
     name.starts_with(TRIGGERS)
         || own.is_some_and(|rest| kinds.iter().any(|kind| rest.starts_with(kind)))

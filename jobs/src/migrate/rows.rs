@@ -1,11 +1,12 @@
 //! Rows of a table under way: reading both columns of each, finding those whose copy is stale, and writing it. A row is
-//! written only if it is the very version that was read, and is passed over while somebody else has it.
+//! written only if it is the very version that was read, and is passed over while somebody else has it. It walks nowhere.
 
 use pgveil_config::ScopePath;
 use pgveil_policy::types::{LogicalType, Value};
 use tokio_postgres::{Client, Row};
+use zeroize::{Zeroize, Zeroizing};
 
-use super::Migration;
+use super::{Migration, Way};
 use crate::{
     JobError,
     apply::{
@@ -15,15 +16,6 @@ use crate::{
     plan::TablePlan,
     sql,
 };
-
-/// Which way values go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Plaintext is sealed.
-    Seal,
-    /// Sealed values are opened.
-    Open,
-}
 
 /// The table as it is now: the names that its columns have in this phase.
 pub(super) struct Table<'a> {
@@ -42,6 +34,8 @@ pub(super) struct Names {
     pub(super) sealed: String,
     /// Its plaintext type.
     pub(super) from: String,
+    /// That is an array: PostgreSQL has no arrays of arrays, so it is given as text.
+    pub(super) is_array: bool,
 }
 
 /// Plaintext and sealed value.
@@ -62,7 +56,6 @@ pub(super) struct Found {
 
 impl Drop for Found {
     fn drop(&mut self) {
-        use zeroize::Zeroize;
         for (plain, _) in &mut self.values {
             plain.zeroize();
         }
@@ -137,9 +130,9 @@ impl Table<'_> {
         for row in rows {
             let copy = match way {
                 Way::Seal => self.seal(row).await,
-                Way::Open => self.open(row).await.map_err(RowProblem::Job),
+                Way::Open => self.open(row).await,
             };
-            copies.push(copy.map_err(|problem| problem.of(&self.migration.shown(), &row.place))?);
+            copies.push(copy.map_err(|problem| self.explain(problem, row))?);
         }
         Ok(copies)
     }
@@ -160,32 +153,44 @@ impl Table<'_> {
             .collect())
     }
 
-    async fn open(&self, row: &Found) -> Result<Copied, JobError> {
-        let opened = self.opened(row).await?;
-        let columns = self.plan.columns.iter();
-        let values = columns.zip(opened).map(|(column, value)| match value {
-            None => Ok(None),
-            Some(value) => self.sealing.restore(column, &value).map(Some),
+    /// A value may have been moved here, or its row to another scope: its header says whose key it needs.
+    async fn open(&self, row: &Found) -> Result<Copied, RowProblem> {
+        let opened = self.sealing.open_by_header(&sealed(row)).await?;
+        let columns = self.plan.columns.iter().zip(&self.columns);
+        let values = columns.zip(opened).map(|((column, names), value)| {
+            let Some(value) = value else {
+                return Ok(None);
+            };
+            let restored = if names.is_array {
+                self.sealing.restore_text(column, &value)
+            } else {
+                self.sealing.restore(column, &value)
+            };
+            restored.map(Some).map_err(RowProblem::Job)
         });
         values.collect()
     }
 
-    /// The sealed values' plaintexts, in the policy's types.
+    /// The sealed values' plaintexts, in the policy's types. What pgveil has just sealed must bear its own column and scope.
     pub(super) async fn opened(
         &self,
         row: &Found,
-    ) -> Result<Vec<Option<zeroize::Zeroizing<Vec<u8>>>>, JobError> {
-        let values: Vec<Option<&[u8]>> = row
-            .values
-            .iter()
-            .map(|(_, sealed)| sealed.as_deref())
-            .collect();
+    ) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, JobError> {
+        let values = sealed(row);
+        if self.migration.way == Way::Open {
+            let opened = self.sealing.open_by_header(&values).await;
+            return opened.map_err(|problem| self.explain(problem, row));
+        }
         if values.iter().all(Option::is_none) {
             return Ok(vec![None; values.len()]);
         }
         let scope = self.scope(row);
-        let scope = scope.map_err(|problem| problem.of(&self.migration.shown(), &row.place))?;
+        let scope = scope.map_err(|problem| self.explain(problem, row))?;
         self.sealing.open(&scope, &values).await
+    }
+
+    fn explain(&self, problem: RowProblem, row: &Found) -> JobError {
+        problem.of(&self.migration.shown(), &row.place)
     }
 
     fn scope(&self, row: &Found) -> Result<ScopePath, RowProblem> {
@@ -225,14 +230,17 @@ impl Table<'_> {
         let (mut arrays, mut names, mut locked, mut set) =
             (String::new(), String::new(), String::new(), Vec::new());
         for (at, column) in self.columns.iter().enumerate() {
-            let (target, of) = match way {
-                Way::Seal => (&column.sealed, "bytea"),
-                Way::Open => (&column.plain, column.from.as_str()),
+            let (target, of, cast) = match way {
+                Way::Seal => (&column.sealed, "bytea", String::new()),
+                Way::Open if column.is_array => {
+                    (&column.plain, "text", format!("::{}", column.from))
+                }
+                Way::Open => (&column.plain, column.from.as_str(), String::new()),
             };
             arrays.push_str(&format!(", ${}::{of}[]", at + 3));
             names.push_str(&format!(", c{at}"));
             locked.push_str(&format!(", v.c{at}"));
-            set.push(format!("{target} = l.c{at}"));
+            set.push(format!("{target} = l.c{at}{cast}"));
         }
         let table = self.migration.quoted();
         format!(
@@ -243,6 +251,11 @@ impl Table<'_> {
             set.join(", ")
         )
     }
+}
+
+fn sealed(row: &Found) -> Vec<Option<&[u8]>> {
+    let values = row.values.iter();
+    values.map(|(_, sealed)| sealed.as_deref()).collect()
 }
 
 /// The condition that a value has no copy. `row` is what stands before the columns.

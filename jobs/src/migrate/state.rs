@@ -6,6 +6,25 @@ use tokio_postgres::{Client, Row};
 
 use crate::{JobError, sql};
 
+/// Which way values go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Plaintext is sealed.
+    Seal,
+    /// Sealed values are opened.
+    Open,
+}
+
+impl Way {
+    /// As it stands in the table.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Seal => "seal",
+            Self::Open => "open",
+        }
+    }
+}
+
 /// How far a migration is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -50,14 +69,19 @@ impl Phase {
         found.map(|(phase, _)| *phase)
     }
 
-    /// Whether the sealed column bears the name.
+    /// Whether the columns have changed places.
     pub fn is_swapped(self) -> bool {
         matches!(self, Self::Swapped | Self::Undo | Self::Contracted)
+    }
+
+    /// Whether it goes over the table row by row.
+    fn walks(self) -> bool {
+        matches!(self, Self::Backfill | Self::Verify | Self::Undo)
     }
 }
 
 /// One table under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Migration {
     /// Ordinal.
     pub id: i64,
@@ -67,6 +91,8 @@ pub struct Migration {
     pub table: String,
     /// `pg_class.oid`.
     pub oid: u32,
+    /// Whether it seals, or is a decryption.
+    pub way: Way,
     /// How far it is.
     pub phase: Phase,
     /// Where the walk of this phase goes on.
@@ -75,6 +101,8 @@ pub struct Migration {
     pub rows: i64,
     /// Rows verified.
     pub verified: i64,
+    /// Rows a second since this phase began, and seconds until its first walk is through: guesses.
+    pub pace: Option<(f64, Option<f64>)>,
     /// Why it stands still.
     pub reason: Option<String>,
     /// Its columns.
@@ -119,9 +147,12 @@ impl Migration {
             "id": self.id,
             "table": self.shown(),
             "columns": columns.collect::<Vec<_>>(),
+            "way": self.way.as_str(),
             "phase": self.phase.as_str(),
             "rows": self.rows,
             "verified": self.verified,
+            "rows_per_second": self.pace.map(|(rate, _)| rate.round()),
+            "seconds_left": self.pace.and_then(|(_, left)| left).map(f64::round),
             "reason": self.reason,
         })
     }
@@ -131,8 +162,8 @@ impl Migration {
         let ended = matches!(phase, Phase::Contracted | Phase::RolledBack);
         client
             .execute(
-                "UPDATE pgveil.migrations SET phase = $2, cursor = NULL, reason = NULL, updated_at = now(), \
-                 ended_at = CASE WHEN $3 THEN now() END WHERE id = $1",
+                "UPDATE pgveil.migrations SET phase = $2, cursor = NULL, reason = NULL, updated_at = clock_timestamp(), \
+                 phase_at = clock_timestamp(), phase_rows = rows + verified, ended_at = CASE WHEN $3 THEN now() END WHERE id = $1",
                 &[&self.id, &phase.as_str(), &ended],
             )
             .await
@@ -152,7 +183,7 @@ impl Migration {
         let row = client
             .query_one(
                 "UPDATE pgveil.migrations SET cursor = $2, rows = rows + $3, verified = verified + $4, \
-                 reason = NULL, updated_at = now() WHERE id = $1 RETURNING rows, verified",
+                 reason = NULL, updated_at = clock_timestamp() WHERE id = $1 RETURNING rows, verified",
                 &[&self.id, &cursor, &rows.cast_signed(), &verified.cast_signed()],
             )
             .await
@@ -171,17 +202,18 @@ impl Migration {
     }
 }
 
-/// Begins one, in the caller's transaction.
+/// Begins one, in the caller's transaction; answers its number.
 pub(crate) async fn begin(
     client: &Client,
+    way: Way,
     (schema, table, oid): (&str, &str, u32),
     columns: &[MigratedColumn],
-) -> Result<(), JobError> {
+) -> Result<i64, JobError> {
     let row = client
         .query_one(
-            "INSERT INTO pgveil.migrations (schema_name, table_name, table_oid, phase) \
-             VALUES ($1, $2, $3, 'backfill') RETURNING id",
-            &[&schema, &table, &oid],
+            "INSERT INTO pgveil.migrations (schema_name, table_name, table_oid, phase, way) \
+             VALUES ($1, $2, $3, 'backfill', $4) RETURNING id",
+            &[&schema, &table, &oid, &way.as_str()],
         )
         .await
         .map_err(noting())?;
@@ -196,8 +228,17 @@ pub(crate) async fn begin(
             .await
             .map_err(noting())?;
     }
-    Ok(())
+    Ok(id)
 }
+
+/// Of one phase: what it has done since it began, and how long it has worked at it. A keystore of the version before has no
+/// such columns (`to_jsonb`).
+const LIVE: &str = "SELECT m.id, m.schema_name, m.table_name, m.table_oid, m.phase, m.cursor, m.rows, m.verified, m.reason, \
+    coalesce(to_jsonb(m) ->> 'way', 'seal'), \
+    greatest(m.rows + m.verified - (to_jsonb(m) ->> 'phase_rows')::int8, 0)::float8, \
+    extract(epoch FROM m.updated_at - (to_jsonb(m) ->> 'phase_at')::timestamptz)::float8, \
+    CASE WHEN c.reltuples >= 0 THEN c.reltuples::float8 END \
+    FROM pgveil.migrations m LEFT JOIN pg_catalog.pg_class c ON c.oid = m.table_oid WHERE m.ended_at IS NULL ORDER BY m.id";
 
 /// Those that have not ended, in the order in which they began; none where the schema is not installed.
 pub async fn live(client: &Client) -> Result<Vec<Migration>, JobError> {
@@ -206,14 +247,7 @@ pub async fn live(client: &Client) -> Result<Vec<Migration>, JobError> {
     if !known.try_get::<_, bool>(0).map_err(noting())? {
         return Ok(Vec::new());
     }
-    let rows = client
-        .query(
-            "SELECT id, schema_name, table_name, table_oid, phase, cursor, rows, verified, reason \
-             FROM pgveil.migrations WHERE ended_at IS NULL ORDER BY id",
-            &[],
-        )
-        .await
-        .map_err(noting())?;
+    let rows = client.query(LIVE, &[]).await.map_err(noting())?;
     let columns = client
         .query(
             "SELECT c.migration, c.column_id, c.name, c.plain_place, c.sealed_place, c.not_null \
@@ -237,19 +271,39 @@ pub async fn live(client: &Client) -> Result<Vec<Migration>, JobError> {
 }
 
 fn migration(row: &Row) -> Result<Migration, tokio_postgres::Error> {
-    let phase: String = row.try_get(4)?;
+    let (phase, way): (String, String) = (row.try_get(4)?, row.try_get(9)?);
+    let phase = Phase::parse(&phase).unwrap_or(Phase::Backfill);
     Ok(Migration {
+        way: if way == Way::Open.as_str() {
+            Way::Open
+        } else {
+            Way::Seal
+        },
+        pace: phase
+            .walks()
+            .then_some(pace(row.try_get(10)?, row.try_get(11)?, row.try_get(12)?))
+            .flatten(),
         id: row.try_get(0)?,
         schema: row.try_get(1)?,
         table: row.try_get(2)?,
         oid: row.try_get(3)?,
-        phase: Phase::parse(&phase).unwrap_or(Phase::Backfill),
+        phase,
         cursor: row.try_get(5)?,
         rows: row.try_get(6)?,
         verified: row.try_get(7)?,
         reason: row.try_get(8)?,
         columns: Vec::new(),
     })
+}
+
+/// Rows a second, and seconds until as many are done as the table is thought to have.
+fn pace(done: Option<f64>, seconds: Option<f64>, rows: Option<f64>) -> Option<(f64, Option<f64>)> {
+    let (done, seconds) = (done?, seconds?);
+    if done <= 0.0 || seconds <= 0.0 {
+        return None;
+    }
+    let rate = done / seconds;
+    Some((rate, rows.map(|rows| (rows - done).max(0.0) / rate)))
 }
 
 fn column(row: &Row) -> Result<MigratedColumn, tokio_postgres::Error> {

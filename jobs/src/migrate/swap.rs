@@ -1,14 +1,11 @@
 //! The swap: under a short lock the last rows are sealed, the plaintext columns make way and the shadows take their names.
 //! What is not ready then is not swapped; the lock is given up and the migration goes on.
 
-use pgveil_config::PolicyFile;
-use pgveil_keys::{Keys, keystore::registry};
+use pgveil_keys::keystore::registry;
 use tokio_postgres::Client;
 
 use super::{
-    MigratedColumn, Migration, Phase, backfill, begin, index, names,
-    rows::Way,
-    short,
+    MigratedColumn, Migration, Phase, Run, Way, backfill, begin, decrypt, index, names, short,
     table::{self, Known},
 };
 use crate::{JobError, apply::convert, plan::TablePlan, sql};
@@ -26,18 +23,14 @@ enum Tried {
 }
 
 /// Swaps, or goes back to what has to be done first.
-pub(super) async fn table(
-    client: &Client,
-    keys: &Keys,
-    policy: &PolicyFile,
-    migration: &mut Migration,
-) -> Result<(), JobError> {
+pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<(), JobError> {
+    let client = run.client;
     loop {
-        let planned = index::planned(client, policy, migration).await?;
-        let known = table::known(client, policy, migration).await?;
-        catch_up(client, keys, &known, migration, Way::Seal).await?;
+        let planned = index::planned(run, migration).await?;
+        let known = table::known(run, migration).await?;
+        catch_up(run, &known, migration, migration.way).await?;
         short::lock(client, migration).await?;
-        let tried = under_lock(client, keys, policy, migration, (&planned, &known)).await;
+        let tried = under_lock(run, migration, (&planned, &known)).await;
         let what = format!("the swap of {}", migration.shown());
         match tried {
             Ok(Tried::Swapped) => return short::end(client, &what, Ok(())).await,
@@ -53,16 +46,21 @@ pub(super) async fn table(
 
 /// Copies stale rows until few are left.
 pub(super) async fn catch_up(
-    client: &Client,
-    keys: &Keys,
+    run: &Run<'_>,
     known: &Known,
     migration: &Migration,
     way: Way,
 ) -> Result<(), JobError> {
+    let client = run.client;
     by_index(client, "SET").await?;
-    while backfill::few(client, keys, known, migration, (way, 2 * UNDER_LOCK)).await?
-        >= u64::from(UNDER_LOCK)
-    {}
+    let mut held = backfill::Held::default();
+    loop {
+        let (found, written) = backfill::few(run, known, migration, (way, 2 * UNDER_LOCK)).await?;
+        if found < u64::from(UNDER_LOCK) {
+            break;
+        }
+        held.wait(migration, written > 0, found).await?;
+    }
     client
         .batch_execute("RESET enable_seqscan")
         .await
@@ -78,21 +76,17 @@ async fn by_index(client: &Client, set: &str) -> Result<(), JobError> {
 
 /// Whether all rows have their copies now, in the transaction that holds the lock.
 pub(super) async fn is_complete(
-    client: &Client,
-    keys: &Keys,
+    run: &Run<'_>,
     known: &Known,
     migration: &Migration,
     way: Way,
 ) -> Result<bool, JobError> {
-    by_index(client, "SET LOCAL").await?;
-    let found = backfill::few(client, keys, known, migration, (way, UNDER_LOCK + 1)).await?;
+    by_index(run.client, "SET LOCAL").await?;
+    let (found, _) = backfill::few(run, known, migration, (way, UNDER_LOCK + 1)).await?;
     if found > u64::from(UNDER_LOCK) {
         return Ok(false);
     }
-    let left = known
-        .at_work(client, keys, migration)
-        .count_stale(way, 1)
-        .await?;
+    let left = known.at_work(run, migration).count_stale(way, 1).await?;
     Ok(left == 0)
 }
 
@@ -102,18 +96,24 @@ async fn give_up(client: &Client) -> Result<(), JobError> {
 }
 
 async fn under_lock(
-    client: &Client,
-    keys: &Keys,
-    policy: &PolicyFile,
+    run: &Run<'_>,
     migration: &mut Migration,
     (planned, known): (&TablePlan, &Known),
 ) -> Result<Tried, JobError> {
-    let planned = convert::plan_again(client, policy, planned).await?;
+    let client = run.client;
+    let planned = match migration.way {
+        Way::Seal => convert::plan_again(client, run.policy, planned).await?,
+        Way::Open => decrypt::plan_again(client, migration, planned).await?,
+    };
     if !index::are_ready(client, migration, &planned).await? {
         return Ok(Tried::Unprepared);
     }
-    if !is_complete(client, keys, known, migration, Way::Seal).await? {
+    if !is_complete(run, known, migration, migration.way).await? {
         return Ok(Tried::Behind);
+    }
+    if migration.way == Way::Open {
+        decrypt::swap(client, migration, &planned).await?;
+        return Ok(Tried::Swapped);
     }
     let quoted = migration.quoted();
     begin::drop_triggers(client, migration.id, &quoted).await?;
@@ -265,7 +265,7 @@ pub(super) async fn carry_over(
 /// NOT NULL again, without looking through the table under a lock; and statistics.
 pub(super) async fn settle(client: &Client, migration: &Migration) -> Result<(), JobError> {
     for column in &migration.columns {
-        let attnum = if migration.phase == Phase::RolledBack {
+        let attnum = if migration.phase == Phase::RolledBack || migration.way == Way::Open {
             column.plain
         } else {
             column.sealed

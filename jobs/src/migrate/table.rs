@@ -1,20 +1,21 @@
 //! What a table under way is in the catalog now: its plan under the names that its columns have in this phase.
 
-use pgveil_config::PolicyFile;
-use pgveil_keys::Keys;
+use pgveil_config::{PolicyFile, SearchKey};
+use pgveil_keys::keystore::registry;
 use pgveil_policy::{
-    catalog::{Catalog, Relation},
+    catalog::{Catalog, Column},
     plan::ColumnId,
+    ruleset::RegisteredColumn,
     template::ScopeTemplate,
+    types::LogicalType,
 };
-use tokio_postgres::Client;
 
-use super::{Migration, rows::Names};
+use super::{Migration, Run, Way, rows::Names};
 use crate::{
     JobError,
     apply::sealing::Sealing,
     catalog,
-    plan::{ColumnPlan, TablePlan},
+    plan::{ColumnPlan, TablePlan, empty},
     sql,
 };
 
@@ -28,29 +29,96 @@ impl Known {
     /// For work on its rows.
     pub(super) fn at_work<'a>(
         &'a self,
-        client: &'a Client,
-        keys: &'a Keys,
+        run: &'a Run<'_>,
         migration: &'a Migration,
     ) -> super::rows::Table<'a> {
         let ids: Vec<ColumnId> = migration.columns.iter().map(|column| column.id).collect();
         super::rows::Table {
-            client,
+            client: run.client,
             migration,
             plan: &self.plan,
-            sealing: Sealing::new(keys, &self.plan, &ids),
+            sealing: Sealing::new(run.keys, &self.plan, &ids),
             columns: self.names.clone(),
         }
     }
 }
 
 /// Reads it in a transaction of its own.
-pub(super) async fn known(
-    client: &Client,
-    policy: &PolicyFile,
+pub(super) async fn known(run: &Run<'_>, migration: &Migration) -> Result<Known, JobError> {
+    let catalog = catalog::read(run.client).await?;
+    match migration.way {
+        Way::Seal => of(&catalog, run.policy, migration),
+        Way::Open => {
+            let registered = registry::list(run.client).await?;
+            opening(&catalog, &registered, migration)
+        }
+    }
+}
+
+/// Of a decryption: what the values are, the registry says. The policy may have changed its mind already.
+fn opening(
+    catalog: &Catalog,
+    registered: &[RegisteredColumn],
     migration: &Migration,
 ) -> Result<Known, JobError> {
-    let catalog = catalog::read(client).await?;
-    of(&catalog, policy, migration)
+    let changed = || JobError::ChangedMeanwhile {
+        table: migration.shown(),
+    };
+    let relation = catalog.relation_by_oid(migration.oid).ok_or_else(changed)?;
+    if (&relation.schema, &relation.name) != (&migration.schema, &migration.table) {
+        return Err(changed());
+    }
+    let scope = ScopeTemplate::parse("platform").map_err(|_| changed())?;
+    let mut known = Known {
+        plan: empty(relation, scope),
+        names: Vec::new(),
+    };
+    for migrated in &migration.columns {
+        let (plain, sealed) = (
+            relation.attribute(migrated.plain),
+            relation.attribute(migrated.sealed),
+        );
+        let past = registered.iter().find(|past| past.id == migrated.id);
+        let (Some(plain), Some(sealed), Some(past)) = (plain, sealed, past) else {
+            return Err(changed());
+        };
+        let from = catalog
+            .type_of(plain.type_oid, plain.typmod)
+            .ok_or_else(changed)?;
+        known.plan.columns.push(ColumnPlan {
+            attnum: sealed.attnum,
+            name: migrated.name.clone(),
+            from_name: plain.type_name.clone(),
+            from,
+            to: catalog
+                .parse_type(&past.logical_type)
+                .map_err(|_| changed())?,
+            equality: past.equality,
+            search_key: if past.shared_key {
+                SearchKey::Shared
+            } else {
+                SearchKey::Scope
+            },
+            equality_group: past.equality_group.clone(),
+        });
+        known.names.push(names(plain, &sealed.name, from));
+    }
+    Ok(known)
+}
+
+fn names(plain: &Column, sealed: &str, from: LogicalType) -> Names {
+    // The name that the policy gives an enum type may need a search path.
+    let from_name = if from.is_stored_otherwise() {
+        plain.type_name.clone()
+    } else {
+        from.without_modifiers().sql_name()
+    };
+    Names {
+        plain: sql::quoted(&plain.name),
+        sealed: sql::quoted(sealed),
+        from: from_name,
+        is_array: matches!(from, LogicalType::Array(_)),
+    }
 }
 
 fn of(catalog: &Catalog, policy: &PolicyFile, migration: &Migration) -> Result<Known, JobError> {
@@ -64,7 +132,7 @@ fn of(catalog: &Catalog, policy: &PolicyFile, migration: &Migration) -> Result<K
     let rule = rule.filter(|_| same).ok_or_else(changed)?;
     let scope = ScopeTemplate::parse(&rule.scope).map_err(|_| changed())?;
     let mut plan = empty(relation, scope);
-    let mut names = Vec::new();
+    let mut all = Vec::new();
     for migrated in &migration.columns {
         let (plain, sealed) = (
             relation.attribute(migrated.plain),
@@ -89,28 +157,7 @@ fn of(catalog: &Catalog, policy: &PolicyFile, migration: &Migration) -> Result<K
             search_key: rule.search_key,
             equality_group: rule.equality_group.clone(),
         });
-        names.push(Names {
-            plain: sql::quoted(&plain.name),
-            sealed: sql::quoted(&sealed.name),
-            from: from.without_modifiers().sql_name(),
-        });
+        all.push(names(plain, &sealed.name, from));
     }
-    Ok(Known { plan, names })
-}
-
-fn empty(relation: &Relation, scope: ScopeTemplate) -> TablePlan {
-    TablePlan {
-        oid: relation.oid,
-        schema: relation.schema.clone(),
-        name: relation.name.clone(),
-        rows: None,
-        bytes: 0,
-        primary_key: Vec::new(),
-        other_columns: Vec::new(),
-        scope,
-        columns: Vec::new(),
-        indexes: Vec::new(),
-        obstacles: Vec::new(),
-        only_at_once: Vec::new(),
-    }
+    Ok(Known { plan, names: all })
 }

@@ -1,25 +1,21 @@
 //! The way back. Before the swap the shadows are dropped; after it, what was written since is opened into the plaintext
 //! columns, which take their names again under a short lock, with the indexes that they have kept.
 
-use pgveil_config::PolicyFile;
-use pgveil_keys::{Keys, keystore::registry};
+use pgveil_keys::keystore::registry;
 use tokio_postgres::Client;
 
 use super::{
-    Migration, Phase, backfill, begin, index, names,
-    rows::Way,
-    short, swap,
+    Migration, Phase, Run, Way, backfill, begin, decrypt, index, names, short, swap,
     table::{self, Known},
 };
 use crate::{JobError, sql};
 
 /// Undoes one migration, from whatever phase it is in.
-pub(super) async fn table(
-    client: &Client,
-    keys: &Keys,
-    policy: &PolicyFile,
-    migration: &mut Migration,
-) -> Result<(), JobError> {
+pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<(), JobError> {
+    let client = run.client;
+    if migration.way == Way::Open {
+        return decrypt::undo(client, migration).await;
+    }
     let what = format!("the end of the migration of {}", migration.shown());
     if !migration.phase.is_swapped() {
         short::lock(client, migration).await?;
@@ -29,13 +25,13 @@ pub(super) async fn table(
     if migration.phase == Phase::Swapped {
         migration.enter(client, Phase::Undo).await?;
     }
-    let known = table::known(client, policy, migration).await?;
-    backfill::fill(client, keys, &known, migration, Way::Open).await?;
+    let known = table::known(run, migration).await?;
+    backfill::fill(run, &known, migration, Way::Open).await?;
     index::stale(client, migration, &known, Way::Open).await?;
     loop {
-        swap::catch_up(client, keys, &known, migration, Way::Open).await?;
+        swap::catch_up(run, &known, migration, Way::Open).await?;
         short::lock(client, migration).await?;
-        let done = under_lock(client, keys, migration, &known).await;
+        let done = under_lock(run, migration, &known).await;
         if let Ok(false) = done {
             let doing = JobError::while_doing("give up a lock");
             client.batch_execute("ROLLBACK").await.map_err(doing)?;
@@ -47,12 +43,12 @@ pub(super) async fn table(
 }
 
 async fn under_lock(
-    client: &Client,
-    keys: &Keys,
+    run: &Run<'_>,
     migration: &mut Migration,
     known: &Known,
 ) -> Result<bool, JobError> {
-    if !swap::is_complete(client, keys, known, migration, Way::Open).await? {
+    let client = run.client;
+    if !swap::is_complete(run, known, migration, Way::Open).await? {
         return Ok(false);
     }
     let doing = || JobError::while_doing(format!("swap the columns of {} back", migration.shown()));

@@ -1,12 +1,8 @@
 //! The verification: every row of the table is read, its sealed values opened with the keys of its own scope and compared with
-//! its plaintext. Repairs nothing. What is stale is not verified here: it is sealed again, from the plaintext, before the swap.
-
-use pgveil_config::PolicyFile;
-use pgveil_keys::Keys;
-use tokio_postgres::Client;
+//! its plaintext. Repairs nothing. What is stale is not verified here: it is copied again before the swap.
 
 use super::{
-    Migration, Phase, backfill,
+    Migration, Phase, Run, Way, backfill,
     rows::{Found, Table},
     table,
 };
@@ -20,13 +16,9 @@ use crate::{
 const BATCH: (u32, i64) = (2000, 2 << 20);
 
 /// Walks over the whole table once.
-pub(super) async fn table(
-    client: &Client,
-    keys: &Keys,
-    policy: &PolicyFile,
-    migration: &mut Migration,
-) -> Result<(), JobError> {
-    let known = table::known(client, policy, migration).await?;
+pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<(), JobError> {
+    let client = run.client;
+    let known = table::known(run, migration).await?;
     let walk = Walk::over(client, migration.oid).await?;
     let end = walk.end(client).await?;
     let progress = Progress::rows(
@@ -34,7 +26,7 @@ pub(super) async fn table(
         &known.plan,
         backfill::estimate(client, migration).await,
     );
-    let size = known.at_work(client, keys, migration).size();
+    let size = known.at_work(run, migration).size();
     let wanted = Wanted {
         condition: "true".to_owned(),
         size,
@@ -47,7 +39,7 @@ pub(super) async fn table(
         .await?
     {
         let upto = step.upto.as_ref().or(end.as_ref());
-        let at_work = known.at_work(client, keys, migration);
+        let at_work = known.at_work(run, migration);
         let range = walk.between(after.as_ref(), upto);
         let rows = at_work.read(&walk.place(), &range, None).await?;
         let rows = backfill::with_shown_places(rows, &walk);
@@ -78,7 +70,9 @@ async fn compare(table: &Table<'_>, row: &Found) -> Result<(), JobError> {
         table.plan.columns.iter().zip(&row.values).zip(opened)
     {
         let same = match (plain, sealed, opened) {
-            (_, None, _) => true,
+            (_, None, _) if table.migration.way == Way::Seal => true,
+            (None, Some(_), _) if table.migration.way == Way::Open => true,
+            (None, None, None) => true,
             (Some(plain), Some(_), Some(opened)) => {
                 let value = table.sealing.fit(column, plain);
                 let value =

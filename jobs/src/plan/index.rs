@@ -59,15 +59,7 @@ pub(super) async fn plan(
     table: &mut TablePlan,
     wanted: &[Wanted],
 ) -> Result<(), JobError> {
-    let rows = client
-        .query(include_str!("indexes.sql"), &[&table.oid])
-        .await
-        .map_err(JobError::while_doing(format!(
-            "read the indexes of {}",
-            table.shown()
-        )))?;
-    let indexes = rows.iter().map(Index::read).collect::<Result<Vec<_>, _>>();
-    let indexes = indexes.map_err(JobError::while_doing("understand an index"))?;
+    let indexes = read(client, table).await?;
     let sealing: BTreeMap<i16, ColumnPlan> = table
         .columns
         .iter()
@@ -98,6 +90,33 @@ pub(super) async fn plan(
         table.indexes.push(fresh(table, name, want));
     }
     Ok(())
+}
+
+/// Fills in `table.indexes` with what comes back on the values of columns that are decrypted, and adds to `table.obstacles`.
+pub(super) async fn plan_opened(client: &Client, table: &mut TablePlan) -> Result<(), JobError> {
+    let indexes = read(client, table).await?;
+    let names: Vec<(i16, String)> = { table.columns.iter() }
+        .map(|column| (column.attnum, column.name.clone()))
+        .collect();
+    for index in indexes.iter().filter(|index| !index.is_of_a_migration()) {
+        match index.opened(table, &names) {
+            Ok(step) => table.indexes.extend(step),
+            Err(obstacle) => table.obstacles.push(obstacle),
+        }
+    }
+    Ok(())
+}
+
+async fn read(client: &Client, table: &TablePlan) -> Result<Vec<Index>, JobError> {
+    let rows = client
+        .query(include_str!("indexes.sql"), &[&table.oid])
+        .await
+        .map_err(JobError::while_doing(format!(
+            "read the indexes of {}",
+            table.shown()
+        )))?;
+    let indexes = rows.iter().map(Index::read).collect::<Result<Vec<_>, _>>();
+    indexes.map_err(JobError::while_doing("understand an index"))
 }
 
 /// An index where there was none. The scope's columns stand behind the term: they are pinned in every search.

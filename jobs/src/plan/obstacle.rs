@@ -97,13 +97,16 @@ pub(super) async fn of_columns(client: &Client, table: &mut TablePlan) -> Result
     if attnums.is_empty() {
         return Ok(());
     }
-    let doing = || JobError::while_doing(format!("read what depends on {}", table.shown()));
+    let shown = table.shown();
+    let doing = || JobError::while_doing(format!("read what depends on {shown}"));
     let rows = client
         .query(include_str!("dependents.sql"), &[&table.oid, &attnums])
         .await
         .map_err(doing())?;
     let mut found: Vec<Obstacle> = Vec::new();
     for row in &rows {
+        let stays = stays_behind(row, table).map_err(doing())?;
+        table.only_at_once.extend(stays);
         let obstacle = dependent(row, table).map_err(doing())?;
         found.extend(obstacle.filter(|o| !found.contains(o)));
     }
@@ -201,6 +204,20 @@ async fn of_own_indexes(client: &Client, part: &mut TablePlan) -> Result<(), Job
         ));
     }
     Ok(())
+}
+
+/// A CHECK that means the same on sealed values stays with the plaintext column, which is cleared after the swap.
+fn stays_behind(row: &Row, table: &TablePlan) -> Result<Option<String>, tokio_postgres::Error> {
+    let attnum: i16 = row.try_get("attnum")?;
+    let (kind, name): (String, String) = (row.try_get("kind")?, row.try_get("name")?);
+    let column = table.columns.iter().find(|column| column.attnum == attnum);
+    if kind != "constraint c" || names::is_own(&name) {
+        return Ok(None);
+    }
+    Ok(column.map(|column| {
+        let (name, column) = (sql::shown(&name), sql::shown(&column.name));
+        format!("CHECK constraint {name} looks at {column}")
+    }))
 }
 
 fn dependent(row: &Row, table: &TablePlan) -> Result<Option<Obstacle>, tokio_postgres::Error> {

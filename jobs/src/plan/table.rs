@@ -127,7 +127,8 @@ pub(super) async fn bare(
     Ok(Some(table))
 }
 
-fn empty(relation: &Relation, scope: ScopeTemplate) -> TablePlan {
+/// Nothing is known of it yet but its names.
+pub(crate) fn empty(relation: &Relation, scope: ScopeTemplate) -> TablePlan {
     TablePlan {
         oid: relation.oid,
         schema: relation.schema.clone(),

@@ -7,6 +7,7 @@ use std::{
 
 use pgveil_config::settings::Reencrypt;
 use pgveil_keys::database::Database;
+use tokio_postgres::{Client, Row};
 
 /// What a pause begins with where none was asked for.
 const LEAST: Duration = Duration::from_millis(100);
@@ -20,7 +21,15 @@ const LAG: &str = "SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::floa
 
 /// How far the slowest standby is behind; nothing if nobody may know.
 pub(super) async fn lag(client: &Database) -> Duration {
-    let rows = client.ask(LAG, &[]).await.unwrap_or_default();
+    behind(&client.ask(LAG, &[]).await.unwrap_or_default())
+}
+
+/// The same over a connection that keeps no statements.
+pub(crate) async fn lag_seen_by(client: &Client) -> Duration {
+    behind(&client.query(LAG, &[]).await.unwrap_or_default())
+}
+
+fn behind(rows: &[Row]) -> Duration {
     let seconds: Option<f64> = rows.first().and_then(|row| row.try_get(0).ok());
     let seconds = seconds.unwrap_or_default().max(0.0);
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
@@ -28,13 +37,13 @@ pub(super) async fn lag(client: &Database) -> Duration {
 
 /// The pace of this process.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     reencrypt: Reencrypt,
     doubled: AtomicU32,
 }
 
 impl Pace {
-    pub(super) fn new(reencrypt: Reencrypt) -> Self {
+    pub(crate) fn new(reencrypt: Reencrypt) -> Self {
         Self {
             reencrypt,
             doubled: AtomicU32::new(0),
@@ -42,7 +51,7 @@ impl Pace {
     }
 
     /// The pause behind a batch whose statement took so long, and why it is longer than was asked for.
-    pub(super) fn judge(&self, took: Duration, lag: Duration) -> (Duration, Option<String>) {
+    pub(crate) fn judge(&self, took: Duration, lag: Duration) -> (Duration, Option<String>) {
         let Reencrypt {
             interval,
             max_lag,

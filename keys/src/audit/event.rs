@@ -82,6 +82,8 @@ operations! {
     ConfigRefuse = "config.refuse",
     /// Columns were converted as the policy says.
     PolicyApply = "policy.apply",
+    /// Columns go back to plaintext, or have gone.
+    ColumnDecrypt = "column.decrypt" needs step_up,
     /// A role without the right to see it asked for plaintext.
     RevealRefuse = "reveal.refuse",
     /// A provider answered no.

@@ -142,8 +142,8 @@ pub(super) fn check_omitted(
         let name = format!("{}.{}.{}", past.schema, past.table, past.column);
         let message = format!("{name} holds sealed values, but the policy no longer names it");
         let cure = format!(
-            "put [table.column.{:?}] with type = {:?} back under table {}.{} (decrypting a column is not supported yet), \
-             or drop the column",
+            "put [table.column.{:?}] with type = {:?} back under table {}.{}, \
+             and decrypt it (pgveil apply --decrypt) or drop the column",
             past.column, past.logical_type, past.schema, past.table
         );
         let entry = policy

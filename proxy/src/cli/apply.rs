@@ -6,16 +6,20 @@ use std::{
     process::ExitCode,
 };
 
-use pgveil_config::{PolicyFile, Settings};
+use pgveil_config::{PolicyFile, ScopePath, Settings};
 use pgveil_jobs::{
     JobError,
     apply::{Outcome, apply as carry_out},
-    migrate,
+    migrate::{self, Decryption},
     plan::{PlanReport, plan as compare},
 };
-use pgveil_keys::database::{self, Database};
+use pgveil_keys::{
+    audit::Operation,
+    database::{self, Database},
+};
 
-use super::Found;
+use super::{Found, ask::StepUp, audit::sign_and_send};
+use crate::app;
 
 /// Prints the plan; exit code 1 if `apply` would refuse it.
 ///
@@ -33,13 +37,28 @@ pub async fn plan(config: &Path) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// How `apply` goes about it.
+/// How far, and how fast.
+#[derive(Debug, clap::Args)]
+pub struct How {
+    /// With --online or --decrypt: do everything but the swap
+    #[arg(long)]
+    prepare: bool,
+    /// With --online or --decrypt: make no pauses, whatever [reencrypt] says
+    #[arg(long)]
+    full_speed: bool,
+}
+
+/// What `apply` does.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub struct Way {
     /// Migrate while applications write; run again, it goes on where it was
     #[arg(long)]
     online: bool,
+    /// Bring sealed columns back to plaintext, while applications write: schema.table.column, with commas between several. The
+    /// plaintext is at rest then, so it needs a step-up token; run again with the same names, it goes on where it was
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    decrypt: Vec<String>,
     /// Drop the plaintext that online migrations keep
     #[arg(long)]
     contract: bool,
@@ -58,25 +77,96 @@ pub struct Way {
 ///
 /// # Errors
 /// If anything keeps it from being done.
-pub async fn run(config: &Path, yes: bool, prepare: bool, way: &Way) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    config: &Path,
+    yes: bool,
+    how: &How,
+    way: &Way,
+    step_up: &StepUp,
+) -> anyhow::Result<ExitCode> {
+    let walks = way.online || !way.decrypt.is_empty();
+    if (how.prepare || how.full_speed) && !walks {
+        let what = "--prepare and --full-speed go with --online or --decrypt".to_owned();
+        return Err(Found(what).into());
+    }
+    let options = migrate::Options {
+        yes,
+        prepare: how.prepare,
+        full_speed: how.full_speed,
+    };
     if way.status || way.json {
         return status(config, way.json).await;
     }
-    if !(way.online || way.contract || way.rollback) {
+    if !(walks || way.contract || way.rollback) {
         return apply(config, yes).await;
     }
+    if !way.decrypt.is_empty() {
+        return decrypt(config, &way.decrypt, options, step_up).await;
+    }
     let (settings, policy) = read(config)?;
-    if !way.online && !yes && !sure(way.contract) {
+    if !way.online && !yes && !sure(question(way.contract)) {
         return Ok(ExitCode::from(1));
     }
     let done = match (way.contract, way.rollback) {
         (true, _) => migrate::contract(&settings).await,
         (_, true) => migrate::roll_back(&settings, &policy).await,
-        _ => migrate::migrate(&settings, &policy, (yes, prepare), confirm).await,
+        _ => migrate::migrate(&settings, &policy, options, confirm).await,
     };
     let done = done.map_err(found)?;
     println!("{done}");
     Ok(ExitCode::from(u8::from(done.declined)))
+}
+
+/// Shows what it takes, asks unless told not to, gets a token if anything is begun, and does it.
+async fn decrypt(
+    config: &Path,
+    columns: &[String],
+    options: migrate::Options,
+    step_up: &StepUp,
+) -> anyhow::Result<ExitCode> {
+    let (settings, policy) = read(config)?;
+    let planned = migrate::plan_decryption(&settings, columns).await;
+    let planned = planned.map_err(found)?;
+    planned.iter().for_each(show);
+    let blocked = { planned.iter() }.any(|table| table.obstacles().next().is_some());
+    let asks = !planned.is_empty() && !options.yes && !blocked;
+    if asks && !sure("Write plaintext into the table again? [y/N] ") {
+        return Ok(ExitCode::from(1));
+    }
+    if blocked {
+        return Err(Found("follow the cures above, then run it again".to_owned()).into());
+    }
+    let (_, keystore) = app::keystore(config).await?;
+    let (log, platform) = (keystore.log(), ScopePath::platform());
+    let token = if planned.is_empty() {
+        None
+    } else {
+        Some({ step_up.token(log, Operation::ColumnDecrypt, &platform) }.await?)
+    };
+    let fresh = (planned.as_slice(), token.as_ref());
+    let done = migrate::decrypt(&settings, &keystore, &policy, fresh, options).await;
+    sign_and_send(config, &keystore).await;
+    println!("{}", done.map_err(found)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(planned: &Decryption) {
+    println!("~ table {}", planned.table.shown());
+    for column in &planned.table.columns {
+        println!(
+            "    ~ column {}  {} -> {}  (plaintext at rest)",
+            column.name, column.from_name, column.to
+        );
+    }
+    for step in &planned.table.indexes {
+        println!("    ~ index {}  {}", step.name, step.summary);
+    }
+    for obstacle in planned.obstacles() {
+        println!(
+            "    ! {}: BLOCKS it\n        cure: {}",
+            obstacle.what, obstacle.cure
+        );
+    }
 }
 
 async fn status(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -95,20 +185,21 @@ async fn status(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn question(contract: bool) -> &'static str {
+    if contract {
+        "Drop the plaintext? It cannot be undone. [y/N] "
+    } else {
+        "Undo the migrations? The tables will be as they were before. [y/N] "
+    }
+}
+
 /// Without a terminal there is nobody to ask, and nothing is done.
-fn sure(contract: bool) -> bool {
+fn sure(question: &str) -> bool {
     if !io::stdin().is_terminal() {
         eprintln!("pgveil: nobody to ask; add --yes to do it");
         return false;
     }
-    print!(
-        "{}",
-        if contract {
-            "Drop the plaintext? It cannot be undone. [y/N] "
-        } else {
-            "Undo the migrations? The tables will hold plaintext again. [y/N] "
-        }
-    );
+    print!("{question}");
     answered()
 }
 

@@ -68,7 +68,7 @@ async fn write(client: Client, writer: i32, enough: Arc<AtomicBool>) -> Result<R
 }
 
 fn start(site: &Site<'_>) -> Result<Child> {
-    site.start("apply", &["--online", "--yes"])
+    site.start("apply", &["--online", "--yes", "--full-speed"])
 }
 
 /// The phase and the counts of the migration that is under way.
@@ -148,7 +148,8 @@ async fn a_long_reader_delays_the_swap_and_nobody_else() -> Result<()> {
     let database = TempPostgres::fresh_database()?;
     database.run(&format!("{TABLE}{ROWS}"))?;
     let site = Site::new(&database, POLICY)?;
-    let prepared = site.command("apply", &["--online", "--prepare", "--yes"])?;
+    let args = ["--online", "--prepare", "--yes", "--full-speed"];
+    let prepared = site.command("apply", &args)?;
     let prepared = prepared.ok()?;
     ensure!(prepared.contains("ready for the swap"), "{prepared}");
     let reader = database.connect("app").await?;

@@ -246,6 +246,75 @@ impl Index {
         }
     }
 
+    /// The same index over the values of columns that are decrypted; none if it has nothing to do with them. `names` are their
+    /// attribute numbers and names.
+    pub(super) fn opened(
+        &self,
+        table: &TablePlan,
+        names: &[(i16, String)],
+    ) -> Result<Option<IndexStep>, Obstacle> {
+        let of_term = |text: &str| {
+            let mut names = names.iter().map(|(_, name)| name);
+            names.find(|name| text == term(name) || text == shown_term(name))
+        };
+        let (mut keys, mut shown, mut is_ours) = (Vec::new(), Vec::new(), false);
+        for (attnum, text, modifiers) in &self.keys {
+            if let Some(name) = of_term(text) {
+                is_ours = true;
+                keys.push(sql::quoted(&names::kept(name)));
+                shown.push(sql::shown(name));
+                continue;
+            }
+            let reads = { names.iter() }
+                .find(|(own, name)| own == attnum || *attnum == 0 && sql::mentions(text, name));
+            if let Some((_, name)) = reads {
+                return Err(self.in_the_way(table, name));
+            }
+            keys.push(format!("{text}{modifiers}"));
+            shown.push(text.clone());
+        }
+        for (attnum, name) in names {
+            let quoted = sql::quoted(name);
+            let included = { self.included.iter() }.any(|other| other == name || *other == quoted);
+            if included || self.predicate_columns.contains(attnum) {
+                return Err(self.in_the_way(table, name));
+            }
+        }
+        if !is_ours {
+            return Ok(None);
+        }
+        let unique = if self.unique { "UNIQUE " } else { "" };
+        let rest = format!(
+            "{} USING {} ({}){}",
+            table.quoted(),
+            self.method,
+            keys.join(", "),
+            self.tail()
+        );
+        Ok(Some(IndexStep {
+            name: self.name.clone(),
+            drop: None,
+            create: None,
+            online: Some(OnlineIndex {
+                unique: self.unique,
+                rest,
+            }),
+            summary: format!("{unique}({})", shown.join(", ")),
+        }))
+    }
+
+    fn in_the_way(&self, table: &TablePlan, column: &str) -> Obstacle {
+        Obstacle {
+            blocks: true,
+            what: format!(
+                "index {} reads {} otherwise than by its term",
+                sql::shown(&self.name),
+                sql::shown(column)
+            ),
+            cure: format!("{};", self.drop_sql(table)),
+        }
+    }
+
     /// Everything after the keys.
     fn tail(&self) -> String {
         let mut tail = String::new();
