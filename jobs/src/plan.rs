@@ -3,11 +3,13 @@
 mod change;
 mod column;
 mod decrypt;
+mod estimate;
 mod index;
 mod obstacle;
 mod report;
 mod schema;
 mod table;
+mod traces;
 
 use pgveil_config::{Diagnostic, PolicyFile, Settings, TableRule};
 use pgveil_keys::keystore::registry;
@@ -15,8 +17,8 @@ use pgveil_policy::ruleset::Wanted;
 use tokio_postgres::Client;
 
 pub use self::{
-    change::ChangePlan, column::ColumnPlan, index::IndexStep, index::OnlineIndex,
-    obstacle::Obstacle, schema::SchemaStep, table::TablePlan,
+    change::ChangePlan, column::ColumnPlan, estimate::Estimate, index::IndexStep,
+    index::OnlineIndex, obstacle::Obstacle, schema::SchemaStep, table::TablePlan, traces::Trace,
 };
 pub(crate) use self::{
     column::convertible,
@@ -24,7 +26,12 @@ pub(crate) use self::{
     report::{counted, grouped},
     table::{empty, of_rule},
 };
-use crate::{JobError, catalog, findings, onlookers, recognise::recognise};
+use crate::{
+    JobError, catalog, findings,
+    migrate::{self, Migration},
+    onlookers,
+    recognise::recognise,
+};
 
 /// What `apply` would do.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +42,12 @@ pub struct PlanReport {
     pub schema: SchemaStep,
     /// Tables with something to do, in the policy's order.
     pub tables: Vec<TablePlan>,
+    /// What they will take, where that can be guessed.
+    pub estimates: Vec<Estimate>,
+    /// What was begun online.
+    pub migrations: Vec<Migration>,
+    /// Where plaintext from before may still lie.
+    pub traces: Vec<Trace>,
     /// What becomes of values that are sealed already, in the policy's order.
     pub changes: Vec<ChangePlan>,
     /// What is wrong with the policy itself; `apply` refuses while anything is.
@@ -80,7 +93,7 @@ pub async fn plan(
 }
 
 async fn plan_in_transaction(
-    _settings: &Settings,
+    settings: &Settings,
     policy: &PolicyFile,
     client: &Client,
 ) -> Result<PlanReport, JobError> {
@@ -99,6 +112,8 @@ async fn plan_in_transaction(
         database: catalog.database.clone(),
         schema,
         findings: findings::of_server(client).await?,
+        migrations: migrate::live(client).await?,
+        traces: traces::of(client).await?,
         ..PlanReport::default()
     };
     recognise(client, &catalog, &mut registered).await?;
@@ -114,7 +129,11 @@ async fn plan_in_transaction(
     }) {
         let wanted = wanted_by(rule, &found.wanted);
         let table = of_rule(client, &catalog, rule, &wanted).await?;
-        report.tables.extend(table.filter(|table| table.has_work()));
+        if let Some(table) = table.filter(TablePlan::has_work) {
+            let estimate = estimate::of(client, &settings.reencrypt, &table).await?;
+            report.estimates.extend(estimate);
+            report.tables.push(table);
+        }
         for wanted in wanted {
             let change = change::plan(client, &catalog, wanted.clone(), rule).await?;
             report.changes.extend(change);

@@ -1,6 +1,8 @@
 //! `apply --online` against a real server: what becomes of the table, that applications see their columns where they were, that
 //! every phase can be killed while others write, and that there is a way back until the plaintext is dropped.
 
+#[path = "migrate/chaos.rs"]
+mod chaos;
 #[path = "migrate/decrypt.rs"]
 mod decrypt;
 #[path = "migrate/phases.rs"]
@@ -74,6 +76,16 @@ fn a_table_is_migrated_without_being_rewritten() -> Result<()> {
     let before = database.run(ALL)?;
     let file = "SELECT pg_relation_filenode('people')";
     let filenode = database.run(file)?;
+    database.admin("ANALYZE people")?;
+    let plan = site.command("plan", &[])?.ok()?;
+    for part in [
+        "about 3,000 rows",
+        "of sealed values and",
+        "= at once: locked for about",
+        "= online: locked for an instant",
+    ] {
+        ensure!(plan.contains(part), "no {part:?} in\n{plan}");
+    }
     let said = online(&site)?;
     ensure!(
         said.contains("public.people (email, note, born): migrated; the plaintext is kept"),
@@ -253,7 +265,15 @@ fn after_the_contract_no_file_of_the_table_holds_plaintext() -> Result<()> {
         said.contains("VACUUM (FULL, ANALYZE) public.people;"),
         "{said}"
     );
+    let plan = site.command("plan", &[])?.ok()?;
+    ensure!(
+        plan.contains("Nothing to do")
+            && plan.contains("public.people may hold plaintext from before"),
+        "{plan}"
+    );
     database.admin("VACUUM (FULL, ANALYZE) people")?;
+    let plan = site.command("plan", &[])?.ok()?;
+    ensure!(!plan.contains("may hold plaintext"), "{plan}");
     let files = database.admin(
         "CHECKPOINT; SELECT pg_relation_filepath(c.oid) FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
          WHERE c.oid = 'people'::regclass OR i.indrelid = 'people'::regclass",

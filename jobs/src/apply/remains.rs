@@ -36,17 +36,18 @@ pub(crate) async fn after(client: &Client, report: &ApplyReport) -> Result<Vec<S
     Ok(elsewhere(client).await)
 }
 
+/// Where nothing that pgveil can do reaches.
+pub(crate) const ELSEWHERE: [&str; 5] = [
+    "write-ahead log written until now, in pg_wal (also in recycled segments) and in WAL archives: CHECKPOINT; and let the archive's older segments expire",
+    "base backups, dumps, snapshots and replicas' WAL from before: replace them by new ones",
+    "logical subscribers and other copies of the table, which were not changed",
+    "the server's log and pg_stat_statements, if they hold statements with values: rotate the log, SELECT pg_stat_statements_reset();",
+    "disk blocks that the file system has freed and not overwritten",
+];
+
 /// What is outside of the tables themselves.
 pub(crate) async fn elsewhere(client: &Client) -> Vec<String> {
-    let mut remains: Vec<String> = [
-        "write-ahead log written until now, in pg_wal (also in recycled segments) and in WAL archives",
-        "base backups, dumps, snapshots and replicas' WAL from before",
-        "logical subscribers and other copies of the table, which were not changed",
-        "the server's log and pg_stat_statements, if they hold statements with values",
-        "disk blocks that the file system has freed and not overwritten",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    let mut remains: Vec<String> = ELSEWHERE.map(str::to_owned).to_vec();
     if !clear_statistics(client).await {
         let cure = format!(
             "old pages of pg_statistic: as the database's owner or a superuser, run {CLEAR_STATISTICS};"

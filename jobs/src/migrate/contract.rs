@@ -28,5 +28,11 @@ async fn under_lock(client: &Client, migration: &mut Migration) -> Result<(), Jo
     let drops = drops.collect::<Vec<_>>().join("; ");
     let doing = JobError::while_doing(format!("drop the plaintext of {}", migration.shown()));
     client.batch_execute(&drops).await.map_err(doing)?;
+    let file = "UPDATE pgveil.migrations SET file = pg_catalog.pg_relation_filenode(table_oid) WHERE id = $1";
+    let doing = JobError::while_doing("note which file held the plaintext");
+    client
+        .execute(file, &[&migration.id])
+        .await
+        .map_err(doing)?;
     migration.enter(client, Phase::Contracted).await
 }

@@ -4,21 +4,35 @@ use std::fmt::{self, Display, Formatter};
 
 use pgveil_policy::ruleset::Step;
 
-use super::{ChangePlan, IndexStep, Obstacle, PlanReport, SchemaStep, TablePlan};
-use crate::sql;
+use super::{ChangePlan, Estimate, IndexStep, Obstacle, PlanReport, SchemaStep, TablePlan, Trace};
+use crate::{
+    apply::remains,
+    migrate::{Migration, lasting},
+    sql,
+};
 
 impl Display for PlanReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.is_nothing_to_do() {
-            return write!(
+            write!(
                 f,
                 "Nothing to do: database {} is as the policy wants it.",
                 self.database
-            );
+            )?;
+            if self.migrations.is_empty() && self.traces.is_empty() {
+                return Ok(());
+            }
+            writeln!(f, "\n")?;
+            under_way(&self.migrations, f)?;
+            return traces(&self.traces, f);
         }
         writeln!(f, "Plan for database {}\n", self.database)?;
         schema(self.schema, f)?;
-        self.tables.iter().try_for_each(|one| table(one, f))?;
+        under_way(&self.migrations, f)?;
+        for one in &self.tables {
+            let estimate = self.estimates.iter().find(|guess| guess.oid == one.oid);
+            table(one, estimate, f)?;
+        }
         self.changes.iter().try_for_each(|one| change(one, f))?;
         for finding in &self.findings {
             writeln!(f, "  ! {finding}\n")?;
@@ -26,6 +40,7 @@ impl Display for PlanReport {
         self.warnings
             .iter()
             .try_for_each(|warning| writeln!(f, "  ? {warning}\n"))?;
+        traces(&self.traces, f)?;
         summary(self, f)
     }
 }
@@ -40,7 +55,64 @@ fn schema(step: SchemaStep, f: &mut Formatter<'_>) -> fmt::Result {
     }
 }
 
-fn table(table: &TablePlan, f: &mut Formatter<'_>) -> fmt::Result {
+/// What was begun and has not ended.
+fn under_way(migrations: &[Migration], f: &mut Formatter<'_>) -> fmt::Result {
+    { migrations.iter() }.try_for_each(|one| writeln!(f, "  > {one}\n"))
+}
+
+/// What to do about plaintext that a migration has left behind.
+fn traces(traces: &[Trace], f: &mut Formatter<'_>) -> fmt::Result {
+    for trace in traces {
+        let (table, dead) = (&trace.table, trace.dead_rows.unsigned_abs());
+        writeln!(
+            f,
+            "  ? {table} may hold plaintext from before {} in its pages ({}, {} dead rows)\n      \
+             cure: VACUUM (FULL, ANALYZE) {table};   under a lock, and on every replica by its log; pg_repack does it without the lock",
+            trace.dropped_at,
+            bytes(trace.bytes),
+            grouped(dead)
+        )?;
+    }
+    if !traces.is_empty() {
+        writeln!(f, "    and elsewhere:")?;
+        { remains::ELSEWHERE.iter() }.try_for_each(|place| writeln!(f, "      - {place}"))?;
+        writeln!(
+            f,
+            "      - pages of pg_statistic: VACUUM (FULL) pg_catalog.pg_statistic; as the owner of the database\n"
+        )?;
+    }
+    Ok(())
+}
+
+/// What it takes, at once and online.
+fn costs(table: &TablePlan, guess: &Estimate, f: &mut Formatter<'_>) -> fmt::Result {
+    let size = |count: f64| bytes(count.max(0.0) as u64);
+    writeln!(
+        f,
+        "      = {} of sealed values and {} of indexes on terms",
+        size(guess.sealed),
+        size(guess.indexes)
+    )?;
+    writeln!(
+        f,
+        "      = at once: locked for about {}, {} of disk more meanwhile",
+        lasting(guess.at_once.0),
+        size(guess.at_once.1)
+    )?;
+    if !table.only_at_once.is_empty() {
+        let why = table.only_at_once.join("; ");
+        return writeln!(f, "      = not online: {why}");
+    }
+    writeln!(
+        f,
+        "      = online: locked for an instant, about {} of work at full speed, {} at the pace of [reencrypt], {} of disk more until the contract and VACUUM",
+        lasting(guess.online.0),
+        lasting(guess.paced),
+        size(guess.online.1)
+    )
+}
+
+fn table(table: &TablePlan, estimate: Option<&Estimate>, f: &mut Formatter<'_>) -> fmt::Result {
     write!(f, "  ~ table {}", table.shown())?;
     if table.columns.is_empty() {
         writeln!(f, "  (not rewritten)")?;
@@ -79,6 +151,9 @@ fn table(table: &TablePlan, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "  (sealed{searches}{note})")?;
     }
     table.indexes.iter().try_for_each(|step| index(step, f))?;
+    if let Some(estimate) = estimate {
+        costs(table, estimate, f)?;
+    }
     table
         .obstacles
         .iter()
@@ -221,7 +296,7 @@ fn bytes(count: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use pgveil_config::SearchKey;
     use pgveil_policy::{template::ScopeTemplate, types::LogicalType};
 
@@ -247,7 +322,7 @@ mod tests {
         }
     }
 
-    fn customers() -> TablePlan {
+    pub(in crate::plan) fn customers() -> TablePlan {
         TablePlan {
             oid: 1,
             schema: "public".into(),
@@ -289,6 +364,20 @@ mod tests {
             database: "app".into(),
             schema: SchemaStep::Install { version: 3 },
             tables: vec![customers()],
+            estimates: vec![Estimate {
+                oid: 1,
+                sealed: 800_000.0,
+                indexes: 225_000.0,
+                at_once: (0.2, 3_200_000.0),
+                online: (2.0, 2_500_000.0),
+                paced: 252.0,
+            }],
+            traces: vec![Trace {
+                table: "public.people".into(),
+                bytes: 2_000_000,
+                dropped_at: "2026-11-22 10:00 UTC".into(),
+                dead_rows: 3000,
+            }],
             ..PlanReport::default()
         };
         let expected = "\
@@ -300,8 +389,21 @@ Plan for database app
       ~ column email  text -> pgveil.sealed_text  (sealed, searched by equality)
       ~ column ssn    text -> pgveil.sealed_varchar  (sealed, read as character varying(11))
       ~ index customers_email_key  UNIQUE (pgveil.eq_term(email))
+      = 781 kB of sealed values and 220 kB of indexes on terms
+      = at once: locked for about a moment, 3 MB of disk more meanwhile
+      = online: locked for an instant, about 2 s of work at full speed, 4 min at the pace of [reencrypt], 2 MB of disk more until the contract and VACUUM
       ! view v shows email: BLOCKS apply
           cure: DROP VIEW v;
+
+  ? public.people may hold plaintext from before 2026-11-22 10:00 UTC in its pages (2 MB, 3,000 dead rows)
+      cure: VACUUM (FULL, ANALYZE) public.people;   under a lock, and on every replica by its log; pg_repack does it without the lock
+    and elsewhere:
+      - write-ahead log written until now, in pg_wal (also in recycled segments) and in WAL archives: CHECKPOINT; and let the archive's older segments expire
+      - base backups, dumps, snapshots and replicas' WAL from before: replace them by new ones
+      - logical subscribers and other copies of the table, which were not changed
+      - the server's log and pg_stat_statements, if they hold statements with values: rotate the log, SELECT pg_stat_statements_reset();
+      - disk blocks that the file system has freed and not overwritten
+      - pages of pg_statistic: VACUUM (FULL) pg_catalog.pg_statistic; as the owner of the database
 
 2 columns to seal, 1 index to change. One thing blocks apply.";
         assert_eq!(plan.to_string(), expected);
