@@ -1,6 +1,7 @@
 //! `pgveil-bench`: what pgveil costs, measured beside what it is compared with, in one interleaved run. Nothing here decides
 //! whether a number is good: the promises are in the README.
 
+mod backfill;
 mod keys;
 mod load;
 mod pgbench;
@@ -49,6 +50,9 @@ struct Arguments {
     /// Only what an application notices of a job, over a million rows
     #[arg(long, conflicts_with_all = ["keys", "rewrap"])]
     load: bool,
+    /// Only how fast columns that hold plaintext are sealed online, beside pgcrypto
+    #[arg(long, conflicts_with_all = ["keys", "rewrap", "load"])]
+    backfill: bool,
 }
 
 /// Rows of measurements that belong together; the first of a row is what the others are compared with.
@@ -72,6 +76,10 @@ fn main() -> Result<()> {
     if arguments.load {
         let rounds = if arguments.quick { 1 } else { arguments.rounds };
         return load::run(arguments.quick, rounds, arguments.seconds);
+    }
+    if arguments.backfill {
+        let rounds = if arguments.quick { 1 } else { arguments.rounds };
+        return backfill::run(arguments.quick, rounds);
     }
     if arguments.quick {
         arguments.rounds = 2;

@@ -39,6 +39,18 @@ fn a_smoke_run_of_the_rewrap_says_how_fast_it_is_beside_the_server() -> Result<(
 }
 
 #[test]
+fn a_smoke_run_of_the_backfill_says_how_fast_it_is_beside_pgcrypto() -> Result<()> {
+    prints(
+        &["--backfill"],
+        &[
+            "pgp_sym_encrypt",
+            "encrypt_iv and hmac",
+            "backfill of apply --online",
+        ],
+    )
+}
+
+#[test]
 fn a_smoke_run_of_the_load_says_what_an_application_notices_of_a_job() -> Result<()> {
     prints(
         &["--load"],
