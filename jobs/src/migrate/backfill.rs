@@ -153,6 +153,10 @@ async fn pass(
         }
     }
     progress.done();
+    // The next pass begins at the beginning: what has become stale meanwhile may lie anywhere.
+    if migration.cursor.is_some() {
+        migration.step(client, None, 0, 0).await?;
+    }
     Ok(())
 }
 
