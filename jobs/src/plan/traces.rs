@@ -17,12 +17,14 @@ pub struct Trace {
     pub dead_rows: i64,
 }
 
-/// DROP COLUMN hides values and removes none; VACUUM FULL and whatever else writes the table anew gives it another file.
+/// Not of tables that were decrypted since. DROP COLUMN hides values and removes none; VACUUM FULL and whatever else writes the table anew gives it another file.
 const TRACES: &str = "SELECT n.nspname::text, c.relname::text, pg_catalog.pg_table_size(c.oid), \
     to_char(max(m.ended_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"'), coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0) \
     FROM pgveil.migrations m JOIN pg_catalog.pg_class c ON c.oid = m.table_oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE m.phase = 'contracted' AND to_jsonb(m) ->> 'way' = 'seal' \
     AND (to_jsonb(m) ->> 'file')::oid = pg_catalog.pg_relation_filenode(c.oid) \
+    AND NOT EXISTS (SELECT FROM pgveil.migrations d WHERE d.table_oid = m.table_oid AND d.id > m.id AND to_jsonb(d) ->> 'way' = 'open' \
+        AND d.phase = 'contracted') \
     GROUP BY n.nspname, c.relname, c.oid ORDER BY 1, 2";
 
 /// All of the database. None where there is no keystore.
