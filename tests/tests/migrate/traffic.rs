@@ -182,3 +182,30 @@ async fn a_long_reader_delays_the_swap_and_nobody_else() -> Result<()> {
     ensure!(progress(&database)?.starts_with("swapped"));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_somebody_holds_are_waited_for() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    database.run(&format!("{TABLE}{ROWS}"))?;
+    let site = Site::new(&database, POLICY)?;
+    let args = ["--online", "--prepare", "--yes", "--full-speed"];
+    site.command("apply", &args)?.ok()?;
+    database.run("UPDATE people SET note = 'since' WHERE id <= 1000")?;
+    let before =
+        database.run("SELECT id, email, tenant, note, born, other FROM people ORDER BY id")?;
+    let holder = database.connect("app").await?;
+    holder
+        .batch_execute("BEGIN; SELECT FROM people WHERE id <= 1000 FOR UPDATE")
+        .await?;
+    let mut child = start(&site)?;
+    // It has tried to write them, and does nothing for a while.
+    let tried = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'pgveil' AND state = 'idle' AND query LIKE 'WITH v AS%'";
+    while database.admin(tried)? == "0" {
+        ensure!(child.try_wait()?.is_none(), "it did not wait");
+    }
+    ensure!(progress(&database)?.starts_with("swap|"));
+    holder.batch_execute("COMMIT").await?;
+    ensure!(child.wait()?.success(), "apply did not go on");
+    ensure!(progress(&database)?.starts_with("swapped|"));
+    super::same(&site.serve()?.psql("app", ALL)?, &before)
+}
