@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgveil_providers::{ENTROPY_BYTES, KeyProvider, ProviderError, WrapContext, Wrapped, jitter};
+use async_trait::async_trait;
+use pgveil_providers::{
+    ENTROPY_BYTES, KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped, jitter,
+};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -22,6 +25,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 const DENIED_FOR: Duration = Duration::from_secs(5);
 /// Requests under way to one provider. KMS limit rates; whoever comes later waits for his turn.
 const AT_ONCE: usize = 64;
+/// The purpose of what only shows whether a KEK works.
+const PROBE: &str = "probe";
 /// KEKs whose "no" is remembered: beyond these it is asked again.
 const MAX_DENIED: usize = 4096;
 
@@ -43,6 +48,8 @@ struct State {
     /// By what was asked for: a KEK that may not wrap may still unwrap.
     denied: HashMap<(Verb, String), Denial>,
     requests: Requests,
+    /// Whether the outage was told of, as far as [`Gate::turn`] knows.
+    told: bool,
 }
 
 /// Requests that a provider answered, or that failed on the way; what the gate answered by itself is none.
@@ -60,6 +67,37 @@ pub struct Requests {
 enum Verb {
     Wrap,
     Unwrap,
+    /// To be asked how a KEK is shows that a provider is away, and not that it is back: it may describe and not wrap.
+    Describe,
+    /// The same as the first two, to see whether they work: not counted among the requests.
+    ProbeWrap,
+    ProbeUnwrap,
+}
+
+impl Verb {
+    fn wrap(context: &WrapContext) -> Self {
+        if context.purpose == PROBE {
+            Self::ProbeWrap
+        } else {
+            Self::Wrap
+        }
+    }
+
+    fn unwrap(context: &WrapContext) -> Self {
+        if context.purpose == PROBE {
+            Self::ProbeUnwrap
+        } else {
+            Self::Unwrap
+        }
+    }
+}
+
+/// A provider went away, or came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// With its last error.
+    Away(String),
+    Back,
 }
 
 #[derive(Clone, Debug)]
@@ -121,7 +159,7 @@ impl Gate {
         context: &WrapContext,
     ) -> Answer<Wrapped> {
         let request = self.provider.wrap(kek, plaintext, context);
-        self.pass((Verb::Wrap, kek), request).await
+        self.pass((Verb::wrap(context), kek), request).await
     }
 
     /// [`KeyProvider::rewrap`] within one KEK, if the gate is open.
@@ -143,7 +181,24 @@ impl Gate {
         context: &WrapContext,
     ) -> Answer<Zeroizing<Vec<u8>>> {
         let request = self.provider.unwrap(kek, wrapped, context);
-        self.pass((Verb::Unwrap, kek), request).await
+        self.pass((Verb::unwrap(context), kek), request).await
+    }
+
+    /// [`KeyProvider::describe`], if the gate is open.
+    pub(crate) async fn describe(&self, kek: &str) -> Answer<KekInfo> {
+        let request = self.provider.describe(kek);
+        self.pass((Verb::Describe, kek), request).await
+    }
+
+    /// Whether the provider went away or came back since this was asked last.
+    pub(crate) fn turn(&self) -> Option<Turn> {
+        let mut state = self.lock();
+        let away = state.outage.as_ref().map(|outage| outage.reason.clone());
+        if away.is_some() == state.told {
+            return None;
+        }
+        state.told = away.is_some();
+        Some(away.map_or(Turn::Back, Turn::Away))
     }
 
     /// [`KeyProvider::entropy`], where there is any and the provider is not away. A failure is none of the key's: not to
@@ -244,8 +299,11 @@ impl Gate {
         match verb {
             Verb::Wrap => state.requests.wrap += 1,
             Verb::Unwrap => state.requests.unwrap += 1,
+            Verb::Describe | Verb::ProbeWrap | Verb::ProbeUnwrap => {}
         }
-        state.requests.failed += u64::from(answer.is_err());
+        if matches!(verb, Verb::Wrap | Verb::Unwrap) {
+            state.requests.failed += u64::from(answer.is_err());
+        }
         match &answer {
             Err(ProviderError::Unavailable { reason, .. }) => {
                 state.failures = state.failures.saturating_add(1);
@@ -269,8 +327,10 @@ impl Gate {
                 }
             }
             Err(error @ ProviderError::Denied { .. }) => {
-                state.failures = 0;
-                state.outage = None;
+                if verb != Verb::Describe {
+                    state.failures = 0;
+                    state.outage = None;
+                }
                 if state.denied.len() >= MAX_DENIED {
                     state.denied.retain(|_, denial| now < denial.until);
                 }
@@ -282,6 +342,7 @@ impl Gate {
                     state.denied.insert((verb, kek.to_owned()), denial);
                 }
             }
+            Ok(_) | Err(_) if verb == Verb::Describe => {}
             Ok(_) | Err(ProviderError::NotMine { .. } | ProviderError::Damaged { .. }) => {
                 state.failures = 0;
                 state.outage = None;
@@ -292,6 +353,42 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// A provider as it is behind its gate: for whoever looks how its KEKs are. It keeps nobody else's key.
+#[async_trait]
+impl KeyProvider for Gate {
+    fn kind(&self) -> &'static str {
+        self.provider.kind()
+    }
+
+    async fn wrap(
+        &self,
+        kek: &str,
+        plaintext: &[u8],
+        context: &WrapContext,
+    ) -> Result<Wrapped, ProviderError> {
+        let answer = Self::wrap(self, kek, plaintext, context).await;
+        answer.map_err(|(error, _)| error)
+    }
+
+    async fn unwrap(
+        &self,
+        kek: &str,
+        wrapped: &Wrapped,
+        context: &WrapContext,
+    ) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
+        let answer = Self::unwrap(self, kek, wrapped, context).await;
+        answer.map_err(|(error, _)| error)
+    }
+
+    async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {
+        Self::describe(self, kek).await.map_err(|(error, _)| error)
+    }
+
+    async fn rotation(&self, kek: &str) -> Result<Option<Rotation>, ProviderError> {
+        self.provider.rotation(kek).await
     }
 }
 

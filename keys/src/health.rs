@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pgveil_providers::{KekInfo, ProviderError};
+use pgveil_providers::{KekInfo, Probe, ProviderError};
 
 use crate::scopes::KekRef;
 
@@ -55,6 +55,8 @@ pub struct Status {
     pub latency: Option<Duration>,
     /// What its provider said of it, the last time it did.
     pub info: Option<KekInfo>,
+    /// The version as wrappings name it, the last time one was made.
+    pub wraps_as: Option<String>,
     /// Why it does not work.
     pub error: Option<String>,
     /// Since when it is in this state.
@@ -77,12 +79,12 @@ pub struct Change {
 }
 
 impl Health {
-    /// Notes what a look found: a description, and how long a round trip took if one was made. Answers the change, if
+    /// Notes what a look found. Answers the change, if
     /// there is one.
     pub fn note(
         &self,
         kek: &KekRef,
-        found: Result<&(KekInfo, Option<Duration>), &ProviderError>,
+        found: Result<&Probe, &ProviderError>,
         now: SystemTime,
     ) -> Option<Change> {
         let mut all = self.locked();
@@ -96,14 +98,15 @@ impl Health {
             Some(before) if before.state == state => before.since,
             _ => now,
         };
-        let (info, latency) = match found {
-            Ok((info, latency)) => (Some(info.clone()), *latency),
-            Err(_) => (None, None),
-        };
+        let found = found.ok();
+        let latency = found.and_then(|found| found.latency);
+        let info = found.map(|found| found.info.clone());
+        let wraps_as = found.and_then(|found| found.wraps_as.clone());
         let status = Status {
             state,
             latency: latency.or_else(|| before?.latency),
             info: info.or_else(|| before?.info.clone()),
+            wraps_as: wraps_as.or_else(|| before?.wraps_as.clone()),
             error,
             since,
             checked: now,
@@ -143,7 +146,11 @@ mod tests {
             kek: "k".into(),
         };
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let found = (KekInfo::new("1", "AES"), Some(Duration::from_millis(5)));
+        let found = Probe {
+            latency: Some(Duration::from_millis(5)),
+            wraps_as: Some("1".into()),
+            ..Probe::of(KekInfo::new("1", "AES"))
+        };
         let works = || Ok(&found);
         let away = ProviderError::unavailable("p", "x".repeat(9_999));
         let denied = ProviderError::denied("p", "k", "no");
@@ -153,11 +160,12 @@ mod tests {
             health.note(&kek, works(), at(1)),
             change(None, State::Works)
         );
-        let shallow = (KekInfo::new("2", "AES"), None);
+        let shallow = Probe::of(KekInfo::new("2", "AES"));
         assert_eq!(health.note(&kek, Ok(&shallow), at(2)), None);
         let status = health.all()[&kek].clone();
         assert_eq!((status.since, status.checked), (at(1), at(2)));
         assert_eq!(status.latency, Some(Duration::from_millis(5)));
+        assert_eq!(status.wraps_as.as_deref(), Some("1"));
 
         let gone = health.note(&kek, Err(&away), at(3));
         assert_eq!(gone, change(Some(State::Works), State::Unavailable));

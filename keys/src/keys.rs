@@ -21,7 +21,7 @@ use pgveil_config::{
     ScopePath, Settings,
     settings::{self, Failure},
 };
-use pgveil_providers::{Providers, WrapContext};
+use pgveil_providers::{Probe, ProviderError, Providers, WrapContext, probe};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -30,7 +30,7 @@ use crate::{
     audit::{Actor, Event, Operation, Outcome},
     binding,
     cache::{Cache, Life, MAX_ENTRIES},
-    gate::{Answer, Fresh, Gate, ProviderState, Requests},
+    gate::{Answer, Fresh, Gate, ProviderState, Requests, Turn},
     key::{KEY_BYTES, Term},
     keystore::{KeyRecord, KeyState, KeyTable},
     scopes::{KekRef, Own},
@@ -38,6 +38,9 @@ use crate::{
 };
 use term::Wanted;
 pub use warm::MAX_WARMED;
+
+/// Of a provider's words, so many characters go into a record.
+const MAX_REASON_CHARS: usize = 300;
 
 /// A key as bytes, for as short as it takes to expand it.
 type KeyBytes = Zeroizing<[u8; KEY_BYTES]>;
@@ -245,6 +248,7 @@ impl Keys {
         if answer.is_ok() && !self.denied.is_empty() && self.denied.remove(kek).is_some() {
             self.tell(Operation::ProviderRestore, Outcome::Done, kek);
         }
+        self.notice(&kek.provider);
         answer.map_err(|(error, fresh)| {
             let error = KeyError::from_provider(&error, scope, id);
             if matches!(error, KeyError::Denied { .. }) && fresh == Fresh::Asked {
@@ -262,6 +266,51 @@ impl Keys {
             }
             error
         })
+    }
+
+    /// Looks how a KEK is, through the gate: with a wrap and an unwrap in the context of a scope that uses it, or by asking
+    /// its provider only.
+    pub async fn look(
+        &self,
+        kek: &KekRef,
+        scope: &ScopePath,
+        round_trip: bool,
+    ) -> Result<Probe, ProviderError> {
+        let Some(gate) = self.gates.get(&kek.provider) else {
+            let reason = "pgveil.toml does not have it";
+            return Err(ProviderError::unavailable(&kek.provider, reason));
+        };
+        let found = if round_trip {
+            probe(gate, &kek.provider, &kek.kek, scope.as_str()).await
+        } else {
+            let described = gate.describe(&kek.kek).await;
+            described.map(Probe::of).map_err(|(error, _)| error)
+        };
+        self.notice(&kek.provider);
+        if found.as_ref().is_ok_and(|found| found.latency.is_some())
+            && self.denied.remove(kek).is_some()
+        {
+            self.tell(Operation::ProviderRestore, Outcome::Done, kek);
+        }
+        found
+    }
+
+    /// Records that a provider went away or came back, once.
+    fn notice(&self, provider: &str) {
+        let Some(turn) = self.gates.get(provider).and_then(Gate::turn) else {
+            return;
+        };
+        let (operation, outcome, reason) = match turn {
+            Turn::Away(reason) => (Operation::ProviderLose, Outcome::Failed, reason),
+            Turn::Back => (Operation::ProviderRestore, Outcome::Done, String::new()),
+        };
+        let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
+        tracing::warn!(provider, reason, "{operation}");
+        let event = Event::new(operation)
+            .outcome(outcome)
+            .actor(Actor::pgveil())
+            .detail(json!({ "provider": provider, "reason": reason }));
+        self.record(event);
     }
 
     /// Records what a provider says of a KEK: when it begins, not each time.

@@ -25,6 +25,17 @@ pub struct Probe {
     pub wraps_as: Option<String>,
 }
 
+impl Probe {
+    /// Of a KEK that was only asked for.
+    pub fn of(info: KekInfo) -> Self {
+        Self {
+            info,
+            latency: None,
+            wraps_as: None,
+        }
+    }
+}
+
 /// Asks a provider for a KEK and has it wrap and unwrap 32 random bytes, in the context of a scope that uses the KEK: a
 /// provider's policy may allow some scopes only. Makes no KEK.
 pub async fn probe(
@@ -47,11 +58,7 @@ async fn round_trip(
 ) -> Result<Probe, ProviderError> {
     let mut info = provider.describe(kek).await?;
     if !info.is_made {
-        return Ok(Probe {
-            info,
-            latency: None,
-            wraps_as: None,
-        });
+        return Ok(Probe::of(info));
     }
     let context = WrapContext {
         scope: scope.to_owned(),

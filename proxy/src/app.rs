@@ -188,7 +188,7 @@ impl Built {
     /// Looks at every KEK in use until it is dropped.
     fn probing(&self) -> impl Future<Output = ()> + Send + 'static {
         let keys = Arc::clone(&self.keys);
-        prober::run(keys, self.providers.clone(), Arc::clone(&self.health))
+        prober::run(keys, Arc::clone(&self.health))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use pgveil_config::ScopePath;
 use pgveil_keys::{
     Keys, Keystore,
     health::{Health, State},
@@ -11,7 +12,7 @@ use pgveil_keys::{
     rewrap::RewrapError,
     scopes::KekRef,
 };
-use pgveil_providers::{KekInfo, KeyProvider, Providers, probe};
+use pgveil_providers::{KekInfo, KeyProvider, Providers};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often it is looked whether a KEK has another version than the one that its keys follow.
@@ -54,7 +55,8 @@ impl Keks {
                 continue;
             };
             let row = known.iter().find(|row| row.kek == kek);
-            if let Err(error) = self.look(&kek, info, row, notes).await {
+            let seen = (info, status.wraps_as);
+            if let Err(error) = self.look(&kek, seen, row, notes).await {
                 tracing::warn!(
                     provider = kek.provider,
                     kek = kek.kek,
@@ -69,7 +71,7 @@ impl Keks {
     async fn look(
         &self,
         kek: &KekRef,
-        mut info: KekInfo,
+        (mut info, wraps_as): (KekInfo, Option<String>),
         row: Option<&KekRow>,
         notes: bool,
     ) -> anyhow::Result<()> {
@@ -82,7 +84,11 @@ impl Keks {
         }
         let version = &info.version;
         let follows = row.is_some_and(|row| row.version == *version && row.next_version.is_none());
-        if (!follows || notes) && self.is_to_follow(kek, version, row.is_some()).await? {
+        let wraps_as = match row {
+            Some(_) => Some(version.clone()),
+            None => wraps_as,
+        };
+        if (!follows || notes) && self.is_to_follow(kek, version, wraps_as).await? {
             self.follow(kek, version).await?;
         }
         match row {
@@ -91,24 +97,25 @@ impl Keks {
         }
     }
 
-    /// Whether keys under the KEK follow another version than this one.
+    /// Whether keys under the KEK follow another version than this one; `wraps_as` is how wrappings name it. Without that it is
+    /// wrapped once to see.
     async fn is_to_follow(
         &self,
         kek: &KekRef,
         version: &str,
-        is_known: bool,
+        wraps_as: Option<String>,
     ) -> anyhow::Result<bool> {
-        let wraps_as = if is_known {
-            None
-        } else {
-            let holder = self.holder(kek)?;
-            let levels = self.keys.scopes().uses().remove(kek).unwrap_or_default();
-            let scope = levels.first().map_or("platform", |scope| scope.as_str());
-            let probed = probe(holder.as_ref(), &kek.provider, &kek.kek, scope).await?;
-            probed.wraps_as
+        let wraps_as = match wraps_as {
+            Some(wraps_as) => wraps_as,
+            None => {
+                let levels = self.keys.scopes().uses().remove(kek).unwrap_or_default();
+                let platform = ScopePath::platform();
+                let scope = levels.first().unwrap_or(&platform);
+                let probed = self.keys.look(kek, scope, true).await?;
+                probed.wraps_as.unwrap_or_else(|| version.to_owned())
+            }
         };
-        let wraps_as = wraps_as.as_deref().unwrap_or(version);
-        Ok(self.keystore.see_kek(kek, version, wraps_as).await?)
+        Ok(self.keystore.see_kek(kek, version, &wraps_as).await?)
     }
 
     /// [`follow`], told in the log.
@@ -157,7 +164,10 @@ impl Keks {
         if self.keystore.ask_if_due(kek, period).await? {
             holder.rotate(&kek.kek).await?;
             let version = holder.describe(&kek.kek).await?.version;
-            if self.is_to_follow(kek, &version, true).await? {
+            if self
+                .is_to_follow(kek, &version, Some(version.clone()))
+                .await?
+            {
                 self.follow(kek, &version).await?;
             }
         }

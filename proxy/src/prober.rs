@@ -13,7 +13,7 @@ use pgveil_keys::{
     health::{Change, Health, State},
     scopes::KekRef,
 };
-use pgveil_providers::{KeyProvider, Providers, jitter, probe};
+use pgveil_providers::jitter;
 use tokio::{
     sync::Semaphore,
     task::{AbortHandle, JoinSet},
@@ -31,15 +31,15 @@ const MAX_AT_ONCE: usize = 8;
 /// How often it is asked which KEKs are in use: scopes get others at run time.
 const USES_EVERY: Duration = Duration::from_secs(10);
 
-/// A KEK, one scope that uses it, and who holds it.
+/// A KEK, and one scope that uses it.
 struct Watched {
     kek: KekRef,
     scope: ScopePath,
-    holder: Arc<dyn KeyProvider>,
+    keys: Arc<Keys>,
 }
 
 /// Looks until it is dropped.
-pub(crate) async fn run(keys: Arc<Keys>, providers: Providers, health: Arc<Health>) {
+pub(crate) async fn run(keys: Arc<Keys>, health: Arc<Health>) {
     let permits = Arc::new(Semaphore::new(MAX_AT_ONCE));
     let mut all = JoinSet::new();
     let mut watches: HashMap<KekRef, AbortHandle> = HashMap::new();
@@ -54,12 +54,12 @@ pub(crate) async fn run(keys: Arc<Keys>, providers: Providers, health: Arc<Healt
             is_used
         });
         for (kek, levels) in uses {
-            let (Some(holder), Some(scope)) = (providers.get(&kek.provider), levels.first()) else {
+            let Some(scope) = levels.first() else {
                 continue;
             };
             let watched = Watched {
                 scope: scope.clone(),
-                holder: Arc::clone(holder),
+                keys: Arc::clone(&keys),
                 kek: kek.clone(),
             };
             watches.entry(kek).or_insert_with(|| {
@@ -79,34 +79,28 @@ impl Watched {
             let Ok(permit) = permits.acquire().await else {
                 return;
             };
-            let works = self.look(until_round_trip == 0, &health).await;
+            let found = self.look(until_round_trip == 0, &health).await;
             drop(permit);
-            let (pause, left) = match (works, until_round_trip) {
-                (true, 0) => (WHILE_IT_WORKS, ROUND_TRIP_EVERY - 1),
-                (true, left) => (WHILE_IT_WORKS, left - 1),
-                (false, _) => (WHILE_IT_DOES_NOT, 0),
+            let (pause, left) = match (found, until_round_trip) {
+                (Some(was_made), 0) if !was_made => (WHILE_IT_WORKS, 0),
+                (Some(_), 0) => (WHILE_IT_WORKS, ROUND_TRIP_EVERY - 1),
+                (Some(_), left) => (WHILE_IT_WORKS, left - 1),
+                (None, _) => (WHILE_IT_DOES_NOT, 0),
             };
             until_round_trip = left;
             tokio::time::sleep(pause + jitter(pause / 10)).await;
         }
     }
 
-    /// Whether it works.
-    async fn look(&self, round_trip: bool, health: &Health) -> bool {
-        let KekRef { provider, kek } = &self.kek;
-        let found = if round_trip {
-            let probed = probe(self.holder.as_ref(), provider, kek, self.scope.as_str()).await;
-            probed.map(|probe| (probe.info, probe.latency))
-        } else {
-            let described = self.holder.describe(kek).await;
-            described.map(|info| (info, None))
-        };
+    /// Whether it was made already, if it works.
+    async fn look(&self, round_trip: bool, health: &Health) -> Option<bool> {
+        let found = self.keys.look(&self.kek, &self.scope, round_trip).await;
         let reason = found.as_ref().err().map(ToString::to_string);
-        let works = found.is_ok();
+        let was_made = found.as_ref().ok().map(|found| found.info.is_made);
         if let Some(change) = health.note(&self.kek, found.as_ref(), SystemTime::now()) {
             self.tell(change, reason.as_deref().unwrap_or_default());
         }
-        works
+        was_made
     }
 
     fn tell(&self, change: Change, reason: &str) {

@@ -45,7 +45,7 @@ impl KeyProvider for Told {
     }
 
     async fn describe(&self, _: &str) -> Result<KekInfo, ProviderError> {
-        unreachable!("the gate describes nothing")
+        self.answer().map(|()| KekInfo::new("1", "AES"))
     }
 }
 
@@ -131,6 +131,57 @@ async fn an_outage_is_answered_at_once_and_probed_by_one() {
     world.fail(None);
     world.ask("a").await.unwrap();
     assert_eq!(world.gate.state(), ProviderState::Answers);
+    world.ask("b").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outage_and_its_end_are_told_once() {
+    let world = World::new();
+    assert_eq!(world.gate.turn(), None);
+    world.fail(away());
+    for _ in 0..FAILURES {
+        assert_eq!(world.gate.turn(), None);
+        world.ask("a").await.unwrap_err();
+    }
+    let told = Turn::Away("no answer in time".to_owned());
+    assert_eq!((world.gate.turn(), world.gate.turn()), (Some(told), None));
+    world.clock.advance(FIRST_PAUSE);
+    world.ask("a").await.unwrap_err();
+    assert_eq!(world.gate.turn(), None);
+    // What describes may still not wrap.
+    world.fail(None);
+    world.clock.advance(LAST_PAUSE);
+    world.gate.describe("a").await.unwrap();
+    assert_eq!(world.gate.turn(), None);
+    world.ask("a").await.unwrap();
+    assert_eq!(
+        (world.gate.turn(), world.gate.turn()),
+        (Some(Turn::Back), None)
+    );
+}
+
+#[tokio::test]
+async fn who_looks_how_a_kek_is_goes_through_the_gate_and_is_not_counted() {
+    let world = World::new();
+    let probe = WrapContext {
+        purpose: PROBE,
+        ..context()
+    };
+    let look = || KeyProvider::wrap(&world.gate, "a", b"", &probe);
+    look().await.unwrap();
+    assert_eq!(world.gate.requests(), Requests::default());
+    // It finds the outage for all others, and waits for its end as they do.
+    world.fail(away());
+    for _ in 0..FAILURES {
+        look().await.unwrap_err();
+    }
+    let asked = world.asked();
+    assert_eq!(world.ask("b").await.unwrap_err().1, Fresh::Remembered);
+    look().await.unwrap_err();
+    assert_eq!(world.asked(), asked);
+    world.fail(None);
+    world.clock.advance(FIRST_PAUSE);
+    look().await.unwrap();
     world.ask("b").await.unwrap();
 }
 
