@@ -32,6 +32,7 @@ use crate::{
     change::{self, ChangeDone},
     migrate,
     plan::{PlanReport, SchemaStep, counted, grouped, plan},
+    register,
 };
 
 /// What was done.
@@ -166,16 +167,25 @@ async fn change_values(
     Ok(())
 }
 
-/// Whether keys have no MAC is asked first: seldom is there anything to do, and then no provider is opened.
-async fn adopt(settings: &Settings, client: &Database) -> Result<Adopted, JobError> {
+/// Whether rows have no MAC is asked first: seldom is there anything to do, and then no provider is opened.
+pub(crate) async fn adopt(settings: &Settings, client: &Database) -> Result<Adopted, JobError> {
     let doing = || JobError::while_doing("look for keys without MACs");
     let asked = "SELECT EXISTS (SELECT FROM pgveil.keys WHERE mac IS NULL) \
-        OR EXISTS (SELECT FROM pgveil.overrides WHERE mac IS NULL)";
+        OR EXISTS (SELECT FROM pgveil.overrides WHERE mac IS NULL) OR EXISTS (SELECT FROM pgveil.columns WHERE mac IS NULL)";
     let row = client.query_one(asked, &[]).await.map_err(doing())?;
     if !row.try_get(0).map_err(doing())? {
         return Ok(Adopted::default());
     }
     let (keystore, _) = open_keystore(settings).await?;
+    // Before anything is recorded of columns: that is how it is known that they never had any.
+    if keystore.columns_lack_macs().await? {
+        let registry = keystore.registry().await?;
+        register::in_transaction(client, "give columns their MACs", async || {
+            registry.take_up(&**client).await?;
+            Ok(registry.seal(&**client, "taken over").await?)
+        })
+        .await?;
+    }
     let adopted = keystore.adopt_rows().await?;
     keystore.log().flush().await;
     Ok(adopted)

@@ -10,7 +10,7 @@ mod value;
 
 use std::time::{Duration, Instant};
 
-use pgveil_keys::{Keys, keystore::registry};
+use pgveil_keys::Keys;
 use pgveil_policy::{
     catalog::Catalog,
     ruleset::{Change, RegisteredColumn, Step},
@@ -22,7 +22,7 @@ use self::{
     rows::{Pass, Rows},
     value::{Fit, Terms},
 };
-use crate::{JobError, catalog, plan::ChangePlan};
+use crate::{JobError, catalog, plan::ChangePlan, register};
 
 /// One change that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,7 +304,8 @@ impl Changing<'_> {
 
     async fn registered(&self) -> Result<RegisteredColumn, JobError> {
         let id = self.plan.wanted.id;
-        let found = registry::list(self.client).await?;
+        let registry = self.keys.registry().await?;
+        let found = registry.list(self.client).await?;
         let found = found.into_iter().find(|column| column.id == id);
         found.ok_or_else(|| self.changed_meanwhile())
     }
@@ -314,11 +315,14 @@ impl Changing<'_> {
         before: &RegisteredColumn,
         now: RegisteredColumn,
     ) -> Result<(), JobError> {
-        if registry::describe(self.client, before, &now).await? {
-            Ok(())
-        } else {
-            Err(self.changed_meanwhile())
-        }
+        let registry = self.keys.registry().await?;
+        register::in_transaction(self.client, "describe a column", async || {
+            if !registry.describe(self.client, before, &now).await? {
+                return Err(self.changed_meanwhile());
+            }
+            Ok(registry.seal(self.client, "changed").await?)
+        })
+        .await
     }
 
     fn logical(&self, column: &RegisteredColumn) -> Result<LogicalType, JobError> {

@@ -43,7 +43,7 @@ pub use self::{
 };
 use crate::{
     JobError,
-    apply::{lock, open_keys, remains},
+    apply::{adopt, lock, open_keys, remains},
     change::barrier,
     plan::{PlanReport, grouped, plan},
 };
@@ -110,13 +110,10 @@ pub async fn migrate(
         return Ok(report);
     }
     schema::install(&mut client).await?;
+    adopt(settings, &client).await?;
     settle(&client).await?;
-    for table in &fresh {
-        begin::table(&client, policy, table).await?;
-    }
-    let mut migrations = live(&client).await?;
-    migrations.retain(|migration| migration.way == Way::Seal);
-    if migrations.is_empty() {
+    let is_sealed = |migration: &Migration| migration.way == Way::Seal;
+    if fresh.is_empty() && !live(&client).await?.iter().any(is_sealed) {
         return Ok(report);
     }
     let keys = open_keys(settings).await?;
@@ -126,6 +123,11 @@ pub async fn migrate(
         policy,
         pacing: Pacing::new(settings.reencrypt, options.full_speed),
     };
+    for table in &fresh {
+        begin::table(&run, table).await?;
+    }
+    let mut migrations = live(&client).await?;
+    migrations.retain(is_sealed);
     for mut migration in migrations {
         let done = forward(&run, &mut migration, options.prepare).await;
         stopped(&client, &migration, &done).await?;
@@ -232,6 +234,7 @@ pub async fn decrypt(
     }
     let mut client = connected(settings).await?;
     schema::install(&mut client).await?;
+    adopt(settings, &client).await?;
     settle(&client).await?;
     match token {
         Some(token) if !fresh.is_empty() => decrypt::permit(keystore, fresh, token).await?,

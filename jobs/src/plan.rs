@@ -102,7 +102,7 @@ async fn plan_in_transaction(
     let mut registered = match schema {
         SchemaStep::Install { .. } => Vec::new(),
         // What registers columns has been the same since the first version.
-        SchemaStep::UpToDate | SchemaStep::Upgrade { .. } => registry::history(client)
+        SchemaStep::UpToDate | SchemaStep::Upgrade { .. } => registry::history_unjudged(client)
             .await?
             .into_iter()
             .map(|past| past.column)

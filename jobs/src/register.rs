@@ -3,7 +3,10 @@
 
 use std::collections::HashSet;
 
-use pgveil_keys::keystore::registry::{self, NewColumn};
+use pgveil_keys::{
+    Keys,
+    keystore::registry::{NewColumn, Registry},
+};
 use pgveil_policy::{
     Ruleset,
     catalog::Catalog,
@@ -17,14 +20,18 @@ use crate::{JobError, recognise::may_look, sql};
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('pgveil.columns'))";
 
 /// Registers every column of the policy that is ready but for its id. Answers whether there was one.
-pub async fn made_through_the_proxy(client: &Client, rules: &Ruleset) -> Result<bool, JobError> {
+pub async fn made_through_the_proxy(
+    client: &Client,
+    keys: &Keys,
+    rules: &Ruleset,
+) -> Result<bool, JobError> {
     let mut fresh = Vec::new();
     for candidate in candidates(rules) {
         if is_empty(client, rules, candidate.0).await {
             fresh.push(candidate);
         }
     }
-    register_in_transaction(client, &fresh).await
+    register_in_transaction(client, keys, &fresh).await
 }
 
 /// The same for what a transaction sees that has not committed: `rules` were compiled against what it sees, and `known`
@@ -32,6 +39,7 @@ pub async fn made_through_the_proxy(client: &Client, rules: &Ruleset) -> Result<
 /// pgveil; it can only hold what is sealed for it from now on. The id is committed here, whatever becomes of the column.
 pub async fn made_in_a_transaction(
     client: &Client,
+    keys: &Keys,
     rules: &Ruleset,
     known: &Catalog,
 ) -> Result<bool, JobError> {
@@ -43,13 +51,14 @@ pub async fn made_in_a_transaction(
         .into_iter()
         .filter(|(column, _)| !is_known(column))
         .collect();
-    register_in_transaction(client, &fresh).await
+    register_in_transaction(client, keys, &fresh).await
 }
 
 /// An id whose column was never committed, or is gone, gets the place of the one that a transaction has made under its
 /// name, so that its next rename is followed. The place of a column that everybody sees is left alone until COMMIT.
 pub async fn follow_in_a_transaction(
     client: &Client,
+    keys: &Keys,
     rules: &Ruleset,
     known: &Catalog,
     registered: &[RegisteredColumn],
@@ -67,7 +76,7 @@ pub async fn follow_in_a_transaction(
         })
         .cloned()
         .collect();
-    follow(client, rules, &unused).await
+    follow(client, keys, rules, &unused).await
 }
 
 /// Columns that the policy names and that lack nothing but an id.
@@ -86,32 +95,49 @@ fn candidates(rules: &Ruleset) -> Vec<(&PendingColumn, &Declared)> {
 
 async fn register_in_transaction(
     client: &Client,
+    keys: &Keys,
     fresh: &[(&PendingColumn, &Declared)],
 ) -> Result<bool, JobError> {
     if fresh.is_empty() {
         return Ok(false);
     }
-    let failed = |doing| JobError::while_doing(doing);
+    let registry = keys.registry().await?;
+    in_transaction(client, "register columns", async || {
+        register_all(client, &registry, fresh).await?;
+        registry.seal(client, "made through pgveil").await?;
+        Ok(true)
+    })
+    .await
+}
+
+/// Does work in a transaction of its own.
+pub(crate) async fn in_transaction<T>(
+    client: &Client,
+    doing: &str,
+    work: impl AsyncFnOnce() -> Result<T, JobError>,
+) -> Result<T, JobError> {
+    let failed = || JobError::while_doing(doing.to_owned());
     client
-        .batch_execute("BEGIN")
+        .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
         .await
-        .map_err(failed("begin registering columns"))?;
-    let done = register_all(client, fresh).await;
+        .map_err(failed())?;
+    let done = work().await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    client
-        .batch_execute(end)
-        .await
-        .map_err(failed("end registering columns"))?;
-    done.map(|()| true)
+    let ended = client.batch_execute(end).await;
+    let done = done?;
+    ended.map_err(failed())?;
+    Ok(done)
 }
 
 /// Notes where columns are now that were renamed or made anew, once the policy names them as the catalog does: by the
 /// place, the next rename is followed.
 pub async fn follow(
     client: &Client,
+    keys: &Keys,
     rules: &Ruleset,
     registered: &[RegisteredColumn],
 ) -> Result<(), JobError> {
+    let mut moves = Vec::new();
     for past in registered {
         let Some(now) = rules.column(past.id).filter(|column| !column.retired) else {
             continue;
@@ -125,17 +151,32 @@ pub async fn follow(
             (&past.schema, &past.table, &past.column) == (&now.schema, &now.table, &now.name);
         if named && !(same && past.place == place) {
             let names = (now.schema.as_str(), now.table.as_str(), now.name.as_str());
-            registry::moved(client, past.id, names, place).await?;
+            moves.push((past.id, names, place));
         }
     }
-    Ok(())
+    if moves.is_empty() {
+        return Ok(());
+    }
+    let registry = keys.registry().await?;
+    in_transaction(client, "note where columns are", async || {
+        for (id, names, place) in moves {
+            registry.moved(client, id, names, place).await?;
+        }
+        Ok(registry.seal(client, "moved").await?)
+    })
+    .await
 }
 
 /// Gives new ids to columns that are not there and that the policy describes otherwise than when they got theirs: nothing
 /// holds values of the former description but what was moved elsewhere, and that keeps its id. Answers whether there was one.
-pub async fn described_anew(client: &Client, rules: &Ruleset) -> Result<bool, JobError> {
-    let mut done = false;
-    for past in registry::list(client).await? {
+pub async fn described_anew(
+    client: &Client,
+    keys: &Keys,
+    rules: &Ruleset,
+) -> Result<bool, JobError> {
+    let registry = keys.registry().await?;
+    let mut anew = Vec::new();
+    for past in registry.list(client).await? {
         let absent = rules.absent().find(|declared| {
             (&declared.schema, &declared.table, &declared.column)
                 == (&past.schema, &past.table, &past.column)
@@ -143,12 +184,23 @@ pub async fn described_anew(client: &Client, rules: &Ruleset) -> Result<bool, Jo
         let Some(declared) = absent.filter(|declared| !is_described_by(declared, &past)) else {
             continue;
         };
-        if registry::retire(client, past.id).await? {
-            registry::register(client, &described(declared, (0, 0))).await?;
-            done = true;
-        }
+        anew.push((past.id, described(declared, (0, 0))));
     }
-    Ok(done)
+    if anew.is_empty() {
+        return Ok(false);
+    }
+    in_transaction(client, "describe columns anew", async || {
+        let mut done = false;
+        for (id, column) in anew {
+            if registry.retire(client, id).await? {
+                registry.register(client, &column).await?;
+                done = true;
+            }
+        }
+        registry.seal(client, "described anew").await?;
+        Ok(done)
+    })
+    .await
 }
 
 /// Whether a column would be registered in these words again.
@@ -194,13 +246,15 @@ async fn is_empty(client: &Client, rules: &Ruleset, column: &PendingColumn) -> b
 
 async fn register_all(
     client: &Client,
+    registry: &Registry,
     fresh: &[(&PendingColumn, &Declared)],
 ) -> Result<(), JobError> {
     client
         .batch_execute(LOCK)
         .await
         .map_err(JobError::while_doing("lock the registry of columns"))?;
-    let live: HashSet<(String, String, String)> = registry::list(client)
+    let live: HashSet<(String, String, String)> = registry
+        .list(client)
         .await?
         .into_iter()
         .map(|past| (past.schema, past.table, past.column))
@@ -215,7 +269,7 @@ async fn register_all(
             continue;
         }
         let new = described(declared, (column.table_oid, column.attnum));
-        registry::register(client, &new).await?;
+        registry.register(client, &new).await?;
     }
     Ok(())
 }

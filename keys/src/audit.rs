@@ -20,6 +20,7 @@ pub mod stored;
 mod tend;
 pub mod time;
 pub mod verify;
+mod within;
 
 #[cfg(test)]
 mod tests;
@@ -35,3 +36,4 @@ pub use sink::Sinks;
 pub use stored::{Filter, StoredRecord};
 pub use tend::tend;
 pub use verify::{Fault, Sound, Verifier};
+pub(crate) use within::Within;

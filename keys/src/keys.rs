@@ -32,7 +32,7 @@ use crate::{
     cache::{Cache, Life, MAX_ENTRIES},
     gate::{Answer, Fresh, Gate, ProviderState, Requests, Turn},
     key::{KEY_BYTES, Term},
-    keystore::{KeyRecord, KeyState, KeyTable},
+    keystore::{KeyRecord, KeyState, KeyTable, KeystoreError, registry::Registry},
     scopes::{KekRef, Own},
     usage::Usage,
 };
@@ -323,6 +323,17 @@ impl Keys {
         self.record(event);
     }
 
+    /// The registry of columns, to be read or changed; the platform's provider may have to be asked for the key of its rows.
+    pub async fn registry(&self) -> Result<Registry, KeystoreError> {
+        let log = self.table.log().ok_or_else(no_log)?;
+        Registry::open(log).await
+    }
+
+    /// The same without asking anybody; `None` if the key is not known yet.
+    pub fn registry_now(&self) -> Option<Registry> {
+        self.table.log().and_then(Registry::open_now)
+    }
+
     /// Records what is no change of the keystore, without waiting for it.
     pub fn record(&self, event: Event) {
         let Some(log) = self.table.log().map(Arc::clone) else {
@@ -469,6 +480,12 @@ impl Keys {
                 id,
                 provider: name.to_owned(),
             })
+    }
+}
+
+fn no_log() -> KeystoreError {
+    KeystoreError::Unaudited {
+        reason: "this table of keys has no audit log".to_owned(),
     }
 }
 

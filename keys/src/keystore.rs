@@ -19,6 +19,7 @@ mod rows;
 mod scopes;
 mod sealing;
 mod watch;
+mod words;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -214,6 +215,18 @@ impl KeystoreError {
             }
             Self::KeyRow { .. } => {
                 "restore the key's row from a backup of schema pgveil; `pgveil check` names all such rows, and the audit log says who changed keys through pgveil"
+            }
+            Self::Damaged {
+                table: "pgveil.columns",
+                ..
+            } => {
+                "restore the row from a backup of schema pgveil; `pgveil check` names all such rows, and the audit log (policy.apply) says what pgveil wrote"
+            }
+            Self::Damaged {
+                table: "pgveil.scopes",
+                ..
+            } => {
+                "seal or unseal the scope with pgveil: that writes its row anew; the audit log says what was done last"
             }
             Self::Damaged {
                 table: "pgveil.overrides",

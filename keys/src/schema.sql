@@ -1,4 +1,4 @@
--- Schema pgveil, version 3: domains and functions for protected columns, and the keystore's tables.
+-- Schema pgveil, version 4: domains and functions for protected columns, and the keystore's tables.
 -- Runs in one transaction, without superuser, on PostgreSQL 14 to 18. Names are qualified throughout and function
 -- bodies are bound when they are made, so that no session's search_path changes what they mean. Whatever is there already
 -- stays as it is, so that the same lines bring an earlier version's schema up to this one.
@@ -176,6 +176,24 @@ CREATE TABLE IF NOT EXISTS pgveil.scopes (
 );
 COMMENT ON TABLE pgveil.scopes IS 'Scopes that have keys: platform, tenant:T, tenant:T/project:P/env:E, ...';
 COMMENT ON COLUMN pgveil.scopes.state IS 'Sealed by hand: the keys of the scope and of all scopes below it are not used, its values can be neither read nor written';
+
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS audit_seq bigint;
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS mac bytea;
+COMMENT ON COLUMN pgveil.columns.audit_seq IS 'The record of the audit log with which the row was written last';
+COMMENT ON COLUMN pgveil.columns.mac IS 'HMAC-SHA-256 over the row: one changed by hand is refused';
+ALTER TABLE pgveil.scopes ADD COLUMN IF NOT EXISTS audit_seq bigint;
+ALTER TABLE pgveil.scopes ADD COLUMN IF NOT EXISTS mac bytea;
+COMMENT ON COLUMN pgveil.scopes.mac IS 'HMAC-SHA-256 over the row, once the scope was sealed, unsealed or erased: a seal taken off by hand is refused';
+
+CREATE TABLE IF NOT EXISTS pgveil.row_changes (
+    table_name text   NOT NULL CHECK (table_name IN ('columns', 'scopes')),
+    row_name   text   NOT NULL,
+    audit_seq  bigint NOT NULL,
+    PRIMARY KEY (table_name, row_name, audit_seq)
+);
+CREATE INDEX IF NOT EXISTS row_changes_audit_seq ON pgveil.row_changes (audit_seq);
+COMMENT ON TABLE pgveil.row_changes IS
+    'With which records of the audit log rows of pgveil.columns and pgveil.scopes were written: an older row that somebody puts back is refused';
 
 CREATE SEQUENCE IF NOT EXISTS pgveil.key_ids AS bigint;
 COMMENT ON SEQUENCE pgveil.key_ids IS 'Ids of keys: taken before a key is wrapped, because the wrapping is bound to the id';
@@ -486,5 +504,5 @@ GRANT EXECUTE ON FUNCTION pgveil.any_value(pg_catalog.bytea) TO PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA pgveil FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgveil FROM PUBLIC;
 
-INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '3')
+INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '4')
     ON CONFLICT (name) DO UPDATE SET value = excluded.value;

@@ -41,6 +41,8 @@ const PLAN_BYTES: usize = 1024;
 const PLAN_PART_BYTES: usize = 256;
 /// How often the catalog is looked at for changes that went around the proxy.
 const CATALOG_POLL: Duration = Duration::from_secs(2);
+/// How long the platform's key provider may take to give the key of the registry's rows.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
 /// Names remembered that no relation has.
 const MAX_NOWHERE: usize = 4096;
 
@@ -96,14 +98,17 @@ pub struct Rules {
     pub probe: Probe,
     /// Of the catalog that they were compiled against; of no use where a transaction saw that catalog.
     pub fingerprint: u64,
+    /// Whether the registry was judged that they go by. By others nothing protected is planned.
+    pub judged: bool,
 }
 
 impl Rules {
-    fn new(set: Ruleset, fingerprint: u64) -> Self {
+    fn new(set: Ruleset, fingerprint: u64, judged: bool) -> Self {
         Self {
             probe: Probe::new(&set),
             set: Arc::new(set),
             fingerprint,
+            judged,
         }
     }
 }
@@ -182,9 +187,9 @@ impl Engine {
         keys: Arc<Keys>,
     ) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let mut catalog = CatalogReader::new(Arc::clone(&settings));
-        let within = CatalogReader::new(Arc::clone(&settings));
-        let lookup = CatalogReader::new(Arc::clone(&settings));
+        know_registry(&keys).await;
+        let reader = || CatalogReader::new(Arc::clone(&settings), Arc::clone(&keys));
+        let (mut catalog, within, lookup) = (reader(), reader(), reader());
         let set = catalog.compile_first(&policy).await?;
         for column in set.absent() {
             tracing::warn!(
@@ -199,7 +204,11 @@ impl Engine {
             );
         }
         Ok(Self {
-            rules: ArcSwap::from_pointee(Rules::new(set, catalog.fingerprint())),
+            rules: ArcSwap::from_pointee(Rules::new(
+                set,
+                catalog.fingerprint(),
+                catalog.is_judged(),
+            )),
             keys,
             withheld: Withheld::default(),
             settings,
@@ -313,7 +322,12 @@ impl Engine {
                 unreadable()
             })?;
         }
-        Ok(self.rules())
+        let rules = self.rules();
+        if rules.judged {
+            Ok(rules)
+        } else {
+            Err(unjudged())
+        }
     }
 
     /// Whether somebody must look before anything protected is planned. Rules are gone by for no longer than [`LEASE`]: who
@@ -356,8 +370,11 @@ impl Engine {
         }
         let set = catalog.compile(&self.policy, self.next_version()).await?;
         let version = set.version;
-        self.rules
-            .store(Arc::new(Rules::new(set, catalog.fingerprint())));
+        self.rules.store(Arc::new(Rules::new(
+            set,
+            catalog.fingerprint(),
+            catalog.is_judged(),
+        )));
         self.forget_plans();
         tracing::info!(
             version,
@@ -380,7 +397,8 @@ impl Engine {
         let version = self.next_version();
         let compiled = registry.compile_within(&self.policy, seen, known, version);
         match compiled.await {
-            Ok(set) => Ok(Rules::new(set, 0)),
+            Ok(_) if !registry.is_judged() => Err(unjudged()),
+            Ok(set) => Ok(Rules::new(set, 0, true)),
             Err(error) => {
                 tracing::warn!(
                     error = format!("{error:#}"),
@@ -401,6 +419,9 @@ impl Engine {
         loop {
             ticks.tick().await;
             self.keys.sweep();
+            if !self.rules().judged {
+                know_registry(&self.keys).await;
+            }
             if let Err(error) = self.refresh(When::Now).await {
                 tracing::warn!(
                     error = format!("{error:#}"),
@@ -499,6 +520,27 @@ fn unreadable() -> Refusal {
     Refusal::new("PV002", "catalog-unavailable", "pgveil cannot read the database's catalog")
         .detail("A statement changed the catalog and it must be read again before protected columns can be used.")
         .hint("Look at pgveil's log; `pgveil check` says what is wrong.")
+}
+
+fn unjudged() -> Refusal {
+    Refusal::new("PV002", "catalog-unavailable", "pgveil cannot judge its registry of columns")
+        .detail("The rows of pgveil.columns have MACs, and the platform's key provider has not given the key for them since pgveil started.")
+        .hint("See that the provider of [defaults] answers; `pgveil check` says what is wrong.")
+}
+
+/// Has the platform's provider asked for the key of the registry's rows. Without it, what is not protected is served all the
+/// same.
+async fn know_registry(keys: &Keys) {
+    let asked = tokio::time::timeout(REGISTRY_PATIENCE, keys.registry()).await;
+    match asked {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the registry of columns cannot be judged: what is protected is refused until it can");
+        }
+        Err(_) => tracing::warn!(
+            "the platform's key provider does not answer: what is protected is refused until it does"
+        ),
+    }
 }
 
 fn unfit(findings: &pgveil_config::Diagnostics) -> Refusal {

@@ -14,6 +14,8 @@ mod kinds;
 mod reading;
 #[path = "differential/refusing.rs"]
 mod refusing;
+#[path = "support/registry.rs"]
+mod registry;
 #[path = "differential/schema.rs"]
 mod schema;
 #[path = "differential/scoping.rs"]
@@ -31,6 +33,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
+use pgveil_policy::ruleset::{Change, RegisteredColumn};
 use pgveil_tests::{
     postgres::TempPostgres,
     twin::{Case, Expect, Twin},
@@ -54,10 +57,19 @@ fn changing() -> Result<&'static Twin<'static>> {
         let made = TempPostgres::shared()
             .and_then(|server| Twin::new(server, schema::TABLES, schema::POLICY, schema::ROWS));
         let begun = made.and_then(|twin| {
-            twin.veiled.admin(
-                "UPDATE pgveil.columns SET equality = id % 2 = 1, revision = revision + 1, \
-                 change = CASE WHEN id % 2 = 1 THEN 'ending terms' ELSE 'adding terms' END WHERE equality",
-            )?;
+            let changing = registry::change_all(&twin.veiled, &twin.site, |column| {
+                let is_odd = column.id.0 % 2 == 1;
+                column.equality.then(|| RegisteredColumn {
+                    equality: is_odd,
+                    change: Some(if is_odd {
+                        Change::EndingTerms
+                    } else {
+                        Change::AddingTerms
+                    }),
+                    ..column.clone()
+                })
+            });
+            tokio::runtime::Runtime::new()?.block_on(changing)?;
             follows(&twin)?;
             Ok(twin)
         });

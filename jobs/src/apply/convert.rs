@@ -7,7 +7,7 @@
 use pgveil_config::{PolicyFile, SearchKey};
 use pgveil_keys::{
     Keys,
-    keystore::registry::{self, NewColumn},
+    keystore::registry::{self, NewColumn, Registry},
 };
 use pgveil_policy::{catalog::enums_of, plan::ColumnId, ruleset::RegisteredColumn};
 use tokio_postgres::Client;
@@ -64,10 +64,11 @@ async fn in_transaction(
                 table.shown()
             )))?;
     }
-    let mut counts = (0, 0);
+    let (mut counts, mut registered) = ((0, 0), None);
     if !table.columns.is_empty() {
         record_labels(client, &table).await?;
-        let ids = register(client, &table).await?;
+        let registry = keys.registry().await?;
+        let ids = register(client, &registry, &table).await?;
         let sealing = Sealing::new(keys, &table, &ids);
         let (before, values) = rows::seal_all(client, &table, &sealing).await?;
         staging::rewrite(client, &table, before.rows()).await?;
@@ -78,6 +79,7 @@ async fn in_transaction(
             });
         }
         counts = (before.rows(), values);
+        registered = Some(registry);
     }
     for step in &table.indexes {
         let Some(sql) = &step.create else { continue };
@@ -90,6 +92,10 @@ async fn in_transaction(
             .batch_execute(sql)
             .await
             .map_err(JobError::while_doing(doing))?;
+    }
+    // Last: nobody writes a record of the audit log from here to the commit.
+    if let Some(registry) = registered {
+        registry.seal(client, "converted").await?;
     }
     Ok(counts)
 }
@@ -162,7 +168,7 @@ pub(crate) async fn record_labels(client: &Client, table: &TablePlan) -> Result<
 }
 
 async fn history(client: &Client) -> Result<Vec<RegisteredColumn>, JobError> {
-    Ok(registry::history(client)
+    Ok(registry::history_unjudged(client)
         .await?
         .into_iter()
         .map(|past| past.column)
@@ -172,11 +178,12 @@ async fn history(client: &Client) -> Result<Vec<RegisteredColumn>, JobError> {
 /// One id per column to seal, in their order.
 pub(crate) async fn register(
     client: &Client,
+    registry: &Registry,
     table: &TablePlan,
 ) -> Result<Vec<ColumnId>, JobError> {
     let mut ids = Vec::new();
     for column in &table.columns {
-        ids.push(register_one(client, table, column).await?);
+        ids.push(register_one(client, registry, table, column).await?);
     }
     Ok(ids)
 }
@@ -184,12 +191,13 @@ pub(crate) async fn register(
 /// A registration that is still live under this name belongs to a column that is gone: a dropped table, made again.
 async fn register_one(
     client: &Client,
+    registry: &Registry,
     table: &TablePlan,
     column: &ColumnPlan,
 ) -> Result<ColumnId, JobError> {
-    for past in registry::list(client).await? {
+    for past in registry.list(client).await? {
         if past.schema == table.schema && past.table == table.name && past.column == column.name {
-            registry::retire(client, past.id).await?;
+            registry.retire(client, past.id).await?;
         }
     }
     let new = NewColumn {
@@ -204,5 +212,5 @@ async fn register_one(
         equality_group: column.equality_group.clone(),
         scope: table.scope.to_string(),
     };
-    Ok(registry::register(client, &new).await?)
+    Ok(registry.register(client, &new).await?)
 }

@@ -8,13 +8,14 @@ use super::CheckReport;
 use crate::JobError;
 
 /// What `serve` does with each table and sequence.
-const NEEDED: [(&str, &str); 15] = [
+const NEEDED: [(&str, &str); 16] = [
     ("meta", "SELECT, INSERT"),
     ("columns", "SELECT"),
     ("scopes", "SELECT, INSERT"),
     ("keys", "SELECT, INSERT, UPDATE"),
     ("keks", "SELECT, INSERT, UPDATE"),
     ("key_changes", "SELECT, INSERT"),
+    ("row_changes", "SELECT, INSERT"),
     ("local_keys", "SELECT, INSERT, UPDATE"),
     ("local_keks", "SELECT, INSERT, UPDATE"),
     ("overrides", "SELECT"),

@@ -1,12 +1,11 @@
 //! Begins a migration, in one transaction under a short lock: registers the columns, adds the shadows, and has triggers clear
 //! them. Writes no rows.
 
-use pgveil_config::PolicyFile;
-use pgveil_keys::{keystore::registry, schema};
+use pgveil_keys::schema;
 use pgveil_policy::ruleset::ShownAt;
 use tokio_postgres::Client;
 
-use super::{MigratedColumn, Way, names, short, state};
+use super::{MigratedColumn, Run, Way, names, short, state};
 use crate::{JobError, apply::convert, plan::TablePlan, sql};
 
 /// What of a table cannot be migrated online.
@@ -26,15 +25,12 @@ fn check(table: &TablePlan) -> Result<(), JobError> {
 }
 
 /// Begins with `planned`.
-pub(super) async fn table(
-    client: &Client,
-    policy: &PolicyFile,
-    planned: &TablePlan,
-) -> Result<(), JobError> {
+pub(super) async fn table(run: &Run<'_>, planned: &TablePlan) -> Result<(), JobError> {
     check(planned)?;
+    let client = run.client;
     let shown = planned.shown();
     short::lock_table(client, (&planned.quoted(), &shown), planned.oid).await?;
-    let begun = in_transaction(client, policy, planned).await;
+    let begun = in_transaction(run, planned).await;
     short::end(
         client,
         &format!("the beginning of the migration of {shown}"),
@@ -43,12 +39,9 @@ pub(super) async fn table(
     .await
 }
 
-async fn in_transaction(
-    client: &Client,
-    policy: &PolicyFile,
-    planned: &TablePlan,
-) -> Result<(), JobError> {
-    let table = convert::plan_again(client, policy, planned).await?;
+async fn in_transaction(run: &Run<'_>, planned: &TablePlan) -> Result<(), JobError> {
+    let client = run.client;
+    let table = convert::plan_again(client, run.policy, planned).await?;
     let doing = || JobError::while_doing(format!("add columns to {}", table.shown()));
     let order = client
         .query(
@@ -64,7 +57,8 @@ async fn in_transaction(
         .collect::<Result<_, tokio_postgres::Error>>()
         .map_err(doing())?;
     convert::record_labels(client, &table).await?;
-    let ids = convert::register(client, &table).await?;
+    let registry = run.keys.registry().await?;
+    let ids = convert::register(client, &registry, &table).await?;
     let mut columns = Vec::new();
     for (column, id) in table.columns.iter().zip(ids) {
         let behind = order.iter().filter(|(attnum, name, _)| {
@@ -74,7 +68,7 @@ async fn in_transaction(
             attnum: column.attnum,
             before: behind.map(|(_, name, _)| name.clone()).collect(),
         };
-        registry::shown_at(client, id, Some(&shown)).await?;
+        registry.shown_at(client, id, Some(&shown)).await?;
         let sealed = add(client, &table, &column.name, column.to.domain()).await?;
         let not_null = order
             .iter()
@@ -104,7 +98,8 @@ async fn in_transaction(
         &watched.collect::<Vec<_>>(),
         &cleared,
     )
-    .await
+    .await?;
+    Ok(registry.seal(client, "migration begun").await?)
 }
 
 /// Adds a shadow; gives its attribute number.

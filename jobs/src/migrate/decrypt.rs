@@ -18,7 +18,7 @@ use pgveil_policy::{ruleset::RegisteredColumn, types::LogicalType};
 use serde_json::json;
 use tokio_postgres::Client;
 
-use super::{MigratedColumn, Migration, Phase, Way, begin, names, short, state, swap};
+use super::{MigratedColumn, Migration, Phase, Run, Way, begin, names, short, state, swap};
 use crate::{
     JobError, catalog,
     change::barrier,
@@ -44,10 +44,10 @@ impl Decryption {
     }
 }
 
-/// Plans the decryption of columns, named as `schema.table.column`. What is under way already is left out.
+/// Plans the decryption of columns as the registry has them (before anything is opened, it is judged: [`super::table::known`]), named as `schema.table.column`. What is under way already is left out.
 pub(super) async fn plan(client: &Client, wanted: &[String]) -> Result<Vec<Decryption>, JobError> {
     let catalog = catalog::read(client).await?;
-    let registered = registry::list(client).await?;
+    let registered = registry::list_unjudged(client).await?;
     let live = state::live(client).await?;
     let mut tables: Vec<(u32, Vec<RegisteredColumn>)> = Vec::new();
     for name in wanted {
@@ -241,17 +241,18 @@ async fn registered(
     client: &Client,
     migration: &Migration,
 ) -> Result<Vec<RegisteredColumn>, JobError> {
-    let mut columns = registry::list(client).await?;
+    let mut columns = registry::list_unjudged(client).await?;
     columns.retain(|past| { migration.columns.iter() }.any(|column| column.id == past.id));
     Ok(columns)
 }
 
 /// Under the lock, with every row opened: the plaintext takes the name, what is sealed goes.
 pub(super) async fn swap(
-    client: &Client,
+    run: &Run<'_>,
     migration: &mut Migration,
     planned: &TablePlan,
 ) -> Result<(), JobError> {
+    let client = run.client;
     let table = migration.quoted();
     begin::drop_triggers(client, migration.id, &table).await?;
     for column in &migration.columns {
@@ -295,11 +296,13 @@ pub(super) async fn swap(
         .batch_execute(&text.join("; "))
         .await
         .map_err(doing)?;
+    let registry = run.keys.registry().await?;
     for column in &migration.columns {
-        registry::retire(client, column.id).await?;
-        registry::shown_at(client, column.id, None).await?;
+        registry.retire(client, column.id).await?;
+        registry.shown_at(client, column.id, None).await?;
     }
-    migration.enter(client, Phase::Swapped).await
+    migration.enter(client, Phase::Swapped).await?;
+    Ok(registry.seal(client, "decrypted").await?)
 }
 
 /// Columns that would take a sealed value for one of theirs: every other type is another one than that of sealed values.

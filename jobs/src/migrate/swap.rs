@@ -1,7 +1,6 @@
 //! The swap: under a short lock the last rows are sealed, the plaintext columns make way and the shadows take their names.
 //! What is not ready then is not swapped; the lock is given up and the migration goes on.
 
-use pgveil_keys::keystore::registry;
 use tokio_postgres::Client;
 
 use super::{
@@ -112,7 +111,7 @@ async fn under_lock(
         return Ok(Tried::Behind);
     }
     if migration.way == Way::Open {
-        decrypt::swap(client, migration, &planned).await?;
+        decrypt::swap(run, migration, &planned).await?;
         return Ok(Tried::Swapped);
     }
     let quoted = migration.quoted();
@@ -128,6 +127,7 @@ async fn under_lock(
         .batch_execute(&text.join("; "))
         .await
         .map_err(doing())?;
+    let registry = run.keys.registry().await?;
     for column in &migration.columns {
         let kept = names::kept(&column.name);
         carry_over(client, migration, (column.plain, &kept), &column.name).await?;
@@ -137,7 +137,7 @@ async fn under_lock(
             migration.table.as_str(),
             column.name.as_str(),
         );
-        registry::moved(client, column.id, names, place).await?;
+        registry.moved(client, column.id, names, place).await?;
     }
     let old: Vec<&str> = planned
         .indexes
@@ -158,6 +158,7 @@ async fn under_lock(
     let cleared: Vec<String> = watched.iter().map(|name| names::kept(name)).collect();
     begin::triggers(client, (migration.id, &quoted), &watched, &cleared).await?;
     migration.enter(client, Phase::Swapped).await?;
+    registry.seal(client, "migrated").await?;
     Ok(Tried::Swapped)
 }
 

@@ -1,7 +1,6 @@
 //! What a table under way is in the catalog now: its plan under the names that its columns have in this phase.
 
 use pgveil_config::{PolicyFile, SearchKey};
-use pgveil_keys::keystore::registry;
 use pgveil_policy::{
     catalog::{Catalog, Column},
     plan::ColumnId,
@@ -49,7 +48,7 @@ pub(super) async fn known(run: &Run<'_>, migration: &Migration) -> Result<Known,
     match migration.way {
         Way::Seal => of(&catalog, run.policy, migration),
         Way::Open => {
-            let registered = registry::list(run.client).await?;
+            let registered = run.keys.registry().await?.list(run.client).await?;
             opening(&catalog, &registered, migration)
         }
     }

@@ -1,9 +1,6 @@
 //! The way back. Before the swap the shadows are dropped; after it, what was written since is opened into the plaintext
 //! columns, which take their names again under a short lock, with the indexes that they have kept.
 
-use pgveil_keys::keystore::registry;
-use tokio_postgres::Client;
-
 use super::{
     Migration, Phase, Run, Way, backfill, begin, decrypt, index, names, short, swap,
     table::{self, Known},
@@ -19,7 +16,7 @@ pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<()
     let what = format!("the end of the migration of {}", migration.shown());
     if !migration.phase.is_swapped() {
         short::lock(client, migration).await?;
-        let done = drop_sealed(client, migration, &[]).await;
+        let done = drop_sealed(run, migration, &[]).await;
         return short::end(client, &what, done).await;
     }
     if migration.phase == Phase::Swapped {
@@ -80,16 +77,17 @@ async fn under_lock(
         let kept = names::kept(&column.name);
         swap::carry_over(client, migration, (column.sealed, &column.name), &kept).await?;
     }
-    drop_sealed(client, migration, &behind).await?;
+    drop_sealed(run, migration, &behind).await?;
     Ok(true)
 }
 
 /// Drops the sealed columns, their indexes and the triggers, and does what comes `behind` it.
 async fn drop_sealed(
-    client: &Client,
+    run: &Run<'_>,
     migration: &mut Migration,
     behind: &[String],
 ) -> Result<(), JobError> {
+    let client = run.client;
     let table = migration.quoted();
     begin::drop_triggers(client, migration.id, &table).await?;
     let swapped = migration.phase.is_swapped();
@@ -111,9 +109,11 @@ async fn drop_sealed(
         .batch_execute(&text.join("; "))
         .await
         .map_err(doing)?;
+    let registry = run.keys.registry().await?;
     for column in &migration.columns {
-        registry::retire(client, column.id).await?;
-        registry::shown_at(client, column.id, None).await?;
+        registry.retire(client, column.id).await?;
+        registry.shown_at(client, column.id, None).await?;
     }
-    migration.enter(client, Phase::RolledBack).await
+    migration.enter(client, Phase::RolledBack).await?;
+    Ok(registry.seal(client, "migration undone").await?)
 }

@@ -362,7 +362,7 @@ pub(super) mod tests {
     fn reads_like_a_plan() {
         let plan = PlanReport {
             database: "app".into(),
-            schema: SchemaStep::Install { version: 3 },
+            schema: SchemaStep::Install { version: 4 },
             tables: vec![customers()],
             estimates: vec![Estimate {
                 oid: 1,
@@ -383,7 +383,7 @@ pub(super) mod tests {
         let expected = "\
 Plan for database app
 
-  + schema pgveil (version 3)
+  + schema pgveil (version 4)
 
   ~ table public.customers  (about 5,000 rows, 1 MB; rewritten under an exclusive lock)
       ~ column email  text -> pgveil.sealed_text  (sealed, searched by equality)

@@ -25,10 +25,10 @@ use crate::{
 /// Whoever hangs in a transaction must not keep all others from theirs.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; \
     SET LOCAL lock_timeout = '4s'; SET LOCAL idle_in_transaction_session_timeout = '30s'";
-const HEAD: &str = "SELECT seq, link, mac FROM pgveil.audit_head FOR UPDATE";
+pub(super) const HEAD: &str = "SELECT seq, link, mac FROM pgveil.audit_head FOR UPDATE";
 const FIRST_HEAD: &str = "INSERT INTO pgveil.audit_head (seq, link, mac) SELECT $1, $2, $3 \
     WHERE NOT EXISTS (SELECT FROM pgveil.audit) ON CONFLICT DO NOTHING";
-const APPEND: &str = "WITH appended AS (\
+pub(super) const APPEND: &str = "WITH appended AS (\
     INSERT INTO pgveil.audit (seq, record, mac, operation_id, at, operation, outcome, scope, actor) \
     SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::timestamptz[], $6::text[], $7::text[], \
     $8::text[], $9::text[])) \
@@ -39,7 +39,7 @@ const LAST_CHECKPOINT: &str = "SELECT coalesce(max(seq), 0) FROM pgveil.audit_ch
 const IS_THERE: &str = "SELECT FROM pgveil.audit WHERE operation_id = $1";
 
 /// How long one statement may take.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// An open transaction. Dropped, nothing was done.
 pub struct Change {
@@ -169,6 +169,13 @@ impl Change {
         }
     }
 
+    /// Ends it with nothing but the row that every log ends with.
+    pub(super) async fn begin_log(mut self) -> Result<(), KeystoreError> {
+        self.batch("COMMIT").await?;
+        self.ended(Some(self.tip));
+        Ok(())
+    }
+
     /// Ends it without having done anything.
     pub async fn rollback(mut self) -> Result<(), KeystoreError> {
         self.batch("ROLLBACK").await?;
@@ -214,55 +221,21 @@ impl Change {
 
     async fn append(&mut self, events: Vec<Event>) -> Result<(), KeystoreError> {
         let before = self.tip.seq;
-        let rows = self.rows(events)?;
-        let (seq, link) = (bigint_of(self.tip.seq)?, self.tip.link);
-        let mac = self.secrets.mac_tip(&self.tip);
-        let (link, mac): (&[u8], &[u8]) = (&link, &mac);
-        self.query(
-            APPEND,
-            &[
-                &rows.seqs,
-                &rows.records,
-                &rows.macs,
-                &rows.ids,
-                &rows.times,
-                &rows.operations,
-                &rows.outcomes,
-                &rows.scopes,
-                &rows.actors,
-                &seq,
-                &link,
-                &mac,
-            ],
-        )
-        .await?;
+        let rows = Rows::behind(
+            &mut self.tip,
+            events,
+            &Writer {
+                log: &self.log,
+                secrets: &self.secrets,
+                first_id: self.id,
+                began: self.began,
+            },
+        )?;
+        self.query(APPEND, &rows.params()).await?;
         if self.tip.seq / EVERY_RECORDS > before / EVERY_RECORDS {
             self.checkpoint().await?;
         }
         Ok(())
-    }
-
-    /// Puts the events behind the tip.
-    fn rows(&mut self, events: Vec<Event>) -> Result<Rows, KeystoreError> {
-        let mut rows = Rows::default();
-        let latency = self.log.clock.now().saturating_duration_since(self.began);
-        let at_us = self.log.clock.unix_us();
-        for (n, event) in events.into_iter().enumerate() {
-            let id = if n == 0 { self.id } else { new_id()? };
-            let place = Place {
-                seq: self.tip.seq + 1,
-                previous: self.tip.link,
-                audit_key: self.secrets.id,
-                id,
-                at_us,
-                latency_us: latency.as_micros() as u64,
-                instance: &self.log.instance,
-            };
-            let record = Record::new(&event.settled(), place);
-            let Sealed { bytes, mac } = self.tip.append(&record, &self.secrets);
-            rows.push(record, bytes, mac)?;
-        }
-        Ok(rows)
     }
 
     /// Locks the end of the chain and looks at it: it is ours, and not behind what this process has seen.
@@ -276,24 +249,8 @@ impl Change {
             rows = self.query(HEAD, &[]).await?;
         }
         let row = rows.first().ok_or_else(|| damaged("the end is gone"))?;
-        let (seq, link, mac): (i64, &[u8], &[u8]) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let tip = Tip {
-            seq: u64::try_from(seq).map_err(|_| damaged("a negative number"))?,
-            link: link
-                .try_into()
-                .map_err(|_| damaged("a link of another length"))?,
-        };
-        if !same(&self.secrets.mac_tip(&tip), mac) {
-            return Err(damaged("the end was changed by somebody else than pgveil"));
-        }
         let seen = self.turn.as_ref().and_then(|turn| **turn);
-        match seen {
-            Some(seen) if tip.seq < seen.seq || (tip.seq == seen.seq && tip.link != seen.link) => {
-                Err(damaged("records that this process has seen are gone"))
-            }
-            _ => Ok(tip),
-        }
+        judged_head(row, &self.secrets, seen)
     }
 
     async fn batch(&mut self, sql: &str) -> Result<(), KeystoreError> {
@@ -338,6 +295,30 @@ impl Drop for Change {
     }
 }
 
+/// The end of the chain as its row has it, if it is ours, and not behind what this process has seen.
+pub(super) fn judged_head(
+    row: &Row,
+    secrets: &Secrets,
+    seen: Option<Tip>,
+) -> Result<Tip, KeystoreError> {
+    let (seq, link, mac): (i64, &[u8], &[u8]) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let tip = Tip {
+        seq: u64::try_from(seq).map_err(|_| damaged("a negative number"))?,
+        link: link
+            .try_into()
+            .map_err(|_| damaged("a link of another length"))?,
+    };
+    if !same(&secrets.mac_tip(&tip), mac) {
+        return Err(damaged("the end was changed by somebody else than pgveil"));
+    }
+    match seen {
+        Some(seen) if tip.seq < seen.seq || (tip.seq == seen.seq && tip.link != seen.link) => {
+            Err(damaged("records that this process has seen are gone"))
+        }
+        _ => Ok(tip),
+    }
+}
+
 /// Whether an operation is in the log. Asked by whoever holds the end of the chain, so that no transaction is under way.
 async fn was_committed(log: &Arc<Log>, id: OperationId) -> Result<bool, KeystoreError> {
     let mut change = log.change().await?;
@@ -347,9 +328,18 @@ async fn was_committed(log: &Arc<Log>, id: OperationId) -> Result<bool, Keystore
     Ok(found)
 }
 
-/// Records as columns.
+/// Who writes records, and since when.
+pub(super) struct Writer<'a> {
+    pub(super) log: &'a Log,
+    pub(super) secrets: &'a Secrets,
+    /// The id of the first of them.
+    pub(super) first_id: OperationId,
+    pub(super) began: Instant,
+}
+
+/// Records as columns, and the end of the chain behind them.
 #[derive(Default)]
-struct Rows {
+pub(super) struct Rows {
     seqs: Vec<i64>,
     records: Vec<Vec<u8>>,
     macs: Vec<Vec<u8>>,
@@ -359,9 +349,58 @@ struct Rows {
     outcomes: Vec<String>,
     scopes: Vec<String>,
     actors: Vec<String>,
+    end: (i64, Vec<u8>, Vec<u8>),
 }
 
 impl Rows {
+    /// Puts events behind the tip.
+    pub(super) fn behind(
+        tip: &mut Tip,
+        events: Vec<Event>,
+        writer: &Writer<'_>,
+    ) -> Result<Self, KeystoreError> {
+        let (log, secrets) = (writer.log, writer.secrets);
+        let mut rows = Self::default();
+        let latency = log.clock.now().saturating_duration_since(writer.began);
+        let at_us = log.clock.unix_us();
+        for (n, event) in events.into_iter().enumerate() {
+            let id = if n == 0 { writer.first_id } else { new_id()? };
+            let place = Place {
+                seq: tip.seq + 1,
+                previous: tip.link,
+                audit_key: secrets.id,
+                id,
+                at_us,
+                latency_us: latency.as_micros() as u64,
+                instance: &log.instance,
+            };
+            let record = Record::new(&event.settled(), place);
+            let Sealed { bytes, mac } = tip.append(&record, secrets);
+            rows.push(record, bytes, mac)?;
+        }
+        let mac = secrets.mac_tip(tip);
+        rows.end = (bigint_of(tip.seq)?, tip.link.to_vec(), mac.to_vec());
+        Ok(rows)
+    }
+
+    /// Of [`APPEND`].
+    pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 12] {
+        [
+            &self.seqs,
+            &self.records,
+            &self.macs,
+            &self.ids,
+            &self.times,
+            &self.operations,
+            &self.outcomes,
+            &self.scopes,
+            &self.actors,
+            &self.end.0,
+            &self.end.1,
+            &self.end.2,
+        ]
+    }
+
     fn push(&mut self, record: Record, bytes: Vec<u8>, mac: Hash) -> Result<(), KeystoreError> {
         self.seqs.push(bigint_of(record.seq)?);
         self.records.push(bytes);
@@ -377,7 +416,7 @@ impl Rows {
     }
 }
 
-fn new_id() -> Result<OperationId, KeystoreError> {
+pub(super) fn new_id() -> Result<OperationId, KeystoreError> {
     let mut id = OperationId::default();
     getrandom::fill(&mut id).map_err(|error| KeystoreError::Unaudited {
         reason: format!("no random bytes: {error}"),
@@ -385,13 +424,13 @@ fn new_id() -> Result<OperationId, KeystoreError> {
     Ok(id)
 }
 
-fn no_answer() -> KeystoreError {
+pub(super) fn no_answer() -> KeystoreError {
     KeystoreError::Unavailable {
         reason: "no answer in time".to_owned(),
     }
 }
 
-fn damaged(reason: &str) -> KeystoreError {
+pub(super) fn damaged(reason: &str) -> KeystoreError {
     KeystoreError::Damaged {
         table: "pgveil.audit_head",
         reason: reason.to_owned(),

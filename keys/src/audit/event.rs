@@ -9,8 +9,12 @@ use super::Actor;
 
 /// Where a record's detail names the rows of `pgveil.keys` that were written with it.
 pub(super) const CHANGED_KEYS: &str = "changed_keys";
+/// Where it names rows of other tables that were written with it.
+pub(super) const CHANGED_ROWS: &str = "changed_rows";
 /// So many numbers of 64 bits fit into a detail.
 pub(crate) const MAX_CHANGED_KEYS: usize = 128;
+/// Names of other rows in one detail: with a single one that is as long as a scope may be, it stays below what fits.
+const MAX_NAMES_BYTES: usize = 2048;
 
 /// Names every operation once: the variant, its text, and whether a person needs a step-up token for it.
 macro_rules! operations {
@@ -231,11 +235,41 @@ impl Event {
         self
     }
 
+    /// Names rows of a table that are written with it, of which [`bounded_names`] says how many fit. It comes after
+    /// [`Event::detail`].
+    pub(crate) fn changes_rows(mut self, table: &str, rows: &[String]) -> Self {
+        let rows = rows.iter().map(|row| Value::from(format!("{table} {row}")));
+        if !self.detail.is_object() {
+            self.detail = Value::Object(serde_json::Map::new());
+        }
+        self.detail[CHANGED_ROWS] = rows.collect();
+        self
+    }
+
     /// The actor now, while the task that caused it runs.
     pub(super) fn settled(mut self) -> Self {
         self.actor.get_or_insert_with(Actor::current);
         self
     }
+}
+
+/// Names of rows in as many parts as there must be for each to fit into one event's detail.
+pub(crate) fn bounded_names(names: &[String]) -> Vec<&[String]> {
+    let mut parts = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (at, name) in names.iter().enumerate() {
+        // Quotes, a comma, and the table's name.
+        let more = name.len() + 16;
+        if at > begin && bytes + more > MAX_NAMES_BYTES {
+            parts.push(&names[begin..at]);
+            (begin, bytes) = (at, 0);
+        }
+        bytes += more;
+    }
+    if begin < names.len() {
+        parts.push(&names[begin..]);
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -248,6 +282,18 @@ mod tests {
             assert_eq!(operation.as_str().parse(), Ok(*operation));
         }
         assert_eq!("dek.made".parse::<Operation>(), Err(()));
+    }
+
+    #[test]
+    fn names_of_rows_are_parted_and_none_is_left_out() {
+        let names: Vec<String> = (0..500).map(|n| format!("{n}{}", "x".repeat(n))).collect();
+        let parts = bounded_names(&names);
+        assert_eq!(parts.concat(), names);
+        for part in parts {
+            let bytes: usize = part.iter().map(|name| name.len() + 16).sum();
+            assert!(!part.is_empty() && (bytes <= MAX_NAMES_BYTES || part.len() == 1));
+        }
+        assert!(bounded_names(&[]).is_empty());
     }
 
     #[test]

@@ -73,6 +73,11 @@ impl Log {
         Ok(Arc::clone(secrets))
     }
 
+    /// The same, if they are known already.
+    pub(crate) fn secrets_now(&self) -> Option<Arc<Secrets>> {
+        self.secrets.get().map(Arc::clone)
+    }
+
     /// Begins a change of the keystore that is recorded. It is done when [`Change::commit`] says so.
     pub async fn change(self: &Arc<Self>) -> Result<Change, KeystoreError> {
         match Change::begin(self).await {

@@ -3,7 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Event, actor::MAX_NAME_BYTES, event::CHANGED_KEYS};
+use super::{
+    Event,
+    actor::MAX_NAME_BYTES,
+    event::{CHANGED_KEYS, CHANGED_ROWS},
+};
 
 /// The first byte of a record.
 const VERSION: u8 = 1;
@@ -173,6 +177,16 @@ impl Record {
         keys
     }
 
+    /// The rows of other tables that were written with it, as `TABLE ROW`, in the order of their bytes.
+    pub fn changed_rows(&self) -> Vec<String> {
+        let detail = self.detail_json();
+        let named = detail.get(CHANGED_ROWS).and_then(Value::as_array);
+        let named = named.into_iter().flatten().filter_map(Value::as_str);
+        let mut rows: Vec<String> = named.map(str::to_owned).collect();
+        rows.sort_unstable();
+        rows
+    }
+
     /// The detail as JSON; null when there is none.
     pub fn detail_json(&self) -> Value {
         serde_json::from_str(&self.detail).unwrap_or_default()
@@ -213,8 +227,10 @@ fn bounded(detail: &Value) -> String {
     if text.len() > MAX_DETAIL_BYTES {
         let mut less = json!({ "left_out_bytes": text.len() });
         // What rows are compared with is never left out, and always fits.
-        if let Some(keys) = detail.get(CHANGED_KEYS) {
-            less[CHANGED_KEYS] = keys.clone();
+        for rows in [CHANGED_KEYS, CHANGED_ROWS] {
+            if let Some(named) = detail.get(rows) {
+                less[rows] = named.clone();
+            }
         }
         return less.to_string();
     }

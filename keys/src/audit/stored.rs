@@ -11,7 +11,8 @@ use crate::keystore::{KeystoreError, bigint_of};
 pub const PAGE: i64 = 1000;
 
 const AFTER: &str = "SELECT seq, record, mac, operation_id, at, operation, outcome, scope, actor, \
-    ARRAY(SELECT key_id FROM pgveil.key_changes WHERE audit_seq = seq ORDER BY key_id) FROM pgveil.audit \
+    ARRAY(SELECT key_id FROM pgveil.key_changes WHERE audit_seq = seq ORDER BY key_id), \
+    ARRAY(SELECT table_name || ' ' || row_name FROM pgveil.row_changes WHERE audit_seq = seq) FROM pgveil.audit \
     WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT 1000";
 const FOUND: &str = "SELECT record FROM pgveil.audit \
     WHERE ($1::text IS NULL OR operation = $1) AND ($2::text IS NULL OR outcome = $2) \
@@ -75,6 +76,8 @@ pub struct Columns {
     pub actor: String,
     /// The rows of `pgveil.keys` that were written with it, which stand in `pgveil.key_changes`.
     pub changed_keys: Vec<u64>,
+    /// The rows of other tables, which stand in `pgveil.row_changes`, in the order of their bytes.
+    pub changed_rows: Vec<String>,
 }
 
 impl Columns {
@@ -88,6 +91,7 @@ impl Columns {
             scope: record.scope.clone(),
             actor: record.actor.clone(),
             changed_keys: record.changed_keys(),
+            changed_rows: record.changed_rows(),
         }
     }
 }
@@ -197,6 +201,8 @@ impl StoredRecord {
         let at = at.duration_since(SystemTime::UNIX_EPOCH);
         let changed: Vec<i64> = row.try_get(9)?;
         let changed: Result<_, KeystoreError> = changed.into_iter().map(number).collect();
+        let mut changed_rows: Vec<String> = row.try_get(10)?;
+        changed_rows.sort_unstable();
         Ok(Self {
             seq: number(row.try_get(0)?)?,
             record: row.try_get(1)?,
@@ -209,6 +215,7 @@ impl StoredRecord {
                 scope: row.try_get(7)?,
                 actor: row.try_get(8)?,
                 changed_keys: changed?,
+                changed_rows,
             },
         })
     }

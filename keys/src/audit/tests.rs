@@ -158,8 +158,9 @@ fn without_the_keys_no_bit_before_the_last_checkpoint_can_be_changed() {
 #[test]
 fn columns_for_filters_say_what_the_record_says() {
     let log = small(2);
-    let changes: [fn(&mut Columns); 7] = [
+    let changes: [fn(&mut Columns); 8] = [
         |columns| columns.changed_keys.push(7),
+        |columns| columns.changed_rows.push("scopes platform".to_owned()),
         |columns| columns.operation_id[3] ^= 1,
         |columns| columns.at_us += 1,
         |columns| columns.operation = "config.load".to_owned(),

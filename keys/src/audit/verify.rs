@@ -171,6 +171,10 @@ impl<'a> Verifier<'a> {
                 "audit_seq of pgveil.key_changes",
                 is.changed_keys == must.changed_keys,
             ),
+            (
+                "audit_seq of pgveil.row_changes",
+                is.changed_rows == must.changed_rows,
+            ),
         ];
         match columns.into_iter().find(|(_, right)| !right) {
             Some((column, _)) => Err(Fault::Column { seq, column }),

@@ -21,8 +21,12 @@ const IS_OLD: &str = "SELECT (EXISTS (SELECT FROM pgveil.keys) OR EXISTS (SELECT
     AND NOT EXISTS (SELECT FROM pgveil.overrides WHERE mac IS NOT NULL OR audit_seq IS NOT NULL) \
     AND NOT EXISTS (SELECT FROM pgveil.key_changes) \
     AND NOT EXISTS (SELECT FROM pgveil.audit WHERE operation = 'key.adopt')";
-const HAS_ROWS: &str =
-    "SELECT EXISTS (SELECT FROM pgveil.keys) OR EXISTS (SELECT FROM pgveil.overrides)";
+const COLUMNS_ARE_OLD: &str = "SELECT EXISTS (SELECT FROM pgveil.columns) \
+    AND NOT EXISTS (SELECT FROM pgveil.columns WHERE mac IS NOT NULL OR audit_seq IS NOT NULL) \
+    AND NOT EXISTS (SELECT FROM pgveil.row_changes) \
+    AND NOT EXISTS (SELECT FROM pgveil.audit WHERE operation = 'policy.apply')";
+const HAS_ROWS: &str = "SELECT EXISTS (SELECT FROM pgveil.keys) OR EXISTS (SELECT FROM pgveil.overrides) \
+    OR EXISTS (SELECT FROM pgveil.row_changes)";
 const PUT_OVERRIDE: &str =
     "UPDATE pgveil.overrides SET audit_seq = $2, mac = $3 WHERE scope = $1 AND mac IS NULL";
 /// Rows that are named; of more it is only said that there are.
@@ -38,13 +42,13 @@ pub struct Adopted {
 }
 
 impl Keystore {
-    /// Whether there are any keys or overrides.
+    /// Whether there is anything whose MAC can be judged.
     pub async fn has_rows(&self) -> Result<bool, KeystoreError> {
         let rows = self.query(HAS_ROWS, &[]).await?;
         Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
     }
 
-    /// Rows of keys and of overrides that pgveil does not use, because it did not write them, or not last.
+    /// Rows of keys, overrides, scopes and columns that pgveil does not use, because it did not write them, or not last.
     pub async fn refused_rows(&self) -> Result<Vec<KeystoreError>, KeystoreError> {
         let secrets = self.log().secrets().await?;
         let mut refused = Vec::new();
@@ -63,6 +67,8 @@ impl Keystore {
         refused.truncate(MAX_REFUSED);
         let overrides = self.judged_overrides().await?.refused.into_iter();
         refused.extend(overrides.map(|(_, error)| error));
+        refused.extend(self.refused_scopes().await?);
+        refused.extend(self.refused_columns().await?);
         Ok(refused)
     }
 
@@ -72,14 +78,7 @@ impl Keystore {
         if !self.is_old().await? {
             return Ok(Adopted::default());
         }
-        let log = self.log();
-        if log.anchor().await?.is_some() || log.verify().await?.is_err() {
-            return Err(KeystoreError::Damaged {
-                table: "pgveil.audit",
-                reason: "keys without MACs are taken over only with a log that is sound and whole"
-                    .to_owned(),
-            });
-        }
+        self.log_is_whole().await?;
         let mut change = self.change().await?;
         change.automatic();
         let mut adopted = Adopted::default();
@@ -110,6 +109,29 @@ impl Keystore {
         events.push(Event::new(Operation::KeyAdopt).detail(overrides));
         change.commit_all(events).await?;
         Ok(adopted)
+    }
+
+    /// Whether the rows of columns are those of a keystore from before they had MACs: none has one, and the audit log, which
+    /// must be sound and whole, shows that none ever had.
+    pub async fn columns_lack_macs(&self) -> Result<bool, KeystoreError> {
+        let rows = self.query(COLUMNS_ARE_OLD, &[]).await?;
+        let are_old: bool = rows.first().map_or(Ok(false), |row| row.try_get(0))?;
+        if are_old {
+            self.log_is_whole().await?;
+        }
+        Ok(are_old)
+    }
+
+    async fn log_is_whole(&self) -> Result<(), KeystoreError> {
+        let log = self.log();
+        if log.anchor().await?.is_none() && log.verify().await?.is_ok() {
+            return Ok(());
+        }
+        Err(KeystoreError::Damaged {
+            table: "pgveil.audit",
+            reason: "rows without MACs are taken over only with a log that is sound and whole"
+                .to_owned(),
+        })
     }
 
     /// Whether there are rows, and none ever had a MAC.

@@ -12,6 +12,7 @@ use super::{
     Keystore, KeystoreError,
     rows::{Fresh, KeyRow, ROW_COLUMNS, row_columns, us},
     watch::CHANNEL,
+    words::{self, words_of, words_of_chain},
 };
 use crate::{
     Purpose,
@@ -148,27 +149,6 @@ pub trait KeyTable: Send + Sync + fmt::Debug {
     }
 }
 
-/// Whether a scope or one above it is sealed by hand: its chain, as [`pgveil_config::ScopePath::chain`] has it.
-macro_rules! is_sealed {
-    ($scope:literal) => {
-        concat!(
-            "EXISTS (SELECT FROM pgveil.scopes s WHERE s.state <> 'open' AND s.path IN ('platform', ",
-            $scope,
-            ", split_part(",
-            $scope,
-            ", '/', 1), split_part(",
-            $scope,
-            ", '/', 1) || '/' || split_part(",
-            $scope,
-            ", '/', 2), split_part(",
-            $scope,
-            ", '/', 1) || '/' || split_part(",
-            $scope,
-            ", '/', 3)))"
-        )
-    };
-}
-
 /// [`row_columns`], and what [`KeyRecord`] has beside them.
 macro_rules! select_key {
     ($condition:literal) => {
@@ -176,7 +156,7 @@ macro_rules! select_key {
             "SELECT ",
             row_columns!(),
             ", ",
-            is_sealed!("k.scope"),
+            words_of_chain!("k.scope"),
             ", k.uses, greatest(0, extract(epoch FROM clock_timestamp() - k.created_at))::float8 FROM pgveil.keys k WHERE ",
             $condition
         )
@@ -198,7 +178,7 @@ const MADE: &str = "SELECT record FROM pgveil.audit WHERE scope = $1 AND operati
     AND outcome = 'done' ORDER BY seq DESC LIMIT 1000";
 const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 /// Asked while nobody else changes anything: whoever seals a scope holds the end of the audit log too.
-const IS_SEALED: &str = concat!("SELECT ", is_sealed!("$1::text"));
+const IS_SEALED: &str = concat!("SELECT ", words_of_chain!("$1::text"));
 
 #[async_trait]
 impl KeyTable for Keystore {
@@ -319,7 +299,9 @@ impl Keystore {
         };
         let stored = KeyRow::of(row)?;
         self.judged(&stored).await?;
-        KeyRecord::of(stored, row).map(Some)
+        let secrets = self.log.secrets().await?;
+        let sealed = words::is_sealed(row.try_get(ROW_COLUMNS)?, &secrets)?;
+        KeyRecord::of(stored, row, sealed).map(Some)
     }
 
     async fn records_of(
@@ -340,8 +322,9 @@ impl Keystore {
     /// The key and its record, or neither.
     async fn offer_once(&self, key: &NewKey) -> Result<(), KeystoreError> {
         let mut change = self.change().await?;
-        let sealed = change.query(IS_SEALED, &[&key.scope]).await?;
-        if sealed.first().map_or(Ok(false), |row| row.try_get(0))? {
+        let said = change.query(IS_SEALED, &[&key.scope]).await?;
+        let said: Option<&str> = said.first().map_or(Ok(None), |row| row.try_get(0))?;
+        if words::is_sealed(said, change.secrets())? {
             change.rollback().await?;
             return Err(KeystoreError::ScopeSealed {
                 scope: key.scope.clone(),
@@ -481,7 +464,7 @@ fn rewrap_event(keys: &[Rewrapped], rows: &[KeyRow]) -> Event {
 }
 
 impl KeyRecord {
-    fn of(stored: KeyRow, row: &Row) -> Result<Self, KeystoreError> {
+    fn of(stored: KeyRow, row: &Row, scope_sealed: bool) -> Result<Self, KeystoreError> {
         let positive = |n: i64| u64::try_from(n).map_err(|_| damaged("a negative number"));
         Ok(Self {
             purpose: parse_purpose(&stored.purpose)?,
@@ -490,7 +473,7 @@ impl KeyRecord {
             id: stored.id,
             scope: stored.scope,
             epoch: stored.epoch,
-            scope_sealed: row.try_get(ROW_COLUMNS)?,
+            scope_sealed,
             provider: stored.provider,
             kek: stored.kek,
             wrapped: Wrapped {

@@ -1,15 +1,27 @@
 //! Table `pgveil.columns`: which id means which protected column. Works on any connection, so that `apply` can register
 //! a column in the transaction that converts it. Ids are never reused, rows never deleted.
+//!
+//! A row is read whole, judged, changed and written whole, under a MAC of the audit log's key: who swaps two rows, or says of
+//! values that they are of another type or for other eyes, gets errors. [`rows`] has the rows themselves.
 
-use std::time::Duration;
+mod rows;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use pgveil_policy::{
     plan::ColumnId,
     ruleset::{Change, RegisteredColumn, ShownAt},
 };
-use tokio_postgres::{GenericClient, Row};
+use serde_json::json;
+use tokio_postgres::GenericClient;
 
-use super::KeystoreError;
+use self::rows::{ColumnRow, damaged};
+use super::{Keystore, KeystoreError, bigint_of};
+use crate::audit::{Event, Log, Operation, Within, event::bounded_names, secrets::Secrets};
 
 /// How long a process goes by what it has read of the catalog and the registry: nothing protected is planned with what is
 /// older. Who changes a column's description waits that long before anything is done that those who do not know it yet
@@ -54,36 +66,30 @@ pub struct Registration {
     pub retired: bool,
 }
 
-macro_rules! select_columns {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, schema_name, table_name, column_name, logical_type, equality, shared_key, equality_group, \
-             table_oid, attnum, retired_at IS NOT NULL, scope_template, \
-             (pg_catalog.to_jsonb(columns) ->> 'shown_at')::int2, \
-             CASE pg_catalog.jsonb_typeof(pg_catalog.to_jsonb(columns) -> 'shown_before') WHEN 'array' \
-             THEN ARRAY(SELECT pg_catalog.jsonb_array_elements_text(pg_catalog.to_jsonb(columns) -> 'shown_before')) END, \
-             pg_catalog.to_jsonb(columns) ->> 'change', pg_catalog.to_jsonb(columns) ->> 'change_type', \
-             coalesce((pg_catalog.to_jsonb(columns) ->> 'searched')::bool, false) \
-             FROM pgveil.columns ",
-            $rest
-        )
-    };
+/// As `pgveil.row_changes` and records name the table.
+const TABLE: &str = "columns";
+const GONE: &str = "SELECT min(c.row_name) FROM pgveil.row_changes c WHERE c.table_name = 'columns' \
+    AND NOT EXISTS (SELECT FROM pgveil.columns k WHERE k.id::text = c.row_name)";
+const NOTE: &str = "INSERT INTO pgveil.row_changes (table_name, row_name, audit_seq) SELECT 'columns', unnest($1::text[]), $2";
+
+/// The columns that are protected now, by id, as they stand there: to be shown and planned for. Whoever goes by it asks
+/// [`Registry::list`].
+pub async fn list_unjudged(
+    client: &impl GenericClient,
+) -> Result<Vec<RegisteredColumn>, KeystoreError> {
+    let all = history_unjudged(client).await?.into_iter();
+    let live = all.filter(|registration| !registration.retired);
+    Ok(live.map(|registration| registration.column).collect())
 }
 
-/// The columns that are protected now, by id. A name stands in it once.
-pub async fn list(client: &impl GenericClient) -> Result<Vec<RegisteredColumn>, KeystoreError> {
-    let rows = client
-        .query(select_columns!("WHERE retired_at IS NULL ORDER BY id"), &[])
-        .await?;
+/// All columns that were ever protected, by id, as they stand there. Of schemas of earlier versions too.
+pub async fn history_unjudged(
+    client: &impl GenericClient,
+) -> Result<Vec<Registration>, KeystoreError> {
+    let rows = client.query(rows::UNJUDGED, &[]).await?;
     rows.iter()
-        .map(|row| parse(row).map(|registration| registration.column))
+        .map(|row| ColumnRow::of(row).map(ColumnRow::registration))
         .collect()
-}
-
-/// All columns that were ever protected, by id: every id that a stored value can name.
-pub async fn history(client: &impl GenericClient) -> Result<Vec<Registration>, KeystoreError> {
-    let rows = client.query(select_columns!("ORDER BY id"), &[]).await?;
-    rows.iter().map(parse).collect()
 }
 
 /// The greatest id that was ever given.
@@ -92,72 +98,9 @@ pub async fn newest(client: &impl GenericClient) -> Result<Option<ColumnId>, Key
         .query_one("SELECT max(id) FROM pgveil.columns", &[])
         .await?;
     let id: Option<i32> = row.try_get(0)?;
-    id.map(|id| u32::try_from(id).map(ColumnId).map_err(|_| damaged()))
+    id.map(|id| u32::try_from(id).map(ColumnId))
         .transpose()
-}
-
-/// Gives a column an id. Refused (unique) while the same column is registered and not retired.
-pub async fn register(
-    client: &impl GenericClient,
-    column: &NewColumn,
-) -> Result<ColumnId, KeystoreError> {
-    let row = client
-        .query_one(
-            "INSERT INTO pgveil.columns (schema_name, table_name, column_name, table_oid, attnum, logical_type, \
-             equality, shared_key, equality_group, scope_template) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-             RETURNING id",
-            &[
-                &column.schema,
-                &column.table,
-                &column.column,
-                &column.table_oid,
-                &column.attnum,
-                &column.logical_type,
-                &column.equality,
-                &column.shared_key,
-                &column.equality_group,
-                &column.scope,
-            ],
-        )
-        .await?;
-    column_id(&row)
-}
-
-/// Gives a registration the names and the place that its column has now.
-pub async fn moved(
-    client: &impl GenericClient,
-    id: ColumnId,
-    names: (&str, &str, &str),
-    place: (u32, i16),
-) -> Result<(), KeystoreError> {
-    let id = i32::try_from(id.0).map_err(|_| damaged())?;
-    let (schema, table, column) = names;
-    client
-        .execute(
-            "UPDATE pgveil.columns SET schema_name = $2, table_name = $3, column_name = $4, table_oid = $5, attnum = $6 \
-             WHERE id = $1 AND retired_at IS NULL",
-            &[&id, &schema, &table, &column, &place.0, &place.1],
-        )
-        .await?;
-    Ok(())
-}
-
-/// Notes where applications see a column that the server keeps elsewhere; `None`: where it stands.
-pub async fn shown_at(
-    client: &impl GenericClient,
-    id: ColumnId,
-    shown: Option<&ShownAt>,
-) -> Result<(), KeystoreError> {
-    let id = i32::try_from(id.0).map_err(|_| damaged())?;
-    let attnum = shown.map(|shown| shown.attnum);
-    let before = shown.map(|shown| shown.before.as_slice());
-    client
-        .execute(
-            "UPDATE pgveil.columns SET shown_at = $2, shown_before = $3 WHERE id = $1",
-            &[&id, &attnum, &before],
-        )
-        .await?;
-    Ok(())
+        .map_err(|_| damaged("an id out of range"))
 }
 
 /// How often descriptions of columns were changed: another number means that they are to be read again.
@@ -171,120 +114,249 @@ pub async fn revision(client: &impl GenericClient) -> Result<i64, KeystoreError>
     Ok(row.try_get(0)?)
 }
 
-/// What a column's values are from now on, or are becoming. Every replica follows within [`LEASE`].
-///
-/// Answers whether the column was as `before` says until now, and not retired.
-pub async fn describe(
-    client: &impl GenericClient,
-    before: &RegisteredColumn,
-    now: &RegisteredColumn,
-) -> Result<bool, KeystoreError> {
-    let id = i32::try_from(before.id.0).map_err(|_| damaged())?;
-    let (was, _) = stored(before.change.as_ref());
-    let (change, change_type) = stored(now.change.as_ref());
-    let changed = client
-        .execute(
-            "UPDATE pgveil.columns SET logical_type = $4, equality = $5, shared_key = $6, equality_group = $7, \
-             scope_template = $8, change = $9, change_type = $10, revision = revision + 1, \
-             searched = searched OR $3 OR $5 OR $9 IS NOT DISTINCT FROM 'adding terms' \
-             WHERE id = $1 AND retired_at IS NULL AND change IS NOT DISTINCT FROM $2 AND equality = $3",
-            &[
-                &id,
-                &was,
-                &before.equality,
-                &now.logical_type,
-                &now.equality,
-                &now.shared_key,
-                &now.equality_group,
-                &now.scope,
-                &change,
-                &change_type,
-            ],
-        )
-        .await?;
-    Ok(changed == 1)
+/// The registry with the key of its rows. What is changed through one is one transaction's, which ends with
+/// [`Registry::seal`]: without it the rows have no MACs, and nobody uses them.
+#[derive(Debug)]
+pub struct Registry {
+    log: Arc<Log>,
+    secrets: Arc<Secrets>,
+    /// Rows that were written and have no MAC yet.
+    written: Mutex<BTreeMap<u32, ColumnRow>>,
 }
 
-fn stored(change: Option<&Change>) -> (Option<&'static str>, Option<&str>) {
-    match change {
-        None => (None, None),
-        Some(Change::AddingTerms) => (Some("adding terms"), None),
-        Some(Change::EndingTerms) => (Some("ending terms"), None),
-        Some(Change::DroppingTerms) => (Some("dropping terms"), None),
-        Some(Change::Widening(to)) => (Some("widening"), Some(to)),
-        Some(Change::Narrowing(to)) => (Some("narrowing"), Some(to)),
+impl Registry {
+    /// Asks the platform's provider for the key, once per process.
+    pub async fn open(log: &Arc<Log>) -> Result<Self, KeystoreError> {
+        Ok(Self {
+            secrets: log.secrets().await?,
+            log: Arc::clone(log),
+            written: Mutex::default(),
+        })
+    }
+
+    /// The same, if the key is known already.
+    pub(crate) fn open_now(log: &Arc<Log>) -> Option<Self> {
+        Some(Self {
+            secrets: log.secrets_now()?,
+            log: Arc::clone(log),
+            written: Mutex::default(),
+        })
+    }
+
+    /// The columns that are protected now, by id. A name stands in it once.
+    pub async fn list(
+        &self,
+        client: &impl GenericClient,
+    ) -> Result<Vec<RegisteredColumn>, KeystoreError> {
+        let all = self.history(client).await?.into_iter();
+        let live = all.filter(|registration| !registration.retired);
+        Ok(live.map(|registration| registration.column).collect())
+    }
+
+    /// All columns that were ever protected, by id: every id that a stored value can name. A row that pgveil did not write,
+    /// or not last, is an error.
+    pub async fn history(
+        &self,
+        client: &impl GenericClient,
+    ) -> Result<Vec<Registration>, KeystoreError> {
+        let gone = client.query_one(GONE, &[]).await?;
+        if let Some(id) = gone.try_get::<_, Option<&str>>(0)? {
+            return Err(damaged(&format!("the row of column {id} is gone")));
+        }
+        let found = client.query(rows::ALL, &[]).await?;
+        let mut all = Vec::with_capacity(found.len());
+        for row in &found {
+            let row = ColumnRow::of(row)?;
+            self.judge(&row)?;
+            all.push(row.registration());
+        }
+        Ok(all)
+    }
+
+    /// Gives a column an id. Refused (unique) while the same column is registered and not retired.
+    pub async fn register(
+        &self,
+        client: &impl GenericClient,
+        column: &NewColumn,
+    ) -> Result<ColumnId, KeystoreError> {
+        let row = rows::insert(client, column).await?;
+        let id = row.column.id;
+        self.written().insert(id.0, row);
+        Ok(id)
+    }
+
+    /// Gives a registration the names and the place that its column has now.
+    pub async fn moved(
+        &self,
+        client: &impl GenericClient,
+        id: ColumnId,
+        names: (&str, &str, &str),
+        place: (u32, i16),
+    ) -> Result<(), KeystoreError> {
+        let (schema, table, column) = names;
+        let moved = |row: &mut ColumnRow| {
+            schema.clone_into(&mut row.column.schema);
+            table.clone_into(&mut row.column.table);
+            column.clone_into(&mut row.column.column);
+            row.column.place = place;
+            row.retired_us.is_none()
+        };
+        self.change(client, id, moved).await.map(drop)
+    }
+
+    /// Notes where applications see a column that the server keeps elsewhere; `None`: where it stands.
+    pub async fn shown_at(
+        &self,
+        client: &impl GenericClient,
+        id: ColumnId,
+        shown: Option<&ShownAt>,
+    ) -> Result<(), KeystoreError> {
+        let noted = |row: &mut ColumnRow| {
+            row.column.shown = shown.cloned();
+            true
+        };
+        self.change(client, id, noted).await.map(drop)
+    }
+
+    /// What a column's values are from now on, or are becoming. Every replica follows within [`LEASE`].
+    ///
+    /// Answers whether the column was as `before` says until now, and not retired.
+    pub async fn describe(
+        &self,
+        client: &impl GenericClient,
+        before: &RegisteredColumn,
+        now: &RegisteredColumn,
+    ) -> Result<bool, KeystoreError> {
+        let described = |row: &mut ColumnRow| {
+            let was = &row.column;
+            let alike = was.change == before.change && was.equality == before.equality;
+            if !alike || row.retired_us.is_some() {
+                return false;
+            }
+            let searched = was.searched
+                || was.equality
+                || now.equality
+                || now.change == Some(Change::AddingTerms);
+            row.column = RegisteredColumn {
+                // What names a column, and where it is, has functions of its own.
+                id: was.id,
+                schema: was.schema.clone(),
+                table: was.table.clone(),
+                column: was.column.clone(),
+                place: was.place,
+                shown: was.shown.clone(),
+                searched,
+                ..now.clone()
+            };
+            row.revision = row.revision.wrapping_add(1);
+            true
+        };
+        self.change(client, before.id, described).await
+    }
+
+    /// Marks a column as no longer protected. Its id stays known, because values sealed for it may still be around.
+    /// Answers whether it was protected until now.
+    pub async fn retire(
+        &self,
+        client: &impl GenericClient,
+        column: ColumnId,
+    ) -> Result<bool, KeystoreError> {
+        let now_us = rows::now_us(client).await?;
+        let retired = |row: &mut ColumnRow| {
+            let was_protected = row.retired_us.is_none();
+            row.retired_us.get_or_insert(now_us);
+            was_protected
+        };
+        self.change(client, column, retired).await
+    }
+
+    /// Gives the rows that were written here their MACs, and records them: the last thing before COMMIT.
+    pub async fn seal(
+        &self,
+        client: &impl GenericClient,
+        what: &'static str,
+    ) -> Result<(), KeystoreError> {
+        let written = std::mem::take(&mut *self.written());
+        if written.is_empty() {
+            return Ok(());
+        }
+        let within = Within::begin(&self.log, client).await?;
+        let names: Vec<String> = written.keys().map(u32::to_string).collect();
+        let mut events = Vec::new();
+        let mut left = written.values();
+        for part in bounded_names(&names) {
+            let seq = bigint_of(within.record_seq(events.len()))?;
+            let rows: Vec<&ColumnRow> = left.by_ref().take(part.len()).collect();
+            for row in &rows {
+                row.put_mac(client, seq, within.secrets()).await?;
+            }
+            client.execute(NOTE, &[&part, &seq]).await?;
+            let columns: Vec<_> = rows.iter().map(|row| row.told()).collect();
+            let detail = json!({ "what": what, "columns": columns });
+            let event = Event::new(Operation::PolicyApply).detail(detail);
+            events.push(event.changes_rows(TABLE, part));
+        }
+        within.append(events).await
+    }
+
+    /// Takes up the rows of a registry from before there were MACs. Who asks has seen that there never were any.
+    pub async fn take_up(&self, client: &impl GenericClient) -> Result<usize, KeystoreError> {
+        let found = client.query(rows::ALL, &[]).await?;
+        let all: Result<Vec<ColumnRow>, _> = found.iter().map(ColumnRow::of).collect();
+        let mut written = self.written();
+        written.extend(all?.into_iter().map(|row| (row.column.id.0, row)));
+        Ok(written.len())
+    }
+
+    /// Reads a row, judges it, and writes what `edit` makes of it, unless that says no.
+    async fn change(
+        &self,
+        client: &impl GenericClient,
+        id: ColumnId,
+        edit: impl FnOnce(&mut ColumnRow) -> bool,
+    ) -> Result<bool, KeystoreError> {
+        let Some(mut row) = rows::lock(client, id).await? else {
+            return Ok(false);
+        };
+        self.judge(&row)?;
+        if !edit(&mut row) {
+            return Ok(false);
+        }
+        row.put(client).await?;
+        self.written().insert(id.0, row);
+        Ok(true)
+    }
+
+    /// Whether pgveil wrote it, and wrote it last; or it is as it was written here.
+    fn judge(&self, row: &ColumnRow) -> Result<(), KeystoreError> {
+        match self.written().get(&row.column.id.0) {
+            Some(written) if written.says_the_same(row) => Ok(()),
+            Some(_) => Err(row.refused("it is not as it was just written: a trigger changes it")),
+            None => row.judge(&self.secrets),
+        }
+    }
+
+    fn written(&self) -> MutexGuard<'_, BTreeMap<u32, ColumnRow>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Marks a column as no longer protected. Its id stays known, because values sealed for it may still be around.
-/// Answers whether it was protected until now.
-pub async fn retire(client: &impl GenericClient, column: ColumnId) -> Result<bool, KeystoreError> {
-    let id = i32::try_from(column.0).map_err(|_| damaged())?;
-    let retired = client
-        .execute(
-            "UPDATE pgveil.columns SET retired_at = now() WHERE id = $1 AND retired_at IS NULL",
-            &[&id],
-        )
-        .await?;
-    Ok(retired == 1)
-}
+impl Keystore {
+    /// The registry, to be read or changed on a connection of one's own.
+    pub async fn registry(&self) -> Result<Registry, KeystoreError> {
+        Registry::open(self.log()).await
+    }
 
-fn parse(row: &Row) -> Result<Registration, KeystoreError> {
-    let column = RegisteredColumn {
-        id: column_id(row)?,
-        schema: row.try_get(1)?,
-        table: row.try_get(2)?,
-        column: row.try_get(3)?,
-        logical_type: row.try_get(4)?,
-        equality: row.try_get(5)?,
-        shared_key: row.try_get(6)?,
-        equality_group: row.try_get(7)?,
-        scope: row.try_get(11)?,
-        place: (row.try_get(8)?, row.try_get(9)?),
-        shown: shown(row)?,
-        change: change(row)?,
-        searched: row.try_get(16)?,
-    };
-    Ok(Registration {
-        column,
-        table_oid: row.try_get(8)?,
-        attnum: row.try_get(9)?,
-        retired: row.try_get(10)?,
-    })
-}
-
-fn shown(row: &Row) -> Result<Option<ShownAt>, KeystoreError> {
-    let attnum: Option<i16> = row.try_get(12)?;
-    let before: Option<Vec<String>> = row.try_get(13)?;
-    let before = before.unwrap_or_default();
-    Ok(attnum.map(|attnum| ShownAt { attnum, before }))
-}
-
-/// `to_jsonb` above: a keystore of the version before has no such column, and is planned for all the same.
-fn change(row: &Row) -> Result<Option<Change>, KeystoreError> {
-    let Some(change): Option<String> = row.try_get(14)? else {
-        return Ok(None);
-    };
-    let logical_type = || row.try_get::<_, Option<String>>(15)?.ok_or_else(damaged);
-    Ok(Some(match change.as_str() {
-        "adding terms" => Change::AddingTerms,
-        "ending terms" => Change::EndingTerms,
-        "dropping terms" => Change::DroppingTerms,
-        "widening" => Change::Widening(logical_type()?),
-        "narrowing" => Change::Narrowing(logical_type()?),
-        _ => return Err(damaged()),
-    }))
-}
-
-fn column_id(row: &Row) -> Result<ColumnId, KeystoreError> {
-    u32::try_from(row.try_get::<_, i32>(0)?)
-        .map(ColumnId)
-        .map_err(|_| damaged())
-}
-
-fn damaged() -> KeystoreError {
-    KeystoreError::Damaged {
-        table: "pgveil.columns",
-        reason: "an id out of range".to_owned(),
+    /// Rows of `pgveil.columns` that pgveil does not use, because it did not write them, or not last.
+    pub(super) async fn refused_columns(&self) -> Result<Vec<KeystoreError>, KeystoreError> {
+        let secrets = self.log().secrets().await?;
+        let mut refused = Vec::new();
+        for row in &self.query(rows::ALL, &[]).await? {
+            refused.extend(ColumnRow::of(row)?.judge(&secrets).err());
+        }
+        let gone = self.query(GONE, &[]).await?;
+        let gone: Option<&str> = gone.first().map_or(Ok(None), |row| row.try_get(0))?;
+        refused.extend(gone.map(|id| damaged(&format!("the row of column {id} is gone"))));
+        Ok(refused)
     }
 }

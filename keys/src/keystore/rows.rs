@@ -59,7 +59,7 @@ macro_rules! row_columns {
         )
     };
 }
-pub(super) use {row_columns, us};
+pub(super) use {at, row_columns, us};
 
 /// How many columns [`row_columns`] are.
 pub(super) const ROW_COLUMNS: usize = 16;

@@ -4,15 +4,38 @@
 use pgveil_config::ScopePath;
 use serde_json::json;
 
-use super::{Keystore, KeystoreError, watch::CHANNEL};
+use super::{
+    Keystore, KeystoreError, bigint_of,
+    rows::{at, us},
+    watch::CHANNEL,
+    words::{self, TABLE, Word, words_of},
+};
 use crate::{
-    audit::{Change, Event, Operation, event::MAX_CHANGED_KEYS},
+    audit::{
+        Change, Event, Operation,
+        event::{MAX_CHANGED_KEYS, bounded_names},
+    },
     step_up::Token,
 };
 
-const SEAL: &str = "INSERT INTO pgveil.scopes (path, state, sealed_at) VALUES ($1, 'sealed', now()) \
-    ON CONFLICT (path) DO UPDATE SET state = 'sealed', sealed_at = now() WHERE scopes.state <> 'sealed' RETURNING path";
-const UNSEAL: &str = "UPDATE pgveil.scopes SET state = 'open', sealed_at = NULL WHERE path = $1 AND state <> 'open' RETURNING path";
+const SAID: &str = concat!("SELECT ", words_of!("(SELECT unnest($1::text[]))"));
+const ALL_SAID: &str = concat!(
+    "SELECT ",
+    words_of!(
+        "(SELECT path FROM pgveil.scopes UNION SELECT row_name FROM pgveil.row_changes WHERE table_name = 'scopes')"
+    )
+);
+const PUT: &str = concat!(
+    "WITH changes AS (INSERT INTO pgveil.row_changes (table_name, row_name, audit_seq) VALUES ('scopes', $1, $5)) \
+     INSERT INTO pgveil.scopes (path, state, sealed_at, erased_at, audit_seq, mac) VALUES ($1, $2, ",
+    at!("$3::int8"),
+    ", ",
+    at!("$4::int8"),
+    ", $5, $6) ON CONFLICT (path) DO UPDATE SET state = excluded.state, sealed_at = excluded.sealed_at, \
+     erased_at = excluded.erased_at, audit_seq = excluded.audit_seq, mac = excluded.mac"
+);
+/// So that a key that is being made elsewhere is not missed: making one looks at this row.
+const BEGIN: &str = "INSERT INTO pgveil.scopes (path, state, sealed_at) VALUES ($1, 'sealed', now()) ON CONFLICT DO NOTHING";
 const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 /// Every scope whose chain has this one.
 const AND_BELOW: &str =
@@ -21,7 +44,6 @@ const LIVING: &str =
     "SELECT id FROM pgveil.keys WHERE scope = $1 AND state <> 'destroyed' ORDER BY id";
 /// For a row that pgveil did not write: erased all the same, and never given a MAC.
 const DESTROY_FOREIGN: &str = "UPDATE pgveil.keys SET state = 'destroyed', wrapped = NULL, destroyed_at = now() WHERE id = ANY ($1)";
-const ERASED: &str = "UPDATE pgveil.scopes SET state = 'sealed', sealed_at = now(), erased_at = now() WHERE path = $1";
 /// Scopes that one erasure may take at once: it is one transaction.
 const MAX_ERASED_SCOPES: usize = 10_000;
 
@@ -38,13 +60,24 @@ impl Keystore {
     /// Seals a scope and all below it. False if it was sealed already.
     pub async fn seal(&self, scope: &ScopePath) -> Result<bool, KeystoreError> {
         let mut change = self.change().await?;
-        if change.query(SEAL, &[&scope.as_str()]).await?.is_empty() {
+        // A row that is refused is written anew: this is the emergency brake.
+        let said = said(&mut change, scope.as_str()).await?;
+        if matches!(&said, Some(Ok(word)) if word.is_sealed && word.has_mac) {
             change.rollback().await?;
             return Ok(false);
         }
+        let word = Word {
+            path: scope.to_string(),
+            is_sealed: true,
+            sealed_us: Some(change.keystore_now_us().await?),
+            erased_us: erased_before(said),
+            has_mac: true,
+        };
+        put(&mut change, &word, 0).await?;
         notify(&mut change, scope).await?;
+        let event = Event::new(Operation::ScopeSeal).scope(scope);
         change
-            .commit(Event::new(Operation::ScopeSeal).scope(scope))
+            .commit(event.changes_rows(TABLE, &[word.path]))
             .await?;
         Ok(true)
     }
@@ -53,15 +86,40 @@ impl Keystore {
     pub async fn unseal(&self, scope: &ScopePath, token: &Token) -> Result<bool, KeystoreError> {
         let mut change = self.change().await?;
         change.step_up(token, Operation::ScopeUnseal, scope).await?;
-        if change.query(UNSEAL, &[&scope.as_str()]).await?.is_empty() {
+        let said = said(&mut change, scope.as_str()).await?;
+        if matches!(
+            &said,
+            None | Some(Ok(Word {
+                is_sealed: false,
+                ..
+            }))
+        ) {
             change.rollback().await?;
             return Ok(false);
         }
+        let word = Word {
+            path: scope.to_string(),
+            is_sealed: false,
+            sealed_us: None,
+            erased_us: erased_before(said),
+            has_mac: true,
+        };
+        put(&mut change, &word, 0).await?;
         notify(&mut change, scope).await?;
+        let event = Event::new(Operation::ScopeUnseal).scope(scope);
         change
-            .commit(Event::new(Operation::ScopeUnseal).scope(scope))
+            .commit(event.changes_rows(TABLE, &[word.path]))
             .await?;
         Ok(true)
+    }
+
+    /// Rows of `pgveil.scopes` that are not believed.
+    pub(super) async fn refused_scopes(&self) -> Result<Vec<KeystoreError>, KeystoreError> {
+        let secrets = self.log().secrets().await?;
+        let rows = self.query(ALL_SAID, &[]).await?;
+        let answer: Option<&str> = rows.first().map_or(Ok(None), |row| row.try_get(0))?;
+        let judged = words::judged(answer, &secrets)?;
+        Ok(judged.into_iter().filter_map(Result::err).collect())
     }
 
     /// Destroys all keys of a scope and of all below it, and leaves them sealed. What was sealed with the keys can never
@@ -74,11 +132,16 @@ impl Keystore {
         }
         let mut change = self.change().await?;
         change.step_up(token, Operation::ScopeErase, scope).await?;
-        let mut erased = Erased::default();
         let (mut foreign, mut parts) = (Vec::new(), Vec::new());
         let now_us = change.keystore_now_us().await?;
-        for path in self.at_and_below(&mut change, scope).await? {
-            let rows = change.query(LIVING, &[&path]).await?;
+        let paths = self.at_and_below(&mut change, scope).await?;
+        let names = bounded_names(&paths);
+        let mut erased = Erased {
+            scopes: paths.clone(),
+            keys: 0,
+        };
+        for path in &paths {
+            let rows = change.query(LIVING, &[path]).await?;
             let ids: Result<Vec<i64>, _> = rows.iter().map(|row| row.try_get(0)).collect();
             let ids: Vec<u64> = ids?.into_iter().map(|id| id as u64).collect();
             for ids in ids.chunks(MAX_CHANGED_KEYS) {
@@ -86,28 +149,42 @@ impl Keystore {
                 for row in &mut rows {
                     row.destroy(now_us);
                 }
-                // Behind the record of the whole.
-                change.put_keys(&rows, 1 + parts.len()).await?;
+                // Behind the records of the scopes.
+                change.put_keys(&rows, names.len() + parts.len()).await?;
                 let part = Event::new(Operation::ScopeErase).scope(scope);
                 let part = part.detail(json!({ "part_of": path }));
                 parts.push(part.changes(rows.iter().map(|row| row.id)));
                 erased.keys += ids.len();
                 foreign.extend(others);
             }
-            change.query(ERASED, &[&path]).await?;
-            erased.scopes.push(path);
+        }
+        for (n, paths) in names.iter().enumerate() {
+            for path in *paths {
+                let word = Word {
+                    path: path.clone(),
+                    is_sealed: true,
+                    sealed_us: Some(now_us),
+                    erased_us: Some(now_us),
+                    has_mac: true,
+                };
+                put(&mut change, &word, n).await?;
+            }
         }
         let ids: Vec<i64> = foreign.iter().map(|id| *id as i64).collect();
         change.query(DESTROY_FOREIGN, &[&ids]).await?;
         notify(&mut change, scope).await?;
-        let detail =
-            json!({ "scopes": erased.scopes, "keys": erased.keys, "refused_rows": foreign });
-        let whole = Event::new(Operation::ScopeErase)
-            .scope(scope)
-            .detail(detail);
-        change
-            .commit_all(std::iter::once(whole).chain(parts).collect())
-            .await?;
+        let whole = names.iter().enumerate().map(|(n, paths)| {
+            let detail = match n {
+                0 => {
+                    json!({ "scopes": erased.scopes, "keys": erased.keys, "refused_rows": foreign })
+                }
+                _ => json!({ "scopes": paths }),
+            };
+            let event = Event::new(Operation::ScopeErase).scope(scope);
+            event.detail(detail).changes_rows(TABLE, paths)
+        });
+        let events = whole.chain(parts).collect();
+        change.commit_all(events).await?;
         Ok(erased)
     }
 
@@ -117,8 +194,7 @@ impl Keystore {
         change: &mut Change,
         scope: &ScopePath,
     ) -> Result<Vec<String>, KeystoreError> {
-        // Sealed first, so that a key that is being made elsewhere is not missed: making one looks at this row.
-        change.query(SEAL, &[&scope.as_str()]).await?;
+        change.query(BEGIN, &[&scope.as_str()]).await?;
         let tenant = scope.as_str().split('/').next().unwrap_or_default();
         let rows = change.query(AND_BELOW, &[&tenant]).await?;
         let mut paths = Vec::new();
@@ -139,6 +215,41 @@ impl Keystore {
         }
         Ok(paths)
     }
+}
+
+/// What a scope's own row says; `None` if nothing.
+async fn said(
+    change: &mut Change,
+    path: &str,
+) -> Result<Option<Result<Word, KeystoreError>>, KeystoreError> {
+    let rows = change.query(SAID, &[&[path].as_slice()]).await?;
+    let answer: Option<&str> = rows.first().map_or(Ok(None), |row| row.try_get(0))?;
+    Ok(words::judged(answer, change.secrets())?.pop())
+}
+
+/// When the keys that the scope had then were destroyed, as its row said.
+fn erased_before(said: Option<Result<Word, KeystoreError>>) -> Option<i64> {
+    said.and_then(Result::ok).and_then(|word| word.erased_us)
+}
+
+/// Writes a scope's row with the `event`th of the events that this is committed with, which must name it.
+async fn put(change: &mut Change, word: &Word, event: usize) -> Result<(), KeystoreError> {
+    let seq = bigint_of(change.record_seq(event))?;
+    let mac: &[u8] = &word.authentic(seq, change.secrets());
+    change
+        .query(
+            PUT,
+            &[
+                &word.path,
+                &word.state(),
+                &word.sealed_us,
+                &word.erased_us,
+                &seq,
+                &mac,
+            ],
+        )
+        .await
+        .map(drop)
 }
 
 async fn notify(change: &mut Change, scope: &ScopePath) -> Result<(), KeystoreError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pgveil_config::{PolicyFile, Settings};
 use pgveil_keys::{
+    Keys,
     database::{self, Database},
     keystore::registry,
 };
@@ -20,22 +21,33 @@ const FIRST: u64 = 1;
 /// The connection over which the catalog is read, and what was seen last.
 pub(super) struct CatalogReader {
     settings: Arc<Settings>,
+    keys: Arc<Keys>,
     database: Option<Database>,
     fingerprint: u64,
     revision: i64,
     newest: Option<ColumnId>,
+    /// Whether what was compiled last went by rows that were judged: while the key of their MACs is not to be had, nothing
+    /// protected may be planned by them.
+    judged: bool,
 }
 
 impl CatalogReader {
     /// Nothing is read yet.
-    pub(super) fn new(settings: Arc<Settings>) -> Self {
+    pub(super) fn new(settings: Arc<Settings>, keys: Arc<Keys>) -> Self {
         Self {
             settings,
+            keys,
             database: None,
             fingerprint: 0,
             revision: 0,
             newest: None,
+            judged: false,
         }
+    }
+
+    /// Whether the registry's rows were judged when it was compiled last.
+    pub(super) fn is_judged(&self) -> bool {
+        self.judged
     }
 
     /// Of the catalog that was compiled against last.
@@ -46,6 +58,9 @@ impl CatalogReader {
     /// Whether the catalog, the description of a column, or with `ids` the registry of columns, is not what was compiled
     /// against last. The registry is looked at where a transaction has ended: values may bear ids that were given within it.
     pub(super) async fn has_changed(&mut self, ids: bool) -> anyhow::Result<bool> {
+        if !self.judged && self.keys.registry_now().is_some() {
+            return Ok(true);
+        }
         let (fingerprint, revision, newest) = (self.fingerprint, self.revision, self.newest);
         let client = self.client().await?;
         Ok(
@@ -130,8 +145,13 @@ impl CatalogReader {
         let mut registered = stored.clone();
         let all = pgveil_jobs::recognise::recognise(client, &catalog, &mut registered).await?;
         let mut rules = compiled(policy, &catalog, &registered, version)?;
-        pgveil_jobs::register::follow(client, &rules, &stored).await?;
-        if pgveil_jobs::register::made_through_the_proxy(client, &rules).await? {
+        if !self.judged {
+            return Ok(rules);
+        }
+        let keys = Arc::clone(&self.keys);
+        let client = self.client().await?;
+        pgveil_jobs::register::follow(client, &keys, &rules, &stored).await?;
+        if pgveil_jobs::register::made_through_the_proxy(client, &keys, &rules).await? {
             registered = self.registered().await?;
             rules = compiled(policy, &catalog, &registered, version)?;
         }
@@ -146,8 +166,12 @@ impl CatalogReader {
     /// The same when the process starts: the policy may describe a column that is not there otherwise than before.
     pub(super) async fn compile_first(&mut self, policy: &PolicyFile) -> anyhow::Result<Ruleset> {
         let rules = self.compile(policy, FIRST).await?;
+        if !self.judged {
+            return Ok(rules);
+        }
+        let keys = Arc::clone(&self.keys);
         let client = self.client().await?;
-        if pgveil_jobs::register::described_anew(client, &rules).await? {
+        if pgveil_jobs::register::described_anew(client, &keys, &rules).await? {
             return self.compile(policy, FIRST).await;
         }
         Ok(rules)
@@ -164,19 +188,27 @@ impl CatalogReader {
         let seen = Arc::new(seen);
         let mut stored = self.registered().await?;
         let mut rules = compiled_within(policy, &seen, known, &stored, version)?;
+        let keys = Arc::clone(&self.keys);
         let client = self.client().await?;
-        if pgveil_jobs::register::made_in_a_transaction(client, &rules, known).await? {
+        if pgveil_jobs::register::made_in_a_transaction(client, &keys, &rules, known).await? {
             stored = self.registered().await?;
             rules = compiled_within(policy, &seen, known, &stored, version)?;
         }
         let client = self.client().await?;
-        pgveil_jobs::register::follow_in_a_transaction(client, &rules, known, &stored).await?;
+        pgveil_jobs::register::follow_in_a_transaction(client, &keys, &rules, known, &stored)
+            .await?;
         Ok(rules)
     }
 
     /// Retired columns too: values that they sealed may have been moved.
     async fn registered(&mut self) -> anyhow::Result<Vec<RegisteredColumn>> {
-        let rows = registry::history(&**self.client().await?).await?;
+        let registry = self.keys.registry_now();
+        self.judged = registry.is_some();
+        let client = self.client().await?;
+        let rows = match &registry {
+            Some(registry) => registry.history(&**client).await?,
+            None => registry::history_unjudged(&**client).await?,
+        };
         Ok(rows.into_iter().map(|row| row.column).collect())
     }
 }

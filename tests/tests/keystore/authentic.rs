@@ -6,9 +6,10 @@ use anyhow::{Result, bail, ensure};
 use pgveil_config::{ScopePath, settings::OwnRotation};
 use pgveil_keys::{
     KeyError, Keystore, Scopes,
+    audit::Operation,
     keystore::{Adopted, KeyTable, KeystoreError},
     scopes::Own,
-    step_up::Authority,
+    step_up::{Authority, Token},
 };
 use pgveil_providers::local::KekStore;
 
@@ -20,7 +21,7 @@ fn scope(text: &str) -> ScopePath {
 
 impl Site {
     /// The keystore of a process that has just started.
-    async fn keystore(&self) -> Result<Arc<Keystore>> {
+    pub(super) async fn keystore(&self) -> Result<Arc<Keystore>> {
         let settings = self.settings()?;
         let keystore = Arc::new(Keystore::connect(&settings).await?);
         let keks: Arc<dyn KekStore> = keystore.clone();
@@ -29,6 +30,17 @@ impl Site {
         keystore.log().use_providers(&providers, &platform);
         Ok(keystore)
     }
+}
+
+/// As an operator gets one.
+async fn unseal_token(keystore: &Keystore, scope: &ScopePath) -> Result<Token> {
+    const PASSPHRASE: &str = "correct horse battery";
+    let log = keystore.log();
+    log.enroll("ada", PASSPHRASE, None).await?;
+    let operation = Operation::ScopeUnseal;
+    Ok(log
+        .step_up_token("ada", PASSPHRASE, operation, scope)
+        .await?)
 }
 
 /// What a new process says of a key.
@@ -354,4 +366,92 @@ async fn a_keystore_from_before_macs_gets_them_once() -> Result<()> {
         .admin("UPDATE pgveil.keys SET mac = NULL, audit_seq = NULL; DELETE FROM pgveil.overrides; DELETE FROM pgveil.key_changes")?;
     ensure!(keystore.adopt_rows().await? == Adopted::default());
     is_refused(&site, id, "no MAC").await
+}
+
+#[tokio::test]
+async fn a_seal_cannot_be_taken_off_by_hand() -> Result<()> {
+    let site = Site::new().await?;
+    let keystore = site.keystore().await?;
+    let (a, below) = (scope("tenant:a"), scope("tenant:a/project:x"));
+    let keys = site.replica().await?;
+    let id = keys.sealing_key(&below).await?.id().0;
+    // A row of before, with a right MAC: sealed and unsealed once.
+    ensure!(keystore.seal(&a).await?);
+    let sealed =
+        |answer: &Result<(), KeyError>| matches!(answer, Err(KeyError::ScopeSealed { .. }));
+    ensure!(sealed(&opened(&site, id).await?));
+    let token = unseal_token(&keystore, &a).await?;
+    ensure!(keystore.unseal(&a, &token).await?);
+    ensure!(opened(&site, id).await? == Ok(()));
+    site.database
+        .admin("CREATE TABLE public.open AS SELECT * FROM pgveil.scopes")?;
+    ensure!(keystore.seal(&a).await? && !keystore.seal(&a).await?);
+    ensure!(sealed(&opened(&site, id).await?));
+    site.database
+        .admin("CREATE TABLE public.sealed AS SELECT * FROM pgveil.scopes")?;
+    let row = "path = 'tenant:a'";
+    for (does, says) in [
+        (
+            format!("UPDATE pgveil.scopes SET state = 'open' WHERE {row}"),
+            "does not fit",
+        ),
+        (
+            format!(
+                "UPDATE pgveil.scopes SET state = 'open', mac = NULL, audit_seq = NULL WHERE {row}"
+            ),
+            "lost its MAC",
+        ),
+        (
+            format!("UPDATE pgveil.scopes SET sealed_at = NULL WHERE {row}"),
+            "does not fit",
+        ),
+        (
+            format!("UPDATE pgveil.scopes SET erased_at = now() WHERE {row}"),
+            "does not fit",
+        ),
+        (
+            format!("UPDATE pgveil.scopes SET path = 'tenant:b' WHERE {row}"),
+            "is gone",
+        ),
+        (format!("DELETE FROM pgveil.scopes WHERE {row}"), "is gone"),
+        (
+            format!(
+                "DELETE FROM pgveil.scopes WHERE {row}; INSERT INTO pgveil.scopes SELECT * FROM public.open WHERE {row}"
+            ),
+            "put it back",
+        ),
+    ] {
+        site.database.admin(&does)?;
+        let refused = opened(&site, id).await?;
+        ensure!(
+            matches!(&refused, Err(KeyError::Keystore(KeystoreError::Damaged { table: "pgveil.scopes", reason })) if reason.contains(says)),
+            "{does}: {refused:?}"
+        );
+        // No key is made either, for it or below it.
+        let made = site
+            .replica()
+            .await?
+            .sealing_key(&scope("tenant:a/project:new"))
+            .await
+            .map(drop);
+        ensure!(made.is_err(), "{does}: {made:?}");
+        let named = keystore.refused_rows().await?;
+        ensure!(
+            named.iter().any(|error| error.to_string().contains(says)),
+            "{does}: {named:?}"
+        );
+        site.database.admin(
+            "DELETE FROM pgveil.scopes WHERE path IN ('tenant:a', 'tenant:b'); \
+             INSERT INTO pgveil.scopes SELECT * FROM public.sealed WHERE path = 'tenant:a'",
+        )?;
+        ensure!(sealed(&opened(&site, id).await?), "{does}");
+    }
+    // Sealing is never kept from happening, and writes the row anew.
+    site.database.admin(&format!(
+        "UPDATE pgveil.scopes SET state = 'open' WHERE {row}"
+    ))?;
+    ensure!(keystore.seal(&a).await?);
+    ensure!(sealed(&opened(&site, id).await?));
+    ensure!(keystore.log().verify().await?.is_ok());
+    Ok(())
 }
