@@ -147,6 +147,59 @@ async fn rotations_are_told() -> Result<()> {
         "{after:?}"
     );
     ensure!(after.next.is_some(), "{after:?}");
+
+    // On demand, as often as asked: what was wrapped before opens.
+    let here = context("platform");
+    let old = provider.wrap(&key, &KEY, &here).await?;
+    provider.rotate(&key).await?;
+    ensure!(provider.unwrap(&key, &old, &here).await?.as_slice() == KEY);
+    let new = provider.wrap(&key, &KEY, &here).await?;
+    ensure!(provider.unwrap(&key, &new, &here).await?.as_slice() == KEY);
+    let answer = provider.rotate("alias/nobody").await;
+    ensure!(is_denied(&answer), "{answer:?}");
+    emulator.run(&format!("kms.disable_key(KeyId='{key}')"))?;
+    let answer = provider.rotate(&key).await;
+    ensure!(is_denied(&answer), "{answer:?}");
+    Ok(())
+}
+
+/// The emulator tells no `CurrentKeyMaterialId`. As the API reference has the three operations:
+/// <https://docs.aws.amazon.com/kms/latest/APIReference/API_RotateKeyOnDemand.html>
+#[tokio::test]
+async fn a_rotation_on_demand_shows_in_the_key_material() -> Result<()> {
+    const KEK: &str =
+        "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    let rotated = Arc::new(AtomicBool::new(false));
+    let is_rotated = Arc::clone(&rotated);
+    let server = Fault::plain(move |request| {
+        let target = request.header("x-amz-target").unwrap_or_default();
+        let asked: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        if asked["KeyId"] != KEK {
+            return Reply::Close;
+        }
+        match target.rsplit('.').next() {
+            Some("RotateKeyOnDemand") => {
+                is_rotated.store(true, Ordering::SeqCst);
+                Reply::json(200, &serde_json::json!({ "KeyId": KEK }))
+            }
+            Some("DescribeKey") => {
+                let material = if is_rotated.load(Ordering::SeqCst) { "b" } else { "a" };
+                let described = serde_json::json!({ "KeyMetadata": {
+                    "KeyId": "1234abcd-12ab-34cd-56ef-1234567890ab", "Arn": KEK, "Enabled": true, "KeyState": "Enabled",
+                    "KeySpec": "SYMMETRIC_DEFAULT", "CurrentKeyMaterialId": material.repeat(64),
+                }});
+                Reply::json(200, &described)
+            }
+            _ => Reply::Close,
+        }
+    })
+    .await?;
+    let provider = aws(&server.address, "").await?;
+    ensure!(provider.rotates().is_ok());
+    ensure!(provider.describe(KEK).await?.version == "a".repeat(64));
+    provider.rotate(KEK).await?;
+    ensure!(rotated.load(Ordering::SeqCst));
+    ensure!(provider.describe(KEK).await?.version == "b".repeat(64));
     Ok(())
 }
 

@@ -23,7 +23,10 @@ use pgveil_providers::{KeyProvider, ProviderError, Wrapped};
 use serde_json::{Value, json};
 
 use crate::{
-    contract::{KEY, configured, context, contract, is_damaged, is_denied, is_unavailable},
+    contract::{
+        KEY, configured, context, contract, is_damaged, is_denied, is_unavailable,
+        rotates_when_asked,
+    },
     fault::{Fault, Reply, Request},
 };
 
@@ -181,7 +184,28 @@ fn answer(inside: &Mutex<Inside>, request: &Request) -> Reply {
         Weather::Page => return Reply::Answer(502, Vec::new(), b"<html>".to_vec()),
         Weather::Fair | Weather::NoToken(_) => {}
     }
+    if let Some(name) = path
+        .strip_prefix("/keys/")
+        .and_then(|rest| rest.strip_suffix("/rotate"))
+    {
+        return rotated(&mut inside, name, request);
+    }
     done(&inside, path, request).unwrap_or_else(|reply| reply)
+}
+
+/// `Rotate Key`: a new version by the key's rotation policy, answered as a `KeyBundle`.
+fn rotated(inside: &mut Inside, name: &str, request: &Request) -> Reply {
+    let Some(versions) = inside.keys.get_mut(name) else {
+        return error(404, "KeyNotFound", "");
+    };
+    if request.method != "POST" {
+        return error(405, "MethodNotAllowed", "");
+    }
+    versions.push(Material::rsa().expect("a key"));
+    let number = versions.len();
+    let kid = format!("https://example.vault.azure.net/keys/{name}/v{number}");
+    let material = &inside.keys[name][number - 1];
+    Reply::json(200, &described(inside, material, &kid))
 }
 
 /// `KeyVaultError`.
@@ -323,6 +347,10 @@ async fn a_vault_keeps_the_contract() -> Result<()> {
         "{rotation:?}"
     );
     ensure!(rotation.next > rotation.last, "{rotation:?}");
+
+    rotates_when_asked(provider.as_ref(), "rsa2").await?;
+    let answer = provider.rotate("nobody").await;
+    ensure!(is_denied(&answer), "{answer:?}");
 
     // A rotation shows, and what was wrapped before it opens with the version that it names.
     vault.rotate("rsa")?;

@@ -14,7 +14,10 @@ use pgveil_providers::{KeyProvider, ProviderError, Wrapped};
 use serde_json::{Value, json};
 
 use crate::{
-    contract::{KEY, configured, context, contract, is_damaged, is_denied, is_unavailable},
+    contract::{
+        KEY, configured, context, contract, is_damaged, is_denied, is_unavailable,
+        rotates_when_asked,
+    },
     fault::{Fault, Reply, Request},
 };
 
@@ -55,6 +58,8 @@ struct Inside {
     weather: Weather,
     /// Versions of key `a`; other keys have one that is enabled.
     versions: Versions,
+    /// The version of `a` that was made and is not the primary one yet.
+    made: Option<usize>,
     asked: usize,
     authorization: Option<String>,
 }
@@ -117,7 +122,11 @@ fn answer(inside: &Mutex<Inside>, request: &Request) -> Reply {
         Weather::Page => return Reply::Answer(404, Vec::new(), b"<html>".to_vec()),
         _ => {}
     }
-    match done(&inside, request) {
+    let answered = match rotating(&mut inside, request) {
+        Some(answer) => answer,
+        None => done(&inside, request),
+    };
+    match answered {
         Ok(mut body) => {
             let sum = |body: &mut Value, field: &str| {
                 if body.get(field).is_some() {
@@ -149,6 +158,35 @@ fn error(code: u16, status: &str, message: &str) -> Reply {
 
 fn invalid(message: &str) -> Reply {
     error(400, "INVALID_ARGUMENT", message)
+}
+
+/// `cryptoKeyVersions.create` and `updatePrimaryVersion`, of key `a`.
+fn rotating(inside: &mut Inside, request: &Request) -> Option<Result<Value, Reply>> {
+    let path = request.path.strip_prefix("/v1/")?;
+    let name = key("a");
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    if path == format!("{name}/cryptoKeyVersions") && request.method == "POST" {
+        let made = inside.versions.len() + 1;
+        inside.made = Some(made);
+        return Some(Ok(json!({
+            "name": format!("{name}/cryptoKeyVersions/{made}"),
+            "state": "ENABLED",
+            "algorithm": "GOOGLE_SYMMETRIC_ENCRYPTION",
+        })));
+    }
+    if path != format!("{name}:updatePrimaryVersion") {
+        return None;
+    }
+    let asked = body["cryptoKeyVersionId"].as_str().map(str::to_owned);
+    let Some(made) = inside.made.take_if(|made| asked == Some(made.to_string())) else {
+        return Some(Err(invalid("There is no such version.")));
+    };
+    inside.versions.push("ENABLED");
+    Some(Ok(json!({
+        "name": name,
+        "primary": { "name": format!("{name}/cryptoKeyVersions/{made}"), "state": "ENABLED" },
+        "purpose": "ENCRYPT_DECRYPT",
+    })))
 }
 
 fn done(inside: &Inside, request: &Request) -> Result<Value, Reply> {
@@ -296,6 +334,11 @@ async fn google_kms_keeps_the_contract() -> Result<()> {
         rotation.last.is_some() && rotation.next > rotation.last,
         "{rotation:?}"
     );
+
+    rotates_when_asked(provider.as_ref(), &key("a")).await?;
+    let answer = provider.rotate(&key("nobody")).await;
+    ensure!(is_denied(&answer), "{answer:?}");
+    google.versions(&["ENABLED"]);
 
     // A rotation shows, and what was wrapped before it opens until its version is disabled or destroyed.
     google.versions(&["ENABLED", "ENABLED"]);

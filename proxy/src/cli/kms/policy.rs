@@ -36,6 +36,8 @@ const LOOK: [&str; 3] = [
     "kms:GetKeyRotationStatus",
     "kms:ListKeyRotations",
 ];
+/// What `kek_period` asks for, in the primary region only: AWS rotates a multi-Region key there.
+const ROTATE: &str = "kms:RotateKeyOnDemand";
 /// AWS's name for the part of the encryption context that holds the scope.
 const SCOPE: &str = "kms:EncryptionContext:pgveil:scope";
 
@@ -77,7 +79,8 @@ fn aws_providers<'a>(settings: &'a Settings, only: Option<&str>) -> Vec<(&'a str
 /// The policy for the keys of these providers.
 fn aws(settings: &Settings, providers: &[(&str, &AwsKms)]) -> Value {
     let mut statements = Vec::new();
-    for (kek, levels) in Scopes::new(settings).uses() {
+    let scopes = Scopes::new(settings);
+    for (kek, levels) in scopes.uses() {
         let Some((_, at)) = providers.iter().find(|(name, _)| *name == kek.provider) else {
             continue;
         };
@@ -97,7 +100,16 @@ fn aws(settings: &Settings, providers: &[(&str, &AwsKms)]) -> Value {
             "Resource": resources,
             "Condition": condition,
         }));
+        let rotate = { levels.iter() }
+            .any(|level| scopes.effective(level).rotation.kek_period.is_some())
+            .then(|| {
+                let mut rotate = look.clone();
+                rotate["Action"] = json!([ROTATE]);
+                rotate["Resource"] = json!(resources[..1]);
+                rotate
+            });
         statements.push(look);
+        statements.extend(rotate);
     }
     json!({ "Version": "2012-10-17", "Statement": statements })
 }
@@ -226,6 +238,24 @@ mod tests {
             alias["Condition"]["ForAnyValue:StringEquals"]["kms:ResourceAliases"],
             "alias/b"
         );
+    }
+
+    #[test]
+    fn a_rotation_may_be_asked_for_where_there_is_a_period() {
+        assert!(!policy(None).to_string().contains(ROTATE));
+        let periodic = SETTINGS.replace(
+            "scope = \"tenant:a\"",
+            "scope = \"tenant:a\"\n        kek_period = \"365d\"",
+        );
+        let settings = Settings::parse(&periodic, Path::new("pgveil.toml")).unwrap();
+        let found = aws(&settings, &aws_providers(&settings, None));
+        let statements = found["Statement"].as_array().unwrap();
+        let may: Vec<_> = { statements.iter() }
+            .filter(|one| one["Action"] == json!([ROTATE]))
+            .map(|one| one["Resource"].clone())
+            .collect();
+        let key = "arn:aws:kms:eu-central-1:123456789012:key/1234";
+        assert_eq!(may, [json!([key])]);
     }
 
     #[test]
