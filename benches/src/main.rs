@@ -1,6 +1,7 @@
 //! `pgveil-bench`: what pgveil costs, measured beside what it is compared with, in one interleaved run. Nothing here decides
 //! whether a number is good: the promises are in the README.
 
+mod audit;
 mod backfill;
 mod keys;
 mod load;
@@ -53,6 +54,9 @@ struct Arguments {
     /// Only how fast columns that hold plaintext are sealed online, beside pgcrypto
     #[arg(long, conflicts_with_all = ["keys", "rewrap", "load"])]
     backfill: bool,
+    /// Only how many records a second the audit log takes
+    #[arg(long, conflicts_with_all = ["keys", "rewrap", "load", "backfill"])]
+    audit: bool,
 }
 
 /// Rows of measurements that belong together; the first of a row is what the others are compared with.
@@ -68,6 +72,9 @@ fn main() -> Result<()> {
     let mut arguments = Arguments::parse();
     if arguments.keys {
         return keys::run(arguments.quick);
+    }
+    if arguments.audit {
+        return audit::run(arguments.quick, arguments.seconds);
     }
     if arguments.rewrap {
         let rounds = if arguments.quick { 1 } else { arguments.rounds };

@@ -31,6 +31,11 @@ fn a_smoke_run_over_keys_counts_one_unwrap_for_each_scope() -> Result<()> {
 }
 
 #[test]
+fn a_smoke_run_of_the_audit_log_counts_records() -> Result<()> {
+    prints(&["--audit"], &["two together", "           256"])
+}
+
+#[test]
 fn a_smoke_run_of_the_rewrap_says_how_fast_it_is_beside_the_server() -> Result<()> {
     prints(
         &["--rewrap"],

@@ -40,7 +40,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
         "tests",
         &["config", "policy", "providers", "keys", "jobs", "throwaway"],
     ),
-    ("benches", &["tests", "throwaway"]),
+    (
+        "benches",
+        &["config", "providers", "keys", "tests", "throwaway"],
+    ),
 ];
 
 /// Asks something of every source file; `wrong` says what is wrong with one.
