@@ -19,6 +19,8 @@ pub(crate) enum Form {
     LogFilter,
     /// A scope path.
     Scope,
+    /// An Ed25519 public key: 64 hexadecimal digits.
+    PublicKey,
 }
 
 /// Why a text does not have its form: the end of a sentence that begins with the key, and perhaps a better cure.
@@ -52,6 +54,7 @@ impl Form {
             Form::Url => "a URL",
             Form::LogFilter => "a log level or filter",
             Form::Scope => "a scope",
+            Form::PublicKey => "a public key",
         }
     }
 
@@ -70,8 +73,29 @@ impl Form {
             Form::Url => url(text),
             Form::LogFilter => log_filter(text),
             Form::Scope => scope(text),
+            Form::PublicKey => match public_key(text) {
+                Some(_) => Ok(()),
+                None => Err(Misfit::with_cure(
+                    "must be a public key: 64 hexadecimal digits",
+                    "write what `pgveil audit checkpoint-key` prints",
+                )),
+            },
         }
     }
+}
+
+/// 64 hexadecimal digits, of either case.
+pub(crate) fn public_key(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    let mut key = [0; 32];
+    if digits.len() != 2 * key.len() {
+        return None;
+    }
+    for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16);
+        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    }
+    Some(key)
 }
 
 /// HOST:PORT, or `unix:` and the path of a socket.

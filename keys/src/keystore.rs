@@ -75,6 +75,7 @@ impl Keystore {
         let log = Arc::new(Log::new(
             Connection::new(target.clone(), Arc::clone(&clock)),
             clock,
+            settings.audit.public_key,
         ));
         Ok(Self {
             connection,
@@ -210,6 +211,12 @@ impl KeystoreError {
             }
             Self::ScopeSealed { .. } => "unseal the scope once the reason is gone",
             Self::StepUp(error) => error.cure(),
+            Self::Damaged {
+                table: "pgveil.audit_keys",
+                ..
+            } => {
+                "restore pgveil.audit_keys, with the log, from a backup; only if you began a new log yourself, take its key into [audit] public_key"
+            }
             Self::Damaged { table, .. } if table.starts_with("pgveil.audit") => {
                 "run `pgveil audit verify`: somebody changed the audit log behind pgveil's back"
             }

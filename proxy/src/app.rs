@@ -6,7 +6,7 @@ use pgveil_config::{Diagnostics, PolicyFile, ScopePath, Settings};
 use pgveil_jobs::worker::Worker;
 use pgveil_keys::{
     Keys, Keystore, Scopes,
-    audit::{Sinks, tend},
+    audit::{Sinks, sink::SYSLOG, tend},
     clock::SystemClock,
     health::Health,
     keystore::KeystoreError,
@@ -143,7 +143,8 @@ impl Built {
     /// scopes are let go of, KEKs are looked at, jobs run, the audit log gets its checkpoints.
     pub fn start_background(&self, engine: &Arc<Engine>) -> Vec<JoinHandle<()>> {
         let audit = &self.settings.audit;
-        let sinks = Sinks::new(audit.sink_file.clone(), audit.sink_syslog);
+        let syslog = audit.sink_syslog.then(|| SYSLOG.into());
+        let sinks = Sinks::new(audit.sink_file.clone(), syslog);
         let log = Arc::clone(self.keystore.log());
         vec![
             tokio::spawn(Arc::clone(engine).tend()),

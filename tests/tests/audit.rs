@@ -40,23 +40,24 @@ impl Site {
         Ok(Self { database, folder })
     }
 
-    fn settings(&self) -> Result<Settings> {
-        let text = format!(
+    fn text(&self) -> String {
+        format!(
             "policy = \"policy.toml\"\n\
              [upstream]\naddress = \"127.0.0.1:1\"\ntls = \"disable\"\n\
              [keystore]\nurl = \"{}\"\n\
              [provider.main]\nkind = \"local\"\nroot_key_file = \"root.key\"\n\
              [defaults]\nprovider = \"main\"\nkey = \"platform\"\n",
             self.database.url("pgveil")
-        );
-        Ok(Settings::parse(
-            &text,
-            &self.folder.path().join("pgveil.toml"),
-        )?)
+        )
     }
 
     async fn replica(&self) -> Result<Replica> {
-        let settings = self.settings()?;
+        self.replica_of(&self.text()).await
+    }
+
+    /// With other settings.
+    async fn replica_of(&self, text: &str) -> Result<Replica> {
+        let settings = Settings::parse(text, &self.folder.path().join("pgveil.toml"))?;
         let keystore = Arc::new(Keystore::connect(&settings).await?);
         let keks: Arc<dyn KekStore> = keystore.clone();
         let providers = pgveil_providers::build(&settings, &keks).await?;

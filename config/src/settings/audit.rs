@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::{
     fields::Fields,
+    form::{self, Form},
     known::{Key, Kind, Need, Section, Shape, Support},
 };
 
@@ -16,6 +17,8 @@ pub struct Audit {
     pub sink_file: Option<PathBuf>,
     /// Whether every checkpoint goes to the system's log.
     pub sink_syslog: bool,
+    /// The log's public key, as it must be.
+    pub public_key: Option<[u8; 32]>,
 }
 
 const DAY: Duration = Duration::from_hours(24);
@@ -51,6 +54,15 @@ pub(super) static SECTION: Section = Section {
             support: Support::Since("0.1"),
             meaning: "Whether every signed checkpoint is sent to the system's log (`authpriv.info`).",
         },
+        Key {
+            name: "public_key",
+            kind: Kind::Text(Form::PublicKey),
+            need: Need::Optional(
+                "\"d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\"",
+            ),
+            support: Support::Since("0.1"),
+            meaning: "The log's public key, as `pgveil audit checkpoint-key` prints it: a log with another key, and MACs by it, is not taken for pgveil's. Without it, a process that starts takes the log that it finds.",
+        },
     ],
     variants: &[],
     sections: &[],
@@ -63,5 +75,8 @@ pub(super) fn read(fields: &Fields<'_, '_>) -> Audit {
             .map(|_| fields.time("retention")),
         sink_file: fields.file("sink_file"),
         sink_syslog: fields.switch("sink_syslog"),
+        public_key: fields
+            .text("public_key")
+            .and_then(|text| form::public_key(&text)),
     }
 }

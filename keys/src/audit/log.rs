@@ -13,7 +13,7 @@ use super::{
     chain::Tip,
     queue::Queue,
     root::Source,
-    secrets::Secrets,
+    secrets::{PublicKey, Secrets},
     stored::{PAGE, StoredRecord},
     verify::{Fault, Sound, Verifier},
 };
@@ -30,6 +30,8 @@ pub struct Log {
     pub(crate) connection: Connection,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) source: OnceLock<Source>,
+    /// The public key that it must have, as the configuration says.
+    pub(super) pinned: Option<PublicKey>,
     secrets: OnceCell<Arc<Secrets>>,
     /// One change at a time; and the end of the chain that this process has seen: it never goes back.
     pub(super) turn: Arc<Mutex<Option<Tip>>>,
@@ -44,11 +46,16 @@ pub(super) enum Seen<'a> {
 }
 
 impl Log {
-    pub(crate) fn new(connection: Connection, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        connection: Connection,
+        clock: Arc<dyn Clock>,
+        pinned: Option<PublicKey>,
+    ) -> Self {
         Self {
             connection,
             clock,
             source: OnceLock::new(),
+            pinned,
             secrets: OnceCell::new(),
             turn: Arc::default(),
             instance: actor::instance(),

@@ -57,6 +57,9 @@ impl Log {
             .ok_or_else(|| unaudited("no provider was given for its key"))?;
         let root = match self.root().await? {
             Some(root) => root,
+            None if self.pinned.is_some() => {
+                return Err(damaged("it has no key, and [audit] public_key names one"));
+            }
             None => {
                 self.make_root(source).await?;
                 let made = self.root().await?;
@@ -64,7 +67,14 @@ impl Log {
             }
         };
         let key = source.unwrap(&root).await?;
-        Ok(Secrets::derive(root.id, &key))
+        let secrets = Secrets::derive(root.id, &key);
+        match self.pinned {
+            Some(pinned) if pinned != *secrets.public_key() => Err(damaged(&format!(
+                "its public key is {}, and [audit] public_key is another: somebody put a log of his own in the place of pgveil's",
+                hex::encode(secrets.public_key())
+            ))),
+            _ => Ok(secrets),
+        }
     }
 
     /// Brings the root key to the KEK that the platform has now, as a rewrap brings every other key; answers whether there was

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -18,7 +19,9 @@ use super::{
 use crate::keystore::KeystoreError;
 
 /// Where the system's log listens.
-const SYSLOG: &str = "/dev/log";
+pub const SYSLOG: &str = "/dev/log";
+/// How long it may take to take a line.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Facility `authpriv`, severity `info` (RFC 3164).
 const PRIORITY: u8 = 10 * 8 + 6;
 
@@ -26,7 +29,8 @@ const PRIORITY: u8 = 10 * 8 + 6;
 #[derive(Debug)]
 pub struct Sinks {
     file: Option<PathBuf>,
-    syslog: bool,
+    /// A datagram socket.
+    syslog: Option<PathBuf>,
     /// The last one that went to the system's log.
     told: Option<u64>,
 }
@@ -46,8 +50,13 @@ pub enum SinkError {
         error: io::Error,
     },
     /// The system's log.
-    #[error("checkpoints cannot be sent to {SYSLOG}: {0}")]
-    Syslog(io::Error),
+    #[error("checkpoints cannot be sent to {}: {error}", path.display())]
+    Syslog {
+        /// Its socket.
+        path: PathBuf,
+        /// The operating system's words.
+        error: io::Error,
+    },
     /// What is in the file is not what is in the database.
     #[error("{}: {fault}", path.display())]
     Differs {
@@ -59,8 +68,8 @@ pub enum SinkError {
 }
 
 impl Sinks {
-    /// Those of `[audit]`.
-    pub fn new(file: Option<PathBuf>, syslog: bool) -> Self {
+    /// Those of `[audit]`: a file, and the socket of the system's log ([`SYSLOG`]).
+    pub fn new(file: Option<PathBuf>, syslog: Option<PathBuf>) -> Self {
         Self {
             file,
             syslog,
@@ -93,32 +102,37 @@ impl Sinks {
                 append(path, &lines).map_err(failed)?;
             }
         }
-        if self.syslog {
-            self.tell(log).await?;
+        match self.syslog.clone() {
+            Some(socket) => self.tell(log, &socket).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A process that has just started sends the newest one only: the others were sent by those before it.
-    async fn tell(&mut self, log: &Arc<Log>) -> Result<(), SinkError> {
+    async fn tell(&mut self, log: &Arc<Log>, to: &Path) -> Result<(), SinkError> {
         let Some(told) = self.told else {
             let head = log.stored_head().await?.map_or(0, |head| head.tip.seq);
             let unsigned = log.unsigned().await?;
             self.told = Some(head.saturating_sub(unsigned).saturating_sub(1));
-            return Box::pin(self.tell(log)).await;
+            return Box::pin(self.tell(log, to)).await;
         };
         let lines = log.checkpoints_after(told).await?;
         let Some((newest, _)) = lines.last() else {
             return Ok(());
         };
         let newest = *newest;
-        let socket = UnixDatagram::unbound().map_err(SinkError::Syslog)?;
-        for (_, line) in &lines {
-            let message = format!("<{PRIORITY}>pgveil[{}]: {line}", process::id());
-            socket
-                .send_to(message.as_bytes(), SYSLOG)
-                .map_err(SinkError::Syslog)?;
-        }
+        let sent = UnixDatagram::unbound().and_then(|socket| {
+            // Its queue may be full: no thread of pgveil's waits for it without end.
+            socket.set_write_timeout(Some(PATIENCE))?;
+            lines.iter().try_for_each(|(_, line)| {
+                let message = format!("<{PRIORITY}>pgveil[{}]: {line}", process::id());
+                socket.send_to(message.as_bytes(), to).map(drop)
+            })
+        });
+        sent.map_err(|error| SinkError::Syslog {
+            path: to.to_owned(),
+            error,
+        })?;
         self.told = Some(newest);
         Ok(())
     }

@@ -125,9 +125,12 @@ pub(super) async fn sign_and_send(config: &Path, keystore: &Arc<Keystore>) {
         return;
     };
     let audit = settings.audit;
-    if let Err(error) = Sinks::new(audit.sink_file, audit.sink_syslog)
-        .follow(log)
-        .await
+    if let Err(error) = Sinks::new(
+        audit.sink_file,
+        audit.sink_syslog.then(|| sink::SYSLOG.into()),
+    )
+    .follow(log)
+    .await
     {
         eprintln!("pgveil: checkpoints of the audit log do not leave the database: {error}");
     }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use pgveil_keys::audit::{Event, Fault, Filter, Operation, Sinks, export, sink};
+use pgveil_keys::{
+    audit::{Checkpoint, Event, Fault, Filter, Operation, Sinks, export, sink},
+    keystore::KeystoreError,
+};
 use serde_json::json;
 
 use super::{Site, scope};
@@ -92,7 +95,7 @@ async fn a_log_that_was_set_back_does_not_agree_with_the_checkpoints_outside() -
     )?;
     log.record(Event::new(Operation::ConfigLoad)).await?;
     log.checkpoint().await?;
-    let mut sinks = Sinks::new(Some(file.clone()), false);
+    let mut sinks = Sinks::new(Some(file.clone()), None);
     sinks.follow(log).await?;
     sinks.follow(log).await?;
     ensure!(
@@ -295,5 +298,84 @@ async fn records_are_filtered() -> Result<()> {
         })
         .await?;
     ensure!(newest[0].operation == "config.refuse", "{newest:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn checkpoints_reach_the_systems_log_once_and_signed() -> Result<()> {
+    let site = Site::new().await?;
+    let replica = told(&site).await?;
+    let log = replica.keystore.log();
+    let key = *log.secrets().await?.public_key();
+    let path = site.folder.path().join("log");
+    let mut sinks = Sinks::new(None, Some(path.clone()));
+    // Nobody listens: an error, and nothing is lost by it.
+    let away = sinks.follow(log).await;
+    ensure!(
+        away.as_ref()
+            .is_err_and(|error| error.to_string().contains("cannot be sent to")),
+        "{away:?}"
+    );
+    let socket = std::os::unix::net::UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let received = || -> Result<Checkpoint> {
+        let mut message = [0; 2048];
+        let length = socket.recv(&mut message).context("no datagram")?;
+        let message = std::str::from_utf8(&message[..length])?;
+        // authpriv.info, and a tag, as RFC 3164 has them.
+        let line = message
+            .strip_prefix("<86>pgveil[")
+            .context(message.to_owned())?;
+        let (_, line) = line.split_once("]: ").context(message.to_owned())?;
+        Checkpoint::open(line, &key).context("a signed checkpoint")
+    };
+    sinks.follow(log).await?;
+    ensure!(received()?.tip.seq == 3);
+    log.record(Event::new(Operation::ConfigLoad)).await?;
+    log.checkpoint().await?;
+    sinks.follow(log).await?;
+    sinks.follow(log).await?;
+    ensure!(received()?.tip.seq == 5);
+    socket.set_nonblocking(true)?;
+    ensure!(socket.recv(&mut [0; 16]).is_err(), "each checkpoint once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_log_with_another_key_than_the_pinned_one_is_nobodys() -> Result<()> {
+    let site = Site::new().await?;
+    let replica = told(&site).await?;
+    let key = hex::encode(replica.keystore.log().secrets().await?.public_key());
+    let pinned = async |key: &str| {
+        let text = site.text() + &format!("[audit]\npublic_key = \"{key}\"\n");
+        let replica = site.replica_of(&text).await?;
+        let known = replica.keystore.log().secrets().await.map(drop);
+        let sealed = replica.keys.sealing_key(&scope("tenant:a")).await.map(drop);
+        Ok::<_, anyhow::Error>((known, sealed))
+    };
+    let (known, sealed) = pinned(&key).await?;
+    ensure!(known.is_ok() && sealed.is_ok(), "{known:?} {sealed:?}");
+    // As somebody would who may use the platform's KEK, and writes the keystore: a log of his own, MACs and all.
+    site.database.admin(
+        "ALTER TABLE pgveil.audit DISABLE TRIGGER append_only; DELETE FROM pgveil.audit; DELETE FROM pgveil.audit_head; \
+         DELETE FROM pgveil.audit_checkpoints; DELETE FROM pgveil.audit_keys; DELETE FROM pgveil.keys; DELETE FROM pgveil.key_changes",
+    )?;
+    let says = |known: &Result<(), KeystoreError>, words: &str| {
+        known
+            .as_ref()
+            .is_err_and(|error| error.to_string().contains(words))
+    };
+    let (known, sealed) = pinned(&key).await?;
+    ensure!(
+        says(&known, "it has no key") && sealed.is_err(),
+        "{known:?} {sealed:?}"
+    );
+    let planted = site.replica().await?;
+    planted.keys.sealing_key(&scope("tenant:a")).await?;
+    let (known, sealed) = pinned(&key).await?;
+    ensure!(
+        says(&known, "a log of his own") && sealed.is_err(),
+        "{known:?} {sealed:?}"
+    );
     Ok(())
 }
