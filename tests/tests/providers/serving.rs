@@ -110,3 +110,53 @@ async fn a_key_that_does_not_work_is_logged_and_stops_nobody_else() -> Result<()
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_and_its_end_are_recorded_once() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let google = Google::start().await?;
+    let site = site(&database, &google)?;
+    let proxy = site.serve()?;
+    logged(&proxy, "a key encryption key works", 2)?;
+    google.set(Weather::Error(503, "UNAVAILABLE", "Later."));
+    let insert = "INSERT INTO notes VALUES (1, 'acme', 'one')";
+    let told = |operation: &str| -> Result<Vec<serde_json::Value>> {
+        let listed = site.command("audit", &["list", "--operation", operation, "--json"])?;
+        let lines = listed.ok()?;
+        Ok(lines
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?)
+    };
+    let deadline = Instant::now() + LIMIT;
+    while told("provider.lose")?.is_empty() {
+        let refused = proxy.psql("app", insert)?;
+        ensure!(
+            refused.contains("PV002") && Instant::now() < deadline,
+            "{refused}"
+        );
+    }
+    google.set(Weather::Fair);
+    while told("provider.restore")?.is_empty() {
+        proxy.psql("app", insert)?;
+        ensure!(Instant::now() < deadline, "its return is not recorded");
+    }
+    let (lost, back) = (told("provider.lose")?, told("provider.restore")?);
+    ensure!(lost.len() == 1 && back.len() == 1, "{lost:?} {back:?}");
+    let fields = |record: &serde_json::Value| {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        (
+            text(&record["outcome"]),
+            text(&record["detail"]["provider"]),
+        )
+    };
+    ensure!(
+        fields(&lost[0]) == ("failed".to_owned(), "google".to_owned()),
+        "{lost:?}"
+    );
+    ensure!(
+        fields(&back[0]) == ("done".to_owned(), "google".to_owned()),
+        "{back:?}"
+    );
+    Ok(())
+}
