@@ -19,7 +19,7 @@ mod rotation;
 mod upstream;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -96,6 +96,31 @@ pub struct Settings {
     pub kms_server: Option<KmsServer>,
     /// The file itself.
     pub file: PathBuf,
+}
+
+/// Where two texts of `pgveil.toml` differ: `listen`, `upstream.address`, `provider.main`, `override`. A text that is no TOML
+/// differs from every other one in nothing that could be named.
+pub fn changed_keys(before: &str, now: &str) -> BTreeSet<String> {
+    let read = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
+    let (before, now) = (read(before), read(now));
+    let mut changed = BTreeSet::new();
+    for name in before.keys().chain(now.keys()) {
+        match (before.get(name), now.get(name)) {
+            (one, other) if one == other => {}
+            (Some(toml::Value::Table(one)), Some(toml::Value::Table(other))) => {
+                let differs = |key: &&String| one.get(*key) != other.get(*key);
+                let keys = one.keys().chain(other.keys()).filter(differs);
+                changed.extend(keys.map(|key| format!("{name}.{key}")));
+            }
+            (Some(toml::Value::Table(one)), None) | (None, Some(toml::Value::Table(one))) => {
+                changed.extend(one.keys().map(|key| format!("{name}.{key}")));
+            }
+            _ => {
+                changed.insert(name.clone());
+            }
+        }
+    }
+    changed
 }
 
 /// The top of `pgveil.toml`, and through it every key that the file may hold.

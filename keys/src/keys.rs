@@ -146,6 +146,17 @@ impl Keys {
         self.awaits_stored.store(false, Ordering::Release);
     }
 
+    /// Takes up what a configuration says of scopes. What was set at run time stays, and keys stay as they are wrapped.
+    pub fn set_configured(&self, settings: &Settings) {
+        self.scopes
+            .rcu(|scopes| Scopes::new(settings).with_stored(scopes.stored().clone()));
+    }
+
+    /// Whether there is a provider of this name.
+    pub fn has_provider(&self, name: &str) -> bool {
+        self.gates.contains_key(name)
+    }
+
     /// Wraps no key until [`Keys::set_stored`] is called.
     pub fn await_stored(&self) {
         self.awaits_stored.store(true, Ordering::Release);

@@ -197,20 +197,25 @@ impl Built {
 ///
 /// # Errors
 /// As [`build`].
-pub async fn build_logged(config: &Path) -> anyhow::Result<Built> {
+pub async fn build_logged(config: &Path) -> anyhow::Result<(Built, SetLevel)> {
     let settings = Settings::load(config)?;
-    log_to_stderr(&settings);
-    build(config).await
+    let set_level = log_to_stderr(&settings);
+    Ok((build(config).await?, set_level))
 }
 
+/// Has the logs go by another `[log] level`.
+pub type SetLevel = Box<dyn Fn(&str) + Send>;
+
 /// Logs go to standard error, as the configuration says.
-pub fn log_to_stderr(settings: &Settings) {
+pub fn log_to_stderr(settings: &Settings) -> SetLevel {
     use std::io::IsTerminal;
-    use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*, registry};
+    use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*, registry, reload};
     // Only what speaks `tracing` is heard: a library's `log` lines may quote statements (Cargo.toml). And of that only what
     // pgveil says, whatever the filter asks for: AWS's client traces requests with the key that is to be wrapped.
     let own = filter_fn(|line| line.target().starts_with("pgveil"));
-    let filter = EnvFilter::try_new(&settings.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter_of =
+        |level: &str| EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter_of(&settings.log.level));
     let heard = registry().with(own).with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     if settings.log.json {
@@ -219,4 +224,8 @@ pub fn log_to_stderr(settings: &Settings) {
         let lines = lines.with_ansi(std::io::stderr().is_terminal());
         heard.with(lines).init();
     }
+    Box::new(move |level| {
+        // It fails only when there is no subscriber any more, and then nobody hears of it.
+        let _ = handle.reload(filter_of(level));
+    })
 }

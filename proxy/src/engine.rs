@@ -39,6 +39,8 @@ const MAX_CACHED_STATEMENT_BYTES: usize = 16 * 1024;
 /// What a cached plan takes besides its text, roughly, and what each of its parts does.
 const PLAN_BYTES: usize = 1024;
 const PLAN_PART_BYTES: usize = 256;
+/// The version of the rules with which the process starts.
+const FIRST: u64 = 1;
 /// How often the catalog is looked at for changes that went around the proxy.
 const CATALOG_POLL: Duration = Duration::from_secs(2);
 /// How long the platform's key provider may take to give the key of the registry's rows.
@@ -152,7 +154,7 @@ pub struct Engine {
     pub withheld: Withheld,
     /// The configuration.
     pub settings: Arc<Settings>,
-    policy: PolicyFile,
+    policy: ArcSwap<PolicyFile>,
     plans: DashMap<u64, CachedPlan>,
     plan_bytes: AtomicUsize,
     hasher: RandomState,
@@ -190,19 +192,8 @@ impl Engine {
         know_registry(&keys).await;
         let reader = || CatalogReader::new(Arc::clone(&settings), Arc::clone(&keys));
         let (mut catalog, within, lookup) = (reader(), reader(), reader());
-        let set = catalog.compile_first(&policy).await?;
-        for column in set.absent() {
-            tracing::warn!(
-                column = column.display_name(),
-                "the policy names a column that does not exist; it is protected once it is made through pgveil"
-            );
-        }
-        for wanted in &set.wanted {
-            tracing::warn!(
-                column = format!("{}.{}.{}", wanted.schema, wanted.table, wanted.column),
-                "its values are not yet what the policy wants; they are used as they are until `pgveil apply` has changed them"
-            );
-        }
+        let set = catalog.compile_new(&policy, FIRST).await?;
+        warn_of(&set);
         Ok(Self {
             rules: ArcSwap::from_pointee(Rules::new(
                 set,
@@ -212,7 +203,7 @@ impl Engine {
             keys,
             withheld: Withheld::default(),
             settings,
-            policy,
+            policy: ArcSwap::from_pointee(policy),
             plans: DashMap::new(),
             plan_bytes: AtomicUsize::new(0),
             hasher: RandomState::new(),
@@ -223,7 +214,7 @@ impl Engine {
             lookup: Mutex::new(lookup),
             nowhere: DashMap::new(),
             catalog: Mutex::new(catalog),
-            version: AtomicU64::new(1),
+            version: AtomicU64::new(FIRST),
             started,
             confirmed: AtomicU64::new(0),
         })
@@ -368,7 +359,8 @@ impl Engine {
         if !catalog.has_changed(self.names_may_have_changed()).await? {
             return Ok(());
         }
-        let set = catalog.compile(&self.policy, self.next_version()).await?;
+        let policy = self.policy.load_full();
+        let set = catalog.compile(&policy, self.next_version()).await?;
         let version = set.version;
         self.rules.store(Arc::new(Rules::new(
             set,
@@ -380,6 +372,31 @@ impl Engine {
             version,
             "the catalog changed; the policy was compiled against it again"
         );
+        Ok(())
+    }
+
+    /// Takes another policy, whole, or goes on with the one in force.
+    ///
+    /// # Errors
+    /// What is wrong with the policy or the database, for a person.
+    pub async fn take(&self, policy: PolicyFile) -> anyhow::Result<()> {
+        let mut catalog = self.catalog.lock().await;
+        let compiled = catalog.compile_new(&policy, self.next_version()).await;
+        let set = match compiled {
+            Ok(set) => set,
+            Err(error) => {
+                catalog.forget();
+                return Err(error);
+            }
+        };
+        warn_of(&set);
+        self.policy.store(Arc::new(policy));
+        self.rules.store(Arc::new(Rules::new(
+            set,
+            catalog.fingerprint(),
+            catalog.is_judged(),
+        )));
+        self.forget_plans();
         Ok(())
     }
 
@@ -395,7 +412,8 @@ impl Engine {
     pub async fn rules_within(&self, seen: Catalog, known: &Catalog) -> Result<Rules, Refusal> {
         let mut registry = self.within.lock().await;
         let version = self.next_version();
-        let compiled = registry.compile_within(&self.policy, seen, known, version);
+        let policy = self.policy.load_full();
+        let compiled = registry.compile_within(&policy, seen, known, version);
         match compiled.await {
             Ok(_) if !registry.is_judged() => Err(unjudged()),
             Ok(set) => Ok(Rules::new(set, 0, true)),
@@ -520,6 +538,22 @@ fn unreadable() -> Refusal {
     Refusal::new("PV002", "catalog-unavailable", "pgveil cannot read the database's catalog")
         .detail("A statement changed the catalog and it must be read again before protected columns can be used.")
         .hint("Look at pgveil's log; `pgveil check` says what is wrong.")
+}
+
+/// What of a policy that is taken up somebody should know.
+fn warn_of(set: &Ruleset) {
+    for column in set.absent() {
+        tracing::warn!(
+            column = column.display_name(),
+            "the policy names a column that does not exist; it is protected once it is made through pgveil"
+        );
+    }
+    for wanted in &set.wanted {
+        tracing::warn!(
+            column = format!("{}.{}.{}", wanted.schema, wanted.table, wanted.column),
+            "its values are not yet what the policy wants; they are used as they are until `pgveil apply` has changed them"
+        );
+    }
 }
 
 fn unjudged() -> Refusal {

@@ -10,6 +10,7 @@ mod keks;
 pub mod key_rotation;
 pub mod listener;
 mod prober;
+mod reload;
 pub mod server;
 pub mod workers;
 

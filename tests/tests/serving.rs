@@ -193,22 +193,109 @@ fn an_orderly_end_lets_sessions_finish() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_hangup_ends_nothing_and_is_explained() -> Result<()> {
-    let database = TempPostgres::fresh_database()?;
-    let site = site(&database)?;
-    let proxy = site.serve()?;
-    let mut before = Wire::connect(&proxy.target("app"))?;
+/// Sends SIGHUP and waits for one line more about it.
+fn hang_up(proxy: &Proxy, says: &str) -> Result<()> {
+    let before = proxy.log().matches(says).count();
     proxy.process().signal("HUP")?;
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !proxy.log().contains("SIGHUP: ") {
-        ensure!(Instant::now() < deadline, "{}", proxy.log());
-        ensure!(!proxy.process().has_ended(), "{}", proxy.log());
+    while proxy.log().matches(says).count() == before {
+        let ended = proxy.process().wait_for_end(Duration::from_millis(50));
+        ensure!(!ended && Instant::now() < deadline, "{}", proxy.log());
     }
+    Ok(())
+}
+
+const TAKEN_UP: &str = "SIGHUP: policy, scopes and log level are taken up";
+const NOT_TAKEN_UP: &str = "are not taken up; everything stays as it is";
+
+#[test]
+fn a_hangup_takes_up_the_policy_all_or_nothing_and_ends_nothing() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let mut site = site(&database)?;
+    let proxy = site.serve()?;
+    let mut before = Wire::connect(&proxy.target("app"))?;
     let inserted = "INSERT INTO notes VALUES (1, 'acme', 'b') RETURNING body";
     let said = before.query(inserted)?;
     ensure!(said.contains("DataRow"), "{said}");
     ensure!(proxy.psql("app", "SELECT body FROM notes")? == "b");
+
+    // Another policy: sessions that are there already follow it too.
+    site.write_policy(&format!("{POLICY}, reveal = [\"pgveil\"]"))?;
+    hang_up(&proxy, TAKEN_UP)?;
+    ensure!(proxy.psql("app", "SELECT count(body), count(*) FROM notes")? == "1|1");
+    let hidden = proxy.psql("app", "SELECT body FROM notes")?;
+    ensure!(hidden == "(null)", "{hidden:?} {}", proxy.log());
+    let shown = before.query("SELECT body FROM notes")?;
+    ensure!(!shown.contains("\"b\""), "{shown}");
+
+    // One that does not fit leaves it in force, and is recorded.
+    for bad in [
+        POLICY.replace("body: text", "body: int4"),
+        "public.notes  scope = ".to_owned(),
+    ] {
+        let policy = site.etc().join("policy.toml");
+        match site.write_policy(&bad) {
+            Ok(()) => {}
+            Err(_) => fs::write(&policy, &bad)?,
+        }
+        hang_up(&proxy, NOT_TAKEN_UP)?;
+        let hidden = proxy.psql("app", "SELECT body FROM notes")?;
+        ensure!(hidden == "(null)", "{bad}: {hidden:?} {}", proxy.log());
+    }
+    site.write_policy(POLICY)?;
+    hang_up(&proxy, TAKEN_UP)?;
+    ensure!(proxy.psql("app", "SELECT body FROM notes")? == "b");
+    let told = site.command("audit", &["list", "--json"])?.ok()?;
+    let count = |operation: &str| {
+        told.matches(&format!("\"operation\":\"{operation}\""))
+            .count()
+    };
+    ensure!(
+        count("config.load") == 3 && count("config.refuse") == 2,
+        "{told}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_hangup_takes_up_scopes_and_the_log_level_and_names_what_waits() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let mut site = site(&database)?;
+    let proxy = site.serve()?;
+    proxy.psql("app", "INSERT INTO notes VALUES (1, 'acme', 'one')")?;
+    site.append("\n[[override]]\nscope = \"tenant:globex\"\nkey = \"of-globex\"\n")?;
+    site.set("limits", "max_connections", "7")?;
+    hang_up(&proxy, TAKEN_UP)?;
+    let log = proxy.log();
+    let waits = log.lines().find(|line| line.contains("wait for a restart"));
+    ensure!(
+        waits.is_some_and(
+            |line| line.contains("limits.max_connections") && !line.contains("override")
+        ),
+        "{log}"
+    );
+    proxy.psql("app", "INSERT INTO notes VALUES (2, 'globex', 'two')")?;
+    let keks = "SELECT string_agg(DISTINCT scope || ' ' || kek_id, ', ' ORDER BY scope || ' ' || kek_id) FROM pgveil.keys WHERE purpose = 'data'";
+    let keks = database.admin(keks)?;
+    ensure!(
+        keks == "tenant:acme platform, tenant:globex of-globex",
+        "{keks}"
+    );
+    ensure!(proxy.psql("app", "SELECT body FROM notes ORDER BY id")? == "one\ntwo");
+
+    // A provider that the process has not opened is not used, and nothing else of that file is.
+    site.append(
+        "\n[provider.other]\nkind = \"local\"\nroot_key_file = \"other.key\"\n\
+                 [[override]]\nscope = \"tenant:third\"\nprovider = \"other\"\nkey = \"k\"\n",
+    )?;
+    site.make_root_key("other.key")?;
+    hang_up(&proxy, NOT_TAKEN_UP)?;
+    ensure!(
+        proxy.log().contains("restart pgveil to use it"),
+        "{}",
+        proxy.log()
+    );
+    site.set("log", "level", "\"error\"")?;
     Ok(())
 }
 

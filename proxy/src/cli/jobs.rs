@@ -88,7 +88,7 @@ pub async fn run(config: &Path, command: Job) -> anyhow::Result<ExitCode> {
         Job::Pause { id } => order(config, id, JobOrder::Pause).await,
         Job::Resume { id } => order(config, id, JobOrder::Resume).await,
         Job::Cancel { id } => order(config, id, JobOrder::Cancel).await,
-        Job::Run { json } => run_here(&app::build_logged(config).await?, None, json).await,
+        Job::Run { json } => run_here(&app::build_logged(config).await?.0, None, json).await,
     }
 }
 

@@ -5,17 +5,16 @@ use std::{io::Write, path::Path, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use pgveil_admin::Watched;
 use pgveil_config::Settings;
-use pgveil_keys::audit::{Event, Log, Operation, Outcome};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use pgveil_keys::audit::{Event, Operation};
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
 };
 
 use crate::{
     app::{self, Built},
     listener::Listener,
+    reload::{Reload, digests, tell_refused},
     server::Server,
 };
 
@@ -28,12 +27,12 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Whatever keeps it from starting.
 pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     forbid_core_dumps();
-    let built = app::build_logged(config).await?;
+    let (built, set_level) = app::build_logged(config).await?;
     let log = Arc::clone(built.keystore.log());
     let engine = match built.engine().await {
         Ok(engine) => engine,
         Err(error) => {
-            tell_refused(&log, &built.settings).await;
+            tell_refused(&log, &built.settings, DRAIN).await;
             return Err(error);
         }
     };
@@ -64,10 +63,11 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     // Noted, not waited for: a key provider that is away keeps nobody from plain tables.
     log.note(event).await?;
     let mut background = built.start_background(&engine);
+    let reload = Reload::new(&built, &engine, set_level)?;
     background.push(tokio::spawn(administer(admin, watched(&built, &server))));
     tokio::select! {
         () = Arc::clone(&server).accept(listeners) => {}
-        () = outlive(hangups) => {}
+        () = reload.follow(hangups) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
         _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
     }
@@ -111,40 +111,6 @@ async fn administer(listener: Option<TcpListener>, watched: Watched) {
     if let Err(error) = pgveil_admin::serve(listener, watched).await {
         tracing::error!(%error, "health and metrics are no longer told");
     }
-}
-
-/// Which files were read.
-fn digests(settings: &Settings) -> anyhow::Result<Value> {
-    let digest = |path: &Path| std::fs::read(path).map(|bytes| hex::encode(Sha256::digest(bytes)));
-    Ok(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "settings_sha256": digest(&settings.file).context("the configuration cannot be read again")?,
-        "policy_sha256": digest(&settings.policy).context("the policy cannot be read again")?,
-    }))
-}
-
-/// Records that a policy does not fit the database. What is wrong is said where pgveil was started, and only there.
-async fn tell_refused(log: &Arc<Log>, settings: &Settings) {
-    let Ok(detail) = digests(settings) else {
-        return;
-    };
-    let event = Event::new(Operation::ConfigRefuse)
-        .outcome(Outcome::Refused)
-        .detail(detail);
-    let recorded = tokio::time::timeout(DRAIN, log.record(event)).await;
-    if !matches!(recorded, Ok(Ok(()))) {
-        tracing::warn!("that the configuration was not taken could not be recorded");
-    }
-}
-
-/// Whoever sends SIGHUP, as `pg_ctl reload` does to a server, wants the files read again, and not all sessions ended.
-async fn outlive(mut hangups: Signal) {
-    while hangups.recv().await.is_some() {
-        tracing::warn!(
-            "SIGHUP: pgveil.toml and policy.toml are read only at the start; restart pgveil to change them"
-        );
-    }
-    std::future::pending::<()>().await;
 }
 
 /// A core dump would hold keys and plaintext.

@@ -15,8 +15,12 @@ use pgveil_policy::{
 };
 use tokio_postgres::types::{ToSql, Type};
 
-/// The version of the rules with which the process starts: names of the policy that look like mistakes are some only then.
-const FIRST: u64 = 1;
+/// Whether a policy is compiled for the first time: names in it that look like mistakes are some only then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    First,
+    Again,
+}
 
 /// The connection over which the catalog is read, and what was seen last.
 pub(super) struct CatalogReader {
@@ -43,6 +47,11 @@ impl CatalogReader {
             newest: None,
             judged: false,
         }
+    }
+
+    /// The next look finds a difference: what was compiled is not in force.
+    pub(super) fn forget(&mut self) {
+        self.fingerprint = !self.fingerprint;
     }
 
     /// Whether the registry's rows were judged when it was compiled last.
@@ -124,15 +133,27 @@ impl CatalogReader {
         policy: &PolicyFile,
         version: u64,
     ) -> anyhow::Result<Ruleset> {
-        let rules = self.compile_once(policy, version).await?;
+        self.compile_as(policy, (version, Reading::Again)).await
+    }
+
+    async fn compile_as(
+        &mut self,
+        policy: &PolicyFile,
+        as_what: (u64, Reading),
+    ) -> anyhow::Result<Ruleset> {
+        let rules = self.compile_once(policy, as_what).await?;
         let client = self.client().await?;
         if pgveil_jobs::labels::record_new(client, &rules).await? {
-            return self.compile_once(policy, version).await;
+            return self.compile_once(policy, as_what).await;
         }
         Ok(rules)
     }
 
-    async fn compile_once(&mut self, policy: &PolicyFile, version: u64) -> anyhow::Result<Ruleset> {
+    async fn compile_once(
+        &mut self,
+        policy: &PolicyFile,
+        as_what: (u64, Reading),
+    ) -> anyhow::Result<Ruleset> {
         let client = self.client().await?;
         // The fingerprint is taken first: a change between the two reads makes the next look find a difference.
         let fingerprint = pgveil_jobs::catalog::fingerprint(client).await?;
@@ -144,7 +165,7 @@ impl CatalogReader {
         let client = self.client().await?;
         let mut registered = stored.clone();
         let all = pgveil_jobs::recognise::recognise(client, &catalog, &mut registered).await?;
-        let mut rules = compiled(policy, &catalog, &registered, version)?;
+        let mut rules = compiled(policy, &catalog, &registered, as_what)?;
         if !self.judged {
             return Ok(rules);
         }
@@ -153,7 +174,7 @@ impl CatalogReader {
         pgveil_jobs::register::follow(client, &keys, &rules, &stored).await?;
         if pgveil_jobs::register::made_through_the_proxy(client, &keys, &rules).await? {
             registered = self.registered().await?;
-            rules = compiled(policy, &catalog, &registered, version)?;
+            rules = compiled(policy, &catalog, &registered, as_what)?;
         }
         self.newest = registered.iter().map(|column| column.id).max();
         if !all {
@@ -163,16 +184,21 @@ impl CatalogReader {
         Ok(rules)
     }
 
-    /// The same when the process starts: the policy may describe a column that is not there otherwise than before.
-    pub(super) async fn compile_first(&mut self, policy: &PolicyFile) -> anyhow::Result<Ruleset> {
-        let rules = self.compile(policy, FIRST).await?;
+    /// The same for a policy that was not in force before: it may describe a column that is not there otherwise.
+    pub(super) async fn compile_new(
+        &mut self,
+        policy: &PolicyFile,
+        version: u64,
+    ) -> anyhow::Result<Ruleset> {
+        let as_what = (version, Reading::First);
+        let rules = self.compile_as(policy, as_what).await?;
         if !self.judged {
             return Ok(rules);
         }
         let keys = Arc::clone(&self.keys);
         let client = self.client().await?;
         if pgveil_jobs::register::described_anew(client, &keys, &rules).await? {
-            return self.compile(policy, FIRST).await;
+            return self.compile_as(policy, as_what).await;
         }
         Ok(rules)
     }
@@ -224,20 +250,19 @@ fn compiled_within(
 ) -> anyhow::Result<Ruleset> {
     let mut registered = stored.to_vec();
     pgveil_jobs::recognise::made_in_a_transaction(seen, known, &mut registered);
-    compiled(policy, seen, &registered, version)
+    compiled(policy, seen, &registered, (version, Reading::Again))
 }
 
 fn compiled(
     policy: &PolicyFile,
     catalog: &Arc<Catalog>,
     registered: &[RegisteredColumn],
-    version: u64,
+    (version, reading): (u64, Reading),
 ) -> anyhow::Result<Ruleset> {
     let catalog = Arc::clone(catalog);
-    let compiled = if version == FIRST {
-        Ruleset::compile(policy, catalog, registered, version)
-    } else {
-        Ruleset::recompile(policy, catalog, registered, version)
+    let compiled = match reading {
+        Reading::First => Ruleset::compile(policy, catalog, registered, version),
+        Reading::Again => Ruleset::recompile(policy, catalog, registered, version),
     };
     Ok(compiled.map_err(pgveil_config::Diagnostics)?)
 }

@@ -41,7 +41,7 @@ fn section(settings: &Settings) -> Result<&KmsServer, Found> {
 pub(super) async fn run(config: &Path, provider: Option<&str>) -> anyhow::Result<ExitCode> {
     forbid_core_dumps();
     let settings = Settings::load(config)?;
-    app::log_to_stderr(&settings);
+    let _set_level = app::log_to_stderr(&settings);
     let at = section(&settings)?;
     let tls = tls::https(&at.cert_file, &at.key_file, at.client_ca_file.as_deref())
         .context("[kms_server]")?;
