@@ -19,6 +19,8 @@ mod rest;
 mod served;
 #[path = "providers/serving.rs"]
 mod serving;
+#[path = "providers/switched.rs"]
+mod switched;
 
 use std::{path::Path, sync::Arc};
 
