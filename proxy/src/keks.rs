@@ -75,14 +75,17 @@ impl Keks {
         row: Option<&KekRow>,
         notes: bool,
     ) -> anyhow::Result<()> {
-        if !info.is_made {
-            // It may be by now.
+        // What was seen is up to two minutes old, and others may have followed a rotation since: nothing follows from it.
+        if !info.is_made || row.is_some_and(|row| row.version != info.version) {
             info = self.holder(kek)?.describe(&kek.kek).await?;
         }
         if !info.is_made {
             return Ok(());
         }
         let version = &info.version;
+        if row.is_some_and(|row| row.settles(version)) {
+            return Ok(());
+        }
         let follows = row.is_some_and(|row| row.version == *version && row.next_version.is_none());
         let wraps_as = match row {
             Some(_) => Some(version.clone()),

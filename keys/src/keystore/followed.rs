@@ -33,6 +33,15 @@ pub struct KekRow {
     pub age: Duration,
 }
 
+impl KekRow {
+    /// Whether a version that is seen may be the answer of a provider that has not heard everywhere of its last rotation: then
+    /// nothing follows from it yet.
+    pub fn settles(&self, seen: &str) -> bool {
+        let rotated = self.rotated_at.is_some() && self.next_version.is_none();
+        rotated && self.version != seen && self.age < SETTLES
+    }
+}
+
 /// Living keys under one version of a KEK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KekUse {
@@ -68,6 +77,8 @@ pub struct Followed {
 
 /// How long a process that brings keys to a version may say nothing.
 const LEASE: Duration = Duration::from_mins(2);
+/// So long after a rotation, a provider may answer with either version.
+const SETTLES: Duration = Duration::from_mins(1);
 /// A provider that was asked is not asked again within this time.
 const ASK_AGAIN: Duration = Duration::from_hours(1);
 

@@ -148,6 +148,45 @@ fn a_version_that_came_by_itself_is_noticed_and_what_was_left_unfinished_is_fini
     Ok(())
 }
 
+/// What a replica has seen of a KEK is older than what another one has followed.
+#[test]
+fn replicas_follow_a_version_once() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let site = Site::new(&database, POLICY)?;
+    site.apply()?;
+    site.serve()?
+        .psql("app", "INSERT INTO notes VALUES (1, 'acme', 'prod', 'a')")?;
+    // These two see version 1 when they begin.
+    let (proxy, other) = (site.serve()?, site.serve()?);
+    let seen = "SELECT count(*) FROM pgveil.keks WHERE version = '1' AND next_version IS NULL";
+    ensure!(
+        until(|| Ok(database.admin(seen)? == "1"))?,
+        "the KEK is not seen"
+    );
+    let right = token(&site, Operation::KekRotate, "platform")?;
+    let said = site.command("keks", &["rotate", "platform", "--token", &right])?;
+    said.ok()?;
+    // Each of them looks twice in that time.
+    let looked = "SELECT clock_timestamp() > rotated_at + interval '11 s' FROM pgveil.keks";
+    ensure!(
+        until(|| Ok(database.admin(looked)? == "t"))?,
+        "rotated late"
+    );
+    let followed = database.admin(
+        "SELECT count(*) FROM pgveil.audit WHERE operation = 'kek.rotate' AND encode(record, 'escape') LIKE '%\"followed\"%'",
+    )?;
+    ensure!(followed == "1", "followed {followed} times");
+    ensure!(
+        database.admin(STATE)? == "2 4; 2 1",
+        "{}",
+        database.admin(STATE)?
+    );
+    ensure!(body_of(&proxy, "acme")? == "a" && body_of(&other, "acme")? == "a");
+    Ok(())
+}
+
 #[test]
 fn a_period_asks_for_a_new_version_once() -> Result<()> {
     let server = TempPostgres::shared()?;
