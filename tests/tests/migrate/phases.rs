@@ -1,7 +1,11 @@
 //! `apply` is killed in every phase by name, with Postgres restarted at some, and goes on. A migration notes each step in its
 //! row of `pgveil.migrations`: it stops where somebody holds that row.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    process::Child,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail, ensure};
 use pgveil_keys::audit::Operation;
@@ -17,13 +21,14 @@ const IS_THERE: &str = "SELECT to_regclass('pgveil.migrations') IS NOT NULL";
 /// Before a decryption writes, it waits for all transactions: ours too.
 const HOLD: &str = "BEGIN; SELECT phase FROM pgveil.migrations WHERE ended_at IS NULL \
     AND (way = 'seal' OR rows > 0) FOR UPDATE";
-/// How many wait for a row that another one has.
-const WAITING: &str =
-    "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')";
+/// How many wait for a row that another one has, or, making an index, for a transaction of before to end: ours.
+const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple', 'virtualxid')";
 const END: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
     WHERE usename = 'pgveil' AND backend_type = 'client backend'";
-/// More runs than there are phases.
-const MAX_RUNS: usize = 20;
+/// For all runs of one way. On a busy machine, or while the server recovers, one may give up before we see that it waits.
+const LIMIT: Duration = Duration::from_mins(4);
+/// For one of them.
+const RUN: Duration = Duration::from_secs(40);
 
 /// How a run ended.
 enum Ended {
@@ -38,11 +43,23 @@ enum Ended {
 fn killed_in_each(site: &Site<'_>, args: &[&str], crashes: bool) -> Result<BTreeSet<String>> {
     let runtime = tokio::runtime::Runtime::new()?;
     let mut killed = BTreeSet::new();
-    for _ in 0..MAX_RUNS {
-        match runtime.block_on(one_run(site, args, &killed))? {
+    let limit = Instant::now() + LIMIT;
+    while Instant::now() < limit {
+        let mut child = site.start("apply", args)?;
+        let run = one_run(site, &mut child, &killed);
+        let run = runtime.block_on(async { tokio::time::timeout(RUN, run).await });
+        let ended = match run {
+            Ok(ended) => ended?,
+            Err(_) => {
+                child.kill()?;
+                child.wait()?;
+                Ended::TooLate
+            }
+        };
+        match ended {
             Ended::ByItself => return Ok(killed),
             Ended::Killed(phase) => killed.insert(phase),
-            Ended::TooLate => continue,
+            Ended::TooLate => false,
         };
         if crashes && killed.len() % 2 == 1 {
             site.server().crash()?;
@@ -53,10 +70,9 @@ fn killed_in_each(site: &Site<'_>, args: &[&str], crashes: bool) -> Result<BTree
     bail!("it does not end: killed in {killed:?}")
 }
 
-async fn one_run(site: &Site<'_>, args: &[&str], killed: &BTreeSet<String>) -> Result<Ended> {
+async fn one_run(site: &Site<'_>, child: &mut Child, killed: &BTreeSet<String>) -> Result<Ended> {
     let watcher = postgres::connect(site.keystore_url()).await?;
     let holder = postgres::connect(site.keystore_url()).await?;
-    let mut child = site.start("apply", args)?;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(if status.success() {
