@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pgveil_keys::Keys;
 use pgveil_policy::{
     catalog::Catalog,
-    ruleset::{Change, RegisteredColumn, Step},
+    ruleset::{Change, Generation, RegisteredColumn, Step},
     types::LogicalType,
 };
 use tokio_postgres::Client;
@@ -97,6 +97,7 @@ impl Changing<'_> {
         };
         let adding = RegisteredColumn {
             equality: false,
+            generation: self.generation(&now, *shared_key, equality_group).await?,
             shared_key: *shared_key,
             equality_group: equality_group.clone(),
             scope: Some(scope.clone()),
@@ -120,6 +121,36 @@ impl Changing<'_> {
         };
         self.describe(&adding, done).await?;
         Ok(rewritten)
+    }
+
+    /// Which terms it gets: those of its group, and its own otherwise.
+    async fn generation(
+        &self,
+        own: &RegisteredColumn,
+        shared_key: bool,
+        group: &Option<String>,
+    ) -> Result<Generation, JobError> {
+        let Some(group) = group else {
+            return Ok(own.generation);
+        };
+        let registry = self.keys.registry().await?;
+        let all = registry.history(self.client).await?;
+        let others = all.iter().map(|past| &past.column).filter(|other| {
+            other.id != own.id
+                && other.equality_group.as_ref() == Some(group)
+                && other.shared_key == shared_key
+        });
+        let Some(newest) = others.max_by_key(|other| (other.generation.number, other.id)) else {
+            return Ok(own.generation);
+        };
+        let turns = newest.change.as_ref().and_then(Change::other_terms);
+        if turns.is_some() {
+            return Err(JobError::GroupTurns {
+                column: self.plan.shown(),
+                group: group.clone(),
+            });
+        }
+        Ok(newest.generation)
     }
 
     /// Nobody compares terms any more; then nobody makes any; then they are taken out.

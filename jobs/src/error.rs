@@ -75,8 +75,16 @@ pub enum JobError {
         /// Some of them: table, column, key of the row.
         named: String,
     },
+    /// A column cannot join a group whose terms are on their way to others.
+    #[error("the search terms of group {group:?}, which {column} is to join, are being made anew")]
+    GroupTurns {
+        /// `schema.table.column`.
+        column: String,
+        /// The group.
+        group: String,
+    },
     /// Copies that only REFRESH can renew.
-    #[error("materialized views hold values under old keys: {views}")]
+    #[error("materialized views hold values of before: {views}")]
     InMaterializedViews {
         /// With how many.
         views: String,
@@ -298,6 +306,9 @@ impl JobError {
             }
             Self::DoNotOpen { .. } => {
                 "restore these values from a backup, or overwrite them; then `pgveil jobs resume`"
+            }
+            Self::GroupTurns { .. } => {
+                "wait for the end of the job (`pgveil jobs list`), then run `pgveil apply` again"
             }
             Self::InMaterializedViews { .. } => {
                 "REFRESH MATERIALIZED VIEW each of them, then `pgveil jobs resume`"

@@ -20,6 +20,7 @@ pub mod recognise;
 pub mod register;
 pub mod remake;
 mod sql;
+mod terms;
 pub mod uses;
 pub mod walk;
 pub mod worker;

@@ -5,6 +5,7 @@ mod column;
 mod decrypt;
 mod estimate;
 mod index;
+mod number;
 mod obstacle;
 mod report;
 mod schema;

@@ -2,6 +2,7 @@
 //! way for every kind.
 
 mod rewrap;
+mod turn;
 
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
@@ -9,7 +10,7 @@ use futures_util::future::BoxFuture;
 use pgveil_config::Settings;
 use pgveil_keys::{
     Keys, Keystore,
-    keystore::{JobRecord, REWRAP},
+    keystore::{INDEX_ROTATION, JobRecord, REWRAP},
 };
 use serde_json::Value;
 
@@ -31,12 +32,45 @@ pub trait Remake: Debug + Send + Sync {
     /// waits for meanwhile, if something cannot be done now.
     fn begin(&self) -> BoxFuture<'_, Result<Option<String>, JobError>>;
 
-    /// Data keys that nobody may seal with any more when the job ends: a count is the last word only when every transaction has
-    /// ended that may have.
-    fn replaced(&self) -> BTreeSet<u64>;
+    /// What must have come to rest before a count is the last word: every transaction must have ended that may have written
+    /// what is counted.
+    fn rests(&self) -> Rest;
+
+    /// Whether there may be values to remake now; otherwise none are counted.
+    fn walks(&self) -> bool {
+        true
+    }
+
+    /// What is done when no value is left to be remade, and nothing can come after. The job begins with another count, unless
+    /// that was its last step.
+    fn advance(&self) -> BoxFuture<'_, Result<Next, JobError>> {
+        Box::pin(async { Ok(Next::Complete) })
+    }
 
     /// For the audit log: what was proved that no value is.
     fn proof(&self) -> Value;
+}
+
+/// What a job's last count waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing: nobody else writes what is counted.
+    None,
+    /// Replicas that hold these data keys, and transactions that may have sealed with one.
+    Keys(BTreeSet<u64>),
+    /// Replicas that go by what the registry said before, and transactions that may have.
+    Registry,
+}
+
+/// What follows when no value is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The job is done.
+    Complete,
+    /// It has another step.
+    Again,
+    /// Something has to happen first.
+    Wait(String),
 }
 
 /// Why a value is left as it is. Holds no plaintext.
@@ -55,11 +89,15 @@ pub enum Trouble {
 pub(crate) async fn of(
     job: &JobRecord,
     keys: &Arc<Keys>,
-    keystore: &Keystore,
-    _settings: &Settings,
+    keystore: &Arc<Keystore>,
+    settings: &Settings,
 ) -> Result<Arc<dyn Remake>, JobError> {
     match job.kind.as_str() {
         REWRAP => Ok(Arc::new(rewrap::Rewrap::of(job, keys, keystore).await?)),
+        INDEX_ROTATION => {
+            let turning = turn::Turning::of(job, keys, keystore, settings).await?;
+            Ok(Arc::new(turning))
+        }
         other => Err(JobError::UnknownJob {
             kind: other.to_owned(),
         }),

@@ -53,6 +53,46 @@ pub(crate) fn index_key(printed: String) -> String {
     )
 }
 
+/// The term of this number of a column, which is quoted where it must be.
+pub(crate) fn eq_term(number: u32, column: &str) -> String {
+    match number {
+        0 => format!("pgveil.eq_term({column})"),
+        number => format!("pgveil.eq_term({number}, {column})"),
+    }
+}
+
+/// Conditions on the header of a sealed value: that it bears any equality term.
+pub(crate) fn bears_any(value: &str) -> String {
+    format!("(pg_catalog.get_byte({value}, 16) & 25) <> 0")
+}
+
+/// That it bears the term of this number.
+pub(crate) fn bears(value: &str, number: u32) -> String {
+    let bits = format!("pg_catalog.get_byte({value}, 16)");
+    if number == 0 {
+        return format!("({bits} & 1) = 1");
+    }
+    let named = format!("'\\x{number:08x}'::pg_catalog.bytea");
+    let at = |mask: u8, bits_are: u8, from: u8| {
+        format!(
+            "({bits} & {mask}) = {bits_are} AND pg_catalog.substr({value}, {from}, 4) = {named}"
+        )
+    };
+    format!(
+        "({} OR {} OR {})",
+        at(9, 8, 18),
+        at(9, 9, 34),
+        at(24, 24, 38)
+    )
+}
+
+/// That it bears the term of this number, and no other.
+pub(crate) fn bears_only(value: &str, number: u32) -> String {
+    let mask = if number == 0 { 1 } else { 8 };
+    let bits = format!("(pg_catalog.get_byte({value}, 16) & 25) = {mask}");
+    format!("({bits} AND {})", bears(value, number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

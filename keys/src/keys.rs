@@ -59,7 +59,8 @@ pub struct Keys {
     stale_max: Duration,
     sealing: Cache<ScopePath, DataKey>,
     opening: Cache<DekId, DataKey>,
-    index: Cache<ScopePath, IndexKey>,
+    /// By scope, and the newest that may be meant.
+    index: Cache<(ScopePath, u64), IndexKey>,
     usages: DashMap<DekId, Arc<Usage>>,
     /// Scopes whose DEK could not be replaced a moment ago, and until when nobody tries again.
     postponed: DashMap<ScopePath, Instant>,
@@ -191,9 +192,9 @@ impl Keys {
         self.opening.get(&id)
     }
 
-    /// The scope's index key, if it is in memory. Never waits.
-    pub fn cached_index_key(&self, scope: &ScopePath) -> Option<Arc<IndexKey>> {
-        self.index.get(scope)
+    /// The scope's index key that is meant by `newest`, if it is in memory. Never waits.
+    pub fn cached_index_key(&self, scope: &ScopePath, newest: u64) -> Option<Arc<IndexKey>> {
+        self.index.get(&(scope.clone(), newest))
     }
 
     /// The scope's active DEK, with uses left; made now if the scope has none, or if the one it has is used up.
@@ -221,10 +222,17 @@ impl Keys {
             .await
     }
 
-    /// The scope's index key; made now if the scope has none.
-    pub async fn index_key(&self, scope: &ScopePath) -> Result<Arc<IndexKey>, KeyError> {
+    /// The scope's newest index key with an id up to `newest`, else its oldest; made now if the scope has none. Which key that
+    /// is never changes: [`KeyTable::replace`] sees to it.
+    pub async fn index_key(
+        &self,
+        scope: &ScopePath,
+        newest: u64,
+    ) -> Result<Arc<IndexKey>, KeyError> {
+        let key = (scope.clone(), newest);
+        let load = || self.load_index(scope, newest);
         self.index
-            .get_or_load(scope, || self.load_index(scope), |_| self.stale(scope))
+            .get_or_load(&key, load, |_| self.stale(scope))
             .await
     }
 
@@ -244,7 +252,7 @@ impl Keys {
     fn forget_all(&self, which: impl Fn(&ScopePath) -> bool) {
         self.sealing.forget(|held, _| which(held));
         self.opening.forget(|_, key| which(key.scope()));
-        self.index.forget(|held, _| which(held));
+        self.index.forget(|(held, _), _| which(held));
     }
 
     /// What a provider's answer means. One that just said no takes the keys of every scope under that KEK from memory: asked
@@ -411,8 +419,17 @@ impl Keys {
         Ok(self.data_key(record, scope, &key))
     }
 
-    async fn load_index(&self, scope: &ScopePath) -> Result<Arc<IndexKey>, KeyError> {
-        let (_, key) = self.active(scope, Purpose::Index).await?;
+    async fn load_index(&self, scope: &ScopePath, newest: u64) -> Result<Arc<IndexKey>, KeyError> {
+        let record = match self.table.index_key(scope.as_str(), newest).await? {
+            Some(record) => record,
+            // Its first one, whatever its id is.
+            None => self.make(scope, Purpose::Index, None).await?,
+        };
+        let is_its = record.scope == scope.as_str() && record.purpose == Purpose::Index;
+        if !is_its || record.state == KeyState::Destroyed {
+            return Err(other_key(record.id));
+        }
+        let key = self.unwrap(&record).await?;
         Ok(Arc::new(IndexKey::new(&key)))
     }
 
@@ -448,10 +465,7 @@ impl Keys {
             || record.purpose != purpose
             || record.state != KeyState::Active
         {
-            return Err(KeyError::Damaged {
-                id: record.id,
-                reason: "it is not the key that was asked for".to_owned(),
-            });
+            return Err(other_key(record.id));
         }
         let key = self.unwrap(&record).await?;
         Ok((record, key))
@@ -497,6 +511,13 @@ impl Keys {
 fn no_log() -> KeystoreError {
     KeystoreError::Unaudited {
         reason: "this table of keys has no audit log".to_owned(),
+    }
+}
+
+fn other_key(id: u64) -> KeyError {
+    KeyError::Damaged {
+        id,
+        reason: "it is not the key that was asked for".to_owned(),
     }
 }
 

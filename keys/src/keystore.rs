@@ -18,6 +18,7 @@ pub mod registry;
 mod rows;
 mod scopes;
 mod sealing;
+mod turn;
 mod watch;
 mod words;
 
@@ -30,13 +31,14 @@ use zeroize::Zeroizing;
 pub use adopting::Adopted;
 pub use followed::{Claim, Followed, KekRow, KekUse};
 pub use inventory::{Due, KeyEntry};
-pub use jobs::{JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP};
+pub use jobs::{INDEX_ROTATION, JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP};
 pub use keks::PermittedKeks;
 pub use memory::MemoryKeyTable;
 pub use overrides::{Judged, OverrideRecord, override_operation};
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey, Rewrapped};
 pub use scopes::ScopeRecord;
 pub use sealing::Erased;
+pub use turn::Turn;
 
 pub(crate) use connection::{Connection, Session};
 

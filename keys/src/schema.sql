@@ -67,6 +67,25 @@ CREATE OR REPLACE FUNCTION pgveil.eq_term(sealed pg_catalog.bytea) RETURNS pg_ca
 COMMENT ON FUNCTION pgveil.eq_term(pg_catalog.bytea) IS
     'The equality term of a sealed value: equal plaintexts of one column and key have equal terms. For indexes on protected columns';
 
+-- The term of a number: while a column gets other terms, its values have two. Behind the sixteen bytes of a term without number
+-- (bit 0) stands the first with one (bit 3), behind that the second (bit 4).
+CREATE OR REPLACE FUNCTION pgveil.eq_term(number pg_catalog.int4, sealed pg_catalog.bytea) RETURNS pg_catalog.bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE
+        WHEN pg_catalog.get_byte(sealed, 16) OPERATOR(pg_catalog.&) 9 OPERATOR(pg_catalog.=) 8
+            AND pg_catalog.substr(sealed, 18, 4) OPERATOR(pg_catalog.=) pg_catalog.int4send(number)
+        THEN pg_catalog.substr(sealed, 22, 16)
+        WHEN pg_catalog.get_byte(sealed, 16) OPERATOR(pg_catalog.&) 9 OPERATOR(pg_catalog.=) 9
+            AND pg_catalog.substr(sealed, 34, 4) OPERATOR(pg_catalog.=) pg_catalog.int4send(number)
+        THEN pg_catalog.substr(sealed, 38, 16)
+        WHEN pg_catalog.get_byte(sealed, 16) OPERATOR(pg_catalog.&) 24 OPERATOR(pg_catalog.=) 24
+            AND pg_catalog.substr(sealed, 38, 4) OPERATOR(pg_catalog.=) pg_catalog.int4send(number)
+        THEN pg_catalog.substr(sealed, 42, 16)
+        WHEN sealed IS NOT NULL THEN pgveil.no_term(sealed)
+    END;
+COMMENT ON FUNCTION pgveil.eq_term(pg_catalog.int4, pg_catalog.bytea) IS
+    'The equality term of this number of a sealed value: once its index key was rotated, a column''s terms have a number';
+
 CREATE OR REPLACE FUNCTION pgveil.keep_first(kept pg_catalog.bytea, next pg_catalog.bytea) RETURNS pg_catalog.bytea
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN kept;
@@ -112,7 +131,21 @@ COMMENT ON COLUMN pgveil.columns.scope_template IS 'The policy''s scope when the
 COMMENT ON COLUMN pgveil.columns.equality_group IS 'Columns of one group have comparable equality terms';
 ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS change text
     CHECK (change IN ('adding terms', 'ending terms', 'dropping terms', 'widening', 'narrowing'));
+ALTER TABLE pgveil.columns DROP CONSTRAINT IF EXISTS columns_change_check;
+ALTER TABLE pgveil.columns ADD CONSTRAINT columns_change_check CHECK (change IN
+    ('adding terms', 'ending terms', 'dropping terms', 'widening', 'narrowing', 'turning', 'turned', 'clearing'));
 ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS change_type text;
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS term_number int4 NOT NULL DEFAULT 0 CHECK (term_number >= 0);
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS newest_key int8 NOT NULL DEFAULT 0 CHECK (newest_key >= 0);
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS other_number int4 CHECK (other_number >= 0);
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS other_newest_key int8 CHECK (other_newest_key >= 0);
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS other_shared_key bool;
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS other_group text;
+ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS other_scope text;
+COMMENT ON COLUMN pgveil.columns.term_number IS 'Which of a value''s terms are compared: those of this number, pgveil.eq_term(number, value); 0: those without one';
+COMMENT ON COLUMN pgveil.columns.newest_key IS
+    'Terms are made with a scope''s newest index key with an id up to this, else with its oldest. Which key that is never changes';
+COMMENT ON COLUMN pgveil.columns.other_number IS 'While a job turns the terms into others: those beside term_number. The other_ columns describe them';
 ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS searched bool NOT NULL DEFAULT false;
 COMMENT ON COLUMN pgveil.columns.searched IS 'Values once had terms as they are described here, and copies of them may have them for ever';
 ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS revision int4 NOT NULL DEFAULT 0;
@@ -498,6 +531,7 @@ COMMENT ON COLUMN pgveil.job_batches.worker IS 'Who has it: that process holds a
 
 GRANT USAGE ON SCHEMA pgveil TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.eq_term(pg_catalog.bytea) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pgveil.eq_term(pg_catalog.int4, pg_catalog.bytea) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.no_term(pg_catalog.bytea) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.keep_first(pg_catalog.bytea, pg_catalog.bytea) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pgveil.any_value(pg_catalog.bytea) TO PUBLIC;

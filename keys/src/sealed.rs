@@ -2,10 +2,13 @@
 //!
 //! Sealing and opening only: which key, which column, who may see it is decided elsewhere.
 
+mod terms;
+
 use aes_gcm::aead::{AeadInOut, inout::InOutBuf};
 use pgveil_policy::plan::ColumnId;
 
-use crate::{DataKey, DekId, nonce::NONCE_BYTES, term::EQUALITY_BYTES};
+pub use self::terms::Terms;
+use crate::{DataKey, DekId, nonce::NONCE_BYTES};
 
 /// "PGV" and the format's version.
 pub const MAGIC: [u8; 4] = *b"PGV\x01";
@@ -15,13 +18,15 @@ const TAG_BYTES: usize = 16;
 /// The least a sealed value can be: 45 bytes.
 pub const MIN_BYTES: usize = HEADER_BYTES + NONCE_BYTES + TAG_BYTES;
 
-const EQUALITY_BIT: u8 = 1;
-const ORDER_BIT: u8 = 2;
-const MATCH_BIT: u8 = 4;
-
 /// Bytes that [`seal`] appends for a plaintext of that length.
-pub fn sealed_len(equality: bool, plaintext_bytes: usize) -> usize {
-    MIN_BYTES + if equality { EQUALITY_BYTES } else { 0 } + plaintext_bytes
+pub fn sealed_len(terms: &Terms, plaintext_bytes: usize) -> usize {
+    MIN_BYTES + terms.len() + plaintext_bytes
+}
+
+/// Bytes of a value up to the end of its nonce, by its term bits: no two values have the same.
+pub fn marked_len(value: &[u8]) -> usize {
+    let bits = value.get(HEADER_BYTES - 1).copied().unwrap_or_default();
+    HEADER_BYTES + terms::len_of(bits) + NONCE_BYTES
 }
 
 /// Appends the sealed value to `out`. `nonce` must never have been used with this key before ([`crate::nonce::next`]).
@@ -30,7 +35,7 @@ pub fn sealed_len(equality: bool, plaintext_bytes: usize) -> usize {
 pub fn seal(
     key: &DataKey,
     column: ColumnId,
-    equality: Option<&[u8; EQUALITY_BYTES]>,
+    terms: &Terms,
     nonce: &[u8; NONCE_BYTES],
     plaintext: &[u8],
     out: &mut Vec<u8>,
@@ -39,13 +44,12 @@ pub fn seal(
         return Err(UsedUp { dek: key.id() });
     }
     // Reserved at once: growing later would leave plaintext behind in freed memory.
-    out.reserve(sealed_len(equality.is_some(), plaintext.len()));
+    out.reserve(sealed_len(terms, plaintext.len()));
     let start = out.len();
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&column.0.to_be_bytes());
     out.extend_from_slice(&key.id().0.to_be_bytes());
-    out.push(if equality.is_some() { EQUALITY_BIT } else { 0 });
-    out.extend_from_slice(equality.map_or(&[][..], |term| &term[..]));
+    terms.write(out);
     let nonce_at = out.len();
     out.extend_from_slice(nonce);
     out.extend_from_slice(plaintext);
@@ -77,8 +81,8 @@ pub struct Envelope<'a> {
     pub column: ColumnId,
     /// The DEK that opens it.
     pub dek: DekId,
-    /// Its equality term.
-    pub equality: Option<&'a [u8; EQUALITY_BYTES]>,
+    /// Its equality terms.
+    pub terms: Terms,
     header: &'a [u8],
     nonce: &'a [u8; NONCE_BYTES],
     ciphertext: &'a [u8],
@@ -98,7 +102,7 @@ impl<'a> Envelope<'a> {
         let (column, rest) = bytes[4..].split_first_chunk().ok_or(Damaged::Cut)?;
         let (dek, rest) = rest.split_first_chunk().ok_or(Damaged::Cut)?;
         let (&[terms], rest) = rest.split_first_chunk().ok_or(Damaged::Cut)?;
-        let (equality, rest) = split_terms(terms, rest)?;
+        let (terms, rest) = Terms::split(terms, rest)?;
         let header = &bytes[..bytes.len() - rest.len()];
         let (nonce, rest) = rest.split_first_chunk().ok_or(Damaged::Cut)?;
         let (ciphertext, tag) = rest.split_last_chunk().ok_or(Damaged::Cut)?;
@@ -109,7 +113,7 @@ impl<'a> Envelope<'a> {
         Ok(Self {
             column,
             dek,
-            equality,
+            terms,
             header,
             nonce,
             ciphertext,
@@ -144,22 +148,6 @@ impl<'a> Envelope<'a> {
                 }
             })
     }
-}
-
-type Terms<'a> = (Option<&'a [u8; EQUALITY_BYTES]>, &'a [u8]);
-
-fn split_terms(bits: u8, rest: &[u8]) -> Result<Terms<'_>, Damaged> {
-    if bits & !(EQUALITY_BIT | ORDER_BIT | MATCH_BIT) != 0 {
-        return Err(Damaged::UnknownTerms { bits });
-    }
-    if bits & (ORDER_BIT | MATCH_BIT) != 0 {
-        return Err(Damaged::UnsupportedTerms { bits });
-    }
-    if bits & EQUALITY_BIT == 0 {
-        return Ok((None, rest));
-    }
-    let (term, rest) = rest.split_first_chunk().ok_or(Damaged::Cut)?;
-    Ok((Some(term), rest))
 }
 
 /// Why a stored value does not open. Holds ids, never content.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     DataKey, DekId, IndexKey, binding,
-    sealed::{self, Envelope},
+    sealed::{self, Envelope, Terms},
     term,
     usage::Usage,
 };
@@ -33,6 +33,20 @@ fn number(vector: &Value, field: &str) -> u64 {
     vector[field].as_u64().unwrap()
 }
 
+/// `equality_term`, `numbered_terms`, or both.
+fn terms(vector: &Value) -> Terms {
+    let plain = { vector.get("equality_term") }.map(|_| (0, array(vector, "equality_term")));
+    let numbered = vector.get("numbered_terms").and_then(Value::as_array);
+    let numbered = numbered.into_iter().flatten();
+    let numbered = numbered.map(|one| (number(one, "number") as u32, array(one, "term")));
+    match plain.into_iter().chain(numbered).collect::<Vec<_>>()[..] {
+        [] => Terms::NONE,
+        [(number, term)] => Terms::one(number, term),
+        [one, other] => Terms::two(one, other),
+        _ => panic!("more than two terms"),
+    }
+}
+
 #[test]
 fn envelopes() {
     for vector in vectors(include_str!("../../tests/vectors/envelopes.json")) {
@@ -46,16 +60,14 @@ fn envelopes() {
             Arc::new(Usage::leased(1)),
             crate::key::Term::endless(),
         );
-        let equality = vector
-            .get("equality_term")
-            .map(|_| array(&vector, "equality_term"));
+        let terms = terms(&vector);
         let (plaintext, expected) = (bytes(&vector, "plaintext"), bytes(&vector, "envelope"));
 
         let mut sealed = Vec::new();
         sealed::seal(
             &key,
             column,
-            equality.as_ref(),
+            &terms,
             &array(&vector, "nonce"),
             &plaintext,
             &mut sealed,
@@ -69,7 +81,7 @@ fn envelopes() {
 
         let envelope = Envelope::parse(&expected).unwrap();
         assert_eq!((envelope.column, envelope.dek), (column, dek), "{name}");
-        assert_eq!(envelope.equality, equality.as_ref(), "{name}");
+        assert_eq!(envelope.terms, terms, "{name}");
         let mut opened = Vec::new();
         envelope.open(&key, &mut opened).unwrap();
         assert_eq!(opened, plaintext, "opening: {name}");

@@ -190,6 +190,17 @@ pub struct Unique {
     pub partial: bool,
 }
 
+/// The number of the terms that an index key is, and what they are of: `(7, "email")` of `pgveil.eq_term(7, email)`. `None`:
+/// it is no such key.
+pub fn term_key(key: &str) -> Option<(u32, &str)> {
+    let inner = key.strip_prefix("pgveil.eq_term(")?.strip_suffix(')')?;
+    let numbered = inner.split_once(", ").and_then(|(number, of)| {
+        let number = number.parse().ok()?;
+        Some((number, of))
+    });
+    Some(numbered.unwrap_or((0, inner)))
+}
+
 /// A function, procedure or aggregate that is not the system's.
 #[derive(Clone, Debug, Default)]
 pub struct Function {

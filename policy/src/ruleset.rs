@@ -69,6 +69,8 @@ pub struct RegisteredColumn {
     pub equality_group: Option<String>,
     /// The scope template, verbatim, under which its terms were made; `None` where that was not recorded.
     pub scope: Option<String>,
+    /// Which terms those are.
+    pub generation: Generation,
     /// Where it was when it was registered, by which a renamed column is found: table OID and attribute number.
     pub place: (u32, i16),
     /// Where applications see it, if it stands elsewhere: it was migrated online.
@@ -104,8 +106,12 @@ pub struct Protected {
     pub terms: bool,
     /// Which index key.
     pub search_key: SearchKey,
-    /// Columns with equal context and key have comparable terms.
+    /// Columns with equal context, key and generation have comparable terms.
     pub context: TermContext,
+    /// Which of its terms are compared.
+    pub generation: Generation,
+    /// New values bear these too.
+    pub also: Option<OtherTerms>,
     /// The scope of its values.
     pub scope: ScopeTemplate,
     /// The scope that the session must have for them, if the policy asks for that.
@@ -123,6 +129,13 @@ impl Protected {
     /// `schema.table.column`, for people.
     pub fn display_name(&self) -> String {
         format!("{}.{}.{}", self.schema, self.table, self.name)
+    }
+
+    /// Whether equal values of both have equal terms, if they are of one scope, and under one number.
+    pub fn terms_match(&self, other: &Self) -> bool {
+        self.context == other.context
+            && self.search_key == other.search_key
+            && self.generation == other.generation
     }
 }
 
@@ -167,6 +180,45 @@ pub enum TermContext {
     Column(ColumnId),
     /// All columns of an equality group.
     Group(String),
+}
+
+/// Which of the terms that a column may have in the course of time: another index key, scope or context makes others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Generation {
+    /// What tells them from others in a value, and in the server's functions; 0: terms without a number.
+    pub number: u32,
+    /// A scope's key for them is its newest index key with an id up to this, else its oldest.
+    pub newest_key: u64,
+}
+
+/// Terms that values of a column bear, or get, beside those that are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherTerms {
+    /// Which.
+    pub generation: Generation,
+    /// Made with the shared key.
+    pub shared_key: bool,
+    /// In this group.
+    pub equality_group: Option<String>,
+    /// With the keys of this scope otherwise, verbatim.
+    pub scope: Option<String>,
+}
+
+impl OtherTerms {
+    /// Which index key.
+    pub fn search_key(&self) -> SearchKey {
+        if self.shared_key {
+            SearchKey::Shared
+        } else {
+            SearchKey::Scope
+        }
+    }
+
+    /// What they are bound to, as terms of this column.
+    pub fn context(&self, id: ColumnId) -> TermContext {
+        let group = self.equality_group.clone();
+        group.map_or(TermContext::Column(id), TermContext::Group)
+    }
 }
 
 /// The compiled policy.

@@ -6,6 +6,8 @@ mod tests;
 
 use std::fmt::Write as _;
 
+use pgveil_config::ScopePath;
+
 /// A parsed template: fixed texts, columns of the row and session settings, in order.
 ///
 /// Whatever the placeholders hold, encoded by [`encode`], the concatenation is one of the five scope levels.
@@ -100,6 +102,28 @@ impl ScopeTemplate {
         self.parts
             .iter()
             .all(|part| matches!(part, TemplatePart::Text(_)))
+    }
+
+    /// Whether a row can be in this scope; with `below`, in it or in one below it.
+    pub fn may_yield(&self, scope: &ScopePath, below: bool) -> bool {
+        if below && *scope == ScopePath::platform() {
+            return true;
+        }
+        let template = self.to_string();
+        let own: Vec<&str> = template.split('/').collect();
+        let fits = |level: &str| {
+            own.iter().any(|own| match own.split_once('{') {
+                None => *own == level,
+                Some((before, rest)) => {
+                    let behind = rest.split_once('}').map_or("", |(_, behind)| behind);
+                    level.len() > before.len() + behind.len()
+                        && level.starts_with(before)
+                        && level.ends_with(behind)
+                }
+            })
+        };
+        let levels: Vec<&str> = scope.as_str().split('/').collect();
+        levels.iter().all(|level| fits(level)) && (below || levels.len() == own.len())
     }
 
     fn named(&self, name_of: fn(&TemplatePart) -> Option<&String>) -> Vec<&str> {

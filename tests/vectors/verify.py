@@ -35,8 +35,12 @@ def equality_term(vector: dict) -> bytes:
 
 
 def envelope(vector: dict) -> bytes:
-    term = bytes.fromhex(vector.get("equality_term", ""))
-    header = b"PGV\x01" + struct.pack(">IQB", vector["column_id"], vector["dek_id"], 1 if term else 0) + term
+    terms = bytes.fromhex(vector.get("equality_term", ""))
+    bits = 1 if terms else 0
+    for bit, numbered in zip([8, 16], vector.get("numbered_terms", [])):
+        bits |= bit
+        terms += struct.pack(">I", numbered["number"]) + bytes.fromhex(numbered["term"])
+    header = b"PGV\x01" + struct.pack(">IQB", vector["column_id"], vector["dek_id"], bits) + terms
     nonce = bytes.fromhex(vector["nonce"])
     key = AESGCM(bytes.fromhex(vector["dek"]))
     return header + nonce + key.encrypt(nonce, bytes.fromhex(vector["plaintext"]), header)
@@ -46,7 +50,7 @@ def opened(vector: dict, value: bytes) -> bytes:
     """Takes the envelope apart by its own header, as a reader does."""
     magic, column, dek, bits = struct.unpack(">4sIQB", value[:17])
     assert (magic, column, dek) == (b"PGV\x01", vector["column_id"], vector["dek_id"])
-    body = 33 if bits & 1 else 17
+    body = 17 + (16 if bits & 1 else 0) + (20 if bits & 8 else 0) + (20 if bits & 16 else 0)
     key = AESGCM(bytes.fromhex(vector["dek"]))
     return key.decrypt(value[body : body + 12], value[body + 12 :], value[:body])
 

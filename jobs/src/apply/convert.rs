@@ -64,12 +64,13 @@ async fn in_transaction(
                 table.shown()
             )))?;
     }
-    let (mut counts, mut registered) = ((0, 0), None);
+    let (mut counts, mut to_seal) = ((0, 0), None);
     if !table.columns.is_empty() {
         record_labels(client, &table).await?;
         let registry = keys.registry().await?;
         let ids = register(client, &registry, &table).await?;
-        let sealing = Sealing::new(keys, &table, &ids);
+        let registered = registered(client, &registry, &table, &ids).await?;
+        let sealing = Sealing::new(keys, &table, registered);
         let (before, values) = rows::seal_all(client, &table, &sealing).await?;
         staging::rewrite(client, &table, before.rows()).await?;
         let after = verify::digest(client, &table, &sealing, before.rows()).await?;
@@ -79,7 +80,7 @@ async fn in_transaction(
             });
         }
         counts = (before.rows(), values);
-        registered = Some(registry);
+        to_seal = Some(registry);
     }
     for step in &table.indexes {
         let Some(sql) = &step.create else { continue };
@@ -94,7 +95,7 @@ async fn in_transaction(
             .map_err(JobError::while_doing(doing))?;
     }
     // Last: nobody writes a record of the audit log from here to the commit.
-    if let Some(registry) = registered {
+    if let Some(registry) = to_seal {
         registry.seal(client, "converted").await?;
     }
     Ok(counts)
@@ -173,6 +174,22 @@ async fn history(client: &Client) -> Result<Vec<RegisteredColumn>, JobError> {
         .into_iter()
         .map(|past| past.column)
         .collect())
+}
+
+/// What the registry says of these, in their order.
+pub(crate) async fn registered(
+    client: &Client,
+    registry: &Registry,
+    table: &TablePlan,
+    ids: &[ColumnId],
+) -> Result<Vec<RegisteredColumn>, JobError> {
+    let all = registry.history(client).await?;
+    let all: Vec<_> = all.into_iter().map(|past| past.column).collect();
+    let of = |id: &ColumnId| all.iter().find(|column| column.id == *id).cloned();
+    let found: Option<Vec<_>> = ids.iter().map(of).collect();
+    found.ok_or_else(|| JobError::ChangedMeanwhile {
+        table: table.shown(),
+    })
 }
 
 /// One id per column to seal, in their order.

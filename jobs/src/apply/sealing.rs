@@ -1,16 +1,12 @@
 //! Seals and opens the values of one table's columns with the keys of each row's scope. Reads and writes no rows.
 
-use std::sync::Arc;
-
-use pgveil_config::{ScopePath, SearchKey};
+use pgveil_config::ScopePath;
 use pgveil_keys::{
-    DataKey, IndexKey, KeyError, Keys, nonce,
-    sealed::{self, Envelope},
-    term,
+    KeyError, Keys, nonce,
+    sealed::{self, Envelope, Terms},
 };
 use pgveil_policy::{
-    plan::ColumnId,
-    ruleset::TermContext,
+    ruleset::RegisteredColumn,
     template::{ScopeTemplate, TemplatePart, encode},
     types::{Conversion, Converted, FormatSettings, LogicalType, Value, convert},
 };
@@ -19,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::{
     JobError,
     plan::{ColumnPlan, TablePlan},
+    terms,
 };
 
 /// Why one row cannot be converted; the row is named by whoever reads it. Holds no value.
@@ -77,29 +74,19 @@ impl<E: Into<JobError>> From<E> for RowProblem {
 pub(crate) struct Sealing<'a> {
     keys: &'a Keys,
     table: &'a TablePlan,
-    columns: Vec<(&'a ColumnPlan, ColumnId, TermContext)>,
+    /// With what the registry says of each.
+    columns: Vec<(&'a ColumnPlan, RegisteredColumn)>,
     settings: FormatSettings,
 }
 
-/// The keys of one scope.
-struct ScopeKeys {
-    data: Arc<DataKey>,
-    index: Option<Arc<IndexKey>>,
-}
-
 impl<'a> Sealing<'a> {
-    /// `ids` are those of `table.columns`, in the same order.
-    pub(crate) fn new(keys: &'a Keys, table: &'a TablePlan, ids: &[ColumnId]) -> Self {
-        let context = |column: &ColumnPlan, id: ColumnId| match &column.equality_group {
-            Some(group) => TermContext::Group(group.clone()),
-            None => TermContext::Column(id),
-        };
-        let columns = table
-            .columns
-            .iter()
-            .zip(ids)
-            .map(|(c, id)| (c, *id, context(c, *id)))
-            .collect();
+    /// `registered` are those of `table.columns`, in the same order.
+    pub(crate) fn new(
+        keys: &'a Keys,
+        table: &'a TablePlan,
+        registered: Vec<RegisteredColumn>,
+    ) -> Self {
+        let columns = table.columns.iter().zip(registered).collect();
         Self {
             keys,
             table,
@@ -124,21 +111,26 @@ impl<'a> Sealing<'a> {
         values: &[Option<&[u8]>],
     ) -> Result<Vec<Option<(Vec<u8>, Value)>>, RowProblem> {
         let mut sealed = Vec::with_capacity(values.len());
-        for ((column, id, context), bytes) in self.columns.iter().zip(values) {
+        for ((column, registered), bytes) in self.columns.iter().zip(values) {
             let Some(bytes) = bytes else {
                 sealed.push(None);
                 continue;
             };
             let value = self.fit(column, bytes)?;
-            let keys = self.keys_of(scope, column).await?;
-            let term = keys
-                .index
-                .map(|key| term::equality(&key, context, &column.to.canonical(value.as_bytes())));
+            let data = match self.keys.cached_sealing_key(scope) {
+                Some(key) => key,
+                None => self.keys.sealing_key(scope).await?,
+            };
+            let terms = if column.equality {
+                terms::of_new(self.keys, registered, column.to, scope, value.as_bytes()).await?
+            } else {
+                Terms::NONE
+            };
             let mut out = Vec::new();
             sealed::seal(
-                &keys.data,
-                *id,
-                term.as_ref(),
+                &data,
+                registered.id,
+                &terms,
                 &nonce::next(),
                 value.as_bytes(),
                 &mut out,
@@ -164,7 +156,7 @@ impl<'a> Sealing<'a> {
             table: self.table.shown(),
         };
         let mut opened = Vec::with_capacity(values.len());
-        for ((column, id, _), bytes) in self.columns.iter().zip(values) {
+        for ((column, registered), bytes) in self.columns.iter().zip(values) {
             let Some(bytes) = bytes else {
                 opened.push(None);
                 continue;
@@ -174,9 +166,9 @@ impl<'a> Sealing<'a> {
                 Some(key) => key,
                 None => self.keys.opening_key(envelope.dek).await?,
             };
-            if envelope.column != *id
+            if envelope.column != registered.id
                 || key.scope() != scope
-                || envelope.equality.is_some() != column.equality
+                || envelope.terms.is_empty() == column.equality
             {
                 return Err(broken());
             }
@@ -194,7 +186,7 @@ impl<'a> Sealing<'a> {
         values: &[Option<&[u8]>],
     ) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, RowProblem> {
         let mut opened = Vec::with_capacity(values.len());
-        for ((column, id, _), bytes) in self.columns.iter().zip(values) {
+        for ((column, registered), bytes) in self.columns.iter().zip(values) {
             let Some(bytes) = bytes else {
                 opened.push(None);
                 continue;
@@ -203,7 +195,7 @@ impl<'a> Sealing<'a> {
                 column: column.name.clone(),
             };
             let envelope = Envelope::parse(bytes).map_err(|_| damaged())?;
-            if envelope.column != *id {
+            if envelope.column != registered.id {
                 let column = column.name.clone();
                 return Err(RowProblem::OfAnother { column });
             }
@@ -300,30 +292,6 @@ impl<'a> Sealing<'a> {
         let widened = column.from.without_modifiers() != column.to.without_modifiers()
             && matches!(column.to, LogicalType::Int4 | LogicalType::Int8);
         widened || before == after
-    }
-
-    async fn keys_of(&self, scope: &ScopePath, column: &ColumnPlan) -> Result<ScopeKeys, JobError> {
-        let data = match self.keys.cached_sealing_key(scope) {
-            Some(key) => key,
-            None => self.keys.sealing_key(scope).await?,
-        };
-        if !column.equality {
-            return Ok(ScopeKeys { data, index: None });
-        }
-        let platform = ScopePath::platform();
-        let scope = if column.search_key == SearchKey::Shared {
-            &platform
-        } else {
-            scope
-        };
-        let index = match self.keys.cached_index_key(scope) {
-            Some(key) => key,
-            None => self.keys.index_key(scope).await?,
-        };
-        Ok(ScopeKeys {
-            data,
-            index: Some(index),
-        })
     }
 }
 

@@ -10,6 +10,8 @@ use crate::JobError;
 
 /// A statement that was planned within the lease may wait for a key before it is sent.
 const UNDER_WAY: Duration = Duration::from_secs(5);
+/// After this time nobody goes by what the registry said before.
+pub(crate) const KNOWN_AFTER: Duration = LEASE.saturating_add(UNDER_WAY);
 /// Between looks at the transactions that are waited for.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Looks between two lines about what is waited for.
@@ -27,7 +29,7 @@ const LEFT: &str = "SELECT (SELECT count(DISTINCT virtualtransaction) FROM pg_ca
 
 /// Every process follows what the registry says now, and every transaction has ended that one of them may have begun before.
 pub(crate) async fn wait(client: &Client) -> Result<(), JobError> {
-    tokio::time::sleep(LEASE + UNDER_WAY).await;
+    tokio::time::sleep(KNOWN_AFTER).await;
     transactions(client).await
 }
 

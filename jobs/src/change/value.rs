@@ -4,17 +4,16 @@ use pgveil_config::ScopePath;
 use pgveil_keys::{
     DataKey, KeyError, Keys, nonce,
     sealed::{self, Envelope},
-    term,
 };
 use pgveil_policy::{
     plan::ColumnId,
-    ruleset::{RegisteredColumn, TermContext, Wanted},
+    ruleset::{OtherTerms, RegisteredColumn, Wanted},
     types::{Conversion, Converted, FormatSettings, LogicalType, Value, convert},
 };
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-use crate::JobError;
+use crate::{JobError, sql, terms};
 
 /// Why one value stays as it is; the row is named by whoever reads it. Holds no value.
 pub(super) enum Problem {
@@ -45,8 +44,7 @@ pub(super) struct Terms<'a> {
 
 struct Made {
     id: ColumnId,
-    shared_key: bool,
-    context: TermContext,
+    described: OtherTerms,
     /// See [`Wanted`].
     matching: Vec<ColumnId>,
     alike: Vec<ColumnId>,
@@ -60,16 +58,12 @@ impl<'a> Terms<'a> {
         column: &RegisteredColumn,
         wanted: &Wanted,
     ) -> Self {
-        let group = column.equality_group.clone();
-        let context = group.map_or(TermContext::Column(column.id), TermContext::Group);
-        let shared_key = column.shared_key;
         Self {
             keys,
             logical,
             made: Some(Made {
                 id: column.id,
-                shared_key,
-                context,
+                described: terms::compared(column),
                 matching: wanted.matching.clone(),
                 alike: wanted.alike.clone(),
             }),
@@ -87,7 +81,6 @@ impl<'a> Terms<'a> {
 
     /// What tells a value that is not so yet, by its header: a condition over `value`.
     pub(super) fn is_missing(&self, value: &str) -> String {
-        let bit = format!("pg_catalog.get_byte({value}, 16) & 1");
         match &self.made {
             // A value that was moved here from another column has that one's term, if any.
             Some(made) => {
@@ -97,9 +90,10 @@ impl<'a> Terms<'a> {
                     "pg_catalog.substr({value}, 5, 4) NOT IN ({})",
                     ids.join(", ")
                 );
-                format!("(({bit}) = 0 OR {moved})")
+                let bears = sql::bears_only(value, made.described.generation.number);
+                format!("(NOT {bears} OR {moved})")
             }
-            None => format!("({bit}) = 1"),
+            None => sql::bears_any(value),
         }
     }
 
@@ -128,17 +122,12 @@ impl<'a> Terms<'a> {
             .open(&key, &mut plain)
             .map_err(|_| Problem::Damaged)?;
         let scope = row.unwrap_or(key.scope());
-        let term = match &self.made {
-            None => None,
+        let terms = match &self.made {
+            None => sealed::Terms::NONE,
             Some(made) => {
-                let platform = ScopePath::platform();
-                let scope = if made.shared_key { &platform } else { scope };
-                let index = match self.keys.cached_index_key(scope) {
-                    Some(key) => key,
-                    None => self.keys.index_key(scope).await?,
-                };
-                let canonical = self.logical.canonical(&plain);
-                Some(term::equality(&index, &made.context, &canonical))
+                let value = (made.id, self.logical);
+                let made = terms::make(self.keys, &made.described, value, scope, &plain).await?;
+                sealed::Terms::one(made.0, made.1)
             }
         };
         let mut out = Vec::new();
@@ -148,7 +137,7 @@ impl<'a> Terms<'a> {
                 None => self.keys.sealing_key(scope).await?,
             };
             let nonce = nonce::next();
-            let sealed = sealed::seal(&key, column, term.as_ref(), &nonce, &plain, &mut out);
+            let sealed = sealed::seal(&key, column, &terms, &nonce, &plain, &mut out);
             // Without a use left: the next key is there, or is an error.
             if sealed.is_ok() {
                 return Ok(out);

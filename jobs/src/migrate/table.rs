@@ -12,7 +12,7 @@ use pgveil_policy::{
 use super::{Migration, Run, Way, rows::Names};
 use crate::{
     JobError,
-    apply::sealing::Sealing,
+    apply::{convert::registered, sealing::Sealing},
     catalog,
     plan::{ColumnPlan, TablePlan, empty},
     sql,
@@ -22,6 +22,7 @@ use crate::{
 pub(super) struct Known {
     pub(super) plan: TablePlan,
     pub(super) names: Vec<Names>,
+    registered: Vec<RegisteredColumn>,
 }
 
 impl Known {
@@ -31,12 +32,11 @@ impl Known {
         run: &'a Run<'_>,
         migration: &'a Migration,
     ) -> super::rows::Table<'a> {
-        let ids: Vec<ColumnId> = migration.columns.iter().map(|column| column.id).collect();
         super::rows::Table {
             client: run.client,
             migration,
             plan: &self.plan,
-            sealing: Sealing::new(run.keys, &self.plan, &ids),
+            sealing: Sealing::new(run.keys, &self.plan, self.registered.clone()),
             columns: self.names.clone(),
         }
     }
@@ -45,13 +45,14 @@ impl Known {
 /// Reads it in a transaction of its own.
 pub(super) async fn known(run: &Run<'_>, migration: &Migration) -> Result<Known, JobError> {
     let catalog = catalog::read(run.client).await?;
-    match migration.way {
-        Way::Seal => of(&catalog, run.policy, migration),
-        Way::Open => {
-            let registered = run.keys.registry().await?.list(run.client).await?;
-            opening(&catalog, &registered, migration)
-        }
-    }
+    let registry = run.keys.registry().await?;
+    let mut known = match migration.way {
+        Way::Seal => of(&catalog, run.policy, migration)?,
+        Way::Open => opening(&catalog, &registry.list(run.client).await?, migration)?,
+    };
+    let ids: Vec<ColumnId> = migration.columns.iter().map(|column| column.id).collect();
+    known.registered = registered(run.client, &registry, &known.plan, &ids).await?;
+    Ok(known)
 }
 
 /// Of a decryption: what the values are, the registry says. The policy may have changed its mind already.
@@ -71,6 +72,7 @@ fn opening(
     let mut known = Known {
         plan: empty(relation, scope),
         names: Vec::new(),
+        registered: Vec::new(),
     };
     for migrated in &migration.columns {
         let (plain, sealed) = (
@@ -158,5 +160,9 @@ fn of(catalog: &Catalog, policy: &PolicyFile, migration: &Migration) -> Result<K
         });
         all.push(names(plain, &sealed.name, from));
     }
-    Ok(Known { plan, names: all })
+    Ok(Known {
+        plan,
+        names: all,
+        registered: Vec::new(),
+    })
 }

@@ -53,8 +53,13 @@ pub(super) async fn plan(
     };
     let (mut indexes, mut obstacles) = (Vec::new(), Vec::new());
     match &wanted.step {
-        Step::AddTerms { shared_key, .. } => {
+        Step::AddTerms {
+            shared_key,
+            equality_group,
+            ..
+        } => {
             let want = index::Wanted {
+                joins: equality_group.clone(),
                 column: wanted.column.clone(),
                 scope_columns: if *shared_key {
                     Vec::new()

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::Client;
 
 use self::existing::Index;
-use super::{TablePlan, column::ColumnPlan};
+use super::{TablePlan, column::ColumnPlan, number::Numbers};
 use crate::{JobError, migrate::names, sql};
 
 /// PostgreSQL's NAMEDATALEN - 1: longer names are cut by the server.
@@ -51,6 +51,8 @@ impl OnlineIndex {
 pub(super) struct Wanted {
     pub(super) column: String,
     pub(super) scope_columns: Vec<String>,
+    /// The equality group that it is getting terms of.
+    pub(super) joins: Option<String>,
 }
 
 /// Fills in `table.indexes` and adds to `table.obstacles`.
@@ -66,6 +68,7 @@ pub(super) async fn plan(
         .map(|c| (c.attnum, c.clone()))
         .collect();
 
+    let numbers = Numbers::read(client).await?;
     let mut covered: Vec<String> = Vec::new();
     for index in &indexes {
         if index.is_refused_by_the_policy(&sealing) || index.is_of_a_migration() {
@@ -76,18 +79,23 @@ pub(super) async fn plan(
         if !obstacles.is_empty() {
             table.obstacles.extend(obstacles);
         } else if index.has_key_of(&sealing) {
-            table.indexes.push(index.replacement(table, &sealing));
+            let step = index.replacement(table, &sealing, &numbers);
+            table.indexes.push(step);
         }
         covered.extend(
             wanted
                 .iter()
-                .filter(|w| index.covers(w, &sealing))
+                .filter(|w| {
+                    let number = numbers.of(table, &w.column, w.joins.as_deref());
+                    index.covers(w, number, &sealing)
+                })
                 .map(|w| w.column.clone()),
         );
     }
     for want in wanted.iter().filter(|w| !covered.contains(&w.column)) {
         let name = free_name(client, table, &want.column).await?;
-        table.indexes.push(fresh(table, name, want));
+        let number = numbers.of(table, &want.column, want.joins.as_deref());
+        table.indexes.push(fresh(table, name, want, number));
     }
     Ok(())
 }
@@ -120,14 +128,14 @@ async fn read(client: &Client, table: &TablePlan) -> Result<Vec<Index>, JobError
 }
 
 /// An index where there was none. The scope's columns stand behind the term: they are pinned in every search.
-fn fresh(table: &TablePlan, name: String, want: &Wanted) -> IndexStep {
+fn fresh(table: &TablePlan, name: String, want: &Wanted, number: u32) -> IndexStep {
     let keys = |column: &str| {
-        let keys: Vec<String> = std::iter::once(term(column))
+        let keys: Vec<String> = std::iter::once(sql::eq_term(number, &sql::quoted(column)))
             .chain(want.scope_columns.iter().map(|c| sql::quoted(c)))
             .collect();
         keys.join(", ")
     };
-    let shown: Vec<String> = std::iter::once(shown_term(&want.column))
+    let shown: Vec<String> = std::iter::once(sql::eq_term(number, &sql::shown(&want.column)))
         .chain(want.scope_columns.iter().map(|c| sql::shown(c)))
         .collect();
     let create = format!(
@@ -182,12 +190,4 @@ async fn free_name(client: &Client, table: &TablePlan, column: &str) -> Result<S
         }
         number += 1;
     }
-}
-
-fn term(column: &str) -> String {
-    format!("pgveil.eq_term({})", sql::quoted(column))
-}
-
-fn shown_term(column: &str) -> String {
-    format!("pgveil.eq_term({})", sql::shown(column))
 }

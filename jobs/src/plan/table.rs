@@ -153,6 +153,7 @@ fn wanted_index(scope: &ScopeTemplate, rule: &ColumnRule) -> index::Wanted {
     index::Wanted {
         column: rule.name.clone(),
         scope_columns,
+        joins: None,
     }
 }
 

@@ -16,7 +16,7 @@ use pgveil_keys::{
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Remake, Trouble};
+use super::{Remake, Rest, Trouble};
 use crate::JobError;
 
 /// More old keys than this are not named to the server one by one: it gives all values before the horizon, and the others are
@@ -97,11 +97,10 @@ impl Rewrap {
                 None => { self.keys.sealing_key_since(scope, floor).await }.map_err(trouble)?,
             };
             let mut out = Vec::new();
-            let term = envelope.equality;
             let sealed = sealed::seal(
                 &next,
                 envelope.column,
-                term,
+                &envelope.terms,
                 &nonce::next(),
                 &plain,
                 &mut out,
@@ -160,12 +159,16 @@ impl Remake for Rewrap {
         .boxed()
     }
 
-    fn replaced(&self) -> BTreeSet<u64> {
-        self.old.iter().copied().collect()
+    fn rests(&self) -> Rest {
+        if self.old.is_empty() {
+            return Rest::None;
+        }
+        Rest::Keys(self.old.iter().copied().collect())
     }
 
     fn proof(&self) -> Value {
-        let ids: Vec<u64> = self.replaced().into_iter().take(MAX_PROVED).collect();
+        let old: BTreeSet<u64> = self.old.iter().copied().collect();
+        let ids: Vec<u64> = old.into_iter().take(MAX_PROVED).collect();
         json!({ "horizon": self.horizon.0, "old_keys": self.old.len(), "ids": ids })
     }
 }
@@ -215,7 +218,7 @@ impl Target {
 }
 
 /// Whether a value can be opened at another time.
-fn trouble(error: KeyError) -> Trouble {
+pub(super) fn trouble(error: KeyError) -> Trouble {
     match error {
         KeyError::Destroyed { .. } | KeyError::NotFound { .. } | KeyError::Damaged { .. } => {
             Trouble::Faulty(error.to_string())

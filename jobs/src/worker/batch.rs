@@ -19,8 +19,6 @@ use crate::{
     walk::{Cursor, Walk},
 };
 
-/// Nonce and all before it: two sealed values that have the same are the same.
-const MARK_BYTES: usize = 17 + 16 + 12;
 /// What does not open is named so often.
 const MAX_FAULTS: usize = 20;
 /// Behind a batch that could remake nothing for now: a seal, an outage.
@@ -499,8 +497,5 @@ impl Batch {
 
 /// The beginning of a sealed value up to its nonce, which no other value has.
 fn mark(value: &[u8]) -> Vec<u8> {
-    // Other terms than one for equality are longer.
-    let is_short = value.get(16).is_some_and(|terms| terms & !1 == 0);
-    let length = if is_short { MARK_BYTES } else { usize::MAX };
-    value[..value.len().min(length)].to_vec()
+    value[..value.len().min(pgveil_keys::sealed::marked_len(value))].to_vec()
 }

@@ -18,13 +18,15 @@ use super::{
 use crate::{
     JobError, destruction,
     held::{self, Held, is_sealed_and},
-    remake::Remake,
+    remake::{Next, Remake},
     uses::BEGIN,
     walk::Walk,
 };
 
 /// Between looks at what has to end by itself.
 const LOOK_AGAIN_S: f64 = 1.0;
+/// Between looks at what somebody else has to do first.
+const WAIT_S: f64 = 2.0;
 /// Between passes that got nowhere: it doubles.
 const MAX_PASS_PAUSE_S: f64 = 30.0;
 /// Values that a failure names.
@@ -43,7 +45,7 @@ const PART: &str = "INSERT INTO pgveil.job_parts (job, part, relation, schema_na
     SELECT $1, $2, c.oid, n.nspname, c.relname, $4, $5, $6 \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $3";
 const WALK: &str = "UPDATE pgveil.jobs SET phase = 'walk', pass = pass + 1, waits = $2, moved_at = now(), look_at = now(), \
-        found = CASE WHEN pass = 0 THEN $3 ELSE found END \
+        found = CASE WHEN pass = 0 THEN $3 WHEN found <= written THEN written + $3 ELSE found END \
     WHERE id = $1 AND state = 'running'";
 /// Triggers or rules that an UPDATE of this very table fires.
 const IS_WATCHED: &str = "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled IN ('O', 'A') \
@@ -126,17 +128,17 @@ impl Lead<'_> {
 
     async fn step(&self) -> Result<(), JobError> {
         let waits = self.kind.begin().await?;
-        let replaced = self.kind.replaced();
         let cache = self.shared.settings.cache;
-        let mut settled = settle(self.client, self.id, &replaced, cache).await?;
-        if replaced.is_empty() {
-            settled = Settled::Yes;
-        }
+        let settled = settle(self.client, self.id, &self.kind.rests(), cache).await?;
         if let (Settled::NotYet(why), "settle") = (&settled, self.phase.as_str()) {
             let why = waits.as_deref().unwrap_or(why);
             return self.wait(why, LOOK_AGAIN_S, "settle").await;
         }
-        let count = self.count().await?;
+        let count = if self.kind.walks() {
+            self.count().await?
+        } else {
+            Count::default()
+        };
         let total: i64 = { count.found.values().flatten() }
             .map(|(_, found)| found)
             .sum();
@@ -151,7 +153,22 @@ impl Lead<'_> {
                 self.wait(waits.as_deref().unwrap_or(why), LOOK_AGAIN_S, "settle")
                     .await
             }
-            Settled::Yes => self.complete(&count).await,
+            Settled::Yes => self.advance(&count, waits).await,
+        }
+    }
+
+    /// Nothing is left: the next step, or the end.
+    async fn advance(&self, count: &Count, waits: Option<String>) -> Result<(), JobError> {
+        if let (Some(why), false) = (&waits, self.kind.walks()) {
+            return self.wait(why, WAIT_S, "count").await;
+        }
+        match self.kind.advance().await? {
+            Next::Complete => self.complete(count).await,
+            Next::Wait(why) => self.wait(&why, WAIT_S, "count").await,
+            // What the walk has come to is kept; parts that are done say nothing of the next step.
+            Next::Again => { self.client.execute(FOLD, &[&self.id]).await }
+                .map(drop)
+                .map_err(leading()),
         }
     }
 

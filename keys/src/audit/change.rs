@@ -136,6 +136,11 @@ impl Change {
         &self.secrets
     }
 
+    /// The connection that the transaction is on. An error on it ends the change: it is to be dropped.
+    pub(crate) fn client(&self) -> &tokio_postgres::Client {
+        self.session.client()
+    }
+
     /// Records it and commits.
     pub async fn commit(self, event: Event) -> Result<(), KeystoreError> {
         self.commit_all(vec![event]).await

@@ -52,6 +52,8 @@ operations! {
     DekCreate = "dek.create",
     /// A scope got its next data key; the one before opens only.
     DekRotate = "dek.rotate" needs step_up,
+    /// A scope's index key is to be replaced, or a step of that was taken: which search terms columns have.
+    IndexRotate = "index.rotate" needs step_up,
     /// Wrapped keys were wrapped by another version or another KEK.
     DekRewrap = "dek.rewrap" needs step_up,
     /// A KEK got a new version.

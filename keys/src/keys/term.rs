@@ -77,6 +77,22 @@ impl Keys {
         })
     }
 
+    /// Replaces a scope's index key, if it is one from before `horizon`, unless another replica did. Columns go over to the new
+    /// one when they are described so; until then the one before makes their terms.
+    pub async fn index_key_since(&self, scope: &ScopePath, horizon: u64) -> Result<(), KeyError> {
+        for _ in 0..4 {
+            let active = self.table.active(scope.as_str(), Purpose::Index).await?;
+            let Some(active) = active.filter(|active| active.id < horizon) else {
+                return Ok(());
+            };
+            let retiring = Some((active.id, Authority::Automatic));
+            self.make(scope, Purpose::Index, retiring).await?;
+        }
+        Err(KeyError::Busy {
+            scope: scope.to_string(),
+        })
+    }
+
     /// The ids of the keys that are held as active ones.
     pub(crate) fn held_to_seal(&self) -> Vec<u64> {
         let held = self.sealing.values();

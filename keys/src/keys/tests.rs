@@ -168,7 +168,15 @@ fn scope(text: &str) -> ScopePath {
 
 fn seal_one(key: &DataKey) -> Vec<u8> {
     let mut out = Vec::new();
-    sealed::seal(key, ColumnId(1), None, &nonce::next(), b"ada", &mut out).unwrap();
+    sealed::seal(
+        key,
+        ColumnId(1),
+        &sealed::Terms::NONE,
+        &nonce::next(),
+        b"ada",
+        &mut out,
+    )
+    .unwrap();
     out
 }
 
@@ -200,7 +208,7 @@ async fn scopes_and_purposes_have_keys_of_their_own() {
     let keys = world.replica();
     let one = keys.sealing_key(&scope("tenant:a")).await.unwrap();
     let two = keys.sealing_key(&scope("tenant:b")).await.unwrap();
-    keys.index_key(&scope("tenant:a")).await.unwrap();
+    keys.index_key(&scope("tenant:a"), 0).await.unwrap();
     assert_ne!(one.id(), two.id());
     assert_eq!(world.table.rows().len(), 3);
 }
@@ -217,7 +225,7 @@ async fn replicas_that_race_agree_on_one_key() {
     );
     let ids = [a.unwrap().id(), b.unwrap().id(), c.unwrap().id()];
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    let (a, b) = tokio::join!(one.index_key(&acme), two.index_key(&acme));
+    let (a, b) = tokio::join!(one.index_key(&acme, 0), two.index_key(&acme, 0));
     let term = |key: &IndexKey| {
         crate::term::equality(
             key,
@@ -250,12 +258,12 @@ async fn a_key_is_forgotten_at_its_time() {
     let world = World::new().await;
     let (keys, acme) = (world.replica(), scope("tenant:acme"));
     let id = keys.sealing_key(&acme).await.unwrap().id();
-    keys.index_key(&acme).await.unwrap();
+    keys.index_key(&acme, 0).await.unwrap();
     assert_eq!(keys.held(), 3);
     world.clock.advance(TTL);
     assert!(keys.cached_sealing_key(&acme).is_none());
     assert!(keys.cached_opening_key(id).is_none());
-    assert!(keys.cached_index_key(&acme).is_none());
+    assert!(keys.cached_index_key(&acme, 0).is_none());
     keys.sweep();
     assert_eq!(keys.held(), 0);
 }
@@ -299,7 +307,7 @@ async fn wrapped_keys_that_were_swapped_in_the_keystore_do_not_open() {
     let keys = world.replica();
     let a = keys.sealing_key(&scope("tenant:a")).await.unwrap().id();
     let b = keys.sealing_key(&scope("tenant:b")).await.unwrap().id();
-    keys.index_key(&scope("tenant:a")).await.unwrap();
+    keys.index_key(&scope("tenant:a"), 0).await.unwrap();
     let records = world.table.rows();
     let wrapped = |id: u64| {
         records
@@ -367,7 +375,7 @@ async fn retired_keys_open_and_destroyed_sealed_or_unknown_ones_do_not() {
 async fn an_index_key_never_opens_values() {
     let world = World::new().await;
     let keys = world.replica();
-    keys.index_key(&scope("tenant:a")).await.unwrap();
+    keys.index_key(&scope("tenant:a"), 0).await.unwrap();
     let id = DekId(world.table.rows()[0].id);
     assert_eq!(
         keys.opening_key(id).await.unwrap_err(),

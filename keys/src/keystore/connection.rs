@@ -176,6 +176,10 @@ impl Session {
         self.database.ask(sql, params).await
     }
 
+    pub(crate) fn client(&self) -> &tokio_postgres::Client {
+        &self.database
+    }
+
     /// Runs statements without parameters: transaction control.
     pub(crate) async fn batch(&self, sql: &str) -> Result<(), Error> {
         self.database.batch_execute(sql).await

@@ -17,6 +17,9 @@ use crate::{
 /// The kind of job that brings values to their scope's present DEK.
 pub const REWRAP: &str = "rewrap";
 
+/// The kind of job that gives scopes new index keys, and values the search terms of these.
+pub const INDEX_ROTATION: &str = "index rotation";
+
 /// Names every state of a job once: the variant and its text.
 macro_rules! states {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
@@ -103,6 +106,17 @@ impl NewJob {
             below,
             target: json!({ "horizon": horizon }),
             reason: reason.to_owned(),
+        }
+    }
+
+    /// Replaces every index key before `horizon`, and the search terms that it made.
+    pub fn index_rotation(scope: &ScopePath, below: bool, horizon: u64) -> Self {
+        Self {
+            kind: INDEX_ROTATION,
+            scope: scope.clone(),
+            below,
+            target: json!({ "horizon": horizon }),
+            reason: "rotation of the index key by hand".to_owned(),
         }
     }
 
@@ -231,8 +245,11 @@ const PAUSE: &str = "UPDATE pgveil.jobs SET state = 'paused', waits = NULL \
 const RESUME: &str = "UPDATE pgveil.jobs SET state = 'queued', phase = CASE state WHEN 'paused' THEN phase ELSE 'count' END, \
         failure = NULL, ended_at = NULL, moved_at = now(), look_at = now() \
     WHERE id = $1 AND state IN ('paused', 'failed', 'expired') RETURNING scope";
+/// Not where columns are between two index keys: only the job brings them out of that.
 const CANCEL: &str = "UPDATE pgveil.jobs SET state = 'cancelled', ended_at = now(), waits = NULL \
-    WHERE id = $1 AND state NOT IN ('completed', 'cancelled') RETURNING scope";
+    WHERE id = $1 AND state NOT IN ('completed', 'cancelled') AND NOT EXISTS (SELECT FROM pgveil.columns c \
+        WHERE c.change = 'turning' AND c.other_number = jobs.id OR c.change IN ('turned', 'clearing') AND c.term_number = jobs.id) \
+    RETURNING scope";
 /// What failed before may be tried as often again.
 const ATTEMPTS: &str =
     "UPDATE pgveil.job_batches SET attempts = 0, until = now() WHERE job = $1 AND NOT is_done";

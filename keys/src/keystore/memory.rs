@@ -55,6 +55,20 @@ impl KeyTable for MemoryKeyTable {
         Ok(memory.keys.values().find(is_active).cloned())
     }
 
+    async fn index_key(
+        &self,
+        scope: &str,
+        newest: u64,
+    ) -> Result<Option<KeyRecord>, KeystoreError> {
+        let memory = self.lock();
+        let of = |k: &&KeyRecord| {
+            k.scope == scope && k.purpose == Purpose::Index && k.state != KeyState::Destroyed
+        };
+        let mut keys = memory.keys.values().filter(of);
+        let meant = { keys.clone() }.rfind(|k| k.id <= newest);
+        Ok(meant.or_else(|| keys.next()).cloned())
+    }
+
     async fn data_key(&self, id: u64) -> Result<Option<KeyRecord>, KeystoreError> {
         Ok(self
             .lock()

@@ -114,6 +114,10 @@ pub trait KeyTable: Send + Sync + fmt::Debug {
         purpose: Purpose,
     ) -> Result<Option<KeyRecord>, KeystoreError>;
 
+    /// The scope's newest index key with an id up to `newest`, else its oldest, of those that are not destroyed.
+    async fn index_key(&self, scope: &str, newest: u64)
+    -> Result<Option<KeyRecord>, KeystoreError>;
+
     /// A data key, in whatever state.
     async fn data_key(&self, id: u64) -> Result<Option<KeyRecord>, KeystoreError>;
 
@@ -125,7 +129,8 @@ pub trait KeyTable: Send + Sync + fmt::Debug {
     async fn offer(&self, key: &NewKey) -> Result<(), KeystoreError>;
 
     /// Retires the key `retiring` and stores `key` as its scope's active one in the next epoch, unless `retiring` is
-    /// not active any more. The caller reads [`KeyTable::active`] afterwards to learn whose it is.
+    /// not active any more. The caller reads [`KeyTable::active`] afterwards to learn whose it is. An index key is refused whose
+    /// id a column's terms may mean already: they were made with the one before.
     async fn replace(
         &self,
         retiring: u64,
@@ -165,6 +170,13 @@ macro_rules! select_key {
 
 const NEXT_ID: &str = "SELECT nextval('pgveil.key_ids')";
 const ACTIVE: &str = select_key!("k.scope = $1 AND k.purpose = $2 AND k.state = 'active'");
+const INDEX_KEY: &str = select_key!(
+    "k.scope = $1 AND k.purpose = 'index' AND k.state <> 'destroyed' \
+     ORDER BY k.id <= $2 DESC, CASE WHEN k.id <= $2 THEN -k.id ELSE k.id END LIMIT 1"
+);
+/// The newest id that the terms of any column may mean.
+const MEANT: &str =
+    "SELECT coalesce(max(greatest(newest_key, other_newest_key)), 0) FROM pgveil.columns";
 const DATA_KEY: &str = select_key!("k.id = $1 AND k.purpose = 'data'");
 const DATA_KEYS: &str = select_key!("k.id = ANY ($1) AND k.purpose = 'data'");
 const LEASE: &str = "UPDATE pgveil.keys SET uses = uses + $2 \
@@ -197,6 +209,15 @@ impl KeyTable for Keystore {
         purpose: Purpose,
     ) -> Result<Option<KeyRecord>, KeystoreError> {
         let rows = self.query(ACTIVE, &[&scope, &purpose.as_str()]).await?;
+        self.record(rows.first()).await
+    }
+
+    async fn index_key(
+        &self,
+        scope: &str,
+        newest: u64,
+    ) -> Result<Option<KeyRecord>, KeystoreError> {
+        let rows = self.query(INDEX_KEY, &[&scope, &bigint(newest)?]).await?;
         self.record(rows.first()).await
     }
 
@@ -394,6 +415,14 @@ impl Keystore {
         let [old] = &mut rows[..] else {
             return change.rollback().await;
         };
+        if key.purpose == Purpose::Index {
+            let meant = change.query(MEANT, &[]).await?;
+            let meant: i64 = meant.first().map_or(Ok(0), |row| row.try_get(0))?;
+            // It was on its way while columns went over to newer keys: another one is made.
+            if bigint(key.id)? <= meant {
+                return change.rollback().await;
+            }
+        }
         let (epoch, now_us) = (1 + old.epoch, change.keystore_now_us().await?);
         "decrypt_only".clone_into(&mut old.state);
         old.retired_us = Some(now_us);

@@ -14,12 +14,13 @@ use std::{
 
 use pgveil_policy::{
     plan::ColumnId,
-    ruleset::{Change, RegisteredColumn, ShownAt},
+    ruleset::{Change, Generation, RegisteredColumn, ShownAt},
 };
 use serde_json::json;
 use tokio_postgres::GenericClient;
 
-use self::rows::{ColumnRow, damaged};
+use self::rows::ColumnRow;
+pub(super) use self::rows::damaged;
 use super::{Keystore, KeystoreError, bigint_of};
 use crate::audit::{Event, Log, Operation, Within, event::bounded_names, secrets::Secrets};
 
@@ -71,6 +72,9 @@ const TABLE: &str = "columns";
 const GONE: &str = "SELECT min(c.row_name) FROM pgveil.row_changes c WHERE c.table_name = 'columns' \
     AND NOT EXISTS (SELECT FROM pgveil.columns k WHERE k.id::text = c.row_name)";
 const NOTE: &str = "INSERT INTO pgveil.row_changes (table_name, row_name, audit_seq) SELECT 'columns', unnest($1::text[]), $2";
+
+/// Waits, until the transaction ends, for whoever describes the columns of a group anew ([`super::turn`]) to be through.
+const JOIN: &str = "UPDATE pgveil.columns SET revision = revision WHERE false";
 
 /// The columns that are protected now, by id, as they stand there: to be shown and planned for. Whoever goes by it asks
 /// [`Registry::list`].
@@ -179,7 +183,9 @@ impl Registry {
         client: &impl GenericClient,
         column: &NewColumn,
     ) -> Result<ColumnId, KeystoreError> {
-        let row = rows::insert(client, column).await?;
+        client.execute(JOIN, &[]).await?;
+        let terms = terms_of_new(&self.history(client).await?, column);
+        let row = rows::insert(client, column, terms).await?;
         let id = row.column.id;
         self.written().insert(id.0, row);
         Ok(id)
@@ -339,6 +345,72 @@ impl Registry {
     fn written(&self) -> MutexGuard<'_, BTreeMap<u32, ColumnRow>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The terms of a column that is new: those of its group as they are, or become, now; without a group, of number 0 and with the
+/// newest index keys that any column's terms mean.
+fn terms_of_new(all: &[Registration], new: &NewColumn) -> (Generation, Option<Change>) {
+    let columns = || all.iter().map(|past| &past.column);
+    let of_group = columns().filter(|past| {
+        past.equality_group.is_some()
+            && past.equality_group == new.equality_group
+            && past.shared_key == new.shared_key
+    });
+    let Some(model) = of_group.max_by_key(|past| (past.generation.number, past.id)) else {
+        let newest = columns().flat_map(|past| {
+            let other = past.change.as_ref().and_then(Change::other_terms);
+            let other = other.map(|other| other.generation.newest_key);
+            [Some(past.generation.newest_key), other]
+        });
+        let newest_key = newest.flatten().max().unwrap_or(0);
+        let number = 0;
+        return (Generation { number, newest_key }, None);
+    };
+    // As for all columns of the group; those of another group or key are theirs alone.
+    let turns = model.change.as_ref().and_then(Change::other_terms);
+    let turns = turns.is_some_and(|other| {
+        new.equality
+            && other.equality_group == model.equality_group
+            && other.shared_key == model.shared_key
+    });
+    let change = model.change.clone().filter(|_| turns);
+    (model.generation, change)
+}
+
+/// Describes columns anew in a change of the audit log's, and answers them; `edit` says whether it is about a column.
+pub(super) async fn redescribe(
+    change: &mut crate::audit::Change,
+    mut edit: impl FnMut(&mut RegisteredColumn) -> bool,
+) -> Result<Vec<ColumnId>, KeystoreError> {
+    let found = change.query(rows::ALL, &[]).await?;
+    let mut ids = Vec::new();
+    let seq = bigint_of(change.record_seq(0))?;
+    let mut names = Vec::new();
+    for row in &found {
+        let mut row = ColumnRow::of(row)?;
+        row.judge(change.secrets())?;
+        if !edit(&mut row.column) {
+            continue;
+        }
+        row.revision = row.revision.wrapping_add(1);
+        row.put(change.client()).await?;
+        row.put_mac(change.client(), seq, change.secrets()).await?;
+        ids.push(row.column.id);
+        names.push(row.column.id.0.to_string());
+    }
+    if bounded_names(&names).len() > 1 {
+        return Err(KeystoreError::Refused {
+            message: format!("{} columns are too many to be described at once", ids.len()),
+        });
+    }
+    change.query(NOTE, &[&names, &seq]).await?;
+    Ok(ids)
+}
+
+/// The record of [`redescribe`], which must be the first that is written with the change.
+pub(super) fn redescribed(event: Event, ids: &[ColumnId]) -> Event {
+    let names: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
+    event.changes_rows(TABLE, &names)
 }
 
 impl Keystore {

@@ -6,7 +6,7 @@ use pgveil_config::ScopePath;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{nonce, usage::Usage};
+use crate::{nonce, term::EQUALITY_BYTES, usage::Usage};
 
 const COLUMN: ColumnId = ColumnId(3);
 const TERM: [u8; EQUALITY_BYTES] = [0xEE; EQUALITY_BYTES];
@@ -25,17 +25,33 @@ fn key() -> DataKey {
     key_with(7, 0x11, 1)
 }
 
+fn terms(equality: bool) -> Terms {
+    if equality {
+        Terms::one(0, TERM)
+    } else {
+        Terms::NONE
+    }
+}
+
+/// Of each form.
+fn all_terms() -> [Terms; 5] {
+    let other = [0xDD; EQUALITY_BYTES];
+    [
+        Terms::NONE,
+        Terms::one(0, TERM),
+        Terms::one(7, TERM),
+        Terms::two((0, TERM), (7, other)),
+        Terms::two((7, TERM), (9, other)),
+    ]
+}
+
 fn sealed(equality: bool, plaintext: &[u8]) -> Vec<u8> {
+    sealed_with(&terms(equality), plaintext)
+}
+
+fn sealed_with(terms: &Terms, plaintext: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    seal(
-        &key(),
-        COLUMN,
-        equality.then_some(&TERM),
-        &nonce::next(),
-        plaintext,
-        &mut out,
-    )
-    .unwrap();
+    seal(&key(), COLUMN, terms, &nonce::next(), plaintext, &mut out).unwrap();
     out
 }
 
@@ -49,13 +65,18 @@ fn open(bytes: &[u8]) -> Result<Vec<u8>, Damaged> {
 fn sizes_are_those_of_the_format() {
     assert_eq!(sealed(false, b"").len(), 45);
     assert_eq!(sealed(true, b"").len(), 61);
-    assert_eq!(sealed(true, b"abc").len(), sealed_len(true, 3));
+    for (terms, bytes) in all_terms().into_iter().zip([45, 61, 65, 81, 85]) {
+        let value = sealed_with(&terms, b"abc");
+        assert_eq!(value.len(), bytes + 3);
+        assert_eq!(value.len(), sealed_len(&terms, 3));
+        assert_eq!(marked_len(&value), bytes - TAG_BYTES);
+    }
 }
 
 #[test]
 fn every_flipped_bit_of_a_sealed_value_is_refused() {
-    for equality in [false, true] {
-        let good = sealed(equality, b"ada@example.com");
+    for terms in all_terms() {
+        let good = sealed_with(&terms, b"ada@example.com");
         for at in 0..good.len() {
             for bit in 0..8 {
                 let mut bad = good.clone();
@@ -68,8 +89,8 @@ fn every_flipped_bit_of_a_sealed_value_is_refused() {
 
 #[test]
 fn every_truncation_and_extension_is_refused() {
-    for equality in [false, true] {
-        let good = sealed(equality, b"ada@example.com");
+    for terms in all_terms() {
+        let good = sealed_with(&terms, b"ada@example.com");
         for length in 0..good.len() {
             assert!(open(&good[..length]).is_err(), "cut to {length}");
         }
@@ -97,8 +118,8 @@ fn what_is_wrong_is_told_apart() {
         Err(Damaged::UnknownVersion { version: 2 })
     );
     assert_eq!(
-        open(&with(16, 0b1001)),
-        Err(Damaged::UnknownTerms { bits: 0b1001 })
+        open(&with(16, 0b1_0001)),
+        Err(Damaged::UnknownTerms { bits: 0b1_0001 })
     );
     assert_eq!(
         open(&with(16, 0b0011)),
@@ -162,9 +183,9 @@ fn a_failed_open_leaves_the_buffer_as_it_was() {
 fn a_key_without_a_lease_seals_nothing_but_opens() {
     let last = key_with(7, 0x11, 1);
     let mut out = Vec::new();
-    seal(&last, COLUMN, None, &nonce::next(), b"x", &mut out).unwrap();
+    seal(&last, COLUMN, &Terms::NONE, &nonce::next(), b"x", &mut out).unwrap();
     let length = out.len();
-    let refused = seal(&last, COLUMN, None, &nonce::next(), b"x", &mut out);
+    let refused = seal(&last, COLUMN, &Terms::NONE, &nonce::next(), b"x", &mut out);
     assert_eq!(refused, Err(UsedUp { dek: DekId(7) }));
     assert_eq!(out.len(), length);
     assert_eq!(open(&out), Ok(b"x".to_vec()));
@@ -183,16 +204,16 @@ proptest! {
     #[test]
     fn what_was_sealed_opens_to_the_same(
         plaintext in prop::collection::vec(any::<u8>(), 0..600),
-        term in any::<Option<[u8; EQUALITY_BYTES]>>(),
+        at in 0..5_usize,
         column in any::<u32>(),
         before in prop::collection::vec(any::<u8>(), 0..20),
     ) {
-        let mut sealed = before.clone();
-        seal(&key(), ColumnId(column), term.as_ref(), &nonce::next(), &plaintext, &mut sealed).unwrap();
+        let (mut sealed, terms) = (before.clone(), all_terms()[at]);
+        seal(&key(), ColumnId(column), &terms, &nonce::next(), &plaintext, &mut sealed).unwrap();
         prop_assert!(sealed.starts_with(&before));
         let envelope = Envelope::parse(&sealed[before.len()..]).unwrap();
         prop_assert_eq!(envelope.column, ColumnId(column));
-        prop_assert_eq!(envelope.equality, term.as_ref());
+        prop_assert_eq!(envelope.terms, terms);
         prop_assert_eq!(envelope.plaintext_len(), plaintext.len());
         let mut opened = before.clone();
         envelope.open(&key(), &mut opened).unwrap();
@@ -204,7 +225,7 @@ proptest! {
         let mut bytes = bytes;
         if header && bytes.len() > 17 {
             bytes[..4].copy_from_slice(&MAGIC);
-            bytes[16] &= 0b1;
+            bytes[16] &= 0b1_1001;
         }
         prop_assert!(open(&bytes).is_err());
     }

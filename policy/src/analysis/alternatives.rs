@@ -9,7 +9,7 @@ use super::{
     operand::Operand,
     refusals,
     scope::Part,
-    term::{COMPARISON, EQ_TERM, check_equality, is_text},
+    term::{COMPARISON, check_equality, eq_term, is_text},
 };
 use crate::{Refusal, plan::Replacement, types::LogicalType};
 
@@ -19,7 +19,7 @@ const MOST_ALTERNATIVES: usize = 8;
 /// Whether equal values of both columns have equal terms, if they are of one scope.
 fn are_alike(one: &Source, other: &Source) -> bool {
     let (one, other) = (&one.column, &other.column);
-    one.context == other.context && one.search_key == other.search_key
+    one.terms_match(other)
 }
 
 /// The first two sources whose terms differ for equal values.
@@ -135,6 +135,14 @@ impl Analyser<'_> {
             check_equality(alternative, COMPARISON)
                 .map_err(|refusal| refusal.at(self.start_of(expr)))?;
         }
-        self.wrap(expr, EQ_TERM, ")")
+        let [first, others @ ..] = alternatives else {
+            return Err(refusals::not_understood("A value of no column").at(self.start_of(expr)));
+        };
+        let number = |sealed: &Sealed| sealed.column().generation.number;
+        if let Some(other) = { others.iter() }.find(|other| number(other) != number(first)) {
+            let refusal = refusals::unlike(first.column(), other.column(), COMPARISON);
+            return Err(refusal.at(self.start_of(expr)));
+        }
+        self.wrap(expr, &eq_term(first), ")")
     }
 }

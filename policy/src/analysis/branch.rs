@@ -52,11 +52,10 @@ impl Analyser<'_> {
             },
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
                 let kind = self.expr(expr, cx)?;
-                if let Some(grouping) = cx.grouping
-                    && kind.sealed().is_some()
+                if let (Some(grouping), Some(sealed)) = (cx.grouping, kind.sealed())
                     && is_grouped(expr, cx)?
                 {
-                    self.any_of_group(expr, grouping)?;
+                    self.any_of_group(expr, sealed, grouping)?;
                 }
                 Ok(kind)
             }

@@ -13,7 +13,7 @@ use super::{
     operand::Operand,
     query::Rows,
     refusals,
-    term::{COMPARISON, EQ_TERM, check_equality, is_text},
+    term::{COMPARISON, check_equality, eq_term, is_text},
 };
 use crate::{Refusal, types::Conversion};
 
@@ -274,21 +274,21 @@ impl Analyser<'_> {
         let terms = self.compare_outputs(&members, &kinds, query, &rows);
         self.facts.truncate(mark);
         let terms = terms?;
-        if terms.contains(&true) {
+        if terms.iter().any(Option::is_some) {
             let open = self.tokens.subquery_bracket(query)?;
             self.wrap_query(open, &terms)?;
         }
         Ok(())
     }
 
-    /// Which columns of a sub-select are compared by their terms.
+    /// Which columns of a sub-select are compared by their terms: what stands before them.
     fn compare_outputs(
         &mut self,
         members: &[&Expr],
         kinds: &[Kind],
         query: &Query,
         rows: &Rows,
-    ) -> Result<Vec<bool>, Refusal> {
+    ) -> Result<Vec<Option<String>>, Refusal> {
         let mut terms = Vec::new();
         for (index, (kind, column)) in kinds.iter().zip(&rows.columns).enumerate() {
             let member = members[index];
@@ -301,7 +301,7 @@ impl Analyser<'_> {
                     self.check_comparable(ours, theirs)
                         .map_err(|refusal| refusal.at(position))?;
                     self.wrap_term(member, ours)?;
-                    terms.push(true);
+                    terms.push(Some(eq_term(theirs)));
                 }
                 (Kind::Sealed(ours), _) => {
                     let cells = match self.cells_of(query, index)? {
@@ -318,7 +318,7 @@ impl Analyser<'_> {
                     };
                     self.wrap_term(member, ours)?;
                     self.term_cells(ours, cells)?;
-                    terms.push(false);
+                    terms.push(None);
                 }
                 (_, Kind::Sealed(theirs)) => {
                     let why = "the other side is not the same kind of column";
@@ -329,22 +329,21 @@ impl Analyser<'_> {
                     )
                     .at(position));
                 }
-                _ => terms.push(false),
+                _ => terms.push(None),
             }
         }
         Ok(terms)
     }
 
     /// `(SELECT a, b)` becomes `(SELECT s.c1, pgveil.eq_term(s.c2) FROM (SELECT a, b) AS s(c1, c2))`.
-    fn wrap_query(&mut self, open: usize, terms: &[bool]) -> Result<(), Refusal> {
+    fn wrap_query(&mut self, open: usize, terms: &[Option<String>]) -> Result<(), Refusal> {
         let close = self.tokens.behind_pair(open)? - 1;
         let name = |index: usize| format!("c{}", index + 1);
-        let column = |(index, term): (usize, &bool)| {
+        let column = |(index, term): (usize, &Option<String>)| {
             let column = format!("{SUBQUERY_ALIAS}.{}", name(index));
-            if *term {
-                format!("{EQ_TERM}{column})")
-            } else {
-                column
+            match term {
+                Some(term) => format!("{term}{column})"),
+                None => column,
             }
         };
         let columns: Vec<_> = terms.iter().enumerate().map(column).collect();

@@ -13,7 +13,7 @@ use super::{
     refusals,
     relation::idents_of,
     scope::{Part, written_scope},
-    term::{EQ_TERM, check_equality},
+    term::{check_equality, eq_term},
     touched::{failing, row_key},
     written::{Spelling, spelt},
 };
@@ -93,7 +93,7 @@ impl<'a> Analyser<'a> {
                     "ON CONFLICT compares the equality terms of {}.",
                     refusals::name_of(protected)
                 ));
-                self.edits.open(range.start, EQ_TERM);
+                self.edits.open(range.start, eq_term(&sealed));
                 self.edits.close(range.end, ")");
             }
         }
@@ -260,17 +260,19 @@ impl<'a> Analyser<'a> {
         let mut attnums = Vec::new();
         let mut on_terms = false;
         for (attnum, key) in index.attnums.iter().zip(&index.keys) {
-            let Some(term) = key.strip_prefix("pgveil.eq_term(") else {
+            let Some((_, inner)) = catalog::term_key(key) else {
                 attnums.push(*attnum);
                 continue;
             };
             on_terms = true;
-            let inner = term.trim_start_matches('(');
+            let inner = inner.trim_start_matches('(');
             let named = |column: &&catalog::Column| {
                 let quoted = quote_identifier(&column.name);
                 [quoted.as_str(), column.name.as_str()].iter().any(|name| {
                     let rest = inner.strip_prefix(name);
-                    rest.is_some_and(|rest| rest.starts_with(')') || rest.starts_with("::"))
+                    rest.is_some_and(|rest| {
+                        rest.is_empty() || rest.starts_with(')') || rest.starts_with("::")
+                    })
                 })
             };
             let column = columns.iter().find(named);
@@ -287,17 +289,23 @@ impl<'a> Analyser<'a> {
             );
         };
         let range = self.tokens.range(at - 2).start..self.tokens.range(at).end;
-        for attnum in &attnums {
+        let mut keys = index.keys.clone();
+        for (attnum, key) in attnums.iter().zip(&mut keys) {
             if let Some(protected) = self.protected(target.relation, *attnum) {
                 let sealed = Sealed::new(std::sync::Arc::clone(protected), target.instance);
                 check_conflict_scope(&sealed, target, &attnums)
                     .map_err(|refusal| refusal.at(range.start))?;
+                // While the column gets other terms there are two indexes, of which one goes: the compared terms stay.
+                let number = protected.generation.number;
+                if catalog::term_key(key).is_some_and(|(other, _)| other != number) {
+                    *key = format!("{}{})", eq_term(&sealed), quote_identifier(&protected.name));
+                }
             }
         }
         self.note(format!(
             "\"{name}\" is an index on search terms; ON CONFLICT names its keys."
         ));
-        let keys = format!("({})", index.keys.join(", "));
+        let keys = format!("({})", keys.join(", "));
         self.edits.replace(range, plan::Replacement::Text(keys));
         Ok(attnums)
     }

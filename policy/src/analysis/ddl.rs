@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Refusal,
     plan::{Output, Replacement},
-    ruleset::{Declared, Held},
+    ruleset::{Declared, Held, TermContext},
     text::{Tokens, quote_identifier},
 };
 
@@ -119,6 +119,25 @@ impl<'d, 'a> Definition<'d, 'a> {
             .iter()
             .copied()
             .find(|declared| declared.column == column)
+    }
+
+    /// The number of a column's terms, as it is registered, or will be once it is made: columns of one group have one.
+    fn number(&self, declared: &Declared) -> u32 {
+        let columns = || self.door.rules.columns.values();
+        let its = columns().filter(|column| {
+            (&column.schema, &column.table, &column.name)
+                == (&declared.schema, &declared.table, &declared.column)
+        });
+        if let Some(newest) = its.max_by_key(|column| column.id) {
+            return newest.generation.number;
+        }
+        let Some(group) = &declared.equality_group else {
+            return 0;
+        };
+        let context = TermContext::Group(group.clone());
+        let of_group = columns().filter(|column| column.context == context);
+        let numbers = of_group.map(|column| column.generation.number);
+        numbers.max().unwrap_or(0)
     }
 
     /// The first word among some tokens that names a column of the policy.

@@ -9,7 +9,7 @@ use super::{
     query::{Rows, combine_all},
     refusals,
     setop::listed_item,
-    term::{EQ_TERM, check_equality},
+    term::{check_equality, eq_term},
 };
 use crate::{Refusal, plan::Replacement, text::quote_identifier};
 
@@ -85,7 +85,7 @@ impl Analyser<'_> {
         for (index, (column, name)) in rows.columns.iter().zip(names).enumerate() {
             let own = format!("c{}", index + 1);
             keys.push(match &column.kind {
-                Kind::Sealed(_) => format!("{EQ_TERM}{BOTH}.{own})"),
+                Kind::Sealed(sealed) => format!("{}{BOTH}.{own})", eq_term(sealed)),
                 Kind::Holder(holder) => {
                     return Err(refusals::holder(holder, matching.name()).at(position));
                 }

@@ -17,7 +17,7 @@ use super::{
     namespace::name_of,
     passing::passes,
     refusals,
-    term::{EQ_TERM, check_equality},
+    term::{check_equality, eq_term},
 };
 use crate::Refusal;
 
@@ -274,14 +274,17 @@ impl Analyser<'_> {
             "count(DISTINCT) counts the equality terms of {}.",
             refusals::name_of(sealed.column())
         ));
-        self.wrap(expr, EQ_TERM, ")")
+        self.wrap(expr, &eq_term(&sealed), ")")
     }
 
     /// `GROUPING(email)`: its arguments are keys of GROUP BY, to the letter.
     fn grouping_key(&mut self, key: &Expr, cx: Cx<'_>) -> Result<(), Refusal> {
         let kind = self.expr(key, cx)?;
         match refusals::not_plain(&kind, "GROUPING") {
-            Some(_) if is_grouped(key, cx)? => self.wrap(key, EQ_TERM, ")"),
+            Some(refusal) if is_grouped(key, cx)? => match &kind {
+                Kind::Sealed(sealed) => self.wrap(key, &eq_term(sealed), ")"),
+                _ => Err(refusal.at(self.start_of(key))),
+            },
             Some(refusal) => Err(refusal.at(self.start_of(key))),
             None => Ok(()),
         }

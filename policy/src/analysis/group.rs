@@ -15,7 +15,7 @@ use super::{
     namespace::{Reference, name_of},
     passing::repeatable,
     refusals,
-    term::{EQ_TERM, check_equality},
+    term::{check_equality, eq_term},
 };
 use crate::{Refusal, plan::Replacement, text::quote_identifier};
 
@@ -137,7 +137,7 @@ impl Analyser<'_> {
                 if !column && !repeatable(key) {
                     return Err(refusals::not_supported(sealed.column(), "this GROUP BY"));
                 }
-                self.wrap(key, EQ_TERM, ")")?;
+                self.wrap(key, &eq_term(sealed), ")")?;
             }
             return Ok(kind);
         }
@@ -151,10 +151,10 @@ impl Analyser<'_> {
             grouping.items.push((meant, bytes));
             return Ok(Kind::Untyped);
         };
-        if let Kind::Sealed(_) = &reference.kind {
+        if let Kind::Sealed(sealed) = &reference.kind {
             let text = written_reference(&reference)
                 .ok_or_else(|| refusals::construct("GROUP BY here"))?;
-            let term = format!("{EQ_TERM}{text})");
+            let term = format!("{}{text})", eq_term(sealed));
             self.edits.replace(bytes, Replacement::Text(term));
         }
         Ok(reference.kind)
@@ -182,7 +182,7 @@ impl Analyser<'_> {
             .filter(|(held, _)| std::ptr::eq(*held, expr))
         {
             self.edits
-                .replace(key.clone(), Replacement::Text(EQ_TERM.to_owned()));
+                .replace(key.clone(), Replacement::Text(eq_term(sealed)));
             self.edits.close_with(key.end, again.clone());
             self.edits.close(key.end, ")");
         }
@@ -195,6 +195,7 @@ impl Analyser<'_> {
     pub(super) fn any_of_group(
         &mut self,
         column: &Expr,
+        sealed: &Sealed,
         grouping: &Grouping,
     ) -> Result<(), Refusal> {
         let range = self.tokens.bytes(&self.tokens.extent(column)?);
@@ -208,7 +209,8 @@ impl Analyser<'_> {
                     Replacement::Slot(_) | Replacement::Param(_) => None,
                 })
                 .collect();
-            before = format!("CASE WHEN GROUPING({EQ_TERM}{again})) = 0 THEN {ANY_VALUE}");
+            let term = eq_term(sealed);
+            before = format!("CASE WHEN GROUPING({term}{again})) = 0 THEN {ANY_VALUE}");
             behind = ") END";
         }
         self.edits.open(range.start, before);
@@ -329,7 +331,7 @@ fn distinct_key(
         .written
         .clone()
         .ok_or_else(|| refusals::not_supported(sealed.column(), place))?;
-    let mut key = vec![Replacement::Text(EQ_TERM.to_owned())];
+    let mut key = vec![Replacement::Text(eq_term(sealed))];
     key.extend(written);
     key.push(Replacement::Text(")".to_owned()));
     Ok(key)

@@ -10,7 +10,7 @@ use super::{
     kind::{Kind, Sealed, common_type},
     operand::{Operand, What},
     refusals,
-    term::EQ_TERM,
+    term::eq_term,
 };
 use crate::{Refusal, types::LogicalType};
 
@@ -109,7 +109,7 @@ impl Analyser<'_> {
         }
         super::term::check_equality(&sealed, "NULLIF")
             .map_err(|refusal| refusal.at(self.start_of(first)))?;
-        self.edits.open(range.start, EQ_TERM);
+        self.edits.open(range.start, eq_term(&sealed));
         self.edits.close(range.end, ")");
         self.as_case(expr, first, second)?;
         let end = self.tokens.bytes(&self.tokens.extent(expr)?).end;

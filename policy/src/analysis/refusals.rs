@@ -346,6 +346,20 @@ pub(super) fn stored_comparison() -> Refusal {
     )
 }
 
+/// A definition that compares terms which its column has no more, or not yet.
+pub(super) fn stored_terms(column: &Protected) -> Refusal {
+    Refusal::unsupported(
+        "statement-not-supported",
+        format!(
+            "it compares protected column \"{}\" by search terms of another index key",
+            column.name
+        ),
+    )
+    .hint(
+        "Make the view or function again, through pgveil: the column's terms were made anew since.",
+    )
+}
+
 /// A column under a domain of pgveil that nothing in the policy explains.
 pub(super) fn strange_column(table: &str, column: &str) -> Refusal {
     Refusal::unsupported(

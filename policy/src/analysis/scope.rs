@@ -232,10 +232,7 @@ impl Analyser<'_> {
             if target.terms && !source.column.equality && !is_its_own {
                 return refuse("its source has no equality terms");
             }
-            if target.terms
-                && (source.column.context != target.context
-                    || source.column.search_key != target.search_key)
-            {
+            if target.terms && !source.column.terms_match(target) {
                 return refuse("their equality terms are made differently");
             }
             if source.column.id != target.id && source.column.reveal != target.reveal {

@@ -12,7 +12,7 @@ use super::{
     operand::{Cast, Operand},
     query::{Rows, combine_all},
     refusals,
-    term::{EQ_TERM, check_equality},
+    term::{check_equality, eq_term},
 };
 use crate::{
     Refusal,
@@ -146,7 +146,7 @@ impl Analyser<'_> {
                 Kind::Sealed(sealed) if sealed.converted => {
                     return Err(refuse(sealed, "it is cast to another type"));
                 }
-                Kind::Sealed(_) => keys.push(format!("{EQ_TERM}{full})")),
+                Kind::Sealed(sealed) => keys.push(format!("{}{full})", eq_term(sealed))),
                 Kind::Holder(holder) => return Err(refusals::holder(holder, "UNION").at(position)),
                 Kind::Plain(_) | Kind::Untyped => keys.push(full.clone()),
             }

@@ -1,7 +1,7 @@
 //! Equality terms: which sealed values have comparable ones, and what stands in the text instead of a sealed side and
 //! of an operand. Which expressions are compared at all is `compare`'s business.
 
-use sqlparser::ast::{CastKind, Expr, Spanned};
+use sqlparser::ast::{CastKind, Expr, FunctionArg, FunctionArgExpr, Spanned, Value as Constant};
 
 use super::{
     Analyser,
@@ -19,6 +19,19 @@ use crate::{
 
 /// The function that yields a sealed value's equality term.
 pub(super) const EQ_TERM: &str = "pgveil.eq_term(";
+
+/// What stands before a sealed value of which the compared term is taken.
+pub(super) fn eq_term(sealed: &Sealed) -> String {
+    numbered(sealed.column().generation.number)
+}
+
+/// The same for terms of a number.
+pub(super) fn numbered(number: u32) -> String {
+    match number {
+        0 => EQ_TERM.to_owned(),
+        number => format!("{EQ_TERM}{number}, "),
+    }
+}
 
 /// A term that equals no term: what an operand becomes that no value of the column can equal.
 const NO_TERM: &str = "'\\x'::bytea";
@@ -130,7 +143,7 @@ impl Analyser<'_> {
     /// Puts the term function around a sealed expression; brackets and casts around it go.
     pub(super) fn wrap_term(&mut self, expr: &Expr, sealed: &Sealed) -> Result<(), Refusal> {
         check_equality(sealed, COMPARISON).map_err(|refusal| refusal.at(self.start_of(expr)))?;
-        self.wrap(expr, EQ_TERM, ")")
+        self.wrap(expr, &eq_term(sealed), ")")
     }
 
     /// Puts text around the column under brackets and casts, and drops those.
@@ -173,6 +186,13 @@ impl Analyser<'_> {
                     first,
                     &other,
                     "their search_key differs",
+                ));
+            }
+            if first.generation != column.generation {
+                return Err(refusals::not_comparable(
+                    first,
+                    &other,
+                    "their equality terms are of different index keys",
                 ));
             }
         }
@@ -259,5 +279,35 @@ pub(super) fn check_equality(sealed: &Sealed, place: &str) -> Result<(), Refusal
             Some((one, other)) => Err(refusals::unlike(&one.column, &other.column, place)),
             None => Ok(()),
         },
+    }
+}
+
+/// Whether the terms that a definition takes are those that are compared now.
+pub(super) fn check_number(sealed: &Sealed, number: u32) -> Result<(), Refusal> {
+    if sealed.column().generation.number == number {
+        Ok(())
+    } else {
+        Err(refusals::stored_terms(sealed.column()))
+    }
+}
+
+/// The value of which the arguments of `pgveil.eq_term` take the term, and the term's number.
+pub(super) fn numbered_value(arguments: &[FunctionArg]) -> Option<(u32, &Expr)> {
+    let of = |argument| match argument {
+        &FunctionArg::Unnamed(FunctionArgExpr::Expr(ref of)) => Some(of),
+        _ => None,
+    };
+    match arguments {
+        [value] => Some((0, of(value)?)),
+        [number, value] => {
+            let Expr::Value(number) = of(number)? else {
+                return None;
+            };
+            let Constant::Number(digits, _) = &number.value else {
+                return None;
+            };
+            Some((digits.parse().ok()?, of(value)?))
+        }
+        _ => None,
     }
 }

@@ -7,7 +7,7 @@ use super::{
     expr::Cx,
     kind::{Kind, Sealed},
     refusals,
-    term::{COMPARISON, EQ_TERM, check_equality},
+    term::{COMPARISON, check_equality, eq_term},
 };
 use crate::{
     Refusal,
@@ -44,7 +44,7 @@ impl Analyser<'_> {
             column: sealed.column().id,
             scope: scope.map_err(|refusal| refusal.at(at))?,
         });
-        self.wrap(expr, &format!("({EQ_TERM}"), ") = ")?;
+        self.wrap(expr, &format!("({}", eq_term(sealed)), ") = ")?;
         let end = self.tokens.extent(expr)?.end;
         let end = self.tokens.range(end - 1).end;
         self.edits.close_slot(end, slot);

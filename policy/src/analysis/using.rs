@@ -10,7 +10,7 @@ use super::{
     namespace::{Namespace, Shown, name_of},
     refusals,
     relation::idents_of,
-    term::EQ_TERM,
+    term::eq_term,
 };
 use crate::{Refusal, text::quote_identifier};
 
@@ -107,7 +107,8 @@ impl Analyser<'_> {
                         "JOIN USING compares the equality terms of {}.",
                         refusals::name_of(ours.column())
                     ));
-                    conditions.push(format!("{EQ_TERM}{l}) = {EQ_TERM}{r})"));
+                    let (ours, theirs) = (eq_term(ours), eq_term(theirs));
+                    conditions.push(format!("{ours}{l}) = {theirs}{r})"));
                 }
                 (Kind::Sealed(sealed), Kind::Plain(_) | Kind::Untyped)
                 | (Kind::Plain(_) | Kind::Untyped, Kind::Sealed(sealed)) => {

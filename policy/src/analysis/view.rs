@@ -14,6 +14,7 @@ use super::{
     refusals,
     relation::idents_of,
     statement::{Door, parse_query},
+    term::{check_number, numbered_value},
     written::{self, Base},
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     text::{MAX_DEPTH, Tokens, depth, split},
     types::FormatSettings,
 };
-use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, TableAlias};
+use sqlparser::ast::{Expr, Function, FunctionArguments, TableAlias};
 
 /// What a view shows.
 #[derive(Debug)]
@@ -292,7 +293,7 @@ impl<'a> Analyser<'a> {
         let FunctionArguments::List(list) = &function.args else {
             return Ok(None);
         };
-        let [FunctionArg::Unnamed(FunctionArgExpr::Expr(of))] = list.args.as_slice() else {
+        let Some((number, of)) = numbered_value(&list.args) else {
             return Ok(None);
         };
         if !self.stored
@@ -305,8 +306,13 @@ impl<'a> Analyser<'a> {
         match name.as_str() {
             // `stored_terms` knows what an argument's may be compared with.
             "eq_term" if self.is_argument(of) => Err(refusals::stored_comparison()),
-            "eq_term" => self.expr(of, cx).map(|_| Some(Kind::Plain(None))),
-            "any_value" => self.expr(of, cx).map(|kind| match kind {
+            "eq_term" => {
+                if let Kind::Sealed(sealed) = self.expr(of, cx)? {
+                    check_number(&sealed, number)?;
+                }
+                Ok(Some(Kind::Plain(None)))
+            }
+            "any_value" if list.args.len() == 1 => self.expr(of, cx).map(|kind| match kind {
                 Kind::Sealed(sealed) => Some(Kind::Sealed(Sealed {
                     computed: true,
                     ..sealed

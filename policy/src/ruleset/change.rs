@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pgveil_config::{Position, SearchKey};
 
-use super::{Protected, RegisteredColumn, TermContext, column::Resolved};
+use super::{Generation, OtherTerms, Protected, RegisteredColumn, TermContext, column::Resolved};
 use crate::{catalog::Catalog, plan::ColumnId, types::LogicalType};
 
 /// What becomes of a column's values while not all of them are so yet. Which step follows which is the business of who
@@ -22,6 +22,26 @@ pub enum Change {
     Widening(String),
     /// New values fit this narrower type; those from before may not.
     Narrowing(String),
+    /// New values bear these terms too, those from before may not; they are not compared yet.
+    Turning(OtherTerms),
+    /// These were compared before; new values bear them still, for those who have not heard of it yet.
+    Turned(OtherTerms),
+    /// New values do not bear these any more; those from before may.
+    Clearing(OtherTerms),
+}
+
+impl Change {
+    /// The terms beside those that are compared, where values are on their way from one to the other.
+    pub fn other_terms(&self) -> Option<&OtherTerms> {
+        match self {
+            Self::Turning(other) | Self::Turned(other) | Self::Clearing(other) => Some(other),
+            Self::AddingTerms
+            | Self::EndingTerms
+            | Self::DroppingTerms
+            | Self::Widening(_)
+            | Self::Narrowing(_) => None,
+        }
+    }
 }
 
 /// A difference between the policy and the values of a column that `pgveil apply` can make go away while the column is used.
@@ -91,6 +111,9 @@ pub(super) struct InForce {
     pub(super) terms: bool,
     pub(super) search_key: SearchKey,
     pub(super) context: TermContext,
+    pub(super) generation: Generation,
+    /// New values bear these too.
+    pub(super) also: Option<OtherTerms>,
 }
 
 /// What a registered column is, whatever the policy says of it. Terms that no value has are described by the policy.
@@ -124,6 +147,16 @@ pub(super) fn in_force(
             SearchKey::Scope
         },
         context: group.map_or(TermContext::Column(past.id), TermContext::Group),
+        generation: past.generation,
+        also: also(past),
+    }
+}
+
+/// What new values bear beside the terms that are compared.
+pub(super) fn also(past: &RegisteredColumn) -> Option<OtherTerms> {
+    match &past.change {
+        Some(Change::Turning(other) | Change::Turned(other)) => Some(other.clone()),
+        _ => None,
     }
 }
 
@@ -132,7 +165,14 @@ pub(super) fn has_terms(past: &RegisteredColumn) -> bool {
     match past.change {
         Some(Change::AddingTerms | Change::EndingTerms) => true,
         Some(Change::DroppingTerms) => false,
-        Some(Change::Widening(_) | Change::Narrowing(_)) | None => past.equality,
+        Some(
+            Change::Widening(_)
+            | Change::Narrowing(_)
+            | Change::Turning(_)
+            | Change::Turned(_)
+            | Change::Clearing(_),
+        )
+        | None => past.equality,
     }
 }
 
@@ -151,6 +191,10 @@ pub(super) fn wanted(
     past: &RegisteredColumn,
     catalog: &Catalog,
 ) -> Result<Option<Step>, OtherType> {
+    // One thing after the other: a job is at it, and ends by itself.
+    if { past.change.as_ref() }.is_some_and(|change| change.other_terms().is_some()) {
+        return Ok(None);
+    }
     if let Some(step) = type_step(column, past, catalog)? {
         return Ok(Some(step));
     }
@@ -206,6 +250,7 @@ pub(super) fn relate(wanted: &mut Wanted, columns: &[Arc<Protected>]) {
         let is_shared = other.search_key == SearchKey::Shared;
         other.equality
             && other.context == TermContext::Group(group.clone())
+            && other.generation == own.generation
             && is_shared == *shared_key
             && other.logical.comparable_with(own.logical)
             && (is_shared || other.scope == own.scope)

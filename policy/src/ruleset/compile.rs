@@ -237,6 +237,8 @@ fn protected(column: &Resolved<'_>, past: &RegisteredColumn, catalog: &Catalog) 
         terms: now.terms,
         search_key: now.search_key,
         context: now.context,
+        generation: now.generation,
+        also: now.also,
         scope: column.scope.clone(),
         session: column.session(),
         reveal: column.rule.reveal.clone(),

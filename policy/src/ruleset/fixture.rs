@@ -12,7 +12,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use pgveil_config::{ColumnRule, Mask, PolicyFile, Position, SearchKey, Searches, TableRule};
 
-use super::{KEPT, RegisteredColumn, Ruleset, ShownAt};
+use super::{Generation, KEPT, RegisteredColumn, Ruleset, ShownAt};
 use crate::{
     catalog::{Catalog, fixture::catalog},
     plan::ColumnId,
@@ -122,6 +122,7 @@ pub(crate) fn registered(policy: &PolicyFile) -> Vec<RegisteredColumn> {
         shared_key: column.search_key == SearchKey::Shared,
         equality_group: column.equality_group.clone(),
         scope: Some(table.scope.clone()),
+        generation: Generation::default(),
         place: (0, 0),
         shown: None,
         change: None,

@@ -184,6 +184,8 @@ pub(super) fn retired(
             SearchKey::Scope
         },
         context: group.map_or(TermContext::Column(past.id), TermContext::Group),
+        generation: past.generation,
+        also: change::also(past),
         scope: ScopeTemplate::parse(scope).ok()?,
         session: successor.and_then(Resolved::session),
         reveal: match successor {

@@ -1,7 +1,7 @@
 //! Checks of the unique indexes over a protected column: uniqueness must hold on search terms too.
 
 use super::{column::Resolved, compile::Findings, words::Words};
-use crate::catalog::Unique;
+use crate::catalog::{Unique, term_key};
 
 /// Every unique or exclusion index, and the primary key, that the column is a key of.
 pub(super) fn check(column: &Resolved<'_>, has_terms: bool, findings: &mut Findings) {
@@ -87,10 +87,9 @@ fn check_index(column: &Resolved<'_>, index: &Unique, has_terms: bool, findings:
 fn has_other_expression(column: &Resolved<'_>, index: &Unique) -> bool {
     let name = &column.column.name;
     let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    // Of whatever number: while a column gets other terms there are two.
     let term = |key: &str| {
-        [name.as_str(), &quoted]
-            .iter()
-            .any(|name| key == format!("pgveil.eq_term({name})"))
+        term_key(key).is_some_and(|(_, of)| [name.as_str(), quoted.as_str()].contains(&of))
     };
     if column.is_sealed() && index.attnums.contains(&column.column.attnum) {
         return true;

@@ -100,3 +100,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_template_tells_which_scopes_its_rows_can_be_in() {
+    let may = |template: &str, scope: &str, below: bool| {
+        let template = ScopeTemplate::parse(template).unwrap();
+        template.may_yield(&pgveil_config::ScopePath::parse(scope).unwrap(), below)
+    };
+    let by_tenant = "tenant:{tenant_id}/project:crm/env:{session.env}";
+    for (template, scope, itself, below) in [
+        ("platform", "platform", true, true),
+        ("platform", "tenant:acme", false, false),
+        ("tenant:{t}", "tenant:acme", true, true),
+        ("tenant:{t}", "platform", false, true),
+        ("tenant:eu-{t}", "tenant:acme", false, false),
+        ("tenant:eu-{t}", "tenant:eu-acme", true, true),
+        ("tenant:eu-{t}", "tenant:eu-", false, false),
+        ("tenant:other", "tenant:acme", false, false),
+        (by_tenant, "tenant:acme", false, true),
+        (by_tenant, "tenant:acme/project:crm", false, true),
+        (by_tenant, "tenant:acme/env:prod", false, true),
+        (by_tenant, "tenant:acme/project:crm/env:prod", true, true),
+        (by_tenant, "tenant:acme/project:shop/env:prod", false, false),
+    ] {
+        assert_eq!(may(template, scope, false), itself, "{template} {scope}");
+        assert_eq!(
+            may(template, scope, true),
+            below,
+            "{template} below {scope}"
+        );
+    }
+}

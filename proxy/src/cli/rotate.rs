@@ -1,4 +1,4 @@
-//! `pgveil rotate` and `pgveil rewrap`: new data keys for scopes, and the job that brings values to them. The job runs in
+//! `pgveil rotate` and `pgveil rewrap`: new keys for scopes, and the job that brings values to them. The job runs in
 //! `pgveil serve`; `pgveil jobs` shows it.
 
 use std::{path::Path, process::ExitCode};
@@ -25,6 +25,8 @@ pub(super) const ROTATE_HELP: &str = "Examples:
   pgveil step-up token dek.rotate tenant:acme > token
   pgveil rotate tenant:acme --below --token token
   pgveil jobs watch 1
+  pgveil step-up token index.rotate tenant:acme > token
+  pgveil rotate tenant:acme --index-key --token token  # after the key of search terms may have become known
 
 The keys before open what they sealed. Running proxies seal with the new ones at once, within cache.ttl at the latest.";
 pub(super) const REWRAP_HELP: &str = "Example:
@@ -43,8 +45,11 @@ pub struct Rotate {
     #[arg(long)]
     below: bool,
     /// Leave values under the keys that sealed them
-    #[arg(long)]
+    #[arg(long, conflicts_with = "index_key")]
     no_rewrap: bool,
+    /// The key that makes search terms, instead of the one that seals
+    #[arg(long)]
+    index_key: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -76,7 +81,11 @@ pub struct Rewrap {
 pub async fn rotate(config: &Path, rotate: &Rotate) -> anyhow::Result<ExitCode> {
     let scope = parse_scope(&rotate.scope)?;
     let built = app::build(config).await?;
-    if active(&built, &scope, rotate.below).await?.is_empty() {
+    if rotate.index_key {
+        return rotate_index_key(config, &built, &scope, rotate).await;
+    }
+    let held = active(&built, &scope, rotate.below, "data").await?;
+    if held.is_empty() {
         return Err(Found(format!(
             "{scope} has no data key yet: its first value makes one"
         ))
@@ -99,13 +108,13 @@ pub async fn rotate(config: &Path, rotate: &Rotate) -> anyhow::Result<ExitCode> 
             .order_rotation(&scope, rotate.below, horizon, !rotate.no_rewrap, &token);
     let job = ordered.await.map_err(|error| found(&error))?;
     let mut problems = Vec::new();
-    for key in active(&built, &scope, rotate.below).await? {
+    for key in active(&built, &scope, rotate.below, "data").await? {
         let path = parse_scope(&key.scope)?;
         if let Err(error) = built.keys.sealing_key_since(&path, DekId(horizon)).await {
             problems.push(format!("{path}: {error}; {}", error.cure()));
         }
     }
-    let mut made = active(&built, &scope, rotate.below).await?;
+    let mut made = active(&built, &scope, rotate.below, "data").await?;
     made.retain(|key| key.id >= horizon);
     if rotate.json {
         let keys: Vec<_> = { made.iter() }
@@ -133,8 +142,54 @@ pub async fn rotate(config: &Path, rotate: &Rotate) -> anyhow::Result<ExitCode> 
     Err(Found(problems.join("\n")).into())
 }
 
-/// The active data keys of a scope, and of those below it.
-async fn active(built: &Built, scope: &ScopePath, below: bool) -> anyhow::Result<Vec<KeyEntry>> {
+/// Orders new index keys; the job makes them, and brings search terms to them.
+async fn rotate_index_key(
+    config: &Path,
+    built: &Built,
+    scope: &ScopePath,
+    rotate: &Rotate,
+) -> anyhow::Result<ExitCode> {
+    let held = active(built, scope, rotate.below, "index").await?;
+    if held.is_empty() {
+        return Err(Found(format!(
+            "{scope} has no index key: nothing was sealed for search in it{}",
+            if rotate.below {
+                ""
+            } else {
+                "; add --below for the scopes below it"
+            }
+        ))
+        .into());
+    }
+    let (log, operation) = (built.keystore.log(), Operation::IndexRotate);
+    let token = rotate.step_up.token(log, operation, scope).await?;
+    let horizon = { built.keystore.next_id().await }.map_err(|error| found(&error))?;
+    let keystore = &built.keystore;
+    let ordered = keystore.order_index_rotation(scope, rotate.below, horizon, &token);
+    let job = ordered.await.map_err(|error| found(&error))?;
+    if rotate.json {
+        println!("{:#}", json!({ "job": job, "scopes": held.len() }));
+    } else {
+        println!(
+            "Job {job} gives {} a new index key, and values search terms of it; searches go on meanwhile: pgveil jobs watch {job}",
+            if held.len() == 1 {
+                "one scope".to_owned()
+            } else {
+                format!("{} scopes", held.len())
+            }
+        );
+    }
+    sign_and_send(config, &built.keystore).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The active keys of a scope, and of those below it.
+async fn active(
+    built: &Built,
+    scope: &ScopePath,
+    below: bool,
+    purpose: &str,
+) -> anyhow::Result<Vec<KeyEntry>> {
     let mut keys = built
         .keystore
         .inventory()
@@ -143,7 +198,7 @@ async fn active(built: &Built, scope: &ScopePath, below: bool) -> anyhow::Result
     keys.retain(|key| {
         let within = ScopePath::parse(&key.scope)
             .is_ok_and(|path| path == *scope || below && path.chain().contains(scope));
-        within && key.purpose == "data" && key.state == "active"
+        within && key.purpose == purpose && key.state == "active"
     });
     Ok(keys)
 }

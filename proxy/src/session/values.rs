@@ -14,11 +14,15 @@ pub mod sealing;
 use std::{borrow::Cow, sync::Arc};
 
 use pgveil_config::{ScopePath, SearchKey};
-use pgveil_keys::{DataKey, DekId, IndexKey, KeyError, Keys, nonce, sealed, term};
+use pgveil_keys::{
+    DataKey, DekId, IndexKey, KeyError, Keys, nonce,
+    sealed::{self, Terms},
+    term,
+};
 use pgveil_policy::{
     Refusal, Ruleset,
     plan::{ClientParam, Make, Operand, ScopePart, Slot},
-    ruleset::Protected,
+    ruleset::{Generation, Protected},
     template,
     types::{Conversion, Converted, FormatSettings, InputError, LogicalType, Value, convert},
 };
@@ -198,18 +202,14 @@ impl Maker<'_> {
         let fitted = sealing::fitted(column, value, &self.view.session.format);
         let fitted = fitted.map_err(input_refusal)?;
         let value = fitted.as_ref().unwrap_or(value);
-        let equality = if column.terms {
-            Some(self.equality(column, scope, value).await?)
-        } else {
-            None
-        };
+        let terms = self.terms(column, scope, value).await?;
         let mut out = Vec::new();
         loop {
             let key = sealing_key(&self.engine.keys, scope).await?;
             let sealed = sealed::seal(
                 &key,
                 column.id,
-                equality.as_ref(),
+                &terms,
                 &nonce::next(),
                 value.as_bytes(),
                 &mut out,
@@ -241,21 +241,39 @@ impl Maker<'_> {
         }
     }
 
+    /// What a new value bears.
+    async fn terms(
+        &self,
+        column: &Protected,
+        scope: &ScopePath,
+        value: &Value,
+    ) -> Result<Terms, Refusal> {
+        if !column.terms {
+            return Ok(Terms::NONE);
+        }
+        let number = column.generation.number;
+        let term = self.equality(column, scope, value).await?;
+        let Some(other) = &column.also else {
+            return Ok(Terms::one(number, term));
+        };
+        let (scope, newest) = key_of(other.search_key(), other.generation, scope);
+        let key = index_key(&self.engine.keys, &scope, newest).await?;
+        let canonical = column.logical.canonical(value.as_bytes());
+        let another = term::equality(&key, &other.context(column.id), &canonical);
+        Ok(Terms::two(
+            (number, term),
+            (other.generation.number, another),
+        ))
+    }
+
     async fn equality(
         &self,
         column: &Protected,
         scope: &ScopePath,
         value: &Value,
     ) -> Result<[u8; 16], Refusal> {
-        let platform;
-        let scope = match column.search_key {
-            SearchKey::Scope => scope,
-            SearchKey::Shared => {
-                platform = ScopePath::platform();
-                &platform
-            }
-        };
-        let key = index_key(&self.engine.keys, scope).await?;
+        let (scope, newest) = key_of(column.search_key, column.generation, scope);
+        let key = index_key(&self.engine.keys, &scope, newest).await?;
         Ok(term::equality(
             &key,
             &column.context,
@@ -505,10 +523,23 @@ async fn sealing_key(keys: &Keys, scope: &ScopePath) -> Result<Arc<DataKey>, Ref
     }
 }
 
-async fn index_key(keys: &Keys, scope: &ScopePath) -> Result<Arc<IndexKey>, Refusal> {
-    match keys.cached_index_key(scope) {
+/// Whose index key makes terms, and the newest that may be meant.
+fn key_of(
+    search_key: SearchKey,
+    generation: Generation,
+    scope: &ScopePath,
+) -> (Cow<'_, ScopePath>, u64) {
+    let scope = match search_key {
+        SearchKey::Scope => Cow::Borrowed(scope),
+        SearchKey::Shared => Cow::Owned(ScopePath::platform()),
+    };
+    (scope, generation.newest_key)
+}
+
+async fn index_key(keys: &Keys, scope: &ScopePath, newest: u64) -> Result<Arc<IndexKey>, Refusal> {
+    match keys.cached_index_key(scope, newest) {
         Some(key) => Ok(key),
-        None => keys.index_key(scope).await.map_err(|e| key_refusal(&e)),
+        None => { keys.index_key(scope, newest).await }.map_err(|e| key_refusal(&e)),
     }
 }
 

@@ -64,7 +64,7 @@ async fn every_row_has_the_mac_of_the_documentation() -> Result<()> {
     let keys = site.replica().await?;
     let a = scope("tenant:a%20b/env:prod");
     keys.sealing_key(&a).await?;
-    keys.index_key(&a).await?;
+    keys.index_key(&a, 0).await?;
     keys.rotate(&a, Authority::Automatic).await?;
     row_mac::check_all(&site.database, &site.settings()?).await
 }
@@ -231,7 +231,7 @@ async fn an_older_row_that_is_put_back_is_refused() -> Result<()> {
 async fn an_index_key_that_is_hidden_or_gone_is_not_made_anew() -> Result<()> {
     let site = Site::new().await?;
     let a = scope("tenant:a");
-    site.replica().await?.index_key(&a).await?;
+    site.replica().await?.index_key(&a, 0).await?;
     site.database
         .admin("CREATE TABLE public.was AS SELECT * FROM pgveil.keys")?;
     for hide in [
@@ -240,7 +240,7 @@ async fn an_index_key_that_is_hidden_or_gone_is_not_made_anew() -> Result<()> {
         "UPDATE pgveil.keys SET purpose = 'data'",
     ] {
         site.database.admin(hide)?;
-        let made = site.replica().await?.index_key(&a).await.map(drop);
+        let made = site.replica().await?.index_key(&a, 0).await.map(drop);
         ensure!(
             matches!(made, Err(KeyError::Damaged { .. })),
             "{hide}: {made:?}"
@@ -248,7 +248,7 @@ async fn an_index_key_that_is_hidden_or_gone_is_not_made_anew() -> Result<()> {
         site.database
             .admin("DELETE FROM pgveil.keys; INSERT INTO pgveil.keys SELECT * FROM public.was")?;
     }
-    site.replica().await?.index_key(&a).await?;
+    site.replica().await?.index_key(&a, 0).await?;
     Ok(())
 }
 

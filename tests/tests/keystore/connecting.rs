@@ -49,7 +49,7 @@ async fn keys_in_memory_outlive_the_keystore_and_new_ones_wait_for_it() -> Resul
     drop(server);
     ensure!(keys.cached_sealing_key(&ScopePath::platform()).is_some());
     let error = keys
-        .index_key(&ScopePath::platform())
+        .index_key(&ScopePath::platform(), 0)
         .await
         .expect_err("no keystore");
     ensure!(error.is_transient(), "{error}");

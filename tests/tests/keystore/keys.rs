@@ -23,12 +23,12 @@ async fn what_one_replica_seals_another_opens_after_a_restart() -> Result<()> {
     {
         let keys = site.replica().await?;
         key = keys.sealing_key(&acme).await?;
-        let index = keys.index_key(&acme).await?;
+        let index = keys.index_key(&acme, 0).await?;
         term = pgveil_keys::term::equality(&index, &TermContext::Column(ColumnId(1)), b"ada");
         sealed::seal(
             &key,
             ColumnId(1),
-            Some(&term),
+            &sealed::Terms::one(0, term),
             &nonce::next(),
             b"ada",
             &mut value,
@@ -39,7 +39,7 @@ async fn what_one_replica_seals_another_opens_after_a_restart() -> Result<()> {
     let mut out = Vec::new();
     envelope.open(&*keys.opening_key(envelope.dek).await?, &mut out)?;
     ensure!(out == b"ada");
-    let index = keys.index_key(&acme).await?;
+    let index = keys.index_key(&acme, 0).await?;
     ensure!(pgveil_keys::term::equality(&index, &TermContext::Column(ColumnId(1)), b"ada") == term);
     ensure!(keys.sealing_key(&acme).await?.id() == key.id());
     Ok(())
@@ -56,7 +56,7 @@ async fn replicas_that_race_for_a_new_deployment_agree() -> Result<()> {
             for tenant in 0..5 {
                 let scope = scope(&format!("tenant:t{tenant}"));
                 ids.push(keys.sealing_key(&scope).await?.id());
-                keys.index_key(&scope).await?;
+                keys.index_key(&scope, 0).await?;
             }
             Ok::<_, KeyError>(ids)
         }));
@@ -155,7 +155,7 @@ async fn uses_of_all_replicas_add_up_in_the_keystore() -> Result<()> {
         sealed::seal(
             &key,
             ColumnId(1),
-            None,
+            &sealed::Terms::NONE,
             &nonce::next(),
             b"x",
             &mut Vec::new(),

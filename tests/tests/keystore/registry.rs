@@ -164,6 +164,28 @@ async fn no_word_of_a_registered_column_can_be_changed() -> Result<()> {
         ("revision = revision + 1", "does not fit"),
         ("shown_at = 4", "does not fit"),
         ("shown_before = '{ab}', shown_at = 2", "does not fit"),
+        ("term_number = 7", "does not fit"),
+        ("newest_key = newest_key + 1", "does not fit"),
+        (
+            "other_number = 7, other_newest_key = 1, other_shared_key = true, change = 'turning'",
+            "does not fit",
+        ),
+        (
+            "other_newest_key = 1, other_number = 7, other_shared_key = false, change = 'turned'",
+            "does not fit",
+        ),
+        (
+            "other_shared_key = true, other_number = 0, other_newest_key = 0, change = 'clearing'",
+            "does not fit",
+        ),
+        (
+            "other_group = 'g', other_number = 0, other_newest_key = 0, other_shared_key = true, change = 'turning'",
+            "does not fit",
+        ),
+        (
+            "other_scope = 'tenant:mine', other_number = 0, other_newest_key = 0, other_shared_key = true, change = 'turning'",
+            "does not fit",
+        ),
         ("audit_seq = audit_seq + 1", "does not fit"),
         ("mac = substr(mac, 1, 31)", "does not fit"),
         (
@@ -185,7 +207,14 @@ async fn no_word_of_a_registered_column_can_be_changed() -> Result<()> {
 }
 
 /// `id` is of the next test.
-const NAMED: [&str; 21] = [
+const NAMED: [&str; 28] = [
+    "term_number",
+    "newest_key",
+    "other_number",
+    "other_newest_key",
+    "other_shared_key",
+    "other_group",
+    "other_scope",
     "mac",
     "id",
     "schema_name",

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use pgveil_policy::catalog::term_key;
 use tokio_postgres::Row;
 
-use super::{IndexStep, OnlineIndex, Wanted, shown_term, term};
+use super::{IndexStep, OnlineIndex, Wanted};
 use crate::{
     migrate::names,
-    plan::{ColumnPlan, Obstacle, TablePlan, is_null_test},
+    plan::{ColumnPlan, Obstacle, TablePlan, is_null_test, number::Numbers},
     sql,
 };
 
@@ -196,6 +197,7 @@ impl Index {
         &self,
         table: &TablePlan,
         sealing: &BTreeMap<i16, ColumnPlan>,
+        numbers: &Numbers,
     ) -> IndexStep {
         if let Some(blind) = self.key_columns(sealing).find(|c| !c.equality) {
             let summary = format!("goes: {} has no equality search", blind.name);
@@ -211,9 +213,11 @@ impl Index {
         for (attnum, text, modifiers) in &self.keys {
             match sealing.get(attnum) {
                 Some(column) => {
+                    let number = numbers.of(table, &column.name, None);
+                    let term = |column: &str| sql::eq_term(number, &sql::quoted(column));
                     keys.push(term(&column.name));
                     shadows.push(term(&names::shadow(&column.name)));
-                    shown.push(shown_term(&column.name));
+                    shown.push(sql::eq_term(number, &sql::shown(&column.name)));
                 }
                 None => {
                     keys.push(format!("{text}{modifiers}"));
@@ -254,8 +258,9 @@ impl Index {
         names: &[(i16, String)],
     ) -> Result<Option<IndexStep>, Obstacle> {
         let of_term = |text: &str| {
+            let (_, of) = term_key(text)?;
             let mut names = names.iter().map(|(_, name)| name);
-            names.find(|name| text == term(name) || text == shown_term(name))
+            names.find(|name| of == sql::quoted(name) || of == sql::shown(name))
         };
         let (mut keys, mut shown, mut is_ours) = (Vec::new(), Vec::new(), false);
         for (attnum, text, modifiers) in &self.keys {
@@ -342,7 +347,12 @@ impl Index {
 
     /// Whether a search for the column's term can use this index, as it is or as it will be: the term is the
     /// first key, or only scope columns stand before it.
-    pub(super) fn covers(&self, want: &Wanted, sealing: &BTreeMap<i16, ColumnPlan>) -> bool {
+    pub(super) fn covers(
+        &self,
+        want: &Wanted,
+        number: u32,
+        sealing: &BTreeMap<i16, ColumnPlan>,
+    ) -> bool {
         // A concurrent build that was broken off is no index.
         if !self.valid || self.predicate.is_some() || self.key_columns(sealing).any(|c| !c.equality)
         {
@@ -350,8 +360,8 @@ impl Index {
         }
         let is_term = |attnum: i16, text: &str| {
             sealing.get(&attnum).is_some_and(|c| c.name == want.column)
-                || text == format!("pgveil.eq_term({})", want.column)
-                || text == format!("pgveil.eq_term({})", sql::quoted(&want.column))
+                || text == sql::eq_term(number, &want.column)
+                || text == sql::eq_term(number, &sql::quoted(&want.column))
         };
         let is_scope = |text: &str| {
             want.scope_columns

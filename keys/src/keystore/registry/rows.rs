@@ -3,7 +3,7 @@
 
 use pgveil_policy::{
     plan::ColumnId,
-    ruleset::{Change, RegisteredColumn, ShownAt},
+    ruleset::{Change, Generation, OtherTerms, RegisteredColumn, ShownAt},
 };
 use serde_json::{Value, json};
 use tokio_postgres::{GenericClient, Row};
@@ -35,7 +35,11 @@ macro_rules! select_rows {
             us!("k.created_at"),
             ", (pg_catalog.to_jsonb(k) ->> 'audit_seq')::int8, (pg_catalog.to_jsonb(k) ->> 'mac')::bytea, ",
             $last,
-            " FROM pgveil.columns k ",
+            ", coalesce((pg_catalog.to_jsonb(k) ->> 'term_number')::int4, 0), \
+             coalesce((pg_catalog.to_jsonb(k) ->> 'newest_key')::int8, 0), (pg_catalog.to_jsonb(k) ->> 'other_number')::int4, \
+             (pg_catalog.to_jsonb(k) ->> 'other_newest_key')::int8, (pg_catalog.to_jsonb(k) ->> 'other_shared_key')::bool, \
+             pg_catalog.to_jsonb(k) ->> 'other_group', pg_catalog.to_jsonb(k) ->> 'other_scope' \
+             FROM pgveil.columns k ",
             $rest
         )
     };
@@ -55,14 +59,17 @@ pub(super) const ALL: &str = select_whole!("ORDER BY k.id");
 pub(super) const UNJUDGED: &str = select_rows!("NULL::int8", "ORDER BY k.id");
 const LOCK: &str = select_whole!("WHERE k.id = $1 FOR UPDATE OF k");
 const INSERT: &str = "INSERT INTO pgveil.columns (schema_name, table_name, column_name, table_oid, attnum, logical_type, \
-    equality, shared_key, equality_group, scope_template, created_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, timestamptz '1970-01-01 00:00:00+00' + $11::int8 * interval '1 microsecond') \
-    RETURNING id";
+    equality, shared_key, equality_group, scope_template, created_at, term_number, newest_key, change, \
+    other_number, other_newest_key, other_shared_key, other_group, other_scope) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, timestamptz '1970-01-01 00:00:00+00' + $11::int8 * interval '1 microsecond', \
+    $12, $13, $14, $15, $16, $17, $18, $19) RETURNING id";
 /// All but the id and when it was made. The MAC comes at the end of the transaction.
 const PUT: &str = "UPDATE pgveil.columns SET schema_name = $2, table_name = $3, column_name = $4, table_oid = $5, attnum = $6, \
     logical_type = $7, equality = $8, shared_key = $9, equality_group = $10, scope_template = $11, shown_at = $12, \
     shown_before = $13, change = $14, change_type = $15, searched = $16, revision = $17, \
-    retired_at = timestamptz '1970-01-01 00:00:00+00' + $18::int8 * interval '1 microsecond', audit_seq = NULL, mac = NULL \
+    retired_at = timestamptz '1970-01-01 00:00:00+00' + $18::int8 * interval '1 microsecond', term_number = $19, newest_key = $20, \
+    other_number = $21, other_newest_key = $22, other_shared_key = $23, other_group = $24, other_scope = $25, \
+    audit_seq = NULL, mac = NULL \
     WHERE id = $1";
 const PUT_MAC: &str = "UPDATE pgveil.columns SET audit_seq = $2, mac = $3 WHERE id = $1";
 const NOW: &str = concat!("SELECT ", us!("now()"));
@@ -95,12 +102,15 @@ pub(super) async fn lock(
     found.map(|row| ColumnRow::of(&row)).transpose()
 }
 
-/// A new row, which has no MAC yet.
+/// A new row, which has no MAC yet, with these terms.
 pub(super) async fn insert(
     client: &impl GenericClient,
     new: &NewColumn,
+    (generation, change): (Generation, Option<Change>),
 ) -> Result<ColumnRow, KeystoreError> {
     let created_us = now_us(client).await?;
+    let (number, newest) = numbers(generation)?;
+    let other = Other::of(change.as_ref())?;
     let row = client
         .query_one(
             INSERT,
@@ -116,6 +126,14 @@ pub(super) async fn insert(
                 &new.equality_group,
                 &new.scope,
                 &created_us,
+                &number,
+                &newest,
+                &stored(change.as_ref()).0,
+                &other.number,
+                &other.newest,
+                &other.shared_key,
+                &other.group,
+                &other.scope,
             ],
         )
         .await?;
@@ -130,9 +148,10 @@ pub(super) async fn insert(
             shared_key: new.shared_key,
             equality_group: new.equality_group.clone(),
             scope: Some(new.scope.clone()),
+            generation,
             place: (new.table_oid, new.attnum),
             shown: None,
-            change: None,
+            change,
             searched: false,
         },
         revision: 0,
@@ -157,6 +176,10 @@ impl ColumnRow {
             shared_key: row.try_get(6)?,
             equality_group: row.try_get(7)?,
             scope: row.try_get(11)?,
+            generation: Generation {
+                number: unsigned(row.try_get::<_, i32>(22)?)?,
+                newest_key: unsigned(row.try_get::<_, i64>(23)?)?,
+            },
             place: (row.try_get(8)?, row.try_get(9)?),
             shown: shown(row)?,
             change: change(row)?,
@@ -237,6 +260,18 @@ impl ColumnRow {
             bytes.text(name);
         });
         bytes.maybe_text(change).maybe_text(change_type);
+        bytes.number(i64::from(column.generation.number));
+        // Below 2^63: it was stored as bigint.
+        bytes.number(column.generation.newest_key as i64);
+        let other = column.change.as_ref().and_then(Change::other_terms);
+        bytes.number(i64::from(other.is_some()));
+        if let Some(other) = other {
+            bytes.number(i64::from(other.generation.number));
+            bytes.number(other.generation.newest_key as i64);
+            bytes.number(i64::from(other.shared_key));
+            bytes.maybe_text(other.equality_group.as_deref());
+            bytes.maybe_text(other.scope.as_deref());
+        }
         bytes.number(i64::from(column.searched));
         bytes.number(i64::from(self.revision));
         bytes.number(self.created_us).maybe(self.retired_us);
@@ -253,6 +288,8 @@ impl ColumnRow {
         let shown = column.shown.as_ref();
         let (attnum, before) = (shown.map(|shown| shown.attnum), shown.map(|s| &s.before));
         let (change, change_type) = stored(column.change.as_ref());
+        let (number, newest) = numbers(column.generation)?;
+        let other = Other::of(column.change.as_ref())?;
         let written = client
             .execute(
                 PUT,
@@ -275,6 +312,13 @@ impl ColumnRow {
                     &column.searched,
                     &self.revision,
                     &self.retired_us,
+                    &number,
+                    &newest,
+                    &other.number,
+                    &other.newest,
+                    &other.shared_key,
+                    &other.group,
+                    &other.scope,
                 ],
             )
             .await?;
@@ -331,7 +375,61 @@ fn stored(change: Option<&Change>) -> (Option<&'static str>, Option<&str>) {
         Some(Change::DroppingTerms) => (Some("dropping terms"), None),
         Some(Change::Widening(to)) => (Some("widening"), Some(to)),
         Some(Change::Narrowing(to)) => (Some("narrowing"), Some(to)),
+        Some(Change::Turning(_)) => (Some("turning"), None),
+        Some(Change::Turned(_)) => (Some("turned"), None),
+        Some(Change::Clearing(_)) => (Some("clearing"), None),
     }
+}
+
+/// The terms beside those that are compared, as they are stored.
+#[derive(Default)]
+struct Other<'a> {
+    number: Option<i32>,
+    newest: Option<i64>,
+    shared_key: Option<bool>,
+    group: Option<&'a str>,
+    scope: Option<&'a str>,
+}
+
+impl<'a> Other<'a> {
+    fn of(change: Option<&'a Change>) -> Result<Self, KeystoreError> {
+        let Some(other) = change.and_then(Change::other_terms) else {
+            return Ok(Self::default());
+        };
+        let (number, newest) = numbers(other.generation)?;
+        Ok(Self {
+            number: Some(number),
+            newest: Some(newest),
+            shared_key: Some(other.shared_key),
+            group: other.equality_group.as_deref(),
+            scope: other.scope.as_deref(),
+        })
+    }
+}
+
+fn numbers(generation: Generation) -> Result<(i32, i64), KeystoreError> {
+    let number = i32::try_from(generation.number);
+    let newest = i64::try_from(generation.newest_key);
+    { number.ok().zip(newest.ok()) }.ok_or_else(|| damaged("terms with a number out of range"))
+}
+
+fn other_terms(row: &Row) -> Result<OtherTerms, KeystoreError> {
+    let missing = || damaged("other terms that are not described");
+    let (number, newest): (Option<i32>, Option<i64>) = (row.try_get(24)?, row.try_get(25)?);
+    let shared_key: Option<bool> = row.try_get(26)?;
+    Ok(OtherTerms {
+        generation: Generation {
+            number: unsigned(number.ok_or_else(missing)?)?,
+            newest_key: unsigned(newest.ok_or_else(missing)?)?,
+        },
+        shared_key: shared_key.ok_or_else(missing)?,
+        equality_group: row.try_get(27)?,
+        scope: row.try_get(28)?,
+    })
+}
+
+fn unsigned<S, U: TryFrom<S>>(number: S) -> Result<U, KeystoreError> {
+    U::try_from(number).map_err(|_| damaged("a negative number"))
 }
 
 fn change(row: &Row) -> Result<Option<Change>, KeystoreError> {
@@ -348,6 +446,9 @@ fn change(row: &Row) -> Result<Option<Change>, KeystoreError> {
         "dropping terms" => Change::DroppingTerms,
         "widening" => Change::Widening(logical_type()?),
         "narrowing" => Change::Narrowing(logical_type()?),
+        "turning" => Change::Turning(other_terms(row)?),
+        "turned" => Change::Turned(other_terms(row)?),
+        "clearing" => Change::Clearing(other_terms(row)?),
         _ => return Err(damaged("an unknown change")),
     }))
 }
@@ -369,7 +470,7 @@ fn column_id(row: &Row) -> Result<ColumnId, KeystoreError> {
         .map_err(|_| damaged("an id out of range"))
 }
 
-pub(super) fn damaged(reason: &str) -> KeystoreError {
+pub(in crate::keystore) fn damaged(reason: &str) -> KeystoreError {
     KeystoreError::Damaged {
         table: "pgveil.columns",
         reason: reason.to_owned(),

@@ -7,7 +7,7 @@ use sqlparser::tokenizer::Token as Kind;
 use super::{After, Definition, existing, name, needs_plaintext, object_name};
 use crate::{
     Refusal,
-    analysis::{statement::Door, term::EQ_TERM},
+    analysis::{statement::Door, term::numbered},
     ruleset::Declared,
     text::{Tokens, quote_identifier},
 };
@@ -208,7 +208,7 @@ impl Definition<'_, '_> {
             .map(|column| {
                 let quoted = quote_identifier(column);
                 match self.declared(column) {
-                    Some(_) => format!("{EQ_TERM}{quoted})"),
+                    Some(declared) => format!("{}{quoted})", numbered(self.number(declared))),
                     None => quoted,
                 }
             })

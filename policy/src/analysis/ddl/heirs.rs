@@ -121,8 +121,7 @@ impl Definition<'_, '_> {
                 other.id == protected.id
                     || protected.equality
                         && other.equality
-                        && other.context == protected.context
-                        && other.search_key == protected.search_key
+                        && other.terms_match(protected)
                         && other.scope == protected.scope
             });
             let mut ids: Vec<u32> = ids.map(|column| column.id.0).collect();

@@ -9,7 +9,7 @@ use crate::{
     Refusal,
     analysis::{
         statement::{Door, Verdict},
-        term::EQ_TERM,
+        term::numbered,
     },
     plan::Replacement,
 };
@@ -87,11 +87,21 @@ impl Definition<'_, '_> {
             return Ok(());
         };
         // Written out by somebody who knows what is stored.
-        let term = at >= 4
-            && matches!(tokens.kind(at - 1), Kind::LParen)
-            && tokens.is_word(at - 2, "eq_term")
-            && matches!(tokens.kind(at - 3), Kind::Period)
-            && tokens.is_word(at - 4, "pgveil");
+        let opened = |at: usize| {
+            at >= 4
+                && matches!(tokens.kind(at - 1), Kind::LParen)
+                && tokens.is_word(at - 2, "eq_term")
+                && matches!(tokens.kind(at - 3), Kind::Period)
+                && tokens.is_word(at - 4, "pgveil")
+        };
+        let number = self.number(declared);
+        let written = match tokens.kind(at.saturating_sub(2)) {
+            Kind::Number(digits, _) if matches!(tokens.kind(at - 1), Kind::Comma) => {
+                opened(at - 2).then(|| (at - 6, digits.parse().ok()))
+            }
+            _ => opened(at).then(|| (at - 4, Some(0))),
+        };
+        let term = written.is_some();
         if !term && at != range.start {
             return Err(needs_plaintext(
                 declared,
@@ -104,7 +114,13 @@ impl Definition<'_, '_> {
         if unique {
             self.check_key(declared, columns, at)?;
         }
-        if term {
+        if let Some((start, written)) = written {
+            // As a dump has it that is older than the column's terms.
+            if written != Some(number) {
+                let column = tokens.bytes(&(start..at));
+                let term = Replacement::Text(numbered(number));
+                self.edits.replace(column, term);
+            }
             return Ok(());
         }
         if !["btree", "hash"].contains(&method) {
@@ -134,8 +150,10 @@ impl Definition<'_, '_> {
             "The index is one on the equality terms of {}: it serves =, IN and joins, not order or patterns.",
             declared.display_name()
         ));
-        self.edits
-            .replace(bytes, Replacement::Text(format!("{EQ_TERM}{column})")));
+        self.edits.replace(
+            bytes,
+            Replacement::Text(format!("{}{column})", numbered(number))),
+        );
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use sqlparser::ast::{Expr, Function as Call, FunctionArg, FunctionArgExpr, FunctionArguments};
+use sqlparser::ast::{Expr, Function as Call, FunctionArguments};
 
 use crate::{
     Refusal,
@@ -15,7 +15,7 @@ use crate::{
         namespace::{Column, Entry, Namespace, Scope, name_of},
         refusals,
         relation::idents_of,
-        term::uncast,
+        term::{check_number, numbered_value, uncast},
     },
     catalog::Function,
     ruleset::Protected,
@@ -141,7 +141,8 @@ impl Analyser<'_> {
         right: &Expr,
         cx: Cx<'_>,
     ) -> Result<bool, Refusal> {
-        let (true, Some(a), Some(b)) = (self.stored && self.in_body, term_of(left), term_of(right))
+        let (true, Some((one, a)), Some((other, b))) =
+            (self.stored && self.in_body, term_of(left), term_of(right))
         else {
             return Ok(false);
         };
@@ -156,6 +157,8 @@ impl Analyser<'_> {
         match (self.expr(a, cx)?, self.expr(b, cx)?) {
             (Kind::Sealed(ours), Kind::Sealed(theirs)) => {
                 self.check_with_argument((a, &ours), (b, &theirs))?;
+                check_number(&ours, one)?;
+                check_number(&theirs, other)?;
                 Ok(true)
             }
             _ => Err(refusals::stored_comparison()),
@@ -169,7 +172,7 @@ impl Analyser<'_> {
         list: &[&Expr],
         cx: Cx<'_>,
     ) -> Result<bool, Refusal> {
-        let is_argument = |item: &&Expr| term_of(item).is_some_and(|of| self.is_argument(of));
+        let is_argument = |item: &&Expr| term_of(item).is_some_and(|(_, of)| self.is_argument(of));
         if !self.stored || !list.iter().any(is_argument) {
             return Ok(false);
         }
@@ -187,8 +190,8 @@ impl Analyser<'_> {
     }
 }
 
-/// The value of which an expression is the search term.
-fn term_of(expr: &Expr) -> Option<&Expr> {
+/// The value of which an expression is the search term, and the term's number.
+fn term_of(expr: &Expr) -> Option<(u32, &Expr)> {
     let Expr::Function(Call { name, args, .. }) = strip(expr) else {
         return None;
     };
@@ -197,12 +200,8 @@ fn term_of(expr: &Expr) -> Option<&Expr> {
     let FunctionArguments::List(list) = args else {
         return None;
     };
-    match (names.as_slice(), list.args.as_slice()) {
-        ([schema, name], [FunctionArg::Unnamed(FunctionArgExpr::Expr(of))])
-            if schema == "pgveil" && name == "eq_term" =>
-        {
-            Some(of)
-        }
+    match names.as_slice() {
+        [schema, name] if schema == "pgveil" && name == "eq_term" => numbered_value(&list.args),
         _ => None,
     }
 }

@@ -118,10 +118,14 @@ fn without_terms(detail: &str) -> Option<String> {
     let outcome = rest
         .rsplit_once(") ")
         .map_or("already exists.", |(_, outcome)| outcome);
-    let columns = keys
-        .replace("pgveil.eq_term(", "")
-        .replace("::bytea", "")
-        .replace(')', "");
+    let mut columns = String::new();
+    for (at, part) in keys.split("pgveil.eq_term(").enumerate() {
+        // `7, email`: which of the column's terms it is, says nothing to the client either.
+        let number = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let named = part[number..].strip_prefix(", ").filter(|_| number > 0);
+        columns.push_str(named.filter(|_| at > 0).unwrap_or(part));
+    }
+    let columns = columns.replace("::bytea", "").replace(')', "");
     Some(format!("Key ({columns}) {outcome}"))
 }
 
@@ -132,6 +136,11 @@ mod tests {
     #[test]
     fn a_unique_violation_names_the_column_and_not_the_term() {
         let detail = "Key (tenant_id, pgveil.eq_term(email::bytea))=(1, \\x53) already exists.";
+        assert_eq!(
+            without_terms(detail).as_deref(),
+            Some("Key (tenant_id, email) already exists.")
+        );
+        let detail = "Key (tenant_id, pgveil.eq_term(7, email::bytea))=(1, \\x53) already exists.";
         assert_eq!(
             without_terms(detail).as_deref(),
             Some("Key (tenant_id, email) already exists.")

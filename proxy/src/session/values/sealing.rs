@@ -1,16 +1,20 @@
 //! Sealing values that come in rows, not in parameters: COPY FROM STDIN. Keys come from the cache; who calls waits for
 //! those that are missing, so that a row costs nothing but its own work.
 
-use pgveil_config::{ScopePath, SearchKey};
-use pgveil_keys::{Keys, nonce, sealed, term};
+use pgveil_config::ScopePath;
+use pgveil_keys::{
+    Keys, nonce,
+    sealed::{self, Terms},
+    term,
+};
 use pgveil_policy::{
     Refusal,
-    ruleset::Protected,
+    ruleset::{Generation, Protected, TermContext},
     template::{self, TemplatePart},
     types::{Conversion, Converted, FormatSettings, InputError, Value, convert},
 };
 
-use super::{index_key, scope_null, sealing_key, session_unset};
+use super::{index_key, key_of, scope_null, sealing_key, session_unset};
 use crate::session::view::View;
 
 /// The value as it is stored, if that is another one: while a column's length or precision is being changed, new values
@@ -44,29 +48,40 @@ pub fn seal(
     let Some(key) = keys.cached_sealing_key(scope) else {
         return false;
     };
-    let equality = if column.terms {
-        let index = match column.search_key {
-            SearchKey::Scope => keys.cached_index_key(scope),
-            SearchKey::Shared => keys.cached_index_key(&ScopePath::platform()),
-        };
-        let Some(index) = index else {
-            return false;
-        };
-        let canonical = column.logical.canonical(value.as_bytes());
-        Some(term::equality(&index, &column.context, &canonical))
-    } else {
-        None
+    let Some(terms) = terms(keys, column, scope, value) else {
+        return false;
     };
     // Without a use left (another thread took the last one) the key is as good as missing.
     let sealed = sealed::seal(
         &key,
         column.id,
-        equality.as_ref(),
+        &terms,
         &nonce::next(),
         value.as_bytes(),
         out,
     );
     sealed.is_ok()
+}
+
+/// What a new value bears. `None`: a key is missing.
+fn terms(keys: &Keys, column: &Protected, scope: &ScopePath, value: &Value) -> Option<Terms> {
+    if !column.terms {
+        return Some(Terms::NONE);
+    }
+    let canonical = column.logical.canonical(value.as_bytes());
+    let term = |search_key, generation: Generation, context: &TermContext| {
+        let (scope, newest) = key_of(search_key, generation, scope);
+        let key = keys.cached_index_key(&scope, newest)?;
+        let term = term::equality(&key, context, &canonical);
+        Some((generation.number, term))
+    };
+    let compared = term(column.search_key, column.generation, &column.context)?;
+    let Some(other) = &column.also else {
+        return Some(Terms::one(compared.0, compared.1));
+    };
+    let context = other.context(column.id);
+    let other = term(other.search_key(), other.generation, &context)?;
+    Some(Terms::two(compared, other))
 }
 
 /// Puts the keys for values of a column and scope into the cache.
@@ -76,10 +91,12 @@ pub fn seal(
 pub async fn fetch(keys: &Keys, column: &Protected, scope: &ScopePath) -> Result<(), Refusal> {
     sealing_key(keys, scope).await?;
     if column.terms {
-        match column.search_key {
-            SearchKey::Scope => index_key(keys, scope).await?,
-            SearchKey::Shared => index_key(keys, &ScopePath::platform()).await?,
-        };
+        let (owner, newest) = key_of(column.search_key, column.generation, scope);
+        index_key(keys, &owner, newest).await?;
+        if let Some(other) = &column.also {
+            let (owner, newest) = key_of(other.search_key(), other.generation, scope);
+            index_key(keys, &owner, newest).await?;
+        }
     }
     Ok(())
 }

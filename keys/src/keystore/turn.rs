@@ -1,0 +1,173 @@
+//! The rotation of index keys as the registry tells it: each step describes all columns that it is about, begins the job's next
+//! count, and is recorded, in one transaction. What must be true of values before a step is the business of crate `jobs`
+//! (docs/decisions/0072).
+
+use std::mem::replace;
+
+use pgveil_config::ScopePath;
+use pgveil_policy::{
+    plan::ColumnId,
+    ruleset::{Change as Description, Generation, OtherTerms, RegisteredColumn},
+};
+use serde_json::json;
+
+use super::{
+    Keystore, KeystoreError, NewJob, bigint_of,
+    registry::{damaged, redescribe, redescribed},
+};
+use crate::{
+    audit::{Change, Event, Operation},
+    step_up::Token,
+};
+
+/// Who registers a column of a group describes it as the group is: not while that changes.
+const LOCK: &str = "LOCK TABLE pgveil.columns IN SHARE ROW EXCLUSIVE MODE";
+/// The next step begins with a count, and waits for what ran when it began.
+const NEXT: &str = "UPDATE pgveil.jobs SET phase = 'count', settle_at = NULL, settle_horizon = NULL, settle_waits = NULL, \
+        settled = false, waits = NULL, look_at = clock_timestamp(), moved_at = now() \
+    WHERE id = $1 AND state = 'running' RETURNING id";
+
+/// A step of a rotation that all its columns take at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Every value bears the new terms: they are compared from now on.
+    Turned,
+    /// Nobody compares the former terms any more: new values do not bear them.
+    Clearing,
+    /// No value bears them.
+    Cleared,
+}
+
+impl Turn {
+    /// Takes it with a column, if the job of that number is about it.
+    fn take(self, column: &mut RegisteredColumn, number: u32) -> bool {
+        match (self, column.change.take()) {
+            (Self::Turned, Some(Description::Turning(other)))
+                if other.generation.number == number =>
+            {
+                let former = OtherTerms {
+                    generation: replace(&mut column.generation, other.generation),
+                    shared_key: replace(&mut column.shared_key, other.shared_key),
+                    equality_group: replace(&mut column.equality_group, other.equality_group),
+                    scope: replace(&mut column.scope, other.scope),
+                };
+                column.change = Some(Description::Turned(former));
+                true
+            }
+            (Self::Clearing, Some(Description::Turned(former)))
+                if column.generation.number == number =>
+            {
+                column.change = Some(Description::Clearing(former));
+                true
+            }
+            (Self::Cleared, Some(Description::Clearing(_)))
+                if column.generation.number == number =>
+            {
+                true
+            }
+            (_, other) => {
+                column.change = other;
+                false
+            }
+        }
+    }
+
+    fn told(self) -> &'static str {
+        match self {
+            Self::Turned => "compared",
+            Self::Clearing => "clearing",
+            Self::Cleared => "cleared",
+        }
+    }
+}
+
+impl Keystore {
+    /// Permits, with a token, that a scope's index key before `horizon` is replaced, and those of scopes below, and queues the
+    /// job that does it and brings search terms to the new ones. Answers its number.
+    pub async fn order_index_rotation(
+        &self,
+        scope: &ScopePath,
+        below: bool,
+        horizon: u64,
+        token: &Token,
+    ) -> Result<u64, KeystoreError> {
+        let mut change = self.change().await?;
+        change.step_up(token, Operation::IndexRotate, scope).await?;
+        let wanted = NewJob::index_rotation(scope, below, horizon);
+        let (job, event) = change.queue_job(&wanted).await?;
+        let detail = json!({ "ordered": true, "horizon": horizon, "below": below, "job": job });
+        let order = Event::new(Operation::IndexRotate)
+            .scope(scope)
+            .detail(detail);
+        change.commit_all(vec![order, event]).await?;
+        Ok(job)
+    }
+
+    /// Describes columns as getting the terms of a job. False, and nothing is done: one of them is being changed otherwise, or
+    /// the job does not run any more.
+    pub async fn begin_turn(
+        &self,
+        job: u64,
+        scope: &ScopePath,
+        columns: &[ColumnId],
+        terms: Generation,
+    ) -> Result<bool, KeystoreError> {
+        let mut change = self.change().await?;
+        change.automatic();
+        change.query(LOCK, &[]).await?;
+        let begin = |column: &mut RegisteredColumn| {
+            if !columns.contains(&column.id) || column.change.is_some() {
+                return false;
+            }
+            column.change = Some(Description::Turning(OtherTerms {
+                generation: terms,
+                shared_key: column.shared_key,
+                equality_group: column.equality_group.clone(),
+                scope: column.scope.clone(),
+            }));
+            true
+        };
+        let ids = redescribe(&mut change, begin).await?;
+        if ids.len() != columns.len() || !next(&mut change, job).await? {
+            change.rollback().await?;
+            return Ok(false);
+        }
+        let detail = json!({
+            "job": job, "step": "adding", "number": terms.number, "newest_key": terms.newest_key,
+        });
+        let event = Event::new(Operation::IndexRotate).scope(scope);
+        change
+            .commit(redescribed(event.detail(detail), &ids))
+            .await?;
+        Ok(true)
+    }
+
+    /// Takes the next step with all columns of a job. False, and nothing is done: it does not run any more.
+    pub async fn turn(
+        &self,
+        job: u64,
+        scope: &ScopePath,
+        step: Turn,
+    ) -> Result<bool, KeystoreError> {
+        let number = u32::try_from(job).map_err(|_| damaged("a job with a number too large"))?;
+        let mut change = self.change().await?;
+        change.automatic();
+        change.query(LOCK, &[]).await?;
+        let ids = redescribe(&mut change, |column| step.take(column, number)).await?;
+        if !next(&mut change, job).await? {
+            change.rollback().await?;
+            return Ok(false);
+        }
+        let detail = json!({ "job": job, "step": step.told(), "number": number });
+        let event = Event::new(Operation::IndexRotate).scope(scope);
+        change
+            .commit(redescribed(event.detail(detail), &ids))
+            .await?;
+        Ok(true)
+    }
+}
+
+async fn next(change: &mut Change, job: u64) -> Result<bool, KeystoreError> {
+    let rows = change.query(NEXT, &[&bigint_of(job)?]).await?;
+    Ok(!rows.is_empty())
+}
