@@ -12,6 +12,6 @@ pub use statements::statements;
 
 pub(crate) use limits::{INLINE_DEPTH, MAX_DEPTH, depth};
 pub(crate) use statements::split;
-pub(crate) use teach::teach;
+pub(crate) use teach::{Taught, Vocabulary, teach};
 pub(crate) use tokens::{Tokens, fold, quote_identifier};
 pub(crate) use verbs::{Verb, verb};

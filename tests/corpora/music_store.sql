@@ -154,7 +154,6 @@ SELECT c FROM customer c ORDER BY customer_id;
 SELECT (c).email, (c).city FROM customer c ORDER BY (c).customer_id;
 
 SELECT (s.c).* FROM (SELECT c FROM customer c) s ORDER BY 1;
--- refused: a statement that names something protected could not be parsed | pgveil sends such a statement only if it understands all of it.
 
 SELECT * FROM (SELECT customer_id, email FROM customer) AS t(id, mail) WHERE mail = 'luisg@embraer.com.br';
 

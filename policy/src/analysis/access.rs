@@ -1,7 +1,10 @@
 //! Parts of holders: a field of a row, an element or a slice of an array; and casts of holders that change nothing
 //! inside.
 
-use sqlparser::ast::{AccessExpr, CastKind, Expr, Subscript};
+use sqlparser::{
+    ast::{AccessExpr, CastKind, Expr, Ident, Subscript},
+    tokenizer::Token,
+};
 
 use super::{
     Analyser,
@@ -61,6 +64,29 @@ impl Analyser<'_> {
         Ok(kind)
     }
 
+    /// Whether a field is the `*` of `(row).*`.
+    fn is_all_fields(&self, field: &Ident) -> bool {
+        let at = self.tokens.starting(field.span.start);
+        at.is_some_and(|at| matches!(self.tokens.kind(at), Token::Mul))
+    }
+
+    /// The row of which an expression is all fields: `(row).*`.
+    pub(super) fn row_of_all_fields(&self, expr: &Expr) -> Option<Expr> {
+        let Expr::CompoundFieldAccess { root, access_chain } = expr else {
+            return None;
+        };
+        let (AccessExpr::Dot(Expr::Identifier(last)), before) = access_chain.split_last()? else {
+            return None;
+        };
+        self.is_all_fields(last).then(|| match before {
+            [] => (**root).clone(),
+            _ => Expr::CompoundFieldAccess {
+                root: root.clone(),
+                access_chain: before.to_vec(),
+            },
+        })
+    }
+
     fn field(&mut self, kind: Kind, field: &Expr, whole_row: bool) -> Result<Kind, Refusal> {
         let Expr::Identifier(ident) = field else {
             return match refusals::not_plain(&kind, "this expression") {
@@ -68,6 +94,9 @@ impl Analyser<'_> {
                 None => Err(refusals::construct("this form of a field")),
             };
         };
+        if self.is_all_fields(ident) {
+            return Err(refusals::construct(".* of a row here"));
+        }
         let fields = match &kind {
             Kind::Plain(_) | Kind::Untyped => {
                 self.account(ident);

@@ -26,7 +26,7 @@ use crate::{
     copy::{CopyColumn, CopyFormat, CopyIn, CopyOut, CopyPlan, CopyRole, CopyRows, ForceQuote},
     plan::{Field, Output},
     ruleset::Held,
-    text::{MAX_DEPTH, Tokens, depth, quote_identifier, teach},
+    text::{MAX_DEPTH, Tokens, depth, quote_identifier},
     types::LogicalType,
 };
 use options::{Options, Read};
@@ -390,8 +390,7 @@ impl Door<'_> {
         if depth(self.tokens, condition) > MAX_DEPTH || condition.is_empty() {
             return Err(not_parsed().at(self.tokens.range(condition.start).start));
         }
-        let sensitive = |name: &str| self.protection.names_column(name);
-        let taught = teach(self.tokens, condition, &sensitive);
+        let taught = self.protection.taught(self.tokens, condition);
         let expr = self.parsed(taught.tokens, condition)?;
         let scope = Scope {
             names,

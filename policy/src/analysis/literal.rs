@@ -13,6 +13,14 @@ pub(super) struct Literal {
     pub(super) logical: Option<LogicalType>,
 }
 
+/// Whether a token is a string.
+pub(super) fn is_text(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::SingleQuotedString(_) | Kind::EscapedStringLiteral(_) | Kind::DollarQuotedString(_)
+    )
+}
+
 /// Reads the literal that one token is.
 pub(super) fn read(
     tokens: &Tokens<'_>,

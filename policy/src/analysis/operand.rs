@@ -236,7 +236,10 @@ impl Analyser<'_> {
                 ));
             }
         };
-        let at = self.tokens.range(operand.extent.start).start;
+        // Of `date 'x'` the server points at the text.
+        let (first, last) = (operand.extent.start, operand.extent.end.saturating_sub(1));
+        let typed = literal::is_text(self.tokens.kind(last)) && last > first;
+        let at = self.tokens.range(if typed { last } else { first }).start;
         let target = match why {
             Conversion::Assignment => column.logical,
             Conversion::Comparison => column.logical.operand(),

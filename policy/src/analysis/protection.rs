@@ -1,12 +1,13 @@
 //! Which words of a statement can name something protected: the ruleset's own answers, ready for many questions.
 //! Knows no statement.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
-use super::SessionView;
+use super::{SessionView, type_name};
 use crate::{
     catalog::Relation,
     ruleset::{Ruleset, words::Words},
+    text::{Taught, Tokens, Vocabulary, teach},
 };
 
 /// The ruleset's names, by use.
@@ -98,6 +99,15 @@ impl<'a> Protection<'a> {
     /// Whether a function of this name, which is not the system's, may run SQL given as text.
     pub(super) fn runs_text(&self, name: &str) -> bool {
         self.rules.runs_text(name)
+    }
+
+    /// The tokens of a statement as the parser gets them.
+    pub(super) fn taught(&self, tokens: &Tokens<'_>, statement: &Range<usize>) -> Taught {
+        let vocabulary = Vocabulary {
+            sensitive: &|name| self.names_column(name),
+            is_type: &|name| type_name::named(name, &self.rules.catalog, self.view).is_some(),
+        };
+        teach(tokens, statement, &vocabulary)
     }
 
     /// Whether some protected column has this name.

@@ -216,7 +216,7 @@ impl Analyser<'_> {
                 Place::Made(_) => true,
                 Place::Meant(_) => source.column.id != target.id,
             };
-            if sealed.converted || source.column.logical != target.logical {
+            if sealed.converted || !source.column.logical.fits_into(target.logical) {
                 return refuse("the logical types differ");
             }
             if made && target.logical != target.logical.without_modifiers() {

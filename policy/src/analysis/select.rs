@@ -172,6 +172,10 @@ impl Analyser<'_> {
         for item in items {
             match item {
                 SelectItem::UnnamedExpr(expr) => {
+                    if let Some(row) = self.row_of_all_fields(expr) {
+                        self.row_star(&row, &mut outputs, cx)?;
+                        continue;
+                    }
                     let name = column_name(expr);
                     let output = self.item(expr, None, name, cx)?;
                     outputs.push(output);
@@ -189,14 +193,9 @@ impl Analyser<'_> {
                     check_star(options)?;
                     open |= self.qualified_star(name, options, &mut outputs, cx)?;
                 }
-                SelectItem::QualifiedWildcard(
-                    SelectItemQualifiedWildcardKind::Expr(expr),
-                    options,
-                ) => {
-                    check_star(options)?;
-                    self.row_star(expr, &mut outputs, cx)?;
-                }
-                SelectItem::ExprWithAliases { .. } => {
+                // PostgreSQL's `(row).*` is a field to the parser.
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(_), _)
+                | SelectItem::ExprWithAliases { .. } => {
                     return Err(refusals::construct("this form of select list"));
                 }
             }
@@ -388,6 +387,10 @@ impl Analyser<'_> {
             }
         };
         let whole_row = is_whole_row(row, cx);
+        if cx.grouping.is_some() {
+            return Err(refusals::construct(".* of a row beside GROUP BY")
+                .hint("Name the columns one by one."));
+        }
         outputs.extend(fields.into_iter().map(|field| Output {
             name: field.name,
             kind: if whole_row {

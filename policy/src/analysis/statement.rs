@@ -17,6 +17,7 @@ use super::{
     Analyser, Protocol, SessionView, copy, derive,
     function::runs_text,
     kept::Kept,
+    literal,
     namespace::Ctes,
     params::Parameters,
     protection::{Protection, Standing},
@@ -30,7 +31,7 @@ use crate::{
     copy::CopyPlan,
     plan::{Edit, Output, ScopeQuery, Slot},
     ruleset::{Ruleset, is_hidden},
-    text::{MAX_DEPTH, Tokens, depth, teach},
+    text::{MAX_DEPTH, Tokens, depth},
 };
 
 /// What the analysis of every statement of a text is given.
@@ -156,9 +157,9 @@ impl Door<'_> {
         if !(tokens.is_word(first, "do") || makes || statement.clone().any(calls)) {
             return Ok(());
         }
-        let hidden = statement
-            .clone()
-            .find(|at| is_string(tokens.kind(*at)) && self.protection.named_in(tokens.raw(*at)));
+        let hidden = statement.clone().find(|at| {
+            literal::is_text(tokens.kind(*at)) && self.protection.named_in(tokens.raw(*at))
+        });
         match hidden {
             None => Ok(()),
             Some(at) => Err(Refusal::unsupported(
@@ -304,8 +305,7 @@ pub(super) fn parse(
     statement: &Range<usize>,
     apart: &Range<usize>,
 ) -> Result<(Statement, HashSet<usize>), Refusal> {
-    let sensitive = |name: &str| protection.names_column(name);
-    let mut taught = teach(tokens, statement, &sensitive);
+    let mut taught = protection.taught(tokens, statement);
     taught.tokens.retain(|token| {
         tokens
             .starting(token.span.start)
@@ -466,11 +466,4 @@ fn place_in(message: &str) -> Option<Location> {
         line: line.parse().ok()?,
         column: column.trim().parse().ok()?,
     })
-}
-
-fn is_string(kind: &Kind) -> bool {
-    matches!(
-        kind,
-        Kind::SingleQuotedString(_) | Kind::EscapedStringLiteral(_) | Kind::DollarQuotedString(_)
-    )
 }

@@ -19,17 +19,24 @@ pub(crate) struct Taught {
     pub(crate) left_out: HashSet<usize>,
 }
 
-/// Rewrites the tokens of one statement for the parser. `sensitive` says which names are protected columns':
-/// nothing that holds one is left out.
+/// What the words of a statement are that the parser cannot know.
+pub(crate) struct Vocabulary<'v> {
+    /// Names of protected columns: nothing that holds one is left out.
+    pub(crate) sensitive: &'v dyn Fn(&str) -> bool,
+    /// Names of types, as they are written.
+    pub(crate) is_type: &'v dyn Fn(&str) -> bool,
+}
+
+/// Rewrites the tokens of one statement for the parser.
 pub(crate) fn teach(
     tokens: &Tokens<'_>,
     statement: &Range<usize>,
-    sensitive: &dyn Fn(&str) -> bool,
+    vocabulary: &Vocabulary<'_>,
 ) -> Taught {
     let teacher = Teacher {
         tokens,
         end: statement.end,
-        sensitive,
+        vocabulary,
         merge: merge_of_join(tokens, statement),
     };
     let mut taught = Taught {
@@ -65,8 +72,12 @@ pub(crate) fn teach(
     taught
 }
 
+/// What the parser gets as the name of the last field of `(row).*`, which it does not know.
+const ALL_FIELDS: &str = "pgveil_all_fields";
+
 fn spelled(word: &str) -> Kind {
     match word {
+        ALL_FIELDS => Kind::make_word(ALL_FIELDS, None),
         "*" => Kind::Mul,
         "(" => Kind::LParen,
         ")" => Kind::RParen,
@@ -93,7 +104,7 @@ const TYPES_OF_LITERALS: [&str; 7] = [
 struct Teacher<'t> {
     tokens: &'t Tokens<'t>,
     end: usize,
-    sensitive: &'t dyn Fn(&str) -> bool,
+    vocabulary: &'t Vocabulary<'t>,
     /// USING and ON of a MERGE whose source is a join.
     merge: Option<(usize, usize)>,
 }
@@ -141,6 +152,10 @@ impl Teacher<'_> {
         match tokens.kind(index) {
             Kind::LParen if before("conflict") => self.conflict_target(index),
             Kind::LBracket if !first => self.subscript_of_target(index),
+            Kind::Mul if self.is_all_fields(index) => Lesson::Spell(&[ALL_FIELDS], 1),
+            Kind::Word(_) if self.named_literal(index).is_some() => {
+                Lesson::Spell(&["DATE"], self.named_literal(index).unwrap_or(1))
+            }
             // The parser knows VALUES behind IN only.
             Kind::Eq if self.is_values_of(index + 1, &["any", "some"]) => Lesson::Spell(&["IN"], 2),
             Kind::Neq if self.is_values_of(index + 1, &["all"]) => Lesson::Spell(&["NOT", "IN"], 2),
@@ -221,6 +236,27 @@ impl Teacher<'_> {
                 .any(|name| self.tokens.is_word(index, name))
     }
 
+    /// `mood 'sad'`, `crm."Level" 'low'`: the tokens of the type's name.
+    fn named_literal(&self, index: usize) -> Option<usize> {
+        let tokens = self.tokens;
+        let is_part = index > 0 && matches!(tokens.kind(index - 1), Kind::Period);
+        let mut last = index;
+        while matches!(tokens.kind(last + 1), Kind::Period)
+            && matches!(tokens.kind(last + 2), Kind::Word(_))
+        {
+            last += 2;
+        }
+        let named = !is_part && self.is_literal(last + 1) && !tokens.is_syntax(index);
+        let name = &tokens.sql[tokens.bytes(&(index..last + 1))];
+        (named && (self.vocabulary.is_type)(name)).then_some(last + 1 - index)
+    }
+
+    /// `(row).*`
+    fn is_all_fields(&self, index: usize) -> bool {
+        let is = |back: usize, kind: &Kind| index >= back && self.tokens.kind(index - back) == kind;
+        is(1, &Kind::Period) && is(2, &Kind::RParen)
+    }
+
     /// `interval '1' day`, `interval(3) '1'`
     fn follows_interval(&self, literal: usize) -> bool {
         let is_interval = |at: usize| self.tokens.is_word(at, "interval");
@@ -234,7 +270,7 @@ impl Teacher<'_> {
         range.into_iter().any(|index| {
             self.tokens
                 .name(index)
-                .is_some_and(|name| (self.sensitive)(&name))
+                .is_some_and(|name| (self.vocabulary.sensitive)(&name))
         })
     }
 
@@ -321,7 +357,11 @@ mod tests {
 
     fn taught(sql: &str) -> String {
         let tokens = Tokens::read(sql).unwrap();
-        let taught = teach(&tokens, &(0..tokens.len()), &|name| name == "email");
+        let vocabulary = Vocabulary {
+            sensitive: &|name| name == "email",
+            is_type: &|name| ["mood", "crm.\"Level\""].contains(&name),
+        };
+        let taught = teach(&tokens, &(0..tokens.len()), &vocabulary);
         let words: Vec<_> = taught
             .tokens
             .iter()
@@ -379,6 +419,11 @@ mod tests {
             ),
             ("a = interval(2) '1'", "a = DATE '1'"),
             ("a = x.interval", "a = x . interval"),
+            ("a = mood 'sad'", "a = DATE 'sad'"),
+            ("a = crm.\"Level\" 'low'", "a = DATE 'low'"),
+            ("a = x.mood 'sad'", "a = x . mood 'sad'"),
+            ("a = sad 'mood'", "a = sad 'mood'"),
+            ("(s.c).*, 2 * 3", "( s . c ) . pgveil_all_fields , 2 * 3"),
         ] {
             assert_eq!(taught(sql), expected, "{sql}");
         }

@@ -275,6 +275,18 @@ impl LogicalType {
         }
     }
 
+    /// Whether every value of this type is one of the other as it is: the same, or one with room for more.
+    pub fn fits_into(self, wider: Self) -> bool {
+        match (self, wider) {
+            (Varchar(_), Varchar(None)) | (Numeric(_), Numeric(None)) => true,
+            (Varchar(Some(length)), Varchar(Some(most))) => length <= most,
+            (Numeric(Some((digits, scale))), Numeric(Some((most, same)))) => {
+                scale == same && digits <= most
+            }
+            _ => self == wider,
+        }
+    }
+
     /// The same type without modifiers: what an operand of a comparison is read as.
     pub fn without_modifiers(self) -> Self {
         match self {
