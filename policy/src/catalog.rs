@@ -265,6 +265,6 @@ impl Function {
     pub fn takes(&self, count: usize) -> bool {
         let most = self.arguments().count();
         let variadic = self.arguments().any(|argument| argument.mode == 'v');
-        !variadic && count <= most && count + self.defaults >= most
+        (variadic && count > most) || (count <= most && count + self.defaults >= most)
     }
 }

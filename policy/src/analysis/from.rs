@@ -287,7 +287,7 @@ impl Analyser<'_> {
         ordinality: bool,
         cx: Cx<'_>,
     ) -> Result<Namespace, Refusal> {
-        if let Some(function) = self.callee(name, args.len(), 'f')? {
+        if let Some(function) = self.callee(name, args, 'f', cx)? {
             return self.call_entry(function, (name, args), alias, ordinality, cx);
         }
         let last = self.check_function(name)?;

@@ -129,11 +129,11 @@ impl Analyser<'_> {
         if is_nullif(function) {
             return self.nullif(expr, function, cx);
         }
-        let count = match &function.args {
-            FunctionArguments::List(list) => list.args.len(),
-            FunctionArguments::None | FunctionArguments::Subquery(_) => 0,
+        let args = match &function.args {
+            FunctionArguments::List(list) => list.args.as_slice(),
+            FunctionArguments::None | FunctionArguments::Subquery(_) => &[],
         };
-        if let Some(callee) = self.callee(&function.name, count, 'f')? {
+        if let Some(callee) = self.callee(&function.name, args, 'f', cx)? {
             return self.call(callee, function, cx);
         }
         let name = self.check_function(&function.name)?;

@@ -7,6 +7,7 @@ mod body;
 pub(super) mod head;
 mod locals;
 mod make;
+mod overload;
 mod plpgsql;
 mod run;
 pub(super) mod signature;
@@ -111,8 +112,9 @@ impl<'a> Analyser<'a> {
     pub(super) fn callee(
         &self,
         name: &ObjectName,
-        count: usize,
+        args: &[FunctionArg],
         kind: char,
+        cx: Cx<'_>,
     ) -> Result<Option<&'a Function>, Refusal> {
         let Some(last) = last_name(name).filter(|last| self.protection.names_function(last)) else {
             return Ok(None);
@@ -126,27 +128,37 @@ impl<'a> Analyser<'a> {
             _ => return Err(refusals::not_understood("A function's name has many parts")),
         };
         let functions = self.rules.catalog.functions.iter();
-        let mut meant = functions.filter(|function| {
+        let meant = functions.filter(|function| {
             function.name == last
                 && match schema {
                     Some(schema) => function.schema == *schema,
                     None => self.view.schemas.contains(&function.schema),
                 }
-                && (function.kind != kind || function.takes(count))
+                && (function.kind != kind || function.takes(args.len()))
         });
         let refuse = |why: &str| Err(refusals::dependent(&last, why));
-        match (meant.next(), meant.next()) {
-            (Some(_), Some(_)) => {
-                refuse("is one of several functions of that name, and names a protected table")
-            }
-            (Some(only), None) if only.kind != kind => refuse(
+        let meant: Vec<&'a Function> = meant.collect();
+        let picked = match meant.as_slice() {
+            [] => None,
+            [only] => Some(*only),
+            several => match self.meant_by(several, args, cx) {
+                None => {
+                    return refuse(
+                        "is one of several functions of that name, and names a protected table",
+                    );
+                }
+                picked => picked,
+            },
+        };
+        match picked {
+            Some(only) if only.kind != kind => refuse(
                 "is a procedure, an aggregate or a window function, or called as one, and names a protected table",
             ),
-            (Some(only), None) if schema.is_none() && only.shadows => refuse(
+            Some(only) if schema.is_none() && only.shadows => refuse(
                 "names a protected table, and the system has a function of that name too: write its schema before it",
             ),
-            (Some(only), None) => Ok(Some(only)),
-            (None, _) => refuse("is a function that names a protected table"),
+            Some(only) => Ok(Some(only)),
+            None => refuse("is a function that names a protected table"),
         }
     }
 
@@ -195,12 +207,9 @@ impl<'a> Analyser<'a> {
 
     /// CALL: the row of what the procedure gives back, if it does so.
     pub(super) fn call_procedure(&mut self, call: &Call) -> Result<Rows, Refusal> {
-        let count = match &call.args {
-            FunctionArguments::List(list) => list.args.len(),
-            FunctionArguments::None | FunctionArguments::Subquery(_) => 0,
-        };
-        let Some(procedure) = self.callee(&call.name, count, 'p')? else {
-            return Err(refusals::construct("CALL"));
+        let args = match &call.args {
+            FunctionArguments::List(list) => list.args.as_slice(),
+            FunctionArguments::None | FunctionArguments::Subquery(_) => &[],
         };
         let empty = Namespace::default();
         let scope = Scope {
@@ -211,6 +220,9 @@ impl<'a> Analyser<'a> {
             scope: &scope,
             ctes: &Ctes::default(),
             grouping: None,
+        };
+        let Some(procedure) = self.callee(&call.name, args, 'p', cx)? else {
+            return Err(refusals::construct("CALL"));
         };
         if procedure.outputs().next().is_some() {
             return Err(refusals::construct(
@@ -306,7 +318,8 @@ impl<'a> Analyser<'a> {
             let mut inputs = function.arguments().enumerate();
             let given = inputs.find(|(number, parameter)| match &named {
                 Some(name) => parameter.column.name == *name,
-                None => *number == index,
+                // Behind the last one the elements of VARIADIC follow.
+                None => *number == index || (parameter.mode == 'v' && *number < index),
             });
             let Some((number, parameter)) = given else {
                 return Err(refusals::not_understood(

@@ -352,13 +352,14 @@ fn function(line: &str, oids: &Oids) -> Function {
 /// `pg_type.oid` of record.
 const RECORD: u32 = 2249;
 
-/// `out email pgveil.sealed_text`, `id int4`; modes are r, out, inout, table.
+/// `out email pgveil.sealed_text`, `id int4`; modes are r, out, inout, variadic, table.
 fn parameter(text: &str) -> Parameter {
     let (mode, rest) = match text.split_once(' ') {
         Some(("r", rest)) => ('r', format!("r {rest}")),
         Some(("out", rest)) => ('o', rest.to_owned()),
         Some(("inout", rest)) => ('b', rest.to_owned()),
         Some(("table", rest)) => ('t', rest.to_owned()),
+        Some(("variadic", rest)) => ('v', rest.to_owned()),
         _ => ('i', text.to_owned()),
     };
     let named = if rest.contains(' ') {

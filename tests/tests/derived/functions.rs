@@ -119,6 +119,63 @@ fn functions_are_made_and_called() -> Result<()> {
             "SELECT id, email FROM customers ORDER BY id",
         ],
         &[
+            "CREATE FUNCTION by_cursor(zone text) RETURNS SETOF customers LANGUAGE plpgsql AS $$ <<main>> \
+             DECLARE c CURSOR FOR SELECT * FROM customers WHERE region = zone ORDER BY id; BEGIN <<rows>> FOR r IN c LOOP \
+             CASE r.id WHEN 2 THEN CONTINUE rows; ELSE RETURN NEXT r; END CASE; END LOOP rows; END $$",
+            "SELECT * FROM by_cursor('eu')",
+            "SELECT id FROM by_cursor('us') WHERE email = 'eve@example.com'",
+            "CREATE FUNCTION fetched(mail text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE c refcursor; born customers.born%TYPE; \
+             found_mail customers.email%TYPE; n int; BEGIN OPEN c FOR SELECT id, customers.email, customers.born FROM customers \
+             WHERE email = mail OR age = 41 ORDER BY id; FETCH c INTO n, found_mail, born; MOVE c; CLOSE c; RETURN found_mail; END $$",
+            "SELECT fetched('eve@example.com'), fetched('ada@example.com')",
+            "CREATE FUNCTION counted_in(regions text[]) RETURNS int LANGUAGE plpgsql AS $$ DECLARE n int := 0; m int; x text; BEGIN \
+             FOREACH x IN ARRAY regions LOOP SELECT count(email) INTO m FROM customers WHERE region = x; n := n + m; END LOOP; RETURN n; END $$",
+            "SELECT counted_in('{eu,us}'), counted_in('{}')",
+        ],
+        &[
+            "CREATE FUNCTION held(number int) RETURNS text LANGUAGE plpgsql AS $$ DECLARE mail text; n int; BEGIN \
+             SELECT id, email INTO n, mail FROM customers WHERE id = number; RETURN mail; END $$",
+            "SELECT held(1), held(9) IS NULL",
+            "CREATE FUNCTION given(number int, OUT mail text, OUT code varchar, OUT n bigint) LANGUAGE plpgsql AS $$ BEGIN \
+             SELECT email, ssn INTO mail, code FROM customers WHERE id = number; n := (SELECT count(*) FROM customers WHERE age = 36); END $$",
+            "SELECT * FROM given(3)",
+            "SELECT given(1)",
+            "SELECT n, mail FROM given(2) WHERE mail IS NOT NULL",
+            "CREATE FUNCTION known(wanted text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN \
+             IF EXISTS (SELECT 1 FROM customers WHERE email = wanted) THEN RETURN 'yes'; END IF; \
+             RETURN 'no of ' || (SELECT count(email) FROM customers); END $$",
+            "SELECT known('ada@example.com'), known('nobody')",
+            "CREATE FUNCTION each_mail() RETURNS TABLE (mail text) LANGUAGE plpgsql AS $$ DECLARE n int; BEGIN \
+             FOR n IN 1 .. 3 LOOP mail := (SELECT email FROM customers WHERE id = n); RETURN NEXT; END LOOP; END $$",
+            "SELECT * FROM each_mail()",
+            // A variable may hold values of any column, whose terms differ.
+            "!SELECT id FROM customers WHERE email = held(2)",
+        ],
+        &[
+            "CREATE FUNCTION pick(number int) RETURNS text LANGUAGE sql AS $$ SELECT email FROM customers WHERE id = number $$",
+            "CREATE FUNCTION pick(mail text) RETURNS int LANGUAGE sql AS $$ SELECT id FROM customers WHERE email = mail $$",
+            "CREATE FUNCTION pick(born date) RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM customers c WHERE c.id > 1 AND born IS NOT NULL $$",
+            "SELECT pick(1), pick('bob@example.com'), pick('2000-01-01'::date)",
+            "SELECT id, pick(id), pick(email) FROM customers ORDER BY id",
+            "CREATE FUNCTION in_regions(VARIADIC zones text[]) RETURNS SETOF customers LANGUAGE sql AS $$ SELECT * FROM customers WHERE region = ANY (zones) ORDER BY id $$",
+            "SELECT id, email FROM in_regions('eu', 'us')",
+            "SELECT id, email FROM in_regions(VARIADIC ARRAY['us'])",
+            "!SELECT pick(id + 1) FROM customers",
+        ],
+        &[
+            "CREATE FUNCTION opened() RETURNS refcursor LANGUAGE plpgsql AS $$ DECLARE c refcursor := 'kept'; BEGIN \
+             OPEN c FOR SELECT id, email FROM customers ORDER BY id; RETURN c; END $$",
+            "SELECT opened()",
+            "!FETCH ALL FROM kept",
+        ],
+        &[
+            "CREATE FUNCTION mails() RETURNS SETOF text LANGUAGE sql AS $$ SELECT mails.m FROM (SELECT email FROM customers ORDER BY id) AS mails (m) $$",
+            "SELECT * FROM mails()",
+        ],
+        &[
+            "!CREATE FUNCTION f(mail text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM 1 FROM customers WHERE email = mail; RETURN f.mail = ''; END $$",
+        ],
+        &[
             "!CREATE FUNCTION f() RETURNS SETOF customers LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY SELECT * FROM customers ORDER BY email; END $$",
         ],
         &[

@@ -125,12 +125,20 @@ impl Analyser<'_> {
         (left, a): (&Expr, &Sealed),
         (right, b): (&Expr, &Sealed),
     ) -> Result<(), Refusal> {
-        self.check_comparable(a, b).inspect_err(|_| {
+        let compared = self.check_comparable(a, b).inspect_err(|_| {
             if self.argument_of(left).is_none() {
                 self.want_argument(right, a);
             } else if self.argument_of(right).is_none() {
                 self.want_argument(left, b);
             }
+        });
+        let is_argument = self.is_argument(left) || self.is_argument(right);
+        compared.map_err(|refusal| match refusal.anchor {
+            // No condition pins the scope of a value that a caller gives.
+            "scope-not-pinned" if is_argument => refusal.hint(
+                "An argument is sealed before its row is known: set search_key = \"shared\" for the column, or send the statement itself.",
+            ),
+            _ => refusal,
         })
     }
 

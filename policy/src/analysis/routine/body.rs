@@ -1,18 +1,16 @@
 //! Bodies of functions, analysed as definitions are, statement by statement: what runs in the server as it stands must be
 //! what pgveil would send.
 
-use std::sync::Arc;
-
 use super::{
     Returned, Yield,
     argument::Known,
-    run::{Body, Ran},
+    run::{Body, Ran, Wanted},
 };
 use crate::{
     Refusal,
     analysis::{SessionView, kind::Kind, namespace::Column, query::Rows, refusals},
     catalog::Function,
-    ruleset::{Protected, Ruleset},
+    ruleset::Ruleset,
 };
 
 /// Functions and views upon each other, beyond which none is looked into.
@@ -88,12 +86,10 @@ fn nothing(returned: &Returned) -> Rows {
 }
 
 /// Adds what the analysis of a body has found of an argument. An error if that is nothing new.
-fn learn(
-    known: &mut Known,
-    wanted: Option<(usize, Arc<Protected>)>,
-    function: &Function,
-) -> Result<(), ()> {
-    let (index, column) = wanted.ok_or(())?;
+fn learn(known: &mut Known, wanted: Option<Wanted>, function: &Function) -> Result<(), ()> {
+    let Some(Wanted::Argument((index, column))) = wanted else {
+        return Err(());
+    };
     let parameter = function.arguments().nth(index);
     let sealed = parameter.and_then(|parameter| parameter.column.sealed_domain());
     match known.get_mut(index) {

@@ -17,8 +17,10 @@ use crate::{
         refusals,
     },
     catalog::{self, Function},
+    plan::Shape,
     ruleset::Ruleset,
     text::Tokens,
+    types::LogicalType,
 };
 
 /// A variable, or an OUT parameter.
@@ -45,7 +47,13 @@ enum Holds {
 
 /// All of a body.
 #[derive(Debug, Default)]
-pub(super) struct Locals(Vec<Local>);
+pub(super) struct Locals {
+    all: Vec<Local>,
+    /// What cursors read, as far as they were opened.
+    cursors: Vec<(String, Rows)>,
+    /// The variable that could not get a sealed value, and as what that is shown.
+    pub(super) unfit: Option<(String, LogicalType)>,
+}
 
 impl Locals {
     pub(super) fn of(
@@ -93,8 +101,25 @@ impl Locals {
             };
             locals.add(&variable.name, holds, false)?;
         }
-        for name in &block.assigned {
-            let found = locals.0.iter().find(|local| local.name == *name);
+        for name in &block.cursors {
+            locals.add(name, Holds::Plain, false)?;
+        }
+        for (index, name) in block.rows.iter().enumerate() {
+            if !block.rows[..index].contains(name) {
+                let row = Holds::Row {
+                    declared: None,
+                    held: None,
+                };
+                locals.add(name, row, false)?;
+            }
+        }
+        if let Some(label) = block.labels.iter().find(|label| locals.has(label)) {
+            return Err(refusals::not_understood(&format!(
+                "\"{label}\" is a label and a variable"
+            )));
+        }
+        for name in block.assigned.iter().chain(&block.opened) {
+            let found = locals.all.iter().find(|local| local.name == *name);
             if !matches!(
                 found,
                 Some(Local {
@@ -110,20 +135,25 @@ impl Locals {
         Ok(locals)
     }
 
+    fn is_row(&self, name: &str) -> bool {
+        let mut all = self.all.iter();
+        all.any(|local| local.name == name && matches!(local.holds, Holds::Row { .. }))
+    }
+
     /// Whether a word is one of them.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|local| local.name == name)
+        self.all.iter().any(|local| local.name == name)
     }
 
     fn add(&mut self, name: &str, holds: Holds, parameter: bool) -> Result<(), Refusal> {
-        let known = self.0.iter().find(|local| local.name == name);
+        let known = self.all.iter().find(|local| local.name == name);
         // A loop's variable may be used again.
-        if known
-            .is_some_and(|known| !matches!((&known.holds, &holds), (Holds::Plain, Holds::Plain)))
-        {
-            return Err(refusals::not_understood("Two variables have one name"));
+        match known.map(|known| &known.holds) {
+            None => {}
+            Some(Holds::Plain) if matches!(holds, Holds::Plain) => return Ok(()),
+            Some(_) => return Err(refusals::not_understood("Two variables have one name")),
         }
-        self.0.push(Local {
+        self.all.push(Local {
             name: name.to_owned(),
             holds,
             parameter,
@@ -135,7 +165,7 @@ impl Locals {
     pub(super) fn enter(&self, analyser: &mut Analyser<'_>) {
         let nowhere = analyser.instance_of(&analyser.rules.nowhere);
         let mut values = Vec::new();
-        for local in self.0.iter().filter(|local| !local.parameter) {
+        for local in self.all.iter().filter(|local| !local.parameter) {
             let column = |name: &str, kind: &Kind| Column {
                 name: Some(name.to_owned()),
                 kind: elsewhere(kind, nowhere),
@@ -184,12 +214,12 @@ impl Locals {
             ));
         }
         if let [name] = names
-            && !self.0.iter().any(|local| local.name == *name)
+            && !self.all.iter().any(|local| local.name == *name)
         {
             return Err(undeclared(name));
         }
         if let [name] = names
-            && let Some(Holds::Row { declared, held }) = { self.0.iter_mut() }
+            && let Some(Holds::Row { declared, held }) = { self.all.iter_mut() }
                 .find(|local| local.name == *name)
                 .map(|local| &mut local.holds)
         {
@@ -203,12 +233,6 @@ impl Locals {
                     super::returns(&returned, rows)?.columns
                 }
                 None => rows.columns,
-            };
-            let shapes = |columns: &[Column]| -> Vec<_> {
-                let columns = columns.iter();
-                columns
-                    .map(|column| (column.name.clone(), column.kind.shape()))
-                    .collect()
             };
             if held
                 .as_ref()
@@ -227,7 +251,7 @@ impl Locals {
             ));
         }
         for (name, column) in names.iter().zip(rows.columns) {
-            let found = self.0.iter().find(|local| local.name == *name);
+            let found = self.all.iter().find(|local| local.name == *name);
             let fits = match (&found.ok_or_else(|| undeclared(name))?.holds, &column.kind) {
                 (Holds::Plain, Kind::Plain(_) | Kind::Untyped) => true,
                 (Holds::Sealed(Kind::Sealed(held)), Kind::Sealed(sealed)) => {
@@ -236,6 +260,9 @@ impl Locals {
                 _ => false,
             };
             if !fits {
+                if let Kind::Sealed(sealed) = &column.kind {
+                    self.unfit = Some((name.clone(), sealed.shown));
+                }
                 return Err(refusals::other_type(
                     &column.kind,
                     name,
@@ -246,7 +273,31 @@ impl Locals {
         Ok(())
     }
 
-    /// RETURN of a variable, or of the OUT parameters.
+    /// What a cursor reads from here on.
+    pub(super) fn open(&mut self, cursor: &str, rows: Rows) -> Result<(), Refusal> {
+        let known = self.cursors.iter().find(|(name, _)| name == cursor);
+        match known {
+            None => {
+                self.cursors.push((cursor.to_owned(), rows));
+                Ok(())
+            }
+            Some((_, before)) if shapes(&before.columns) == shapes(&rows.columns) => Ok(()),
+            Some(_) => Err(refusals::not_understood(&format!(
+                "Cursor \"{cursor}\" reads different rows in different places"
+            ))),
+        }
+    }
+
+    /// A row of a cursor is kept in variables.
+    pub(super) fn fetch(&mut self, cursor: &str, names: &[String]) -> Result<(), Refusal> {
+        let known = self.cursors.iter().find(|(name, _)| name == cursor);
+        let rows = known.map(|(_, rows)| rows.clone()).ok_or_else(|| {
+            refusals::not_understood(&format!("What cursor \"{cursor}\" reads is not known"))
+        })?;
+        self.assign(names, rows)
+    }
+
+    /// RETURN of a variable, or of the OUT parameters: their values as they are.
     pub(super) fn returned(
         &self,
         name: Option<&str>,
@@ -255,7 +306,7 @@ impl Locals {
     ) -> Result<Rows, Refusal> {
         let nowhere = tables.len();
         tables.push(0);
-        let of = |name: &str| self.0.iter().find(|local| local.name == name);
+        let of = |name: &str| self.all.iter().find(|local| local.name == name);
         let mut columns = Vec::new();
         match name {
             None => {
@@ -281,11 +332,10 @@ impl Locals {
                 }
             }
         }
-        let rows = Rows {
+        Ok(Rows {
             columns,
             ..Rows::default()
-        };
-        super::returns(returned, rows)
+        })
     }
 
     /// Refuses words that name something that is, or holds, a sealed value.
@@ -299,11 +349,14 @@ impl Locals {
             let Some(name) = tokens.name(at) else {
                 continue;
             };
-            let local = self.0.iter().find(|local| local.name == name);
+            let local = self.all.iter().find(|local| local.name == name);
             let field = matches!(tokens.kind(at + 1), Token_::Period);
             let null = tokens.are_words(at + 1, &["is", "null"])
                 || tokens.are_words(at + 1, &["is", "not", "null"]);
-            let is_field = at > 0 && matches!(tokens.kind(at - 1), Token_::Period);
+            // Behind the name of a row it is a field; behind that of a block or of the function, a variable.
+            let is_field = at > 1
+                && matches!(tokens.kind(at - 1), Token_::Period)
+                && tokens.name(at - 2).is_some_and(|row| self.is_row(&row));
             let blind = match local.filter(|_| !is_field).map(|local| &local.holds) {
                 Some(Holds::Plain) => true,
                 Some(Holds::Sealed(_)) => null,
@@ -331,6 +384,14 @@ impl Locals {
         }
         Ok(())
     }
+}
+
+/// What rows must have in common to be kept in one place.
+fn shapes(columns: &[Column]) -> Vec<(Option<String>, Shape)> {
+    let columns = columns.iter();
+    columns
+        .map(|column| (column.name.clone(), column.kind.shape()))
+        .collect()
 }
 
 fn undeclared(name: &str) -> Refusal {

@@ -10,8 +10,8 @@ use super::{
     argument::Known,
     body,
     head::{Body, Declared, Head},
-    returned_as, returns,
-    run::{self, Ran},
+    plpgsql, returned_as, returns,
+    run::{self, Ran, Wanted},
     types,
 };
 use crate::{
@@ -102,27 +102,45 @@ impl Head {
         }
         let view = body::within(door.view, &function)?;
         let mut known = vec![None; function.arguments().count()];
-        let kept = loop {
+        // With the domain in the place of the types of variables that hold sealed values.
+        let mut text = text.to_owned();
+        let mut outputs = Vec::new();
+        let mut kept = loop {
             let returned = returned_by(door, &function)?;
             let body = run::Body {
                 rules: door.rules,
                 view: &view,
                 function: &function,
                 returned: &returned,
-                text,
+                text: &text,
                 stored: false,
                 nested: 0,
             };
             let mut wanted = None;
             match body.run(&known, &mut wanted) {
                 Ok(kept) => break kept,
-                Err(refusal) => self
-                    .learn(door, &mut function, &mut known, wanted)
-                    .map_err(|other| other.unwrap_or(refusal))?,
+                Err(refusal) => match wanted {
+                    None => return Err(refusal),
+                    Some(Wanted::Argument((index, column))) => self
+                        .learn(door, &mut function, &mut known, index, column)
+                        .map_err(|other| other.unwrap_or(refusal))?,
+                    Some(Wanted::Variable(name, logical)) => {
+                        if let Some(output) = self.output_for(door, &mut function, &name, logical) {
+                            outputs.push(output);
+                        } else {
+                            let changed = retyped(door, &text, &name, logical)?;
+                            text = changed.ok_or(refusal)?;
+                        }
+                    }
+                },
             }
         };
+        kept.changed |= text != function.body;
         let mut edits = Edits::default();
         self.retype_arguments(door, &known, &mut edits);
+        for (types, logical) in outputs {
+            retype(door, &types, logical, &mut edits);
+        }
         if let Some(selected) = &kept.selected {
             self.retype_results(door, &mut function, selected, &mut edits)?;
         }
@@ -218,9 +236,9 @@ impl Head {
         door: &Door<'_>,
         function: &mut Function,
         known: &mut Known,
-        wanted: Option<(usize, Arc<Protected>)>,
+        index: usize,
+        column: Arc<Protected>,
     ) -> Result<(), Option<Refusal>> {
-        let (index, column) = wanted.ok_or(None)?;
         let given = self.inputs().nth(index);
         let (Some((position, declared)), Some(None)) = (given, known.get(index)) else {
             return Err(None);
@@ -241,6 +259,32 @@ impl Head {
         };
         known[index] = Some(column);
         Ok(())
+    }
+
+    /// Makes an OUT parameter that gets a sealed value one of the domain; gives the tokens of its type. `None`: it is
+    /// none, or of another type.
+    fn output_for(
+        &self,
+        door: &Door<'_>,
+        function: &mut Function,
+        name: &str,
+        logical: LogicalType,
+    ) -> Option<(Range<usize>, LogicalType)> {
+        let mut all = self.parameters.iter().enumerate();
+        let (index, declared) =
+            all.find(|(_, declared)| declared.name == name && matches!(declared.mode, 'o' | 't'))?;
+        let parameter = &mut function.parameters.get_mut(index)?.column;
+        let given = types::logical(door.rules, door.view, door.tokens, &declared.types);
+        let fits =
+            parameter.sealed_domain().is_none() && given.is_some_and(|given| holds(given, logical));
+        fits.then(|| {
+            *parameter = Column {
+                name: parameter.name.clone(),
+                attnum: parameter.attnum,
+                ..types::sealed(logical)
+            };
+            (declared.types.clone(), logical)
+        })
     }
 
     /// The parameters that a caller gives, with their places among all.
@@ -346,17 +390,63 @@ impl Head {
     }
 }
 
+/// Whether a variable of a type may hold every value of another one, and shows it alike.
+fn holds(variable: LogicalType, logical: LogicalType) -> bool {
+    let bare = variable == variable.without_modifiers();
+    logical.fits_into(variable) || (bare && is_text(variable) && is_text(logical))
+}
+
+/// A body in PL/pgSQL in which this variable is of the domain. `None`: it has no such variable, or one of another type.
+fn retyped(
+    door: &Door<'_>,
+    text: &str,
+    name: &str,
+    logical: LogicalType,
+) -> Result<Option<String>, Refusal> {
+    let tokens = Tokens::read(text)?;
+    let block = plpgsql::read(&tokens)?;
+    let mut named = block
+        .variables
+        .iter()
+        .filter(|variable| variable.name == name);
+    let (Some(variable), None) = (named.next(), named.next()) else {
+        return Ok(None);
+    };
+    let given = types::logical(door.rules, door.view, &tokens, &variable.types);
+    if variable.initial || !given.is_some_and(|given| holds(given, logical)) {
+        return Ok(None);
+    }
+    let bytes = tokens.bytes(&variable.types);
+    let domain = format!("pgveil.{}", quote_identifier(logical.domain()));
+    let (before, behind) = (&text[..bytes.start], &text[bytes.end..]);
+    Ok(Some(format!("{before}{domain}{behind}")))
+}
+
 fn returned_by(door: &Door<'_>, function: &Function) -> Result<Returned, Refusal> {
     Returned::of(door.rules, door.view, function)
         .ok_or_else(|| refusals::construct("a function that returns records without OUT"))
 }
 
-/// Whether a body calls a function of this name.
+/// Whether a body calls a function of this name. An alias with a list of columns (`AS f (a)`), a table that is written
+/// to (`INTO f (a)`) and a query with a name (`WITH f (a) AS`) are no calls.
 fn calls(text: &str, name: &str) -> Result<bool, Refusal> {
     let tokens = Tokens::read(text)?;
     Ok((0..tokens.len()).any(|at| {
         let named = tokens.name(at).is_some_and(|word| word == name);
-        named && matches!(tokens.kind(at + 1), Kind::LParen)
+        let behind = |word: &str| at > 0 && tokens.is_word(at - 1, word);
+        let is_query = || {
+            let close = tokens.pair(at + 1);
+            close.is_some_and(|close| {
+                tokens.is_word(close + 1, "as")
+                    && matches!(tokens.kind(close + 2), Kind::LParen)
+                    && (tokens.is_word(close + 3, "select") || tokens.is_word(close + 3, "with"))
+            })
+        };
+        named
+            && matches!(tokens.kind(at + 1), Kind::LParen)
+            && !behind("as")
+            && !behind("into")
+            && !is_query()
     }))
 }
 

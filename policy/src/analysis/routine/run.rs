@@ -20,6 +20,7 @@ use crate::{
     plan::{Replacement, Slot},
     ruleset::{Protected, Ruleset},
     text::{MAX_DEPTH, Tokens, depth, split},
+    types::LogicalType,
 };
 
 /// A body to analyse.
@@ -33,6 +34,14 @@ pub(super) struct Body<'a> {
     pub(super) stored: bool,
     /// How many functions and views stand around it.
     pub(super) nested: usize,
+}
+
+/// What stopped the analysis of a body, where another type would help.
+pub(super) enum Wanted {
+    /// This argument is compared with this column.
+    Argument((usize, Arc<Protected>)),
+    /// This variable, or OUT parameter, gets a sealed value that is shown as this type.
+    Variable(String, LogicalType),
 }
 
 /// What the analysis of a body found.
@@ -77,11 +86,7 @@ impl Body<'_> {
     }
 
     /// Analyses all statements. `wanted` gets what stopped it, if that is an argument of another kind.
-    pub(super) fn run(
-        &self,
-        known: &Known,
-        wanted: &mut Option<(usize, Arc<Protected>)>,
-    ) -> Result<Ran, Refusal> {
+    pub(super) fn run(&self, known: &Known, wanted: &mut Option<Wanted>) -> Result<Ran, Refusal> {
         let tokens = Tokens::read(self.text)?;
         let protection = Protection::of(self.rules, self.view);
         let changes_path = |at: usize| tokens.name(at).is_some_and(|name| name == "set_config");
@@ -108,7 +113,7 @@ impl Body<'_> {
                     apart,
                     to,
                 } => {
-                    let (analyser, rows) = self.statement(
+                    let made = self.statement(
                         &tokens,
                         &protection,
                         (range, apart),
@@ -116,16 +121,37 @@ impl Body<'_> {
                         &locals,
                         wanted,
                     )?;
-                    let first = ran.tables.len();
-                    ran.tables
-                        .extend(analyser.instances.iter().map(|table| table.oid));
-                    let bytes = tokens.bytes(range);
-                    ran.pieces
-                        .push(Replacement::Text(self.text[behind..bytes.start].to_owned()));
-                    self.copy(&mut ran, analyser, &bytes)?;
-                    behind = bytes.end;
-                    self.follow(&mut ran, rows, first, to, &mut locals)?;
+                    let (rows, first) =
+                        self.keep(&mut ran, made, tokens.bytes(range), &mut behind)?;
+                    self.follow(&mut ran, rows, first, to, &mut locals)
+                        .inspect_err(|_| {
+                            let unfit = locals.unfit.take();
+                            *wanted = unfit.map(|(name, logical)| Wanted::Variable(name, logical));
+                        })?;
                 }
+                Step::Inner { tokens: range, .. }
+                    if locals.check_blind(&tokens, &protection, range).is_ok() => {}
+                Step::Inner {
+                    tokens: range,
+                    exists,
+                } => {
+                    let none = range.end..range.end;
+                    let made = self.statement(
+                        &tokens,
+                        &protection,
+                        (range, &none),
+                        known,
+                        &locals,
+                        wanted,
+                    )?;
+                    let (rows, _) = self.keep(&mut ran, made, tokens.bytes(range), &mut behind)?;
+                    if !exists && (rows.open || rows.is_sealed()) {
+                        return Err(refusals::not_understood(
+                            "A protected value stands in an expression of PL/pgSQL",
+                        ));
+                    }
+                }
+                Step::Fetch { cursor, names } => locals.fetch(cursor, names)?,
                 // Of a set it is the end.
                 Step::Return {
                     name: None,
@@ -133,7 +159,10 @@ impl Body<'_> {
                 } if self.function.returns_set => {}
                 Step::Return { name, .. } if name.as_ref().is_none_or(|name| locals.has(name)) => {
                     let rows = locals.returned(name.as_deref(), self.returned, &mut ran.tables)?;
-                    ran.yields(rows)?;
+                    // OUT parameters that were never assigned are NULL.
+                    if !rows.columns.is_empty() {
+                        self.yields(&mut ran, rows)?;
+                    }
                 }
                 Step::ReturnNull => {}
                 Step::Return { .. } | Step::ReturnPlain => {
@@ -161,7 +190,7 @@ impl Body<'_> {
         (range, apart): (&Range<usize>, &Range<usize>),
         known: &Known,
         locals: &Locals,
-        wanted: &mut Option<(usize, Arc<Protected>)>,
+        wanted: &mut Option<Wanted>,
     ) -> Result<(Analyser<'t>, Rows), Refusal> {
         if depth(tokens, range) > MAX_DEPTH {
             return Err(refusals::not_understood(
@@ -183,7 +212,7 @@ impl Body<'_> {
         let (parsed, mut left_out) = parse(tokens, protection, range, apart)?;
         left_out.extend(apart.clone());
         let analysed = analyser.statement(&parsed);
-        *wanted = analyser.wanted_argument.take();
+        *wanted = analyser.wanted_argument.take().map(Wanted::Argument);
         let (mut rows, _) = analysed?;
         analyser.check_ledger(range, &left_out)?;
         if !self.stored {
@@ -197,6 +226,24 @@ impl Body<'_> {
         }
         rows.facts.retain(|fact| !fact.has_parameter());
         Ok((analyser, rows))
+    }
+
+    /// Adds an analysed statement, and the text before it; gives its rows and where its row variables begin.
+    fn keep(
+        &self,
+        ran: &mut Ran,
+        (analyser, rows): (Analyser<'_>, Rows),
+        bytes: Range<usize>,
+        behind: &mut usize,
+    ) -> Result<(Rows, usize), Refusal> {
+        let first = ran.tables.len();
+        let tables = analyser.instances.iter().map(|table| table.oid);
+        ran.tables.extend(tables);
+        let before = self.text[*behind..bytes.start].to_owned();
+        ran.pieces.push(Replacement::Text(before));
+        self.copy(ran, analyser, &bytes)?;
+        *behind = bytes.end;
+        Ok((rows, first))
     }
 
     /// The statement as it would be sent, and its slots.
@@ -235,16 +282,20 @@ impl Body<'_> {
         match to {
             To::Nowhere => Ok(()),
             To::Variables(names) => locals.assign(names, rows),
+            To::Cursor(cursor) => locals.open(cursor, rows),
             To::Rows if matches!(self.returned, Returned::Nothing) => Ok(()),
-            To::Rows => {
-                ran.selected.get_or_insert_with(|| rows.clone());
-                if !self.stored {
-                    return Ok(());
-                }
-                let rows = returns(self.returned, rows)?;
-                ran.yields(rows)
-            }
+            To::Rows => self.yields(ran, rows),
         }
+    }
+
+    /// What the function returns, as it is selected and, where the types are those of its declaration, under them.
+    fn yields(&self, ran: &mut Ran, rows: Rows) -> Result<(), Refusal> {
+        ran.selected.get_or_insert_with(|| rows.clone());
+        if !self.stored {
+            return Ok(());
+        }
+        let rows = returns(self.returned, rows)?;
+        ran.yields(rows)
     }
 }
 

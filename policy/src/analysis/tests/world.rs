@@ -91,6 +91,10 @@ function public.of_list(mail pgveil.sealed_text) gives int8 sql atomic : BEGIN A
 function public.drop_mail(mail pgveil.sealed_text) procedure gives void sql : DELETE FROM customers WHERE pgveil.eq_term(email) = pgveil.eq_term(mail)
 function public.count_mails(cid int4) procedure gives void : BEGIN DELETE FROM customers WHERE id = cid; END
 function public.mixed(out mail pgveil.sealed_text, given pgveil.sealed_text) sql : SELECT phone FROM customers WHERE pgveil.eq_term(email) IN (pgveil.eq_term($1), '\x00'::bytea)
+function public.pick(cid int4) gives pgveil.sealed_text sql : SELECT email FROM public.customers WHERE id = cid
+function public.pick(mail pgveil.sealed_text) gives int4 sql : SELECT id FROM public.customers WHERE pgveil.eq_term(email) = pgveil.eq_term(mail)
+function public.pick(born date) gives int4 sql : SELECT count(*) FROM public.customers WHERE created = born
+function public.in_cities(variadic towns text[]) returns public.customers setof sql : SELECT * FROM public.customers WHERE city = ANY (towns)
 function public.nested_mails(table mail pgveil.sealed_text) setof sql : SELECT email FROM mails_of('x')
 "#;
 
