@@ -326,7 +326,10 @@ fn needs_plaintext(declared: &Declared, what: &str, at: usize, tokens: &Tokens<'
         ),
     )
     .detail("The server would have to hold or compute with its plaintext.")
-    .hint("Let the application compute or check the value, or leave the column unprotected.")
+    .hint(match what {
+        "a default" => "Let the application give the value in every INSERT, or read NULL as it: COALESCE(column, 'value') is answered.",
+        _ => "Let the application compute or check the value, or leave the column unprotected.",
+    })
     .at(tokens.range(at).start)
 }
 
