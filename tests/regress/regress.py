@@ -358,4 +358,5 @@ def as_server(*command):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd="/", **drop)
 
 
-main()
+if __name__ == "__main__":
+    main()
