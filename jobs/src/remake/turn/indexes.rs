@@ -101,7 +101,7 @@ async fn make_all(
         // One whose turn has come, and that somebody has dropped meanwhile, is not wanted any more.
         let of = index
             .name
-            .strip_prefix(&new_name(number, 0)[..].trim_end_matches('0'));
+            .strip_prefix(new_name(number, 0)[..].trim_end_matches('0'));
         let of = of.and_then(|oid| oid.parse::<u32>().ok());
         if of.is_some_and(|oid| !indexes.iter().any(|other| other.oid == oid)) {
             run(client, &index.drop_sql(&index.name), index).await?;
