@@ -44,11 +44,13 @@ impl Decryption {
     }
 }
 
-/// Plans the decryption of columns as the registry has them (before anything is opened, it is judged: [`super::table::known`]), named as `schema.table.column`. What is under way already is left out.
+/// Plans the decryption of columns as the registry has them (before anything is opened, it is judged: [`super::table::known`]), named as `schema.table.column`. What is under way already is left out, and what has been decrypted: who was
+/// interrupted at the very end says the same again.
 pub(super) async fn plan(client: &Client, wanted: &[String]) -> Result<Vec<Decryption>, JobError> {
     let catalog = catalog::read(client).await?;
     let registered = registry::list_unjudged(client).await?;
     let live = state::live(client).await?;
+    let done = state::decrypted(client).await?;
     let mut tables: Vec<(u32, Vec<RegisteredColumn>)> = Vec::new();
     for name in wanted {
         // Behind its swap it is registered no more, and has still to be finished.
@@ -58,10 +60,11 @@ pub(super) async fn plan(client: &Client, wanted: &[String]) -> Result<Vec<Decry
         let unknown = || JobError::NotSealed {
             column: name.clone(),
         };
-        let past = registered
-            .iter()
-            .find(|past| shown(past) == *name)
-            .ok_or_else(unknown)?;
+        let past = registered.iter().find(|past| shown(past) == *name);
+        if past.is_none() && done.iter().any(|other| has(other, name)) {
+            continue;
+        }
+        let past = past.ok_or_else(unknown)?;
         if let Some(other) = live.iter().find(|other| other.oid == past.place.0) {
             return Err(JobError::BeingMigrated {
                 table: other.shown(),

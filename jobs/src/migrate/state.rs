@@ -233,30 +233,39 @@ pub(crate) async fn begin(
 
 /// Of one phase: what it has done since it began, and how long it has worked at it. A keystore of the version before has no
 /// such columns (`to_jsonb`).
-const LIVE: &str = "SELECT m.id, m.schema_name, m.table_name, m.table_oid, m.phase, m.cursor, m.rows, m.verified, m.reason, \
+const MIGRATIONS: &str = "SELECT m.id, m.schema_name, m.table_name, m.table_oid, m.phase, m.cursor, m.rows, m.verified, m.reason, \
     coalesce(to_jsonb(m) ->> 'way', 'seal'), \
     greatest(m.rows + m.verified - (to_jsonb(m) ->> 'phase_rows')::int8, 0)::float8, \
     extract(epoch FROM m.updated_at - (to_jsonb(m) ->> 'phase_at')::timestamptz)::float8, \
     CASE WHEN c.reltuples >= 0 THEN c.reltuples::float8 END \
-    FROM pgveil.migrations m LEFT JOIN pg_catalog.pg_class c ON c.oid = m.table_oid WHERE m.ended_at IS NULL ORDER BY m.id";
+    FROM pgveil.migrations m LEFT JOIN pg_catalog.pg_class c ON c.oid = m.table_oid";
+const COLUMNS: &str = "SELECT c.migration, c.column_id, c.name, c.plain_place, c.sealed_place, c.not_null \
+    FROM pgveil.migrated_columns c JOIN pgveil.migrations m ON m.id = c.migration";
 
 /// Those that have not ended, in the order in which they began; none where the schema is not installed.
 pub async fn live(client: &Client) -> Result<Vec<Migration>, JobError> {
+    those(client, "m.ended_at IS NULL").await
+}
+
+/// Decryptions that have ended, of columns that are still where they were put.
+pub(super) async fn decrypted(client: &Client) -> Result<Vec<Migration>, JobError> {
+    let ended = "m.ended_at IS NOT NULL AND m.phase = 'contracted' AND to_jsonb(m) ->> 'way' = 'open' \
+        AND NOT EXISTS (SELECT FROM pgveil.migrated_columns n LEFT JOIN pg_catalog.pg_attribute a \
+            ON a.attrelid = m.table_oid AND a.attnum = n.plain_place AND a.attname = n.name AND NOT a.attisdropped \
+            WHERE n.migration = m.id AND a.attnum IS NULL)";
+    those(client, ended).await
+}
+
+async fn those(client: &Client, which: &str) -> Result<Vec<Migration>, JobError> {
     let known = "SELECT to_regclass('pgveil.migrations') IS NOT NULL";
     let known = client.query_one(known, &[]).await.map_err(noting())?;
     if !known.try_get::<_, bool>(0).map_err(noting())? {
         return Ok(Vec::new());
     }
-    let rows = client.query(LIVE, &[]).await.map_err(noting())?;
-    let columns = client
-        .query(
-            "SELECT c.migration, c.column_id, c.name, c.plain_place, c.sealed_place, c.not_null \
-             FROM pgveil.migrated_columns c JOIN pgveil.migrations m ON m.id = c.migration \
-             WHERE m.ended_at IS NULL ORDER BY c.migration, c.plain_place",
-            &[],
-        )
-        .await
-        .map_err(noting())?;
+    let rows = format!("{MIGRATIONS} WHERE {which} ORDER BY m.id");
+    let rows = client.query(&rows, &[]).await.map_err(noting())?;
+    let columns = format!("{COLUMNS} WHERE {which} ORDER BY c.migration, c.plain_place");
+    let columns = client.query(&columns, &[]).await.map_err(noting())?;
     let mut found = Vec::new();
     for row in &rows {
         let mut migration = migration(row).map_err(noting())?;

@@ -104,11 +104,15 @@ fn columns_go_back_to_plaintext_while_they_are_written_to() -> Result<()> {
     ensure!(refused.contains("column-not-converted"), "{refused}");
     site.write_policy("")?;
     same(&site.serve()?.psql("app", NAMED)?, &before)?;
-    let done = site.command("apply", &["--decrypt", COLUMNS, "--yes"])?;
+    // Who was interrupted when it had just ended says the same again, and hears no error; of another column it is one.
+    let done = decrypt(&site, &["--token", &right])?;
+    ensure!(done.contains("Nothing to do"), "{done}");
+    let other = ["--decrypt", "public.people.other", "--yes"];
+    let other = site.command("apply", &other)?;
     ensure!(
-        done.stderr.contains("is no sealed column"),
+        other.stderr.contains("is no sealed column"),
         "{}",
-        done.stderr
+        other.stderr
     );
     Ok(())
 }

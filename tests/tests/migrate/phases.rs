@@ -32,8 +32,9 @@ const RUN: Duration = Duration::from_secs(40);
 
 /// How a run ended.
 enum Ended {
-    /// By us, in this phase.
-    Killed(String),
+    /// By us, in this phase. Who holds the migration's row lets go of it when the killed one's session has ended too:
+    /// otherwise the server would still carry out what that one waits for.
+    Killed(String, #[expect(dead_code, reason = "held")] Client),
     /// It gave up before we came: once more.
     TooLate,
     ByItself,
@@ -56,9 +57,9 @@ fn killed_in_each(site: &Site<'_>, args: &[&str], crashes: bool) -> Result<BTree
                 Ended::TooLate
             }
         };
-        match ended {
+        match &ended {
             Ended::ByItself => return Ok(killed),
-            Ended::Killed(phase) => killed.insert(phase),
+            Ended::Killed(phase, _) => killed.insert(phase.clone()),
             Ended::TooLate => false,
         };
         if crashes && killed.len() % 2 == 1 {
@@ -66,6 +67,7 @@ fn killed_in_each(site: &Site<'_>, args: &[&str], crashes: bool) -> Result<BTree
         } else {
             site.server().admin(site.database(), END)?;
         }
+        drop(ended);
     }
     bail!("it does not end: killed in {killed:?}")
 }
@@ -93,7 +95,7 @@ async fn one_run(site: &Site<'_>, child: &mut Child, killed: &BTreeSet<String>) 
             if watcher.query_one(WAITING, &[]).await?.get::<_, i64>(0) > 0 {
                 child.kill()?;
                 child.wait()?;
-                return Ok(Ended::Killed(phase));
+                return Ok(Ended::Killed(phase, holder));
             }
         }
         holder.batch_execute("ROLLBACK").await?;
