@@ -10,7 +10,8 @@
 
 mod key;
 
-use tokio_postgres::Client;
+use pgveil_keys::database::Database;
+use tokio_postgres::{Client, Row};
 
 use crate::{JobError, sql};
 use key::KeyColumn;
@@ -21,6 +22,10 @@ const MAX_SCANNED: u32 = 10_000;
 const ROWS_PER_BLOCK: f64 = 60.0;
 /// Rows that fit into a block of 8 KiB.
 const MAX_ROWS_PER_BLOCK: f64 = 291.0;
+
+const TABLE: &str = "SELECT n.nspname::text, c.relname::text, CASE WHEN c.relpages > 0 AND c.reltuples > 0 \
+    THEN (c.reltuples / c.relpages)::float8 END \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
 
 /// How a table is walked.
 #[derive(Clone, Debug)]
@@ -102,20 +107,27 @@ impl Walk {
     /// # Errors
     /// If the server refuses, or the table is gone.
     pub async fn over(client: &Client, oid: u32) -> Result<Self, JobError> {
+        let (table, key) = (client.query(TABLE, &[&oid]).await, key::KEY);
+        Self::of(oid, table, client.query(key, &[&oid]).await)
+    }
+
+    /// The same over a connection that keeps its statements.
+    pub(crate) async fn over_by(client: &Database, oid: u32) -> Result<Self, JobError> {
+        let (table, key) = (client.ask(TABLE, &[&oid]).await, key::KEY);
+        Self::of(oid, table, client.ask(key, &[&oid]).await)
+    }
+
+    fn of(
+        oid: u32,
+        table: Result<Vec<Row>, tokio_postgres::Error>,
+        key: Result<Vec<Row>, tokio_postgres::Error>,
+    ) -> Result<Self, JobError> {
         let doing = || JobError::while_doing("read the primary key of a table");
-        let row = client
-            .query_opt(
-                "SELECT n.nspname::text, c.relname::text, CASE WHEN c.relpages > 0 AND c.reltuples > 0 \
-                 THEN (c.reltuples / c.relpages)::float8 END \
-                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-                &[&oid],
-            )
-            .await
-            .map_err(doing())?
-            .ok_or(JobError::TableGone { oid })?;
+        let rows = table.map_err(doing())?;
+        let row = rows.first().ok_or(JobError::TableGone { oid })?;
         let rows: Option<f64> = row.try_get(2).map_err(doing())?;
         let rows = rows.unwrap_or(ROWS_PER_BLOCK);
-        let key = key::read(client, oid).await.map_err(doing())?;
+        let key = key.and_then(|rows| key::read(&rows)).map_err(doing())?;
         let by = match key {
             Some(columns) => By::Key(columns),
             None => By::Block {

@@ -1,6 +1,6 @@
 //! Conditions on a primary key, whatever its types: with the operators of its index, wherever they are. It runs no walk.
 
-use tokio_postgres::Client;
+use tokio_postgres::Row;
 
 use crate::sql;
 
@@ -15,7 +15,7 @@ pub(super) struct KeyColumn {
 }
 
 /// A sealed primary key is walked block by block: its order means nothing, and its text is long.
-const KEY: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), n.nspname::text, \
+pub(super) const KEY: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), n.nspname::text, \
         pg_catalog.format_type(a.atttypid, NULL) LIKE '%sealed\\_%' \
     FROM pg_catalog.pg_index i \
     CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n) \
@@ -27,13 +27,10 @@ const KEY: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.
     JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace \
     WHERE i.indrelid = $1 AND i.indisprimary AND i.indisvalid AND k.n <= i.indnkeyatts ORDER BY k.n";
 
-/// The primary key of a table, if it has one that can be walked along.
-pub(super) async fn read(
-    client: &Client,
-    oid: u32,
-) -> Result<Option<Vec<KeyColumn>>, tokio_postgres::Error> {
+/// The primary key of a table, if it has one that can be walked along, of the answer to [`KEY`].
+pub(super) fn read(rows: &[Row]) -> Result<Option<Vec<KeyColumn>>, tokio_postgres::Error> {
     let mut columns = Vec::new();
-    for row in client.query(KEY, &[&oid]).await? {
+    for row in rows {
         if row.try_get(3)? {
             return Ok(None);
         }

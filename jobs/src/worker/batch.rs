@@ -49,7 +49,6 @@ type Change = (Vec<u8>, Vec<u8>);
 /// A row with something to write.
 struct Remade {
     ctid: String,
-    place: String,
     /// By column.
     values: Vec<Option<Change>>,
     /// Of a column of arrays.
@@ -57,7 +56,7 @@ struct Remade {
 }
 
 /// What became of a batch.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Tally {
     written: i64,
     rows: i64,
@@ -67,6 +66,12 @@ struct Tally {
     /// Why something was left.
     later: Option<String>,
 }
+
+/// Begins a batch's transaction. One that nobody is in the way of writes at once; a row that somebody holds ends it after this
+/// time, and then it is written by the statement that passes over such rows.
+const AT_ONCE: &str = "BEGIN; SET LOCAL lock_timeout = '1ms'";
+const PASSING_OVER: &str = "BEGIN";
+const QUIET: &str = "; SET LOCAL session_replication_role = 'replica'";
 
 const HOLDS: &str = "SELECT FROM pgveil.job_batches WHERE token = $1 AND NOT is_done FOR UPDATE";
 const DONE: &str = "UPDATE pgveil.job_batches SET is_done = true, until = clock_timestamp() + make_interval(secs => $2), \
@@ -121,20 +126,20 @@ impl Batch {
     ) -> Result<(), JobError> {
         let mut tally = Tally::default();
         let rows = self.read(client, kind).await?;
-        let remade = self.remake(kind, &rows, &mut tally).await?;
+        let remade = self.remake(client, kind, &rows, &mut tally).await?;
         drop(rows);
         // The last time, each row by itself: then it is known which one cannot be written.
         let max = i32::try_from(shared.settings.reencrypt.max_retries).unwrap_or(i32::MAX);
         if self.attempts >= max && self.attempts > 0 && remade.len() > 1 {
             for row in &remade {
                 let alone = std::slice::from_ref(row);
-                self.write(shared, client, alone, &mut tally, false)
-                    .await
-                    .map_err(|error| JobError::RowRefused {
+                if let Err(error) = self.write(shared, client, alone, &mut tally, false).await {
+                    return Err(JobError::RowRefused {
                         table: self.walk.shown(),
-                        row: self.walk.shown_place(&row.place),
+                        row: self.shown_row(client, &row.ctid).await,
                         source: Box::new(error),
-                    })?;
+                    });
+                }
             }
             return self.write(shared, client, &[], &mut tally, true).await;
         }
@@ -146,8 +151,7 @@ impl Batch {
         let reading = || JobError::while_doing(format!("read rows of {}", self.walk.shown()));
         let wants = |value: &str| kind.wants(value);
         let statement = format!(
-            "SELECT t.ctid::pg_catalog.text, {}, {} FROM ONLY {} AS t WHERE {} AND ({})",
-            self.walk.place(),
+            "SELECT t.ctid::pg_catalog.text, {} FROM ONLY {} AS t WHERE {} AND ({})",
             self.columns.selected(wants),
             self.walk.quoted(),
             self.walk.between(self.after.as_ref(), self.upto.as_ref()),
@@ -173,6 +177,7 @@ impl Batch {
 
     async fn remake(
         &self,
+        client: &Database,
         kind: &dyn Remake,
         rows: &[Row],
         tally: &mut Tally,
@@ -182,11 +187,11 @@ impl Batch {
             page.push(self.taken_apart(row).map_err(self.reading())?);
         }
         let values: Vec<&[u8]> = { page.iter() }
-            .flat_map(|(_, _, values, _)| values.iter().flatten().map(Vec::as_slice))
+            .flat_map(|(_, values, _)| values.iter().flatten().map(Vec::as_slice))
             .collect();
         kind.prepare(&values).await;
         let mut remade = Vec::with_capacity(page.len());
-        for (ctid, place, values, array) in page {
+        for (ctid, values, array) in page {
             let mut news = Vec::with_capacity(values.len());
             for (at, value) in values.iter().enumerate() {
                 let Some(value) = value else {
@@ -196,7 +201,7 @@ impl Batch {
                 match kind.remake(value).await {
                     Ok(new) => news.push(new),
                     Err(trouble) => {
-                        self.troubled(tally, trouble, at, &place);
+                        self.troubled(client, tally, trouble, (at, &ctid)).await;
                         news.push(None);
                     }
                 }
@@ -207,7 +212,6 @@ impl Batch {
             remade.push(match array {
                 None => Remade {
                     ctid,
-                    place,
                     values: { values.into_iter().zip(news) }
                         .map(|(old, new)| Some((mark(&old?), new?)))
                         .collect(),
@@ -223,7 +227,6 @@ impl Batch {
                     let values = Vec::new();
                     Remade {
                         ctid,
-                        place,
                         values,
                         array: Some((old, new)),
                     }
@@ -233,7 +236,13 @@ impl Batch {
         Ok(remade)
     }
 
-    fn troubled(&self, tally: &mut Tally, trouble: Trouble, at: usize, place: &str) {
+    async fn troubled(
+        &self,
+        client: &Database,
+        tally: &mut Tally,
+        trouble: Trouble,
+        (at, ctid): (usize, &str),
+    ) {
         match trouble {
             Trouble::Later(why) => {
                 tally.left += 1;
@@ -247,30 +256,46 @@ impl Batch {
                         "{}.{}, row with {}: {why}",
                         self.walk.shown(),
                         column.map_or("", String::as_str),
-                        self.walk.shown_place(place)
+                        self.shown_row(client, ctid).await
                     ));
                 }
             }
         }
     }
 
+    /// A row for people: by its primary key, if it is still where it was.
+    async fn shown_row(&self, client: &Database, ctid: &str) -> String {
+        let statement = format!(
+            "SELECT {} FROM ONLY {} AS t WHERE t.ctid = $1::pg_catalog.text::pg_catalog.tid",
+            self.walk.place(),
+            self.walk.quoted()
+        );
+        let row = client.query_opt(&statement, &[&ctid]).await;
+        let place = row.ok().flatten().and_then(|row| row.try_get(0).ok());
+        let place: String = place.unwrap_or_default();
+        if place.is_empty() {
+            return format!("ctid = {ctid}");
+        }
+        self.walk.shown_place(&place)
+    }
+
     #[expect(clippy::type_complexity, reason = "taken apart where it is made")]
     fn taken_apart(
         &self,
         row: &Row,
-    ) -> Result<(String, String, Vec<Option<Vec<u8>>>, Option<Array>), tokio_postgres::Error> {
-        let (ctid, place) = (row.try_get(0)?, row.try_get(1)?);
+    ) -> Result<(String, Vec<Option<Vec<u8>>>, Option<Array>), tokio_postgres::Error> {
+        let ctid = row.try_get(0)?;
         if self.columns.array.is_some() {
-            let array: Array = row.try_get(2)?;
+            let array: Array = row.try_get(1)?;
             // Only what begins as a sealed value does is one.
             let sealed = |value: &Option<Vec<u8>>| {
                 { value.clone() }.filter(|value| value.starts_with(&pgveil_keys::sealed::MAGIC))
             };
             let values = array.elements.iter().map(sealed).collect();
-            return Ok((ctid, place, values, Some(array)));
+            return Ok((ctid, values, Some(array)));
         }
-        let values = (2..row.len()).map(|at| row.try_get(at));
-        Ok((ctid, place, values.collect::<Result<_, _>>()?, None))
+        let values = (1..row.len()).map(|at| row.try_get(at));
+        Ok((ctid, values.collect::<Result<_, _>>()?, None))
     }
 
     /// Writes rows that are as they were read; with `ends`, the batch is done with it.
@@ -282,27 +307,42 @@ impl Batch {
         tally: &mut Tally,
         ends: bool,
     ) -> Result<(), JobError> {
-        let begin = if self.columns.skips_triggers {
-            "BEGIN; SET LOCAL session_replication_role = 'replica'"
-        } else {
-            "BEGIN"
-        };
         let lag = if ends {
             pace::lag(client).await
         } else {
             Duration::ZERO
         };
-        client.batch_execute(begin).await.map_err(self.writing())?;
         let judge = |took| ends.then(|| shared.pace.judge(took, lag));
-        let done = self.in_transaction(client, rows, tally, judge).await;
-        let end = if matches!(done, Ok((true, _))) {
-            "COMMIT"
-        } else {
-            "ROLLBACK"
+        // Arrays are written one by one; they always pass over.
+        let mut passes_over = self.columns.array.is_some();
+        let before = tally.clone();
+        let (valid, waits) = loop {
+            let begin = if passes_over { PASSING_OVER } else { AT_ONCE };
+            let quiet = if self.columns.skips_triggers {
+                QUIET
+            } else {
+                ""
+            };
+            let begin = format!("{begin}{quiet}");
+            client.batch_execute(&begin).await.map_err(self.writing())?;
+            let done = { self.in_transaction(client, rows, tally, passes_over, &judge) }.await;
+            let end = if matches!(done, Ok((true, _))) {
+                "COMMIT"
+            } else {
+                "ROLLBACK"
+            };
+            let ended = client.batch_execute(end).await;
+            match done {
+                Err(error) if !passes_over && error.is_locked() => {
+                    (passes_over, *tally) = (true, before.clone());
+                }
+                done => {
+                    let done = done?;
+                    ended.map_err(self.writing())?;
+                    break done;
+                }
+            }
         };
-        let ended = client.batch_execute(end).await;
-        let (valid, waits) = done?;
-        ended.map_err(self.writing())?;
         if !valid {
             tracing::info!(
                 job = self.job,
@@ -323,7 +363,8 @@ impl Batch {
         client: &Database,
         rows: &[Remade],
         tally: &mut Tally,
-        judge: impl FnOnce(Duration) -> Option<(Duration, Option<String>)>,
+        passes_over: bool,
+        judge: &impl Fn(Duration) -> Option<(Duration, Option<String>)>,
     ) -> Result<(bool, Option<String>), JobError> {
         let held = client.ask(HOLDS, &[&self.token]).await;
         if held.map_err(self.writing())?.is_empty() {
@@ -337,7 +378,9 @@ impl Batch {
                 .await
                 .map_err(self.writing())?
         } else {
-            self.update(client, rows).await.map_err(self.writing())?
+            { self.update(client, rows, passes_over) }
+                .await
+                .map_err(self.writing())?
         };
         let took = began.elapsed();
         tally.rows += updated;
@@ -375,6 +418,7 @@ impl Batch {
         &self,
         client: &Database,
         rows: &[Remade],
+        passes_over: bool,
     ) -> Result<(i64, i64), tokio_postgres::Error> {
         let ctids: Vec<&str> = rows.iter().map(|row| row.ctid.as_str()).collect();
         let count = self.columns.names.len();
@@ -390,46 +434,49 @@ impl Batch {
         }
         let mut params: Vec<&(dyn ToSql + Sync)> = vec![&ctids];
         params.extend(arrays.iter().map(|array| array as &(dyn ToSql + Sync)));
-        let row = client.query_one(&self.update_statement(), &params).await?;
+        let row = client
+            .query_one(&self.update_statement(passes_over), &params)
+            .await?;
         Ok((row.try_get(0)?, row.try_get(1)?))
     }
 
-    fn update_statement(&self) -> String {
+    /// Its parameters are the places of rows, and for each column the marks of its old values and the new ones.
+    fn update_statement(&self, passes_over: bool) -> String {
         let table = self.walk.quoted();
-        let count = self.columns.names.len();
-        let params: Vec<String> = (0..2 * count)
-            .map(|at| format!("${}::bytea[]", at + 2))
-            .collect();
-        let names: Vec<String> = (0..count).map(|at| format!("o{at}, n{at}")).collect();
-        let (params, names) = (params.join(", "), names.join(", "));
-        let unchanged: Vec<String> = { self.columns.values().enumerate() }
-            .map(|(at, value)| {
-                format!(
-                    "(new.n{at} IS NULL OR substr({value}, 1, octet_length(new.o{at})) = new.o{at})"
-                )
-            })
-            .collect();
-        let set: Vec<String> = {
-            self.columns
-                .names
-                .iter()
-                .zip(self.columns.values())
-                .enumerate()
+        let (mut params, mut names) = (String::new(), String::new());
+        let (mut unchanged, mut set, mut written) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, (name, value)) in { self.columns.names.iter() }
+            .zip(self.columns.values())
+            .enumerate()
+        {
+            let (old, new) = (2 * at + 2, 2 * at + 3);
+            params.push_str(&format!(", ${old}::bytea[], ${new}::bytea[]"));
+            names.push_str(&format!(", o{at}, n{at}"));
+            unchanged.push(format!(
+                "(new.n{at} IS NULL OR substr({value}, 1, octet_length(new.o{at})) = new.o{at})"
+            ));
+            set.push(format!("{name} = coalesce(new.n{at}, {value})"));
+            written.push(format!("(new.n{at} IS NOT NULL)::int"));
         }
-        .map(|(at, (name, value))| format!("{name} = coalesce(new.n{at}, {value})"))
-        .collect();
-        let written: Vec<String> = (0..count)
-            .map(|at| format!("(new.n{at} IS NOT NULL)::int"))
-            .collect();
+        let new = format!("unnest($1::text[]{params}) AS new(place{names})");
+        let (unchanged, set) = (unchanged.join(" AND "), set.join(", "));
+        let at_its_place = "t.ctid = new.place::tid";
+        let (locked, of, condition) = if passes_over {
+            let locked = format!(
+                "locked AS MATERIALIZED (SELECT new.* FROM {new}, ONLY {table} AS t WHERE {at_its_place} AND {unchanged} \
+                 FOR NO KEY UPDATE OF t SKIP LOCKED), "
+            );
+            (locked, "locked AS new".to_owned(), at_its_place.to_owned())
+        } else {
+            (
+                String::new(),
+                new,
+                format!("{at_its_place} AND {unchanged}"),
+            )
+        };
         format!(
-            "WITH new AS MATERIALIZED (SELECT u.p::tid AS place, u.* FROM unnest($1::text[], {params}) AS u(p, {names})), \
-             locked AS MATERIALIZED (SELECT t.ctid AS place FROM new, ONLY {table} AS t WHERE t.ctid = new.place AND {} \
-                FOR NO KEY UPDATE OF t SKIP LOCKED), \
-             done AS (UPDATE ONLY {table} AS t SET {} FROM new, locked \
-                WHERE locked.place = new.place AND t.ctid = new.place RETURNING {} AS written) \
+            "WITH {locked}done AS (UPDATE ONLY {table} AS t SET {set} FROM {of} WHERE {condition} RETURNING {} AS written) \
              SELECT count(*), coalesce(sum(written), 0)::bigint FROM done",
-            unchanged.join(" AND "),
-            set.join(", "),
             written.join(" + ")
         )
     }

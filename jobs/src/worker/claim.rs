@@ -163,7 +163,7 @@ impl Claim<'_> {
             token: get(&row, 0)?,
             job: self.job,
             part: get(&row, 1)?,
-            walk: Walk::over(self.client, get(&row, 2)?).await?,
+            walk: Walk::over_by(self.client, get(&row, 2)?).await?,
             columns: columns(get(&row, 3)?)?,
             after: after.map(Cursor::new),
             upto: upto.map(Cursor::new),
@@ -177,7 +177,7 @@ impl Claim<'_> {
         let columns = columns(get(row, 2)?)?;
         let (after, end): (Option<String>, Option<String>) = (get(row, 3)?, get(row, 4)?);
         let (mut after, end) = (after.map(Cursor::new), end.map(Cursor::new));
-        let walk = match Walk::over(self.client, relation).await {
+        let walk = match Walk::over_by(self.client, relation).await {
             // What it held is gone with it.
             Err(JobError::TableGone { .. }) => {
                 self.advance(part, None, true).await?;

@@ -6,10 +6,10 @@ use pgveil_keys::database::Database;
 use crate::{JobError, connect::connect};
 
 /// Row security is off, or an error. A job waits for a lock shorter than the server looks for deadlocks: an application is
-/// never the one that is given up.
+/// never the one that is given up. Statements are planned once: they find rows by keys and places, whatever the values are.
 const SET_UP: &str = "SET search_path = pg_catalog, pg_temp; SET row_security = off; SET DateStyle = 'ISO, YMD'; \
     SET IntervalStyle = 'postgres'; SET extra_float_digits = 1; SET jit = off; SET max_parallel_workers_per_gather = 0; \
-    SET plan_cache_mode = force_custom_plan; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '1min'; \
+    SET plan_cache_mode = force_generic_plan; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '1min'; \
     SELECT set_config('lock_timeout', least(200, setting::int8 / 2)::text, false) FROM pg_settings WHERE name = 'deadlock_timeout'";
 /// Classes of advisory locks: "PGVw" with the number of a process, "PGVj" with the number of a job.
 pub(super) const ALIVE: i32 = 0x5047_5677;
