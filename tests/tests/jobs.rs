@@ -8,6 +8,10 @@ mod index_keys;
 mod orders;
 #[path = "jobs/rewrap.rs"]
 mod rewrap;
+#[path = "leak/search.rs"]
+mod search;
+#[path = "jobs/standby.rs"]
+mod standby;
 #[path = "scopes/token.rs"]
 mod token;
 #[path = "jobs/trouble.rs"]

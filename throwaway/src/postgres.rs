@@ -141,26 +141,64 @@ impl TempPostgres {
             install_certificate(dir, user, certificate)?;
         }
         own(&dir.join("data/pg_hba.conf"), user, &options.hba())?;
+        let socket_dir = dir.join("s");
+        let postgres = Self::start_on_a_port(dir, bin, user, |port| {
+            options.conf(port, &socket_dir.to_string_lossy())
+        })?;
+        postgres.make_roles()?;
+        Ok(postgres)
+    }
+
+    /// A server that follows this one, and answers readers. It must be dropped before this one.
+    pub fn standby(&self) -> Result<Self> {
+        let dir = make_dir(self.user)?;
+        let made = self.standby_in(&dir);
+        if made.is_err() {
+            let _ = fs::remove_dir_all(&dir);
+        }
+        made
+    }
+
+    fn standby_in(&self, dir: &Path) -> Result<Self> {
+        let data = dir.join("data");
+        let mut command = Command::new(self.bin.join("pg_basebackup"));
+        { command.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]) }
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-U", "postgres", "-D", &data.to_string_lossy()])
+            .env("PGPASSWORD", PASSWORD)
+            .current_dir("/");
+        run_as(&mut command, self.user);
+        let output = command.output().context("run pg_basebackup")?;
+        if !output.status.success() {
+            bail!("pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let copied = fs::read_to_string(data.join("postgresql.auto.conf"))?;
+        let socket_dir = dir.join("s");
+        Self::start_on_a_port(dir, self.bin.clone(), self.user, |port| {
+            let sockets = socket_dir.to_string_lossy();
+            format!("{copied}\nport = '{port}'\nunix_socket_directories = '{sockets}'\n")
+        })
+    }
+
+    fn start_on_a_port(
+        dir: &Path,
+        bin: PathBuf,
+        user: Option<User>,
+        conf: impl Fn(u16) -> String,
+    ) -> Result<Self> {
         for _ in 0..PORT_TRIES {
             let port = free_port()?;
-            let socket_dir = dir.join("s");
-            own(
-                &dir.join("data/postgresql.auto.conf"),
-                user,
-                &options.conf(port, &socket_dir.to_string_lossy()),
-            )?;
+            own(&dir.join("data/postgresql.auto.conf"), user, &conf(port))?;
             let log = File::create(dir.join("log"))?;
             let server = postmaster(&bin, dir, user, log)?;
             if let Some(server) = wait_until_ready(dir, server)? {
-                let postgres = Self {
+                return Ok(Self {
                     bin,
                     dir: dir.to_owned(),
                     port,
                     user,
                     server: Mutex::new(server),
-                };
-                postgres.make_roles()?;
-                return Ok(postgres);
+                });
             }
         }
         bail!("no free port in {PORT_TRIES} tries")
