@@ -6,7 +6,7 @@ use clap::Subcommand;
 use pgveil_config::{ScopePath, Settings, show_duration};
 use pgveil_jobs::{destruction, uses};
 use pgveil_keys::{
-    Scopes,
+    Keystore, Scopes,
     audit::Operation,
     keystore::KeyEntry,
     rewrap::{Rewrap, RewrapError, loss},
@@ -339,6 +339,31 @@ async fn rewrap(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Why the destruction of a key that no value names is not scheduled.
+async fn why_not(keystore: &Keystore, id: u64, unused_for: Duration) -> anyhow::Result<String> {
+    let keys = keystore.inventory().await?;
+    let Some(key) = keys.iter().find(|key| key.id == id) else {
+        return Ok("it is not there any more".to_owned());
+    };
+    Ok(match (key.purpose.as_str(), key.state.as_str()) {
+        ("data", "active") => format!(
+            "it is the active one of {scope}; `pgveil rotate {scope}` makes another",
+            scope = key.scope
+        ),
+        ("data", "decrypt_only") => match (&key.destroy_at, &key.retired_at) {
+            (Some(at), _) => format!("that is scheduled for {at} already"),
+            (None, Some(at)) => format!(
+                "it was retired at {at}, and a replica may seal with it for {} longer (cache.ttl, cache.stale_max and a minute); \
+                 try again then",
+                show_duration(unused_for)
+            ),
+            (None, None) => "it was not retired".to_owned(),
+        },
+        ("data", state) => format!("it is {state} already"),
+        _ => "it makes search terms, and ends with its scope (`pgveil scopes erase`)".to_owned(),
+    })
+}
+
 async fn destroy(
     config: &Path,
     id: u64,
@@ -372,9 +397,9 @@ async fn destroy(
         .await
         .map_err(|error| Found(format!("{error}; {}", error.cure())))?;
     if !scheduled {
+        let why = why_not(&built.keystore, id, unused_for).await?;
         return Err(Found(format!(
-            "key {id} is no data key that was retired more than {} ago, or its destruction is scheduled already; see `pgveil keys list`",
-            show_duration(unused_for)
+            "key {id} is not destroyed: {why}; nothing was changed"
         ))
         .into());
     }

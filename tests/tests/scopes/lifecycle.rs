@@ -89,7 +89,9 @@ fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
     database.admin("DROP TABLE kept")?;
     let early = permitted(&destroy, Operation::KeySchedule)?;
     ensure!(
-        early.code == Some(1) && early.stderr.contains("retired more than"),
+        early.code == Some(1)
+            && early.stderr.contains("it was retired at 20")
+            && early.stderr.contains("try again then"),
         "{}",
         early.stderr
     );
@@ -110,6 +112,12 @@ fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
 
     let said = permitted(&["destroy", &old, "--after", "7d"], Operation::KeySchedule)?.ok()?;
     ensure!(said.contains("will be destroyed in 7d"), "{said}");
+    let twice = permitted(&["destroy", &old], Operation::KeySchedule)?;
+    ensure!(
+        twice.stderr.contains("scheduled for 20"),
+        "{}",
+        twice.stderr
+    );
     let kept = site.command("keys", &["keep", &old])?.ok()?;
     ensure!(kept == format!("Key {old} is kept.\n"), "{kept}");
     drop(proxy);
