@@ -245,8 +245,12 @@ impl AzureKeyVault {
                 signature
             }
         };
+        let bytes = envelope.with(&signature).ok_or_else(|| {
+            let reason = "its answer has parts that are longer than any key makes";
+            ProviderError::unavailable(&self.name, reason)
+        })?;
         Ok(Wrapped {
-            bytes: envelope.with(&signature),
+            bytes,
             kek_version: current.version,
         })
     }

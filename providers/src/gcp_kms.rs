@@ -5,6 +5,7 @@
 //! sent, or what did not come back as it was answered, is asked for again and never used.
 
 mod checksum;
+mod rotate;
 mod wire;
 
 use std::{path::Path, time::SystemTime};
@@ -79,11 +80,18 @@ impl GcpKms {
         body: Option<Zeroizing<String>>,
         read: impl Fn(T) -> Result<U, String>,
     ) -> Result<U, ProviderError> {
-        if !is_key(kek) {
-            let reason =
-                "a key is projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY";
-            return Err(ProviderError::denied(&self.name, kek, reason));
-        }
+        self.ask_page(kek, (verb, ""), body, read).await
+    }
+
+    /// [`GcpKms::ask`], with what stands behind the verb.
+    async fn ask_page<T: for<'a> Deserialize<'a>, U>(
+        &self,
+        kek: &str,
+        verb: (Verb, &str),
+        body: Option<Zeroizing<String>>,
+        read: impl Fn(T) -> Result<U, String>,
+    ) -> Result<U, ProviderError> {
+        self.is_plain(kek)?;
         let body = body.as_deref().map(String::as_str);
         http::retrying(&self.name, || async {
             let answer = self.ask_once(kek, verb, body).await?;
@@ -92,14 +100,23 @@ impl GcpKms {
         .await
     }
 
+    /// Refuses what cannot stand in a path.
+    fn is_plain(&self, kek: &str) -> Result<(), ProviderError> {
+        if is_key(kek) {
+            return Ok(());
+        }
+        let reason = "a key is projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY";
+        Err(ProviderError::denied(&self.name, kek, reason))
+    }
+
     async fn ask_once<T: for<'a> Deserialize<'a>>(
         &self,
         kek: &str,
-        verb: Verb,
+        (verb, page): (Verb, &str),
         body: Option<&str>,
     ) -> Result<T, ProviderError> {
         let unavailable = |reason: String| ProviderError::unavailable(&self.name, reason);
-        let url = format!("{}/v1/{kek}{}", self.endpoint, verb.suffix());
+        let url = format!("{}/v1/{kek}{}{page}", self.endpoint, verb.suffix());
         let method = match body {
             Some(_) => Method::POST,
             None => Method::GET,
@@ -116,7 +133,7 @@ impl GcpKms {
         let response = request.send().await;
         let response = response.map_err(|error| unavailable(http::why(&error)))?;
         let status = response.status();
-        let body = Zeroizing::new(http::body(response).await.map_err(unavailable)?);
+        let body = http::body(response).await.map_err(unavailable)?;
         if !status.is_success() {
             return Err(wire::failed(&self.name, kek, verb, status.as_u16(), &body));
         }
@@ -280,19 +297,8 @@ impl KeyProvider for GcpKms {
         Ok(())
     }
 
-    /// A new version, which then is the primary one.
     async fn rotate(&self, kek: &str) -> Result<(), ProviderError> {
-        let body = Zeroizing::new("{}".to_owned());
-        let made = self.ask(kek, Verb::NewVersion, Some(body), |made: wire::Named| {
-            let id = made.name.strip_prefix(kek);
-            let id = id.and_then(|rest| rest.strip_prefix(VERSIONS));
-            let id = id.filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()));
-            id.map(str::to_owned)
-                .ok_or_else(|| "its answer is no version of the key".to_owned())
-        });
-        let body = Zeroizing::new(format!(r#"{{"cryptoKeyVersionId":"{}"}}"#, made.await?));
-        self.ask(kek, Verb::SetPrimary, Some(body), |_: wire::Named| Ok(()))
-            .await
+        self.make_version_primary(kek).await
     }
 
     async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError> {

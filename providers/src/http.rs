@@ -158,9 +158,10 @@ pub fn jitter(most: Duration) -> Duration {
     most * u32::from(byte[0]) / u32::from(u8::MAX)
 }
 
-/// The body of an answer, up to a limit.
-pub(crate) async fn body(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
+/// The body of an answer, up to a limit. It may hold a key.
+pub(crate) async fn body(mut response: reqwest::Response) -> Result<Zeroizing<Vec<u8>>, String> {
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES));
     while let Some(chunk) = response.chunk().await.map_err(|error| why(&error))? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Err(format!(

@@ -148,11 +148,8 @@ impl VaultTransit {
         let response = request.send().await;
         let response = response.map_err(|error| self.unavailable(http::why(&error)))?;
         let status = response.status();
-        let body = Zeroizing::new(
-            http::body(response)
-                .await
-                .map_err(|reason| self.unavailable(reason))?,
-        );
+        let body = http::body(response).await;
+        let body = body.map_err(|reason| self.unavailable(reason))?;
         if !status.is_success() {
             let failure: Failure = serde_json::from_slice(&body).unwrap_or_default();
             return Err(self.failed(kek, status, &failure.errors.join("; ")));

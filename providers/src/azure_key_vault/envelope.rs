@@ -24,6 +24,8 @@ pub(super) const CEK_BYTES: usize = 32;
 const MAGIC: &[u8; 4] = b"PVAZ";
 const FORMAT: u8 = 1;
 const NONCE_BYTES: usize = 12;
+/// What RSA-8192 makes, of a wrapped CEK and of a signature.
+const MAX_PART_BYTES: u16 = 1024;
 const SEALED: &[u8] = b"pgveil azure v1 sealed";
 const SIGNED: &[u8] = b"pgveil azure v1 signed";
 
@@ -127,17 +129,20 @@ impl Envelope {
         Sha256::digest(self.message(place)).into()
     }
 
-    /// The bytes that are kept.
-    pub(super) fn with(&self, signature: &[u8]) -> Vec<u8> {
+    /// The bytes that are kept; `None` if a vault gave parts that are longer than any key makes.
+    pub(super) fn with(&self, signature: &[u8]) -> Option<Vec<u8>> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&[FORMAT, self.wrapping as u8]);
         for part in [self.wrapped_cek.as_slice(), signature] {
-            let length = u16::try_from(part.len()).expect("RSA-8192 makes 1,024 bytes");
+            let length = u16::try_from(part.len()).ok()?;
+            if length > MAX_PART_BYTES {
+                return None;
+            }
             bytes.extend_from_slice(&length.to_be_bytes());
             bytes.extend_from_slice(part);
         }
         bytes.extend_from_slice(&self.sealed);
-        bytes
+        Some(bytes)
     }
 
     /// Envelope and signature; `None` for what is no such thing.
@@ -258,7 +263,7 @@ mod tests {
     fn its_bytes_are_read_back_and_any_other_are_not_it() {
         let here = context("a");
         let place = place("k", "1", &here);
-        let bytes = sealed(&place).with(b"signature");
+        let bytes = sealed(&place).with(b"signature").unwrap();
         let (envelope, signature) = Envelope::parse(&bytes).unwrap();
         assert_eq!(
             (envelope.wrapping(), signature),
@@ -279,6 +284,21 @@ mod tests {
                 Envelope::parse(&altered).and_then(|(envelope, _)| envelope.open(&CEK, &place));
             assert!(opened.is_none(), "altered at {at}");
         }
+    }
+
+    #[test]
+    fn parts_that_no_key_makes_are_not_kept() {
+        let here = context("a");
+        let place = place("k", "1", &here);
+        let longest = usize::from(MAX_PART_BYTES);
+        let made = |cek: usize, signature: usize| {
+            Envelope::seal(Wrapping::Rsa, &CEK, vec![9; cek], b"a key", &place)
+                .unwrap()
+                .with(&vec![7; signature])
+        };
+        assert!(made(longest, longest).is_some());
+        assert!(made(longest + 1, 0).is_none() && made(0, longest + 1).is_none());
+        assert!(made(1 << 16, 0).is_none() && made(0, 1 << 16).is_none());
     }
 
     #[test]

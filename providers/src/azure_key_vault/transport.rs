@@ -60,6 +60,7 @@ impl HttpClient for Https {
         }
         let body = http::body(response).await;
         let body = body.map_err(|reason| failed(ErrorKind::Io, reason))?;
-        Ok(AsyncRawResponse::from_bytes(status, headers, body))
+        // Azure's client takes it over, and does not wipe it.
+        Ok(AsyncRawResponse::from_bytes(status, headers, body.to_vec()))
     }
 }

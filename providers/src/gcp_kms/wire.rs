@@ -13,6 +13,7 @@ pub(super) enum Verb {
     Get,
     Encrypt,
     Decrypt,
+    Versions,
     NewVersion,
     SetPrimary,
 }
@@ -24,6 +25,7 @@ impl Verb {
             Self::Get => "",
             Self::Encrypt => ":encrypt",
             Self::Decrypt => ":decrypt",
+            Self::Versions => "/cryptoKeyVersions?pageSize=100",
             Self::NewVersion => "/cryptoKeyVersions",
             Self::SetPrimary => ":updatePrimaryVersion",
         }
@@ -144,6 +146,37 @@ pub(super) struct Version {
     pub(super) create_time: Option<String>,
 }
 
+/// `ListCryptoKeyVersionsResponse`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Versions {
+    #[serde(default)]
+    pub(super) crypto_key_versions: Vec<Version>,
+    pub(super) next_page_token: Option<String>,
+}
+
+/// What asks for the next page; `None` at the end.
+pub(super) fn page(token: Option<&str>) -> Option<String> {
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    let escaped = |byte: u8| match byte {
+        byte if plain(byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    let token = token.filter(|token| !token.is_empty())?;
+    Some(
+        token
+            .bytes()
+            .map(escaped)
+            .fold("&pageToken=".to_owned(), |page, byte| page + &byte),
+    )
+}
+
+/// Whether a version in this state can be the primary one, now or in a moment.
+pub(super) fn may_wrap(state: &str) -> bool {
+    matches!(state, "ENABLED" | "PENDING_GENERATION")
+}
+
 /// The days in a duration such as `7776000s`.
 pub(super) fn days(duration: &str) -> Option<u32> {
     let seconds = duration.strip_suffix('s')?.split('.').next()?;
@@ -219,6 +252,15 @@ mod tests {
         for none in ["", "s", "86399s", "90d", "-86400s"] {
             assert_eq!(days(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn a_token_is_escaped() {
+        assert_eq!(
+            page(Some("aZ-9_=&/")).as_deref(),
+            Some("&pageToken=aZ-9_%3D%26%2F")
+        );
+        assert_eq!((page(Some("")), page(None)), (None, None));
     }
 
     #[test]

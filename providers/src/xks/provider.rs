@@ -177,7 +177,7 @@ impl Xks {
         let response = response.map_err(|error| self.unavailable(http::why(&error)))?;
         let status = response.status();
         let body = http::body(response).await;
-        let body = Zeroizing::new(body.map_err(|reason| self.unavailable(reason))?);
+        let body = body.map_err(|reason| self.unavailable(reason))?;
         if !status.is_success() {
             return Err(match serde_json::from_slice::<ErrorResponse>(&body) {
                 Ok(error) => self.failed(kek, &error),

@@ -48,6 +48,12 @@ pub(crate) enum Weather {
     Altered,
     /// The answer is of another key.
     Another,
+    /// The answers to who asks for a new version are lost: that one is made, or none is.
+    Lost {
+        made: bool,
+    },
+    /// Nobody may list versions, and the answer to who asks for a new one is lost.
+    Unlisted,
 }
 
 /// A key: the state of each version.
@@ -58,8 +64,8 @@ struct Inside {
     weather: Weather,
     /// Versions of key `a`; other keys have one that is enabled.
     versions: Versions,
-    /// The version of `a` that was made and is not the primary one yet.
-    made: Option<usize>,
+    /// Versions of `a` that were made and are not the primary one yet.
+    made: Vec<usize>,
     asked: usize,
     authorization: Option<String>,
 }
@@ -95,7 +101,14 @@ impl Google {
     }
 
     fn versions(&self, versions: &[&'static str]) {
-        self.inside.lock().expect("no test panics with it").versions = versions.to_vec();
+        let mut inside = self.inside.lock().expect("no test panics with it");
+        (inside.versions, inside.made) = (versions.to_vec(), Vec::new());
+    }
+
+    /// Versions of key `a`, primary ones or not.
+    fn count(&self) -> usize {
+        let inside = self.inside.lock().expect("no test panics with it");
+        inside.versions.len() + inside.made.len()
     }
 
     fn asked(&self) -> usize {
@@ -165,23 +178,65 @@ fn rotating(inside: &mut Inside, request: &Request) -> Option<Result<Value, Repl
     let path = request.path.strip_prefix("/v1/")?;
     let name = key("a");
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-    if path == format!("{name}/cryptoKeyVersions") && request.method == "POST" {
-        let made = inside.versions.len() + 1;
-        inside.made = Some(made);
-        return Some(Ok(json!({
-            "name": format!("{name}/cryptoKeyVersions/{made}"),
-            "state": "ENABLED",
+    let version = |number: usize, state: &str| {
+        json!({
+            "name": format!("{name}/cryptoKeyVersions/{number}"),
+            "state": state,
             "algorithm": "GOOGLE_SYMMETRIC_ENCRYPTION",
-        })));
+        })
+    };
+    let numbered = inside.versions.iter().zip(1..);
+    let all = numbered.map(|(state, number)| (number, *state));
+    let mut all: Vec<_> = all
+        .chain(inside.made.iter().map(|made| (*made, "ENABLED")))
+        .collect();
+    if path == format!("{name}/cryptoKeyVersions") && request.method == "POST" {
+        let made = all.len() + 1;
+        let weather = inside.weather;
+        if !matches!(weather, Weather::Lost { made: false }) {
+            inside.made.push(made);
+        }
+        if let Weather::Lost { .. } | Weather::Unlisted = weather {
+            // The next one is heard.
+            inside.weather = Weather::Fair;
+            return Some(Err(error(503, "UNAVAILABLE", "Later.")));
+        }
+        return Some(Ok(version(made, "ENABLED")));
+    }
+    if let Some(query) = path.strip_prefix(&format!("{name}/cryptoKeyVersions?pageSize=100")) {
+        if inside.weather == Weather::Unlisted {
+            return Some(Err(error(403, "PERMISSION_DENIED", "Permission denied.")));
+        }
+        // Two pages, whatever there is.
+        let rest = all.split_off(1);
+        let (page, next) = match query {
+            "" => (all, Some("a/b")),
+            "&pageToken=a%2Fb" => (rest, None),
+            _ => return Some(Err(invalid("no such page"))),
+        };
+        let page: Vec<_> = page
+            .iter()
+            .map(|(number, state)| version(*number, state))
+            .collect();
+        return Some(Ok(
+            json!({ "cryptoKeyVersions": page, "nextPageToken": next }),
+        ));
     }
     if path != format!("{name}:updatePrimaryVersion") {
         return None;
     }
-    let asked = body["cryptoKeyVersionId"].as_str().map(str::to_owned);
-    let Some(made) = inside.made.take_if(|made| asked == Some(made.to_string())) else {
+    let asked = body["cryptoKeyVersionId"]
+        .as_str()
+        .and_then(|id| id.parse().ok());
+    let Some(made) = asked.filter(|asked| inside.made.contains(asked)) else {
         return Some(Err(invalid("There is no such version.")));
     };
-    inside.versions.push("ENABLED");
+    // What was made before it is there, too.
+    let present = inside.made.iter().filter(|other| **other <= made).count();
+    inside.made.retain(|other| *other > made);
+    for _ in 0..present {
+        inside.versions.push("ENABLED");
+    }
     Some(Ok(json!({
         "name": name,
         "primary": { "name": format!("{name}/cryptoKeyVersions/{made}"), "state": "ENABLED" },
@@ -336,6 +391,22 @@ async fn google_kms_keeps_the_contract() -> Result<()> {
     );
 
     rotates_when_asked(provider.as_ref(), &key("a")).await?;
+    // An answer that is lost makes no second version, whether or not it had made the first.
+    for weather in [Weather::Lost { made: true }, Weather::Lost { made: false }] {
+        google.versions(&["ENABLED", "DESTROYED"]);
+        google.set(weather);
+        provider.rotate(&key("a")).await?;
+        ensure!(
+            google.count() == 3,
+            "{weather:?} leaves {} versions",
+            google.count()
+        );
+    }
+    google.set(Weather::Unlisted);
+    let answer = provider.rotate(&key("a")).await;
+    ensure!(is_unavailable(&answer), "{answer:?}");
+    ensure!(google.count() == 4, "it was asked for a second time");
+    google.set(Weather::Fair);
     let answer = provider.rotate(&key("nobody")).await;
     ensure!(is_denied(&answer), "{answer:?}");
     google.versions(&["ENABLED"]);
