@@ -30,6 +30,8 @@ pub struct Watched {
     pub health: Arc<Health>,
     /// How many clients are connected.
     pub connections: Arc<dyn Fn() -> usize + Send + Sync>,
+    /// Whether the registry of protected columns was judged: until then everything that is protected is refused.
+    pub judged: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Whether the process is ending.
     pub draining: watch::Receiver<bool>,
 }
@@ -53,8 +55,8 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// 200: send clients. 503: do not. Ready is whoever reaches the keystore and is not ending; a KEK that cannot be used stops
-/// the scopes under it, not the others, and is told beside.
+/// 200: send clients. 503: do not. Ready is whoever reaches the keystore, has judged what is protected, and is not ending; a KEK
+/// that cannot be used stops the scopes under it, not the others, and is told beside.
 async fn readyz(State(watched): State<Watched>) -> impl IntoResponse {
     let draining = *watched.draining.borrow();
     let asked = tokio::time::timeout(KEYSTORE_LIMIT, watched.keystore.ping()).await;
@@ -70,8 +72,16 @@ async fn readyz(State(watched): State<Watched>) -> impl IntoResponse {
             })
         })
         .collect();
-    let ready = keystore && !draining;
-    let body = json!({ "ready": ready, "draining": draining, "keystore": keystore, "keys": keks });
+    // A process that was started while the platform's provider is away must not take the place of one that serves.
+    let registry = (watched.judged)();
+    let ready = keystore && registry && !draining;
+    let body = json!({
+        "ready": ready,
+        "draining": draining,
+        "keystore": keystore,
+        "registry": registry,
+        "keys": keks,
+    });
     let code = if ready {
         StatusCode::OK
     } else {
@@ -85,6 +95,7 @@ async fn metrics(State(watched): State<Watched>) -> impl IntoResponse {
         &watched.keys.status(),
         &watched.health.all(),
         (watched.connections)(),
+        (watched.judged)(),
     );
     let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
     ([kind], text)

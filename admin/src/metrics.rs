@@ -14,11 +14,19 @@ pub(crate) fn text(
     keys: &KeysStatus,
     keks: &BTreeMap<KekRef, Status>,
     connections: usize,
+    judged: bool,
 ) -> String {
     let mut out = String::new();
     let mut page = Page(&mut out);
     page.family("pgveil_connections", "gauge", "Client connections.");
     page.sample("pgveil_connections", &[], connections as f64);
+    page.family(
+        "pgveil_registry_judged",
+        "gauge",
+        "Whether what is protected is served; 0 from a start until the platform's key provider has answered.",
+    );
+    let judged = f64::from(u8::from(judged));
+    page.sample("pgveil_registry_judged", &[], judged);
     page.family("pgveil_keys_held", "gauge", "Unwrapped keys in memory.");
     page.sample("pgveil_keys_held", &[], keys.held as f64);
     page.family(

@@ -9,6 +9,7 @@ mod change;
 pub mod checkpoint;
 pub mod event;
 pub mod export;
+mod hold;
 mod log;
 mod queue;
 pub mod record;

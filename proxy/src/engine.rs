@@ -189,7 +189,10 @@ impl Engine {
         keys: Arc<Keys>,
     ) -> anyhow::Result<Self> {
         let started = Instant::now();
-        know_registry(&keys).await;
+        let unknown = know_registry(&keys).await.err();
+        if let Some(why) = &unknown {
+            tracing::warn!(why, "{REFUSES}");
+        }
         let reader = || CatalogReader::new(Arc::clone(&settings), Arc::clone(&keys));
         let (mut catalog, within, lookup) = (reader(), reader(), reader());
         let set = catalog.compile_new(&policy, FIRST).await?;
@@ -434,11 +437,17 @@ impl Engine {
     pub async fn tend(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(CATALOG_POLL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut told = String::new();
         loop {
             ticks.tick().await;
             self.keys.sweep();
-            if !self.rules().judged {
-                know_registry(&self.keys).await;
+            if !self.rules().judged
+                && let Err(why) = know_registry(&self.keys).await
+                && why != told
+            {
+                // Not every two seconds the same.
+                tracing::warn!(why, "{REFUSES}");
+                told = why;
             }
             if let Err(error) = self.refresh(When::Now).await {
                 tracing::warn!(
@@ -562,18 +571,16 @@ fn unjudged() -> Refusal {
         .hint("See that the provider of [defaults] answers; `pgveil check` says what is wrong.")
 }
 
-/// Has the platform's provider asked for the key of the registry's rows. Without it, what is not protected is served all the
-/// same.
-async fn know_registry(keys: &Keys) {
-    let asked = tokio::time::timeout(REGISTRY_PATIENCE, keys.registry()).await;
-    match asked {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the registry of columns cannot be judged: what is protected is refused until it can");
-        }
-        Err(_) => tracing::warn!(
-            "the platform's key provider does not answer: what is protected is refused until it does"
-        ),
+/// What is logged until it can be judged.
+const REFUSES: &str =
+    "the registry of columns cannot be judged: what is protected is refused until it can";
+
+/// Has the platform's provider asked for the key of the registry's rows; answers why it is not to be had. Without it, what is not
+/// protected is served all the same.
+async fn know_registry(keys: &Keys) -> Result<(), String> {
+    match tokio::time::timeout(REGISTRY_PATIENCE, keys.registry()).await {
+        Ok(answer) => answer.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err("the platform's key provider does not answer".to_owned()),
     }
 }
 

@@ -24,11 +24,22 @@ pub async fn keep(keys: Arc<Keys>, keystore: Arc<Keystore>, settings: Arc<Settin
 async fn renew(keys: Arc<Keys>, keystore: Arc<Keystore>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = String::new();
     loop {
         ticks.tick().await;
         match keystore.stored().await {
-            Ok(stored) => keys.set_stored(stored),
-            Err(error) => tracing::warn!(%error, "the settings of scopes could not be read"),
+            Ok(stored) => {
+                keys.set_stored(stored);
+                told.clear();
+            }
+            Err(error) => {
+                let why = error.to_string();
+                // Not every two seconds the same.
+                if why != told {
+                    tracing::warn!(why, "the settings of scopes could not be read");
+                    told = why;
+                }
+            }
         }
         keys.renew().await;
     }

@@ -19,6 +19,10 @@ mod rest;
 mod served;
 #[path = "providers/serving.rs"]
 mod serving;
+#[path = "providers/slow.rs"]
+mod slow;
+#[path = "providers/starting.rs"]
+mod starting;
 #[path = "providers/switched.rs"]
 mod switched;
 

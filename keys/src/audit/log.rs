@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::{
     Change, Event, Record, actor,
     chain::Tip,
+    hold::Hold,
     queue::Queue,
     root::Source,
     secrets::{PublicKey, Secrets},
@@ -33,6 +34,8 @@ pub struct Log {
     /// The public key that it must have, as the configuration says.
     pub(super) pinned: Option<PublicKey>,
     secrets: OnceCell<Arc<Secrets>>,
+    /// That their provider does not give them.
+    pub(super) hold: Hold,
     /// One change at a time; and the end of the chain that this process has seen: it never goes back.
     pub(super) turn: Arc<Mutex<Option<Tip>>>,
     pub(crate) instance: String,
@@ -57,6 +60,7 @@ impl Log {
             source: OnceLock::new(),
             pinned,
             secrets: OnceCell::new(),
+            hold: Hold::default(),
             turn: Arc::default(),
             instance: actor::instance(),
             queue: Queue::default(),

@@ -66,8 +66,10 @@ impl Log {
                 made.ok_or_else(|| damaged("the key was stored, and is not there"))?
             }
         };
-        let key = source.unwrap(&root).await?;
-        let secrets = Secrets::derive(root.id, &key);
+        self.hold.check(self.clock.now())?;
+        let key = source.unwrap(&root).await;
+        self.hold.note(self.clock.now(), &key);
+        let secrets = Secrets::derive(root.id, &*key?);
         match self.pinned {
             Some(pinned) if pinned != *secrets.public_key() => Err(damaged(&format!(
                 "its public key is {}, and [audit] public_key is another: somebody put a log of his own in the place of pgveil's",

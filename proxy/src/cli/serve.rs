@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     app::{self, Built},
+    engine::Engine,
     listener::Listener,
     reload::{Reload, digests, tell_refused},
     server::Server,
@@ -64,7 +65,10 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     log.note(event).await?;
     let mut background = built.start_background(&engine);
     let reload = Reload::new(&built, &engine, set_level)?;
-    background.push(tokio::spawn(administer(admin, watched(&built, &server))));
+    background.push(tokio::spawn(administer(
+        admin,
+        watched(&built, &server, &engine),
+    )));
     tokio::select! {
         () = Arc::clone(&server).accept(listeners) => {}
         () = reload.follow(hangups) => {}
@@ -95,13 +99,15 @@ async fn admin_listener(settings: &Settings) -> anyhow::Result<Option<TcpListene
     Ok(Some(listener))
 }
 
-fn watched(built: &Built, server: &Arc<Server>) -> Watched {
+fn watched(built: &Built, server: &Arc<Server>, engine: &Arc<Engine>) -> Watched {
     let counted = Arc::clone(server);
+    let engine = Arc::clone(engine);
     Watched {
         keys: Arc::clone(&built.keys),
         keystore: Arc::clone(&built.keystore),
         health: Arc::clone(&built.health),
         connections: Arc::new(move || counted.connections()),
+        judged: Arc::new(move || engine.rules().judged),
         draining: server.draining(),
     }
 }

@@ -117,12 +117,25 @@ impl Vault {
     }
 
     async fn provider_with(&self, secret: &str) -> Result<Box<dyn KeyProvider>> {
-        let (address, ca) = (&self.fault.address, self.fault.ca_file.display());
-        configured(&format!(
+        configured(&self.section_with(self.address(), secret)).await
+    }
+
+    /// Where it is, and who gives tokens.
+    pub(crate) fn address(&self) -> &str {
+        &self.fault.address
+    }
+
+    /// What a configuration says of it, reached at this address.
+    pub(crate) fn section(&self, address: &str) -> String {
+        self.section_with(address, SECRET)
+    }
+
+    fn section_with(&self, address: &str, secret: &str) -> String {
+        format!(
             "kind = \"azure-key-vault\"\nvault_url = \"{address}\"\ntenant_id = \"t\"\nclient_id = \"c\"\n\
-             client_secret = \"{secret}\"\nauthority = \"{address}\"\nca_file = \"{ca}\""
-        ))
-        .await
+             client_secret = \"{secret}\"\nauthority = \"{address}\"\nca_file = \"{}\"\n",
+            self.fault.ca_file.display()
+        )
     }
 
     fn set(&self, weather: Weather) {
