@@ -21,6 +21,8 @@ mod lifecycle;
 mod loss;
 #[path = "scopes/many.rs"]
 mod many;
+#[path = "scopes/replicas.rs"]
+mod replicas;
 #[path = "support/row_mac.rs"]
 mod row_mac;
 #[path = "scopes/token.rs"]
