@@ -244,11 +244,12 @@ pub async fn decrypt(
         }
         _ => {}
     }
+    let keys = open_keys(settings).await?;
+    let registry = keys.registry().await?;
     for planned in fresh {
-        decrypt::begin(&client, planned).await?;
+        decrypt::begin(&client, &registry, planned).await?;
     }
     let mut report = MigrationReport::default();
-    let keys = open_keys(settings).await?;
     let run = Run {
         client: &client,
         keys: &keys,

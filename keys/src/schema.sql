@@ -188,6 +188,8 @@ ALTER TABLE pgveil.migrations ADD COLUMN IF NOT EXISTS phase_at timestamptz NOT 
 ALTER TABLE pgveil.migrations ADD COLUMN IF NOT EXISTS phase_rows bigint NOT NULL DEFAULT 0;
 ALTER TABLE pgveil.migrations ADD COLUMN IF NOT EXISTS file oid;
 COMMENT ON COLUMN pgveil.migrations.file IS 'The table''s file at the contract: for as long as it is the same one, dropped plaintext may be in its pages';
+ALTER TABLE pgveil.migrations ADD COLUMN IF NOT EXISTS mac bytea;
+COMMENT ON COLUMN pgveil.migrations.mac IS 'Of what never changes, and of its columns';
 COMMENT ON COLUMN pgveil.migrations.way IS 'Whether plaintext is sealed, or sealed values are opened (a decryption)';
 COMMENT ON COLUMN pgveil.migrations.phase_rows IS 'Rows written and verified before this phase: what has been done since tells how fast it is';
 

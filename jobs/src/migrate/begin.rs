@@ -83,7 +83,7 @@ async fn in_transaction(run: &Run<'_>, planned: &TablePlan) -> Result<(), JobErr
         });
     }
     let place = (table.schema.as_str(), table.name.as_str(), table.oid);
-    let id = state::begin(client, Way::Seal, place, &columns).await?;
+    let id = state::begin(client, &registry, Way::Seal, place, &columns).await?;
     let scope = table.scope.columns();
     let watched = { columns.iter() }
         .map(|column| column.name.as_str())

@@ -11,7 +11,7 @@ use pgveil_config::ScopePath;
 use pgveil_keys::{
     Keystore,
     audit::{Event, Operation},
-    keystore::registry,
+    keystore::registry::{self, Registry},
     step_up::Token,
 };
 use pgveil_policy::{ruleset::RegisteredColumn, types::LogicalType};
@@ -121,15 +121,23 @@ pub(super) async fn permit(
 }
 
 /// Begins with a table. That it may has been recorded.
-pub(super) async fn begin(client: &Client, planned: &Decryption) -> Result<(), JobError> {
+pub(super) async fn begin(
+    client: &Client,
+    registry: &Registry,
+    planned: &Decryption,
+) -> Result<(), JobError> {
     let table = planned.table.shown();
     short::lock_table(client, (&planned.table.quoted(), &table), planned.table.oid).await?;
-    let begun = in_transaction(client, planned).await;
+    let begun = in_transaction(client, registry, planned).await;
     let what = format!("the beginning of the decryption of {table}");
     short::end(client, &what, begun).await
 }
 
-async fn in_transaction(client: &Client, planned: &Decryption) -> Result<(), JobError> {
+async fn in_transaction(
+    client: &Client,
+    registry: &Registry,
+    planned: &Decryption,
+) -> Result<(), JobError> {
     let table = again(client, &planned.table, &planned.columns).await?;
     let doing = || JobError::while_doing(format!("add columns to {}", table.shown()));
     let quoted = table.quoted();
@@ -166,7 +174,7 @@ async fn in_transaction(client: &Client, planned: &Decryption) -> Result<(), Job
         });
     }
     let place = (table.schema.as_str(), table.name.as_str(), table.oid);
-    let id = state::begin(client, Way::Open, place, &columns).await?;
+    let id = state::begin(client, registry, Way::Open, place, &columns).await?;
     let watched: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let cleared: Vec<String> = watched.iter().map(|name| names::kept(name)).collect();
     begin::triggers(client, (id, &quoted), &watched, &cleared).await

@@ -1,6 +1,7 @@
 //! Tables `pgveil.migrations` and `migrated_columns`: which tables are migrated online, and how far. Written in the
 //! transactions that do the work.
 
+use pgveil_keys::keystore::registry::{Begun, BegunColumn, Registry};
 use pgveil_policy::plan::ColumnId;
 use tokio_postgres::{Client, Row};
 
@@ -107,6 +108,8 @@ pub struct Migration {
     pub reason: Option<String>,
     /// Its columns.
     pub columns: Vec<MigratedColumn>,
+    /// Of what never changes; of a keystore of the version before there is none.
+    mac: Option<Vec<u8>>,
 }
 
 /// One column of it.
@@ -133,6 +136,13 @@ impl Migration {
     /// `schema.table`.
     pub fn shown(&self) -> String {
         sql::shown_qualified(&self.schema, &self.table)
+    }
+
+    /// Refuses one that pgveil did not begin like this: what it names is about to be opened.
+    pub(super) fn judge(&self, registry: &Registry) -> Result<(), JobError> {
+        let place = (self.schema.as_str(), self.table.as_str(), self.oid);
+        let begun = begun(self.id, self.way, place, &self.columns);
+        Ok(registry.judge_migration(&begun, self.mac.as_deref())?)
     }
 
     /// Whether this migration is of the table of this name.
@@ -202,13 +212,49 @@ impl Migration {
     }
 }
 
+/// A keystore of the version before has no such column.
+const HAS_MAC: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'pgveil.migrations'::regclass \
+    AND attname = 'mac' AND NOT attisdropped)";
+const ADD_MAC: &str = "ALTER TABLE pgveil.migrations ADD COLUMN IF NOT EXISTS mac bytea; \
+    COMMENT ON COLUMN pgveil.migrations.mac IS 'Of what never changes, and of its columns'";
+
+/// What is under the MAC.
+fn begun<'a>(
+    id: i64,
+    way: Way,
+    (schema, table, table_oid): (&'a str, &'a str, u32),
+    columns: &'a [MigratedColumn],
+) -> Begun<'a> {
+    let mut columns: Vec<BegunColumn<'a>> = { columns.iter() }
+        .map(|column| BegunColumn {
+            id: column.id.0,
+            name: &column.name,
+            places: (column.plain, column.sealed),
+            not_null: column.not_null,
+        })
+        .collect();
+    columns.sort_by_key(|column| column.id);
+    Begun {
+        id,
+        way: way.as_str(),
+        table: (schema, table),
+        table_oid,
+        columns,
+    }
+}
+
 /// Begins one, in the caller's transaction; answers its number.
 pub(crate) async fn begin(
     client: &Client,
+    registry: &Registry,
     way: Way,
     (schema, table, oid): (&str, &str, u32),
     columns: &[MigratedColumn],
 ) -> Result<i64, JobError> {
+    let has_mac = client.query_one(HAS_MAC, &[]).await.map_err(noting())?;
+    if !has_mac.try_get::<_, bool>(0).map_err(noting())? {
+        client.batch_execute(ADD_MAC).await.map_err(noting())?;
+    }
     let row = client
         .query_one(
             "INSERT INTO pgveil.migrations (schema_name, table_name, table_oid, phase, way) \
@@ -228,6 +274,10 @@ pub(crate) async fn begin(
             .await
             .map_err(noting())?;
     }
+    let mac = registry.mac_of_migration(&begun(id, way, (schema, table, oid), columns));
+    let keep = "UPDATE pgveil.migrations SET mac = $2 WHERE id = $1";
+    let kept = client.execute(keep, &[&id, &mac.as_slice()]).await;
+    kept.map_err(noting())?;
     Ok(id)
 }
 
@@ -237,7 +287,7 @@ const MIGRATIONS: &str = "SELECT m.id, m.schema_name, m.table_name, m.table_oid,
     coalesce(to_jsonb(m) ->> 'way', 'seal'), \
     greatest(m.rows + m.verified - (to_jsonb(m) ->> 'phase_rows')::int8, 0)::float8, \
     extract(epoch FROM m.updated_at - (to_jsonb(m) ->> 'phase_at')::timestamptz)::float8, \
-    CASE WHEN c.reltuples >= 0 THEN c.reltuples::float8 END \
+    CASE WHEN c.reltuples >= 0 THEN c.reltuples::float8 END, (to_jsonb(m) ->> 'mac')::bytea \
     FROM pgveil.migrations m LEFT JOIN pg_catalog.pg_class c ON c.oid = m.table_oid";
 const COLUMNS: &str = "SELECT c.migration, c.column_id, c.name, c.plain_place, c.sealed_place, c.not_null \
     FROM pgveil.migrated_columns c JOIN pgveil.migrations m ON m.id = c.migration";
@@ -302,6 +352,7 @@ fn migration(row: &Row) -> Result<Migration, tokio_postgres::Error> {
         verified: row.try_get(7)?,
         reason: row.try_get(8)?,
         columns: Vec::new(),
+        mac: row.try_get(13)?,
     })
 }
 

@@ -46,6 +46,7 @@ impl Known {
 pub(super) async fn known(run: &Run<'_>, migration: &Migration) -> Result<Known, JobError> {
     let catalog = catalog::read(run.client).await?;
     let registry = run.keys.registry().await?;
+    migration.judge(&registry)?;
     let mut known = match migration.way {
         Way::Seal => of(&catalog, run.policy, migration)?,
         Way::Open => opening(&catalog, &registry.list(run.client).await?, migration)?,

@@ -4,6 +4,7 @@
 //! A row is read whole, judged, changed and written whole, under a MAC of the audit log's key: who swaps two rows, or says of
 //! values that they are of another type or for other eyes, gets errors. [`rows`] has the rows themselves.
 
+mod migrations;
 mod rows;
 
 use std::{
@@ -19,6 +20,7 @@ use pgveil_policy::{
 use serde_json::json;
 use tokio_postgres::GenericClient;
 
+pub use self::migrations::{Begun, BegunColumn};
 use self::rows::ColumnRow;
 pub(super) use self::rows::damaged;
 use super::{Keystore, KeystoreError, bigint_of};

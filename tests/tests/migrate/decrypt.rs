@@ -237,3 +237,79 @@ fn arrays_enums_and_bytes_go_there_and_back() -> Result<()> {
     let _ = fs::remove_file(right);
     Ok(())
 }
+
+/// A superuser turns a decryption that was permitted to another column, round, or plants one: nothing is opened.
+#[test]
+fn what_is_decrypted_cannot_be_exchanged_in_the_keystore() -> Result<()> {
+    let (database, site) = whole()?;
+    site.apply()?;
+    let right = token(&site, Operation::ColumnDecrypt, "platform")?;
+    let note = ["--decrypt", "public.people.note", "--yes", "--full-speed"];
+    let prepare = [&note[..], &["--prepare", "--token", &right]].concat();
+    site.command("apply", &prepare)?.ok()?;
+    let kept = "CREATE TABLE kept_m AS SELECT * FROM pgveil.migrations; CREATE TABLE kept_c AS SELECT * FROM pgveil.migrated_columns";
+    database.admin(kept)?;
+    let restore = "UPDATE pgveil.migrations m SET (phase, way, table_oid, table_name, mac) = (k.phase, k.way, k.table_oid, k.table_name, k.mac) \
+        FROM kept_m k WHERE k.id = m.id; DELETE FROM pgveil.migrated_columns; INSERT INTO pgveil.migrated_columns SELECT * FROM kept_c";
+    for (change, words) in [
+        (
+            "UPDATE pgveil.migrated_columns c SET column_id = k.id, sealed_place = k.attnum \
+             FROM pgveil.columns k WHERE k.column_name = 'email'",
+            "does not fit its MAC",
+        ),
+        (
+            "UPDATE pgveil.migrated_columns SET plain_place = (SELECT attnum FROM pg_attribute \
+             WHERE attrelid = 'people'::regclass AND attname = 'other')",
+            "does not fit its MAC",
+        ),
+        (
+            "UPDATE pgveil.migrated_columns SET name = 'email'",
+            "is being migrated online",
+        ),
+        (
+            "UPDATE pgveil.migrated_columns SET not_null = NOT not_null",
+            "does not fit its MAC",
+        ),
+        ("UPDATE pgveil.migrations SET mac = NULL", "has no MAC"),
+        (
+            "INSERT INTO pgveil.migrated_columns SELECT m.id, k.id, 'email', c.plain_place, k.attnum, false \
+             FROM pgveil.migrations m, pgveil.migrated_columns c, pgveil.columns k WHERE k.column_name = 'email'",
+            "does not fit its MAC",
+        ),
+    ] {
+        // Again from the beginning: rows are opened in that phase.
+        let change =
+            format!("UPDATE pgveil.migrations SET phase = 'backfill', cursor = NULL; {change}");
+        database.admin(&change)?;
+        let ran = site.command("apply", &note)?;
+        ensure!(
+            ran.code == Some(1) && ran.stderr.contains(words),
+            "{change}: {:?} {}{}",
+            ran.code,
+            ran.stdout,
+            ran.stderr
+        );
+        let opened = "SELECT count(*) FROM people WHERE people::text LIKE '%canary1@example.com%'";
+        ensure!(database.admin(opened)? == "0", "{change}");
+        database.admin(restore)?;
+    }
+    // Turned round, it is no decryption any more: the values would be sealed once more.
+    database.admin("UPDATE pgveil.migrations SET way = 'seal', phase = 'backfill'")?;
+    let ran = site.command("apply", &["--online", "--yes", "--full-speed"])?;
+    ensure!(
+        ran.code == Some(1) && ran.stderr.contains("does not fit its MAC"),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
+    database.admin(restore)?;
+    site.command("apply", &note)?.ok()?;
+    let opened = "SELECT count(*) FROM people WHERE note = 'canary note 2'";
+    ensure!(database.admin(opened)? == "1");
+
+    // What has ended does not come back: the column that it dropped is not there.
+    database.admin("UPDATE pgveil.migrations SET phase = 'backfill', ended_at = NULL")?;
+    let ran = site.command("apply", &["--decrypt", "public.people.note", "--yes"])?;
+    ensure!(ran.code == Some(1), "{}{}", ran.stdout, ran.stderr);
+    Ok(())
+}
