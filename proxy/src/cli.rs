@@ -165,6 +165,9 @@ enum Command {
     Seal {
         #[command(flatten)]
         config: WithConfig,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// platform, or tenant:T with /project:P and /env:E behind it
         scope: String,
     },
@@ -177,6 +180,9 @@ enum Command {
         config: WithConfig,
         #[command(flatten)]
         step_up: ask::StepUp,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// As `pgveil scopes list` shows it
         scope: String,
     },
@@ -284,12 +290,17 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Jobs { config, command } => jobs::run(&config.config, command).await,
         Command::Scopes { config, command } => scopes::run(&config.config, command).await,
         Command::Kms(arguments) => kms::run(arguments).await,
-        Command::Seal { config, scope } => seal::seal(&config.config, &scope).await,
+        Command::Seal {
+            config,
+            json,
+            scope,
+        } => seal::seal(&config.config, &scope, json).await,
         Command::Unseal {
             config,
             step_up,
+            json,
             scope,
-        } => seal::unseal(&config.config, &scope, &step_up).await,
+        } => seal::unseal(&config.config, &scope, &step_up, json).await,
         Command::Audit { config, command } => audit::run(&config.config, command).await,
         Command::StepUp { config, command } => step_up::run(&config.config, command).await,
         Command::Demo { rows, once } => demo::run(rows, once).await,

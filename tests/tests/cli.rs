@@ -278,3 +278,51 @@ fn output_that_nobody_reads_is_no_panic() -> Result<()> {
     );
     Ok(())
 }
+
+/// Verbs that print for people only, or lines of JSON by themselves.
+const WITHOUT_JSON: [&str; 10] = [
+    "init",
+    "check",
+    "plan",
+    "serve",
+    "explain",
+    "demo",
+    "completions",
+    "audit export",
+    "jobs watch",
+    "kms serve",
+];
+
+#[test]
+fn every_verb_has_an_example_and_prints_json() -> Result<()> {
+    let (mut open, mut seen) = (vec![Vec::new()], 0);
+    while let Some(path) = open.pop() {
+        let args: Vec<&str> = { path.iter().map(String::as_str) }
+            .chain(["--help"])
+            .collect();
+        let help = run(&args)?.ok()?;
+        let name = path.join(" ");
+        let commands: Vec<&str> = { help.lines() }
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|command| *command != "help")
+            .collect();
+        if commands.is_empty() {
+            seen += 1;
+            ensure!(help.contains("\nExample"), "{name} has no example");
+            let prints = help.contains("--json");
+            let is_exempt = WITHOUT_JSON.contains(&name.as_str());
+            ensure!(prints || is_exempt, "{name} prints no JSON");
+        }
+        open.extend(commands.iter().map(|command| {
+            let mut path = path.clone();
+            path.push((*command).to_owned());
+            path
+        }));
+    }
+    ensure!(seen > 50, "{seen} verbs");
+    Ok(())
+}

@@ -57,6 +57,7 @@ pub enum Command {
         out: Option<PathBuf>,
     },
     /// Print the public key that checkpoints and exports are judged with: keep it apart from the database
+    #[command(after_help = "Example:\n  pgveil audit checkpoint-key > checkpoint.key")]
     CheckpointKey {
         /// Print JSON
         #[arg(long)]

@@ -47,18 +47,27 @@ pub enum Job {
     /// Stop a job for the time being; what is in hand is finished
     #[command(after_help = "Example:\n  pgveil jobs pause 3")]
     Pause {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// Its number
         id: u64,
     },
     /// Let a paused, failed or expired job go on
     #[command(after_help = "Example:\n  pgveil jobs resume 3")]
     Resume {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// Its number
         id: u64,
     },
     /// End a job; what it did stays
     #[command(after_help = "Example:\n  pgveil jobs cancel 3")]
     Cancel {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// Its number
         id: u64,
     },
@@ -85,9 +94,9 @@ pub async fn run(config: &Path, command: Job) -> anyhow::Result<ExitCode> {
             let keystore = connect(&Settings::load(config)?).await?;
             watch(&keystore, id).await
         }
-        Job::Pause { id } => order(config, id, JobOrder::Pause).await,
-        Job::Resume { id } => order(config, id, JobOrder::Resume).await,
-        Job::Cancel { id } => order(config, id, JobOrder::Cancel).await,
+        Job::Pause { json, id } => order(config, id, JobOrder::Pause, json).await,
+        Job::Resume { json, id } => order(config, id, JobOrder::Resume, json).await,
+        Job::Cancel { json, id } => order(config, id, JobOrder::Cancel, json).await,
         Job::Run { json } => run_here(&app::build_logged(config).await?.0, None, json).await,
     }
 }
@@ -299,7 +308,7 @@ fn ended(job: &JobRecord, as_json: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn order(config: &Path, id: u64, order: JobOrder) -> anyhow::Result<ExitCode> {
+async fn order(config: &Path, id: u64, order: JobOrder, as_json: bool) -> anyhow::Result<ExitCode> {
     let (_, keystore) = app::keystore(config).await?;
     let taken = keystore
         .order_job(id, order)
@@ -314,7 +323,11 @@ async fn order(config: &Path, id: u64, order: JobOrder) -> anyhow::Result<ExitCo
         ))
         .into());
     }
-    println!("Job {id} is {}.", job.state);
+    if as_json {
+        println!("{:#}", as_value(&job));
+    } else {
+        println!("Job {id} is {}.", job.state);
+    }
     sign_and_send(config, &keystore).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -80,6 +80,9 @@ pub enum Key {
     /// Call a scheduled destruction off
     #[command(after_help = "Example:\n  pgveil keys keep 17")]
     Keep {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// The key's id
         id: u64,
     },
@@ -121,7 +124,7 @@ pub async fn run(config: &Path, command: Key) -> anyhow::Result<ExitCode> {
             json,
             id,
         } => destroy(config, id, after, &step_up, json).await,
-        Key::Keep { id } => keep(config, id).await,
+        Key::Keep { json, id } => keep(config, id, json).await,
     }
 }
 
@@ -417,11 +420,15 @@ async fn destroy(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn keep(config: &Path, id: u64) -> anyhow::Result<ExitCode> {
+async fn keep(config: &Path, id: u64, as_json: bool) -> anyhow::Result<ExitCode> {
     let built = app::build(config).await?;
     let why = json!({ "reason": "called off by hand" });
     if built.keystore.cancel_destruction(id, &why).await? {
-        println!("Key {id} is kept.");
+        if as_json {
+            println!("{:#}", json!({ "key": id, "kept": true }));
+        } else {
+            println!("Key {id} is kept.");
+        }
         Ok(ExitCode::SUCCESS)
     } else {
         Err(Found(format!("no destruction of key {id} is scheduled")).into())

@@ -66,13 +66,16 @@ enum Verb {
         grants: Vec<Grant>,
     },
     /// List the keys that you may describe
+    #[command(after_help = "Example:\n  pgveil kms list --json")]
     List,
     /// Show a key: states, versions, rotation, grants
+    #[command(after_help = "Example:\n  pgveil kms show tenant-acme")]
     Show {
         /// The key
         name: String,
     },
     /// Print the public key of an asymmetric key, in PEM
+    #[command(after_help = "Example:\n  pgveil kms public-key invoices > invoices.pem")]
     PublicKey {
         /// The key
         name: String,
@@ -102,6 +105,7 @@ enum Verb {
         every: String,
     },
     /// Disable a version: nobody uses it until it is enabled again
+    #[command(after_help = "Example:\n  pgveil kms disable tenant-acme")]
     Disable {
         /// The key
         name: String,
@@ -110,6 +114,7 @@ enum Verb {
         version: Option<u32>,
     },
     /// Enable a disabled version; without a version, a deactivated key
+    #[command(after_help = "Example:\n  pgveil kms enable tenant-acme --version 2")]
     Enable {
         /// The key
         name: String,
@@ -118,11 +123,15 @@ enum Verb {
         version: Option<u32>,
     },
     /// Stop a whole key: no version does anything until `enable`
+    #[command(after_help = "Example:\n  pgveil kms deactivate tenant-acme")]
     Deactivate {
         /// The key
         name: String,
     },
     /// Erase a version for good: what it encrypted cannot be read any more
+    #[command(
+        after_help = "Example:\n  pgveil step-up token kms.destroy platform > token\n  pgveil kms destroy-version tenant-acme 1 --token token"
+    )]
     DestroyVersion {
         /// How its token is got
         #[command(flatten)]
@@ -136,6 +145,9 @@ enum Verb {
         confirm: Option<String>,
     },
     /// Delete a key that never had a version, or whose versions are all destroyed
+    #[command(
+        after_help = "Example:\n  pgveil step-up token kms.destroy platform > token\n  pgveil kms delete tenant-acme --token token"
+    )]
     Delete {
         /// How its token is got
         #[command(flatten)]
@@ -160,6 +172,7 @@ enum Verb {
         operations: Vec<Operation>,
     },
     /// Take all that was granted from somebody
+    #[command(after_help = "Example:\n  pgveil kms revoke tenant-acme key-id:AKIA2345")]
     Revoke {
         /// The key
         name: String,
@@ -172,12 +185,18 @@ enum Verb {
     )]
     Encrypt(work::Crypt),
     /// Decrypt what `encrypt` printed, from standard input
+    #[command(after_help = "Example:\n  pgveil kms decrypt box --context invoices < secret.txt")]
     Decrypt(work::Crypt),
     /// Sign the SHA-256 of standard input
+    #[command(after_help = "Example:\n  pgveil kms sign invoices < invoice.pdf > invoice.sig")]
     Sign(work::Sign),
     /// Verify a signature of standard input; exit code 1 if it is wrong
+    #[command(
+        after_help = "Example:\n  pgveil kms verify invoices \"$(cat invoice.sig)\" < invoice.pdf"
+    )]
     Verify(work::Verify),
     /// Make an access key for requests to `kms serve`, and add it to `credentials_file` in `[kms_server]`
+    #[command(after_help = "Example:\n  pgveil kms credentials --json")]
     Credentials,
     /// Print the policy that lets pgveil use the configured keys of a cloud, and nothing more
     Policy {
@@ -187,7 +206,7 @@ enum Verb {
     },
     /// Serve keys to others over the XKS Proxy API, as `[kms_server]` says
     #[command(
-        after_help = "Prints `pgveil: serving keys on HOST:PORT` on standard output once it is ready."
+        after_help = "Example:\n  pgveil kms serve --config conf/pgveil.toml\n\nPrints `pgveil: serving keys on HOST:PORT` on standard output once it is ready."
     )]
     Serve,
 }

@@ -40,6 +40,9 @@ pub enum Scope {
         /// The scope's name again, instead of being asked
         #[arg(long, value_name = "SCOPE")]
         confirm: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// As `scopes list` shows it
         scope: String,
     },
@@ -81,8 +84,9 @@ pub async fn run(config: &Path, command: Scope) -> anyhow::Result<ExitCode> {
         Scope::Erase {
             step_up,
             confirm,
+            json,
             scope,
-        } => seal::erase(config, &scope, confirm.as_deref(), &step_up).await,
+        } => seal::erase(config, &scope, confirm.as_deref(), &step_up, json).await,
         Scope::List { json } => list(config, json).await,
         Scope::Overrides { json } => set::list(config, json).await,
         Scope::Set(given) => set::set(config, given).await,

@@ -2,7 +2,9 @@
 
 use std::{path::Path, process::ExitCode};
 
+use pgveil_config::ScopePath;
 use pgveil_keys::audit::Operation;
+use serde_json::json;
 
 use super::{
     ask::{self, confirmed, found},
@@ -15,11 +17,13 @@ use crate::app;
 ///
 /// # Errors
 /// If the keystore cannot be used.
-pub async fn seal(config: &Path, scope: &str) -> anyhow::Result<ExitCode> {
+pub async fn seal(config: &Path, scope: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     let scope = scope_of(scope)?;
     let (_, keystore) = app::keystore(config).await?;
     let sealed = keystore.seal(&scope).await.map_err(|error| found(&error))?;
-    if sealed {
+    if as_json {
+        tell(&scope, "sealed", sealed);
+    } else if sealed {
         println!(
             "{scope} is sealed: its values, and those of all scopes below it, can be neither read nor written"
         );
@@ -34,7 +38,12 @@ pub async fn seal(config: &Path, scope: &str) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// If the keystore cannot be used, or the token is not good for it.
-pub async fn unseal(config: &Path, scope: &str, step_up: &ask::StepUp) -> anyhow::Result<ExitCode> {
+pub async fn unseal(
+    config: &Path,
+    scope: &str,
+    step_up: &ask::StepUp,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let scope = scope_of(scope)?;
     let (_, keystore) = app::keystore(config).await?;
     let token = step_up
@@ -44,13 +53,23 @@ pub async fn unseal(config: &Path, scope: &str, step_up: &ask::StepUp) -> anyhow
         .unseal(&scope, &token)
         .await
         .map_err(|error| found(&error))?;
-    if unsealed {
+    if as_json {
+        tell(&scope, "open", unsealed);
+    } else if unsealed {
         println!("{scope} is unsealed");
     } else {
         println!("{scope} was not sealed by itself");
     }
     sign_and_send(config, &keystore).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// For machines: what the scope is now, and whether it was not so before.
+fn tell(scope: &ScopePath, state: &str, changed: bool) {
+    println!(
+        "{:#}",
+        json!({ "scope": scope.as_str(), "state": state, "changed": changed })
+    );
 }
 
 /// Destroys all keys of a scope and of those below it.
@@ -62,6 +81,7 @@ pub async fn erase(
     scope: &str,
     confirm: Option<&str>,
     step_up: &ask::StepUp,
+    as_json: bool,
 ) -> anyhow::Result<ExitCode> {
     let scope = scope_of(scope)?;
     confirmed(
@@ -77,13 +97,20 @@ pub async fn erase(
         .erase(&scope, &token)
         .await
         .map_err(|error| found(&error))?;
-    println!(
-        "{} keys of {} scopes are destroyed; they stay sealed until they are unsealed, and then begin anew",
-        erased.keys,
-        erased.scopes.len()
-    );
-    for scope in erased.scopes {
-        println!("  {scope}");
+    if as_json {
+        println!(
+            "{:#}",
+            json!({ "keys_destroyed": erased.keys, "scopes": erased.scopes })
+        );
+    } else {
+        println!(
+            "{} keys of {} scopes are destroyed; they stay sealed until they are unsealed, and then begin anew",
+            erased.keys,
+            erased.scopes.len()
+        );
+        for scope in erased.scopes {
+            println!("  {scope}");
+        }
     }
     sign_and_send(config, &keystore).await;
     Ok(ExitCode::SUCCESS)

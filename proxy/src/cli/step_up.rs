@@ -29,18 +29,26 @@ pub enum Command {
         /// A file with the new operator's passphrase, instead of being asked
         #[arg(long, value_name = "FILE")]
         new_passphrase_file: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// Letters, digits, `.`, `_`, `@` and `-`
         name: String,
     },
     /// Remove an operator, but not the last one
+    #[command(after_help = "Example:\n  pgveil step-up remove ada --operator grace")]
     Remove {
         /// How its token is got
         #[command(flatten)]
         step_up: ask::StepUp,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// Which
         name: String,
     },
     /// List the operators
+    #[command(after_help = "Example:\n  pgveil step-up list --json")]
     List {
         /// Print JSON
         #[arg(long)]
@@ -76,6 +84,7 @@ pub async fn run(config: &Path, command: Command) -> anyhow::Result<ExitCode> {
         Command::Enroll {
             step_up,
             new_passphrase_file,
+            json: as_json,
             name,
         } => {
             let operators = log.operators().await.map_err(|error| found(&error))?;
@@ -89,16 +98,28 @@ pub async fn run(config: &Path, command: Command) -> anyhow::Result<ExitCode> {
             log.enroll(&name, &passphrase, token.as_ref())
                 .await
                 .map_err(|error| found(&error))?;
-            println!("operator {name} is enrolled");
+            if as_json {
+                println!("{:#}", json!({ "operator": name, "enrolled": true }));
+            } else {
+                println!("operator {name} is enrolled");
+            }
         }
-        Command::Remove { step_up, name } => {
+        Command::Remove {
+            step_up,
+            json: as_json,
+            name,
+        } => {
             let token = step_up
                 .token(log, Operation::OperatorRemove, &platform)
                 .await?;
             log.remove_operator(&name, &token)
                 .await
                 .map_err(|error| found(&error))?;
-            println!("operator {name} is removed");
+            if as_json {
+                println!("{:#}", json!({ "operator": name, "enrolled": false }));
+            } else {
+                println!("operator {name} is removed");
+            }
         }
         Command::List { json: as_json } => {
             let operators = log.operators().await.map_err(|error| found(&error))?;
