@@ -15,6 +15,8 @@ mod row_mac;
 mod schema;
 #[path = "keystore/sql.rs"]
 mod sql;
+#[path = "keystore/tampered.rs"]
+mod tampered;
 
 use std::{path::Path, sync::Arc};
 
