@@ -1,12 +1,70 @@
-//! Tables for people: columns as wide as they must be, no lines.
+//! Tables for people: columns as wide as they must be, no lines; colours where a terminal is.
+
+use std::{env, io::IsTerminal};
+
+/// Words of states, by what they want of whoever reads them.
+const WELL: [&str; 6] = ["open", "active", "completed", "done", "works", "follows"];
+const SOON: [&str; 8] = [
+    "decrypt_only",
+    "queued",
+    "running",
+    "paused",
+    "disabled",
+    "deactivated",
+    "unavailable",
+    "locked",
+];
+const WRONG: [&str; 7] = [
+    "sealed",
+    "failed",
+    "expired",
+    "refused",
+    "denied",
+    "broken",
+    "destroyed",
+];
+
+const BOLD: &str = "1";
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
 
 /// Prints a heading and rows. All rows have as many cells as the heading.
 pub(super) fn print(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let heading: Vec<String> = heading.iter().map(|cell| (*cell).to_owned()).collect();
-    print!("{}", laid_out(&heading, &rows.collect::<Vec<_>>()));
+    let rows: Vec<Vec<String>> = rows
+        .map(|row| row.iter().map(|cell| plain(cell)).collect())
+        .collect();
+    print!("{}", laid_out(&heading, &rows, has_colours()));
 }
 
-fn laid_out(heading: &[String], rows: &[Vec<String>]) -> String {
+/// <https://no-color.org>
+fn has_colours() -> bool {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    std::io::stdout().is_terminal()
+        && set("NO_COLOR").is_none()
+        && set("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Names of roles and keys are others' words: none of them moves the cursor.
+fn plain(cell: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    cell.chars().map(shown).collect()
+}
+
+fn colour(cell: &str) -> Option<&'static str> {
+    [(WELL.as_slice(), GREEN), (&SOON, YELLOW), (&WRONG, RED)]
+        .into_iter()
+        .find_map(|(words, colour)| words.contains(&cell).then_some(colour))
+}
+
+fn laid_out(heading: &[String], rows: &[Vec<String>], colours: bool) -> String {
     let all = || std::iter::once(heading).chain(rows.iter().map(Vec::as_slice));
     let width = |column: usize| {
         let cells = all().filter_map(|row| row.get(column));
@@ -14,10 +72,14 @@ fn laid_out(heading: &[String], rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..heading.len()).map(width).collect();
     let mut out = String::new();
-    for row in all() {
+    for (at, row) in all().enumerate() {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(cell);
+            let how = if at == 0 { Some(BOLD) } else { colour(cell) };
+            match how.filter(|_| colours && !cell.is_empty()) {
+                Some(how) => line += &format!("\u{1b}[{how}m{cell}\u{1b}[0m"),
+                None => line.push_str(cell),
+            }
             let missing = width.saturating_sub(cell.chars().count());
             line.extend(std::iter::repeat_n(' ', missing + 2));
         }
@@ -35,8 +97,22 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         assert_eq!(
-            laid_out(&row(["A", "B"]), &[row(["größer", "x"]), row(["", "y"])]),
+            laid_out(
+                &row(["A", "B"]),
+                &[row(["größer", "x"]), row(["", "y"])],
+                false
+            ),
             "A       B\ngrößer  x\n        y\n"
         );
+    }
+
+    #[test]
+    fn colours_take_no_room_and_words_of_others_no_effect() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        assert_eq!(
+            laid_out(&row(["A", "B"]), &[row(["sealed", "x"])], true),
+            "\u{1b}[1mA\u{1b}[0m       \u{1b}[1mB\u{1b}[0m\n\u{1b}[31msealed\u{1b}[0m  x\n"
+        );
+        assert_eq!(plain("a\u{1b}[2J\nb"), "a\u{fffd}[2J\u{fffd}b");
     }
 }
