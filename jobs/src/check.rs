@@ -144,7 +144,8 @@ fn not_converted(policy: &PolicyFile, plan: &PlanReport, report: &mut CheckRepor
                 table.shown(),
                 column.name
             );
-            let cure = "run `pgveil plan`, then `pgveil apply`; until then statements that name the table are refused";
+            let cure = "run `pgveil plan`, then `pgveil apply`; until then statements that name the table are refused, or served as \
+                        plaintext if it is being migrated online or was given back to plaintext";
             report.error(Diagnostic {
                 at,
                 message,

@@ -18,6 +18,7 @@ mod condition;
 mod conflict;
 mod constant;
 mod copy;
+mod course;
 mod cte;
 mod ddl;
 mod derive;
@@ -84,6 +85,7 @@ use crate::{
     text::{INLINE_DEPTH, MAX_DEPTH, Tokens, Verb, depth, split, verb},
     types::FormatSettings,
 };
+pub use course::{Course, Session as CourseSession};
 pub use kept::{Kept, Remembered, effects, no_such_statement};
 pub use settings::{cut, cut_before};
 

@@ -10,6 +10,7 @@ mod dependents;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod group;
+mod guard;
 mod held;
 mod history;
 mod nearest;
@@ -44,6 +45,7 @@ use crate::{
 pub use change::{Change, Step, Wanted};
 pub use declared::Declared;
 pub use dependents::Dependents;
+pub use guard::Guard;
 pub(crate) use held::Held;
 pub use shape::{KEPT, SHADOW, ShownAt, is_hidden};
 pub use words::takes_rows;
@@ -238,6 +240,8 @@ pub struct Ruleset {
     pub declared: Vec<Declared>,
     /// What the policy wants of values that are not so yet.
     pub wanted: Vec<Wanted>,
+    /// Tables whose columns may be others by the time a statement arrives, by OID.
+    pub guards: Vec<Arc<Guard>>,
     /// What reads protected or pending relations without naming them in the statement.
     pub dependents: Dependents,
     /// By table OID, in the order of attribute numbers.
@@ -277,9 +281,10 @@ impl Ruleset {
         registered: &[RegisteredColumn],
         version: u64,
     ) -> Result<Self, Vec<Diagnostic>> {
+        let under_way = guard::under_way(&catalog);
         let catalog = shape::shown(catalog, registered);
         let compiled = compile::compile(policy, &catalog, registered, compile::Names::Checked)?;
-        Ok(Self::assemble(compiled, catalog, version))
+        Ok(Self::assemble(compiled, catalog, &under_way, version))
     }
 
     /// The same for a policy that is in force: what is not there any more, or not yet, is no mistake in the policy, however
@@ -290,18 +295,25 @@ impl Ruleset {
         registered: &[RegisteredColumn],
         version: u64,
     ) -> Result<Self, Vec<Diagnostic>> {
+        let under_way = guard::under_way(&catalog);
         let catalog = shape::shown(catalog, registered);
         let compiled = compile::compile(policy, &catalog, registered, compile::Names::Known)?;
-        Ok(Self::assemble(compiled, catalog, version))
+        Ok(Self::assemble(compiled, catalog, &under_way, version))
     }
 
-    fn assemble(compiled: compile::Compiled, catalog: Arc<Catalog>, version: u64) -> Self {
+    fn assemble(
+        compiled: compile::Compiled,
+        catalog: Arc<Catalog>,
+        under_way: &BTreeSet<u32>,
+        version: u64,
+    ) -> Self {
         let compile::Compiled {
             columns,
             pending,
             declared,
             inherited,
             wanted,
+            plain,
         } = compiled;
         let mut tables: HashMap<u32, Vec<Arc<Protected>>> = HashMap::new();
         for column in columns.iter().filter(|column| !column.retired) {
@@ -311,6 +323,13 @@ impl Ruleset {
         for of_table in tables.values_mut() {
             of_table.sort_by_key(|column| column.attnum);
         }
+        let is_plain = |oid: &u32| plain.iter().any(|column| column.place.0 == *oid);
+        let sealed = columns.iter().filter(|column| {
+            let oid = column.table_oid;
+            !column.retired && (under_way.contains(&oid) || is_plain(&oid))
+        });
+        let sealed = sealed.map(|c| (c.table_oid, c.attnum, c.name.clone()));
+        let guards = guard::guards(&catalog, &plain, sealed);
         let mut roots: BTreeSet<u32> = tables.keys().copied().collect();
         roots.extend(pending.iter().map(|column| column.table_oid));
         let heirs: BTreeSet<u32> = inherited.iter().map(|(oid, ..)| *oid).collect();
@@ -326,7 +345,11 @@ impl Ruleset {
                 .filter(|column| !column.exists)
                 .map(|column| column.table.clone()),
         );
-        let scanner = Scanner::new(&names, &catalog);
+        // What only reads a table that is plaintext still is left to the server, under its guard.
+        let guarded = guards.iter().flat_map(|guard| guard.names.iter().cloned());
+        let scanned = names.iter().cloned().chain(guarded).collect();
+        let scanner = Scanner::new(&scanned, &catalog);
+        names.extend(guards.iter().map(|guard| guard.table.clone()));
         let by_attribute = columns
             .iter()
             .filter(|column| !column.retired)
@@ -362,6 +385,7 @@ impl Ruleset {
             by_attribute,
             pending,
             declared,
+            guards,
             dependents,
             tables,
             heirs,
@@ -400,6 +424,7 @@ impl Ruleset {
             || self.heirs.contains(&oid)
             || self.moved.contains(&oid)
             || self.is_pending_table(oid)
+            || self.guards.iter().any(|guard| guard.table_oid == oid)
     }
 
     /// What a view or materialized view of the catalog shows, or why that cannot be known. `None`: it reads nothing

@@ -557,6 +557,13 @@ fn warn_of(set: &Ruleset) {
             "the policy names a column that does not exist; it is protected once it is made through pgveil"
         );
     }
+    for (table, column) in set.served_plain() {
+        tracing::warn!(
+            table,
+            column,
+            "the policy names a column that is plaintext: it is being migrated, or was given back. It is served as plaintext until `pgveil apply` has sealed it"
+        );
+    }
     for wanted in &set.wanted {
         tracing::warn!(
             column = format!("{}.{}.{}", wanted.schema, wanted.table, wanted.column),

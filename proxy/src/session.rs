@@ -5,6 +5,7 @@ pub mod copy;
 pub mod ledger;
 pub mod names;
 pub mod refuse;
+pub mod relayed;
 pub mod results;
 pub mod scope;
 pub mod upstream;

@@ -5,6 +5,10 @@
 mod chaos;
 #[path = "migrate/decrypt.rs"]
 mod decrypt;
+#[path = "migrate/guarded.rs"]
+mod guarded;
+#[path = "migrate/load.rs"]
+mod load;
 #[path = "migrate/phases.rs"]
 mod phases;
 #[path = "scopes/token.rs"]

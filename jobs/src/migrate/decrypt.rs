@@ -309,8 +309,8 @@ pub(super) async fn swap(
         .map_err(doing)?;
     let registry = run.keys.registry().await?;
     for column in &migration.columns {
-        registry.retire(client, column.id).await?;
-        registry.shown_at(client, column.id, None).await?;
+        let place = (migration.oid, column.plain);
+        registry.given_back(client, column.id, place).await?;
     }
     migration.enter(client, Phase::Swapped).await?;
     Ok(registry.seal(client, "decrypted").await?)

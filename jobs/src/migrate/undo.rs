@@ -111,8 +111,8 @@ async fn drop_sealed(
         .map_err(doing)?;
     let registry = run.keys.registry().await?;
     for column in &migration.columns {
-        registry.retire(client, column.id).await?;
-        registry.shown_at(client, column.id, None).await?;
+        let place = (migration.oid, column.plain);
+        registry.given_back(client, column.id, place).await?;
     }
     migration.enter(client, Phase::RolledBack).await?;
     Ok(registry.seal(client, "migration undone").await?)

@@ -278,6 +278,27 @@ impl Registry {
         self.change(client, column, retired).await
     }
 
+    /// Marks a column as given back to plaintext by the operator's word: it is no longer protected, and stands at this place.
+    /// A proxy whose policy names it still serves it as the plaintext that it is, and only there.
+    pub async fn given_back(
+        &self,
+        client: &impl GenericClient,
+        column: ColumnId,
+        place: (u32, i16),
+    ) -> Result<(), KeystoreError> {
+        let now_us = rows::now_us(client).await?;
+        let given_back = |row: &mut ColumnRow| {
+            row.column.place = place;
+            row.column.shown = Some(ShownAt {
+                attnum: place.1,
+                before: Vec::new(),
+            });
+            row.retired_us.get_or_insert(now_us);
+            true
+        };
+        self.change(client, column, given_back).await.map(drop)
+    }
+
     /// Gives the rows that were written here their MACs, and records them: the last thing before COMMIT.
     pub async fn seal(
         &self,

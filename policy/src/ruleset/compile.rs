@@ -10,7 +10,9 @@ use pgveil_config::{Diagnostic, PolicyFile, Position};
 use super::{
     Declared, Pending, PendingColumn, Protected, RegisteredColumn, Wanted, change,
     column::{self, Resolved},
-    group, history,
+    group,
+    guard::{self, PlainColumn},
+    history,
     nearest::did_you_mean,
     renames::Renames,
     table::{self, Found},
@@ -26,6 +28,8 @@ pub(super) struct Compiled {
     /// Columns of partitions and other heirs: table OID, attribute number, whose values they hold.
     pub(super) inherited: Vec<(u32, i16, Arc<Protected>)>,
     pub(super) wanted: Vec<Wanted>,
+    /// Columns that are plaintext, and served as such, while the policy names them.
+    pub(super) plain: Vec<PlainColumn>,
 }
 
 /// Everything found wrong so far.
@@ -117,6 +121,7 @@ pub(super) fn compile(
         declared,
         inherited: Vec::new(),
         wanted: Vec::new(),
+        plain: Vec::new(),
     };
     for column in &resolved {
         let past = history::of_place(registered, column.key(), column.place())
@@ -126,7 +131,16 @@ pub(super) fn compile(
         for heir in column.heirs(catalog) {
             unique::check(&heir, has_terms, &mut findings);
         }
+        let newest = current.get(&column.key()).copied();
+        let served = newest.is_some_and(|past| guard::is_served_plain(past, column.place()));
         let state = match (column.is_sealed(), past) {
+            (false, _) if served => {
+                compiled.plain.push(PlainColumn {
+                    place: column.place(),
+                    name: column.column.name.clone(),
+                });
+                None
+            }
             (false, _) => Some(Pending::NotConverted),
             (true, None) => Some(Pending::NotRegistered),
             (true, Some(past)) if past.place != column.place() => Some(Pending::NotRecognised),

@@ -7,10 +7,12 @@ mod bound;
 mod copy;
 mod extended;
 mod function;
+mod guard;
 mod kept;
 mod look;
 mod probe;
 mod query;
+mod renew;
 mod scopes;
 
 use std::sync::Arc;

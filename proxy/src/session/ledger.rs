@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use super::{
     copy::CopyJob,
     names::Cursors,
+    relayed::Relayed,
     results::{Described, ResultRules},
     view::View,
 };
@@ -38,6 +39,8 @@ pub struct Statement {
     pub effects: Vec<Effect>,
     /// `None`: relayed as it is.
     pub protected: Option<ProtectedStatement>,
+    /// Its text, if it was relayed: another policy may say otherwise of it.
+    pub relayed: Option<Relayed>,
     /// What Describe told about its results, so that an Execute without Describe knows its columns.
     pub described: Described,
     /// Whether its text ends a transaction.
@@ -544,6 +547,7 @@ mod tests {
             scan: Scan::default(),
             effects: Vec::new(),
             protected: None,
+            relayed: None,
             described: Described::default(),
             ends_transaction: false,
         })

@@ -151,6 +151,7 @@ fn kept(statement: &PreparedStatement, planned: &Planned, view: &Arc<View>) -> S
     Statement {
         scan: planned.ruleset.scan(statement.sql.as_bytes()),
         effects: Vec::new(),
+        relayed: None,
         protected: Some(ProtectedStatement {
             sql: statement.sql.clone(),
             declared: statement.declared.clone(),

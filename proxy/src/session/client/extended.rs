@@ -12,8 +12,10 @@ use super::{
     ClientSide,
     bound::{check_count, parameters, write_bind},
     effects_of, ends_transaction,
+    guard::Stood,
     probe::Ground,
     query::located,
+    renew::{Renewed, write_parse},
     scopes::Answered,
     state_unreadable,
 };
@@ -25,6 +27,7 @@ use crate::{
         ledger::{Closed, Owed, Portal, PortalNamed, ProtectedStatement, Statement},
         names::KeptBy,
         refuse::STAND_IN,
+        relayed::Relayed,
         results::Described,
         values::Maker,
     },
@@ -59,7 +62,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
-        let (name, scan, own, effects, ends, protected) = match Parse::read(frame.body) {
+        let (name, scan, own, effects, ends, (protected, relayed)) = match Parse::read(frame.body) {
             Ok(parse) => {
                 let (scan, own) = self.scan(parse.sql);
                 let looked_at = self.is_looked_at(scan);
@@ -68,18 +71,22 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 } else {
                     effects_of(scan, parse.sql)
                 };
-                let protected = looked_at.then(|| {
+                let declared: Vec<u32> = parse.param_oids().collect();
+                let (protected, relayed) = if looked_at {
                     let text =
                         std::str::from_utf8(parse.sql).map(|sql| Zeroizing::new(sql.to_owned()));
-                    (text, parse.param_oids().collect::<Vec<u32>>())
-                });
+                    (Some((text, declared)), None)
+                } else {
+                    let rules = self.shared.engine.rules();
+                    (None, Relayed::new(parse.sql, declared, rules.set.version))
+                };
                 (
                     parse.name.to_vec(),
                     scan,
                     own,
                     effects,
                     ends_transaction(parse.sql),
-                    protected,
+                    (protected, relayed),
                 )
             }
             Err(malformed) => {
@@ -100,6 +107,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 scan,
                 effects,
                 protected: None,
+                relayed,
                 described: Described::default(),
                 ends_transaction: ends,
             };
@@ -126,6 +134,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 scan,
                 effects: Vec::new(),
                 protected: None,
+                relayed: None,
                 described: Described::default(),
                 ends_transaction: ends,
             };
@@ -149,10 +158,30 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         ends: bool,
         ground: Ground,
     ) -> Result<(), SessionError> {
-        let Ground { rules, view } = ground;
+        let Ground { rules, view } = match self.guard_one(ground, &sql).await? {
+            Stood::Holds(ground) => ground,
+            Stood::Refused(refusal) => return self.refuse_parse(&name, refusal),
+            // The error stands in the place of the Parse's; up to Sync nothing more is answered.
+            Stood::Failed => {
+                self.reader.skip();
+                return Ok(());
+            }
+        };
         let Some(view) = view else {
             return self.refuse_parse(&name, state_unreadable());
         };
+        let ground = Ground {
+            rules: Arc::clone(&rules),
+            view: Some(Arc::clone(&view)),
+        };
+        match self.renew_executed(&sql, &ground).await? {
+            Renewed::Usable => {}
+            Renewed::Refused(refusal) => return self.refuse_parse(&name, refusal),
+            Renewed::Failed => {
+                self.reader.skip();
+                return Ok(());
+            }
+        }
         let planned = self.plan(&rules, &sql, &view, Protocol::Extended, &declared);
         let prepared = match planned.and_then(refused_within) {
             Ok(prepared) => prepared,
@@ -164,26 +193,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 Ok(made) => made,
                 Err(refusal) => return self.refuse_parse(&name, located(&sql, refusal)),
             };
-        let text = match (&literal_text, &prepared.spliced) {
-            (Some(text), _) => text.as_str(),
-            (None, Some(spliced)) => spliced.text.as_str(),
-            (None, None) => sql.as_str(),
-        };
-        let oids: Vec<u32> = prepared
-            .plan
-            .server_params
-            .iter()
-            .map(|p| server_oid(&prepared, *p, &declared))
-            .collect();
         let queue = self.upstream.settle(&mut self.reader);
         let start = queue.len();
-        let written = if prepared.plan.answers_itself {
-            Parse::write(queue, &name, text.as_bytes(), [].into_iter())
-        } else if prepared.keeps_parameters() {
-            Parse::write(queue, &name, text.as_bytes(), declared.iter().copied())
-        } else {
-            Parse::write(queue, &name, text.as_bytes(), oids.into_iter())
-        };
+        let text = (sql.as_str(), literal_text.as_deref());
+        let written = write_parse(queue, &name, text, &prepared, &declared);
         if let Err(too_long) = written {
             queue.truncate(start);
             return self.refuse_parse(&name, too_long_refusal(too_long));
@@ -192,6 +205,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let statement = Statement {
             scan,
             effects: Vec::new(),
+            relayed: None,
             protected: Some(ProtectedStatement {
                 sql,
                 declared,
@@ -281,6 +295,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         self.settle_names().await?;
         if self.skips() {
             return Ok(());
+        }
+        let named = self.reader.current().map(|frame| Bind::read(frame.body));
+        let named = named.and_then(Result::ok);
+        if let Some((portal, name)) = named.map(|b| (b.portal.to_vec(), b.statement.to_vec())) {
+            match self.renew_guarded(&name).await? {
+                Renewed::Usable => {}
+                Renewed::Refused(refusal) => return self.refuse_bind(portal, refusal),
+                Renewed::Failed => {
+                    self.reader.skip();
+                    return Ok(());
+                }
+            }
+            if self.skips() {
+                return Ok(());
+            }
         }
         let Some(frame) = self.reader.current() else {
             return Ok(());
@@ -495,6 +524,28 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         if self.skips() {
             return Ok(());
         }
+        let named = self
+            .reader
+            .current()
+            .map(|frame| Describe::read(frame.body));
+        if let Some(Ok(Describe {
+            target: Target::Statement(name),
+        })) = named
+        {
+            let name = name.to_vec();
+            match self.renew_guarded(&name).await? {
+                Renewed::Usable => {}
+                // In the place of the description; a Parse that must fail goes upstream, as for a Bind.
+                Renewed::Refused(refusal) => return self.refuse_parse(REFUSED_NAME, refusal),
+                Renewed::Failed => {
+                    self.reader.skip();
+                    return Ok(());
+                }
+            }
+            if self.skips() {
+                return Ok(());
+            }
+        }
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
@@ -562,7 +613,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
 }
 
 /// Prepared statements are single; a refusal inside the plan is the refusal of the whole.
-fn refused_within(prepared: Arc<Prepared>) -> Result<Arc<Prepared>, Refusal> {
+pub(super) fn refused_within(prepared: Arc<Prepared>) -> Result<Arc<Prepared>, Refusal> {
     match prepared
         .plan
         .statements

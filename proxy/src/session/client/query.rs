@@ -3,8 +3,8 @@
 use std::{fmt::Write, sync::Arc};
 
 use pgveil_policy::{
-    Refusal,
-    analysis::{Protocol, cut, cut_before},
+    Plan, Refusal,
+    analysis::{self, Course, Protocol, cut_before},
     plan::{Effect, Make, Output},
     scan::Scan,
     splice::PositionMap,
@@ -13,7 +13,14 @@ use pgveil_policy::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
-use super::{ClientSide, effects_of, ends_transaction, scopes::Answered, state_unreadable};
+use super::{
+    ClientSide, effects_of, ends_transaction,
+    guard::{ATTEMPTS, Stood, unsettled},
+    probe::Ground,
+    renew::Renewed,
+    scopes::Answered,
+    state_unreadable,
+};
 use crate::{
     engine::{Prepared, Rules},
     messages::Query,
@@ -105,6 +112,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                     .ledger()
                     .withhold(effects_of(scan, sql.as_bytes()));
                 let mut from = 0;
+                if !self.shared.engine.rules().set.guards.is_empty() {
+                    // Whether a transaction is open has to be known.
+                    self.settle_all().await?;
+                }
                 loop {
                     match self.protected_query(&sql, from, scan, own).await? {
                         Sent::AsItIs => return Ok(()),
@@ -160,10 +171,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             before: whole[..from].chars().count(),
             continues: false,
         };
-        let ground = match self.ground().await? {
+        let mut ground = match self.ground().await? {
             Ok(ground) => ground,
             Err(refusal) => return Ok(self.refuse_all(refusal)),
         };
+        let in_block = self.known_block();
+        if ground.view.is_some() {
+            ground = match self.guard_part(&mut part, ground, own, in_block).await? {
+                Stood::Holds(ground) => ground,
+                Stood::Refused(refusal) => return Ok(self.refuse_all(refusal)),
+                Stood::Failed => {
+                    self.end_failed();
+                    return Ok(Sent::All);
+                }
+            };
+        }
         if scan.settings || scan.catalog {
             // It was noted before the probe ran, which read the state before it.
             self.note_effects(scan, true);
@@ -180,14 +202,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let engine = Arc::clone(&self.shared.engine);
         let mut planned = self.plan(&ground.rules, part.sql, &view, Protocol::Simple, &[]);
         if let Ok(prepared) = &planned
-            && let Some(at) = self.cut(part.sql, prepared)
+            && let Some(at) = cut(part.sql, &prepared.plan, in_block)
         {
             part.sql = &part.sql[..at];
             part.continues = true;
             planned = self.plan(&ground.rules, part.sql, &view, Protocol::Simple, &[]);
         }
         if let Ok(prepared) = &planned
-            && let Some(at) = self.cut_before_asking(part.sql, prepared)
+            && let Some(at) = cut_before_asking(part.sql, prepared, in_block)
         {
             part.sql = &part.sql[..at];
             part.continues = true;
@@ -213,6 +235,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 .all(|s| s.output == Output::Unknown && matches!(s.effect, Effect::None))
         {
             self.owe(Some(Owed::Query(Box::default())));
+            self.unsynced = false;
             self.reader.pass();
             return Ok(Sent::AsItIs);
         }
@@ -222,7 +245,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         {
             Answered::Scopes(asked) => asked,
             Answered::Refused(refusal) => return Ok(self.refuse_all(part.located(refusal))),
-            Answered::Failed => return Ok(Sent::All),
+            Answered::Failed => {
+                self.end_failed();
+                return Ok(Sent::All);
+            }
         };
         let made = Maker {
             engine: &engine,
@@ -260,30 +286,47 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         (ends && plain).then_some(second.start)
     }
 
-    /// Where a string may be cut that was refused because settings may have changed within it.
-    fn cut(&self, sql: &str, prepared: &Prepared) -> Option<usize> {
-        let ledger = self.shared.ledger();
-        // Whether a transaction is open is known only when nothing is under way.
-        let settled = ledger.owed.is_empty() && !self.unsynced;
-        let in_block = ledger.status == b'T';
-        drop(ledger);
-        settled
-            .then(|| cut(sql, &prepared.plan, in_block))
-            .flatten()
-    }
-
-    /// Where a string may be cut before a statement whose rows' scopes the server is asked for, so that it is asked at
-    /// that place.
-    fn cut_before_asking(&self, sql: &str, prepared: &Prepared) -> Option<usize> {
-        let queries = &prepared.plan.scope_queries;
-        let first = queries.iter().find(|query| query.statement > 0)?;
-        let ledger = self.shared.ledger();
-        let settled = ledger.owed.is_empty() && !self.unsynced;
-        let in_block = ledger.status == b'T';
-        drop(ledger);
-        settled
-            .then(|| cut_before(sql, first.statement, in_block))
-            .flatten()
+    /// Takes the guards of a part, which may become a shorter one.
+    async fn guard_part(
+        &mut self,
+        part: &mut Part<'_>,
+        mut ground: Ground,
+        own: bool,
+        in_block: Option<bool>,
+    ) -> Result<Stood, SessionError> {
+        let whole = part.sql;
+        for _ in 0..ATTEMPTS {
+            let own = own || { ground.view.as_ref() }
+                .is_some_and(|view| view.names_own(whole.as_bytes()));
+            let (guards, end) = match self.course(&ground.rules, whole, own, in_block) {
+                Course::Free => (Vec::new(), None),
+                Course::Refused(refusal) => return Ok(Stood::Refused(refusal)),
+                Course::Cut(at) => (Vec::new(), Some(at)),
+                Course::Guarded(guards, end) => (guards, end),
+            };
+            part.sql = &whole[..end.unwrap_or(whole.len())];
+            part.continues = end.is_some();
+            let again = Ground {
+                rules: Arc::clone(&ground.rules),
+                view: ground.view.clone(),
+            };
+            match self.guard_all(&guards, again).await? {
+                Some(Stood::Holds(ground)) => {
+                    return Ok(match self.renew_executed(part.sql, &ground).await? {
+                        Renewed::Usable => Stood::Holds(ground),
+                        Renewed::Refused(refusal) => Stood::Refused(refusal),
+                        Renewed::Failed => Stood::Failed,
+                    });
+                }
+                Some(stood) => return Ok(stood),
+                None => {}
+            }
+            ground = match self.ground().await? {
+                Ok(ground) => ground,
+                Err(refusal) => return Ok(Stood::Refused(refusal)),
+            };
+        }
+        Ok(Stood::Refused(unsettled()))
     }
 
     fn send_query(
@@ -318,6 +361,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         };
         self.shared.ledger().note_preparing(owed.prepares());
         self.owe(Some(Owed::Query(Box::new(owed))));
+        // It ends what its guards have begun.
+        self.unsynced = false;
         let queue = self.upstream.settle(&mut self.reader);
         let written = Query {
             sql: spliced.text.as_bytes(),
@@ -360,6 +405,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         .expect("the stand-in is short");
         Sent::All
     }
+}
+
+/// Where a string may be cut before a statement whose rows' scopes the server is asked for, so that it is asked at that
+/// place. `in_block`: whether a transaction is open, which is known only when nothing is under way.
+fn cut_before_asking(sql: &str, prepared: &Prepared, in_block: Option<bool>) -> Option<usize> {
+    let queries = &prepared.plan.scope_queries;
+    let first = queries.iter().find(|query| query.statement > 0)?;
+    cut_before(sql, first.statement, in_block?)
+}
+
+/// Where a string may be cut that was refused because settings may have changed within it.
+fn cut(sql: &str, plan: &Plan, in_block: Option<bool>) -> Option<usize> {
+    analysis::cut(sql, plan, in_block?)
 }
 
 /// Whether something protected is kept by name.

@@ -41,6 +41,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         view: &View,
         extended: bool,
     ) -> Result<Answered, SessionError> {
+        // Under a guard the transaction has begun already, and must not end here.
+        let synced = !extended && !self.unsynced;
         let mut found = Vec::with_capacity(prepared.queries.len());
         for (query, sent) in prepared.plan.scope_queries.iter().zip(&prepared.queries) {
             {
@@ -86,7 +88,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                             &query.declared,
                             &made,
                             params,
-                            !extended,
+                            synced,
                         )
                         .map(|()| queue)
                         .map_err(|error| Refusal::new("54000", "too-long", error.to_string()))
@@ -101,7 +103,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             self.unsynced |= extended;
             self.shared.ledger().probed = None;
             self.owe(Some(Owed::ScopeQuery {
-                synced: !extended,
+                synced,
                 closes: PROBE_CLOSES,
             }));
             self.upstream.settle(&mut self.reader).unsplit(wrote);
@@ -117,7 +119,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     }
 
     /// Waits for the rows of a scope query; `None` if it failed or was skipped.
-    async fn scopes_answered(&mut self) -> Result<Option<Vec<Vec<Option<Vec<u8>>>>>, SessionError> {
+    pub(super) async fn scopes_answered(
+        &mut self,
+    ) -> Result<Option<Vec<Vec<Option<Vec<u8>>>>>, SessionError> {
         self.upstream
             .flush(&mut self.reader)
             .await
