@@ -186,7 +186,7 @@ pub struct Unique {
     pub attnums: Vec<i16>,
     /// `pg_get_indexdef(index, n, true)` of every key.
     pub keys: Vec<String>,
-    /// Whether it has a predicate.
+    /// Whether it has a predicate, or is a primary key that is deferrable.
     pub partial: bool,
 }
 

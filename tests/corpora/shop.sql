@@ -75,7 +75,6 @@ SELECT * FROM shop_customer WHERE tenant_id = 10 ORDER BY full_name;
 SELECT c.full_name, count(o.id) AS orders, sum(o.total) AS spent FROM shop_customer c LEFT JOIN shop_order o ON o.customer_id = c.id GROUP BY c.id ORDER BY c.id;
 
 SELECT c.full_name, c.email, max(o.created) FROM shop_customer c JOIN shop_order o ON o.customer_id = c.id WHERE c.tenant_id = 10 GROUP BY c.id, c.full_name, c.email ORDER BY 3;
--- refused: protected column "full_name" cannot be used in GROUP BY | public.shop_customer.full_name has no equality terms.
 
 SELECT o.id, c.full_name FROM shop_order o JOIN shop_customer c ON c.id = o.customer_id AND c.tenant_id = o.tenant_id WHERE o.contact = c.email ORDER BY o.id;
 

@@ -29,6 +29,7 @@ macro_rules! stories {
 stories! {
     a_customer_moves_between_tenants
     a_damaged_value_is_not_shown
+    a_primary_key_tells_rows_apart
     a_session_keeps_statements_and_cursors
     a_table_takes_the_name_of_another
     an_analyst_sees_masked_emails
@@ -43,6 +44,7 @@ stories! {
     masks_fit_the_type
     names_may_be_quoted_and_qualified
     order_is_refused
+    outer_joins_leave_rows_out
     plaintext_cannot_get_in_from_the_side
     prepared_statements_seal_their_parameters
     sessions_keep_to_their_tenant

@@ -6,7 +6,8 @@ SELECT i.indrelid,
        array(SELECT pg_get_indexdef(i.indexrelid, k, true)
              FROM generate_series(1, i.indnkeyatts::int4) k
              ORDER BY k) AS keys,
-       i.indpred IS NOT NULL AS partial
+       -- A key that is checked at COMMIT only may have duplicates until then.
+       i.indpred IS NOT NULL OR (i.indisprimary AND NOT i.indimmediate) AS partial
 FROM pg_index i
 JOIN pg_class c ON c.oid = i.indexrelid
 WHERE (i.indisunique OR i.indisexclusion)

@@ -10,6 +10,7 @@ use sqlparser::{
 use super::{
     Analyser,
     compare::strip,
+    decided::grouped_cells,
     expr::Cx,
     kind::{Cell, Kind, Sealed},
     namespace::{Reference, name_of},
@@ -74,10 +75,26 @@ impl Analyser<'_> {
             return Ok(None);
         }
         let mut grouping = Grouping::default();
+        let cells = grouped_cells(keys, projection, cx);
         let mut sealed_keys: Vec<(Sealed, usize)> = Vec::new();
         for (key, in_set) in members(keys) {
             let position = self.start_of(key);
             grouping.sets |= in_set;
+            if let Ok(Some(reference)) = key_reference(key, projection, cx)
+                && let Some(instead) = self.instead_of_decided(&reference, &cells, cx)
+            {
+                let extent = self.tokens.extent(key)?;
+                self.account_tokens(extent.clone());
+                let bytes = self.tokens.bytes(&extent);
+                self.edits.replace(bytes, Replacement::Text(instead));
+                if let Kind::Sealed(sealed) = &reference.kind {
+                    self.note(format!(
+                        "GROUP BY needs no terms of {}: the primary key decides it.",
+                        refusals::name_of(sealed.column())
+                    ));
+                }
+                continue;
+            }
             match self
                 .group_key(key, projection, cx, &mut grouping)
                 .map_err(|refusal| refusal.at(position))?
@@ -238,6 +255,13 @@ impl Analyser<'_> {
                     continue;
                 }
             };
+            if self.is_decided(sealed, &cells) {
+                self.note(format!(
+                    "DISTINCT needs no terms of {}: the primary key decides it.",
+                    refusals::name_of(sealed.column())
+                ));
+                continue;
+            }
             check_equality(sealed, "DISTINCT")?;
             if !self.same_scope_within(sealed, &cells) {
                 return Err(refusals::scope_not_pinned(sealed.column(), "DISTINCT"));
@@ -338,7 +362,7 @@ fn distinct_key(
 }
 
 /// The single keys of GROUP BY, and whether they are of ROLLUP, CUBE or GROUPING SETS.
-fn members(keys: &[Expr]) -> impl Iterator<Item = (&Expr, bool)> {
+pub(super) fn members(keys: &[Expr]) -> impl Iterator<Item = (&Expr, bool)> {
     keys.iter().flat_map(|key| match key {
         Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) => {
             sets.iter().flatten().map(|key| (key, true)).collect()
@@ -437,7 +461,7 @@ fn is_ordinal(key: &Expr) -> bool {
 }
 
 /// The column that a key means: by its own name, or by a select item's alias or number.
-fn key_reference(
+pub(super) fn key_reference(
     key: &Expr,
     projection: &[SelectItem],
     cx: Cx<'_>,

@@ -60,6 +60,7 @@ impl Analyser<'_> {
         if let Some(condition) = &select.selection {
             self.boolean(condition, cx)?;
         }
+        self.not_padded(&conditions, select.selection.as_ref(), cx);
         let outer = std::mem::replace(&mut self.row_facts, self.facts.len());
         let grouping = self.grouping(&select.group_by, &select.projection, cx)?;
         let cx = Cx {
