@@ -183,6 +183,12 @@ impl Analyser<'_> {
                         ("count", FunctionArgExpr::Expr(expr)) => {
                             self.counted(expr, distinct, inner, cx.grouping)?;
                         }
+                        // They look only at NULL, too.
+                        ("num_nulls" | "num_nonnulls", FunctionArgExpr::Expr(expr))
+                            if cx.grouping.is_none() =>
+                        {
+                            self.counted(expr, false, inner, None)?;
+                        }
                         ("bool_and" | "bool_or" | "every", FunctionArgExpr::Expr(expr)) => {
                             self.truth(expr, inner, &place)?;
                         }

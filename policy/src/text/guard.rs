@@ -92,6 +92,12 @@ fn neighbour(tokens: &Tokens<'_>, index: usize) -> Option<&'static str> {
     }
     let is_word = |kind: &Kind| matches!(kind, Kind::Word(_));
     match (tokens.kind(index), tokens.kind(index + 1)) {
+        // `1..3` of a loop in PL/pgSQL: the server's scanner ends the number before two dots.
+        (Kind::Number(_, _), Kind::Number(_, _))
+            if is_range(tokens.raw(index), tokens.raw(index + 1)) =>
+        {
+            None
+        }
         (Kind::Number(_, _) | Kind::Placeholder(_), next)
             if is_word(next) || matches!(next, Kind::Number(_, _) | Kind::Placeholder(_)) =>
         {
@@ -111,6 +117,13 @@ fn neighbour(tokens: &Tokens<'_>, index: usize) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// Whether two numbers that touch are `1.` and `.3`.
+fn is_range(first: &str, second: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (low, high) = (first.strip_suffix('.'), second.strip_prefix('.'));
+    matches!((low, high), (Some(low), Some(high)) if digits(low) && digits(high))
 }
 
 fn is_string(kind: &Kind) -> bool {
@@ -137,6 +150,8 @@ mod tests {
             "SELECT 1a",
             "SELECT $1AND 1",
             "SELECT 1L",
+            "SELECT 1.5.3",
+            "SELECT 1..3e1",
             "SELECT $1$ email $1$",
             "SELECT b\"email\"",
             "SELECT N'x'",
@@ -158,6 +173,7 @@ mod tests {
     fn reads_ordinary_texts() {
         for sql in [
             "SELECT 'a''b', E'\\'', $$x$$, $a$ ' $a$, 1.5e-3, .5, x'0f', B'01', a->>'b' FROM t -- '",
+            "FOR i IN 1..3 LOOP",
             "SELECT a=b,a<-1,a/ /* ' */ b, a*/**/b, -1, - 1",
             "SELECT \"a\"\"b\", t.*, c.relname OPERATOR(pg_catalog.~) '^(customers)$' COLLATE pg_catalog.default",
         ] {
