@@ -319,6 +319,8 @@ impl Plan {
         self.slots.extend(changes.slots);
         self.server_params = changes.parameters.server;
         self.client_params = changes.parameters.client;
+        let untold = changes.parameters.untold.into_iter();
+        self.untold = untold.map(|slot| slot + first).collect();
         for note in changes.notes {
             if !self.notes.contains(&note) {
                 self.notes.push(note);

@@ -28,6 +28,9 @@ pub struct Plan {
     pub server_params: Vec<ServerParam>,
     /// What the client sees of its own parameters, in its order.
     pub client_params: Vec<ClientParam>,
+    /// Slots whose parameter is not declared as `bytea`: the server finds its type where it finds the client's own, or
+    /// as little (`$1 IS NULL OR email = $1` is an error).
+    pub untold: Vec<usize>,
     /// The text sent holds the answer: nothing of the client's goes to the server with it, its parameters neither.
     pub answers_itself: bool,
     /// One per statement of the text, in order (an empty statement has none).
@@ -238,6 +241,13 @@ pub enum ClientParam {
     Converted {
         /// What the client sends.
         from: LogicalType,
+    },
+    /// The same, after an explicit cast: `$1::numeric(10,2)`, or `v.born::date` of a column of VALUES that holds texts.
+    Cast {
+        /// What the client sends.
+        from: LogicalType,
+        /// What it is cast to.
+        to: LogicalType,
     },
 }
 

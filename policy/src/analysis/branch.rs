@@ -290,7 +290,7 @@ impl Analyser<'_> {
                     || to == column.logical.without_modifiers()
                     || (is_text(column.logical) && to == LogicalType::Text)
             }
-            Cast::None | Cast::Array(_) | Cast::Other(_) => false,
+            Cast::None | Cast::Read(_) | Cast::Array(_) | Cast::Other(_) => false,
         };
         if !fits {
             return Err(refusals::not_constant(column).at(self.start_of(cast)));

@@ -74,6 +74,7 @@ impl Door<'_> {
         Parameters {
             server: (0..self.oids.len()).map(ServerParam::Client).collect(),
             client: (0..self.oids.len()).map(ClientParam::Server).collect(),
+            untold: Vec::new(),
         }
     }
 
@@ -196,6 +197,10 @@ fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> 
     if in_scope.is_none() && !slots.iter().any(|slot| uses(&slot.operand)) {
         return None;
     }
+    if let Some(ClientParam::Cast { .. }) = kept.plan.client_params.get(param) {
+        // An argument is not cast by the statement.
+        return Some(Wanted::Unusable);
+    }
     let oid = kept.declared.get(param).copied().unwrap_or(0);
     let told = match kept.plan.client_params.get(param) {
         Some(ClientParam::Logical(logical)) => Some(logical.without_modifiers()),
@@ -222,6 +227,7 @@ fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> 
     Some(match kept.plan.client_params.get(param) {
         Some(ClientParam::Logical(logical)) => Wanted::Value(logical.without_modifiers()),
         Some(ClientParam::Converted { from }) => Wanted::Value(*from),
+        Some(ClientParam::Cast { .. }) => Wanted::Unusable,
         Some(ClientParam::Array(element)) => Wanted::Array(element.without_modifiers()),
         Some(ClientParam::Server(_)) | None => match in_scope {
             Some(Wanted::Value(logical)) => Wanted::Value(logical.without_modifiers()),
@@ -314,7 +320,7 @@ impl Analyser<'_> {
             Cast::None => None,
             // A cast to a type with modifiers cuts or rounds.
             Cast::To(cast) if *cast == cast.without_modifiers() => Some(*cast),
-            Cast::To(_) | Cast::Array(_) | Cast::Other(_) => {
+            Cast::To(_) | Cast::Read(_) | Cast::Array(_) | Cast::Other(_) => {
                 return Err(not_literal(param).at(at));
             }
         };
@@ -378,7 +384,7 @@ impl Analyser<'_> {
         let fits = match &operand.cast {
             Cast::None => true,
             Cast::Array(cast) => *cast == element,
-            Cast::To(_) | Cast::Other(_) => false,
+            Cast::To(_) | Cast::Read(_) | Cast::Other(_) => false,
         };
         match &operand.what {
             What::Null => Ok(plan::Operand::Literal(None)),

@@ -155,6 +155,7 @@ impl Door<'_> {
             parameters: Parameters {
                 server: Vec::new(),
                 client,
+                untold: Vec::new(),
             },
             output: Output::Explained,
             notes: Vec::new(),

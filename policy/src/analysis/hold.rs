@@ -306,7 +306,7 @@ impl Analyser<'_> {
         let fits = match (&operand.cast, element) {
             (Cast::None, _) => true,
             (Cast::Array(wanted), Some(sealed)) => *wanted == sealed.logical().without_modifiers(),
-            (Cast::Array(_) | Cast::To(_) | Cast::Other(_), _) => false,
+            (Cast::Array(_) | Cast::To(_) | Cast::Read(_) | Cast::Other(_), _) => false,
         };
         match &operand.what {
             What::Null if fits => {

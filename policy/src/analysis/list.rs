@@ -227,7 +227,9 @@ impl Analyser<'_> {
             Expr::Nested(inner) => self.type_of(inner, sealed),
             Expr::Cast { expr: inner, .. } => Ok(match self.cast_target(expr, inner)? {
                 Cast::To(logical) => logical.without_modifiers(),
-                Cast::None | Cast::Array(_) | Cast::Other(_) => sealed.shown.without_modifiers(),
+                Cast::None | Cast::Read(_) | Cast::Array(_) | Cast::Other(_) => {
+                    sealed.shown.without_modifiers()
+                }
             }),
             _ => Ok(sealed.shown.without_modifiers()),
         }

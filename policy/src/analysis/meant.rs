@@ -207,10 +207,12 @@ impl<'a> Analyser<'a> {
         let (own, literals) = match source {
             Source::Array(array) => (self.element_type(array)?, false),
             Source::Cells(cells) => {
-                let literal = |operand: &Operand| {
-                    let bare = matches!(operand.cast, Cast::None);
-                    matches!(operand.what, What::Null)
-                        || (bare && matches!(operand.what, What::Literal(_)))
+                let literal = |operand: &Operand| match operand.what {
+                    What::Null => true,
+                    What::Literal(_) => operand.cast == Cast::None,
+                    What::Param(param, _) => {
+                        operand.cast == Cast::None && self.arrives_as_text(param)
+                    }
                 };
                 let literals = cells.operands.iter().all(literal);
                 (cells.logical.unwrap_or(LogicalType::Text), literals)
@@ -238,6 +240,12 @@ impl<'a> Analyser<'a> {
         } else {
             (own, None)
         })
+    }
+
+    /// Whether PostgreSQL takes a parameter for a text where nothing says more.
+    fn arrives_as_text(&self, param: usize) -> bool {
+        const TEXTS: [u32; 4] = [0, 705, 25, 1043];
+        TEXTS.contains(&self.oids.get(param).copied().unwrap_or(0))
     }
 
     fn place(&self, used: &Used<'_>) -> Option<usize> {
@@ -412,7 +420,10 @@ impl<'a> Analyser<'a> {
 fn typed(operand: Operand, common: Option<LogicalType>, retyped: Option<LogicalType>) -> Operand {
     match retyped {
         Some(to) => Operand {
-            cast: Cast::To(to),
+            cast: match operand.what {
+                What::Param(..) => Cast::Read(to),
+                What::Literal(_) | What::Null => Cast::To(to),
+            },
             common: None,
             ..operand
         },

@@ -46,6 +46,8 @@ pub(super) enum What {
 pub(super) enum Cast {
     None,
     To(LogicalType),
+    /// It stands as a text in a column of VALUES, which is cast where it is used.
+    Read(LogicalType),
     /// An array of a logical type.
     Array(LogicalType),
     /// Some other type, or several casts: this text.
@@ -266,7 +268,7 @@ impl Analyser<'_> {
                 Cast::To(cast) => check_length(*cast, &literal.text),
                 // Of an array the longest element could be all of the text.
                 Cast::Array(cast) => check_length(*cast, &literal.text),
-                Cast::None | Cast::Other(_) => Ok(()),
+                Cast::None | Cast::Read(_) | Cast::Other(_) => Ok(()),
             };
             checked.map_err(|refusal| refusal.at(at))?;
         }
@@ -324,6 +326,7 @@ impl Analyser<'_> {
         };
         let cast = match cast {
             Cast::None => return Ok(declared),
+            Cast::Read(_) => return Ok(declared.or(Some(LogicalType::Text))),
             Cast::To(logical) => *logical,
             Cast::Array(element) => array_of(*element)
                 .ok_or_else(|| unusable(number, "it is cast to a type that cannot be sealed"))?,
@@ -459,7 +462,7 @@ pub(super) fn given_type(
 ) -> Result<Option<LogicalType>, String> {
     match &operand.cast {
         Cast::None => Ok(own),
-        Cast::To(logical) => Ok(Some(*logical)),
+        Cast::To(logical) | Cast::Read(logical) => Ok(Some(*logical)),
         Cast::Array(element) => match array_of(*element) {
             Some(array) => Ok(Some(array)),
             None => Err(format!("{}[]", element.sql_name())),

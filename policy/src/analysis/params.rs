@@ -40,6 +40,8 @@ pub(super) struct Role {
     given: Option<LogicalType>,
     array: bool,
     make: Make,
+    /// What it becomes by an explicit cast before anything else.
+    cast: Option<LogicalType>,
 }
 
 /// The parameters of a statement that is done.
@@ -47,6 +49,8 @@ pub(super) struct Role {
 pub(super) struct Parameters {
     pub(super) server: Vec<ServerParam>,
     pub(super) client: Vec<ClientParam>,
+    /// Slots whose type the server is to find.
+    pub(super) untold: Vec<usize>,
 }
 
 impl Analyser<'_> {
@@ -62,6 +66,7 @@ impl Analyser<'_> {
         let mut given_as = None;
         if let What::Param(param, token) = operand.what {
             let position = self.tokens.range(token).start;
+            let cast = cast_before(operand, column.logical);
             if self.protocol == Protocol::Simple {
                 let message = format!("there is no parameter ${}", param + 1);
                 return Err(Refusal::new("42P02", "parameter-not-usable", message).at(position));
@@ -73,12 +78,17 @@ impl Analyser<'_> {
             let given = if array {
                 self.array_parameter_type(param, &operand.cast)
             } else {
-                self.parameter_type(param, &operand.cast)
+                // What the cast rounds is rounded when it is done.
+                let named = match (cast, &operand.cast) {
+                    (Some(to), Cast::To(_)) => Cast::To(to.without_modifiers()),
+                    (_, named) => named.clone(),
+                };
+                self.parameter_type(param, &named)
             };
             let given = given
                 .and_then(|given| Self::given_among(param, operand, given, column.logical))
                 .map_err(|refusal| refusal.at(position))?;
-            if let Some(given) = given {
+            if let Some(given) = cast.or(given) {
                 let why = if make.stores() {
                     Conversion::Assignment
                 } else {
@@ -98,7 +108,7 @@ impl Analyser<'_> {
                     check_types(cast, column, why).map_err(|refusal| refusal.at(position))?;
                 }
             }
-            given_as = Some((param, token, given, array));
+            given_as = Some((param, token, given, array, cast));
         }
         let wanted = Slot {
             make,
@@ -106,12 +116,12 @@ impl Analyser<'_> {
             column: column.id,
             scope,
         };
-        let given = given_as.and_then(|(_, _, given, _)| given);
+        let given = given_as.and_then(|(_, _, given, _, _)| given);
         let slot = self.made_before(&wanted, given).unwrap_or_else(|| {
             self.slots.push(wanted);
             self.slots.len() - 1
         });
-        if let Some((param, token, given, array)) = given_as {
+        if let Some((param, token, given, array, cast)) = given_as {
             self.roles.push(Role {
                 param,
                 token,
@@ -123,6 +133,7 @@ impl Analyser<'_> {
                 given,
                 array,
                 make,
+                cast,
             });
         }
         self.replace_operand(operand, Replacement::Slot(slot));
@@ -220,7 +231,11 @@ impl Analyser<'_> {
         let mut further = Vec::new();
         for param in 0..count {
             let (mut plain, roles) = by_param.remove(&param).unwrap_or_default();
-            self.test_sealed(&mut plain, &roles);
+            let untyped = matches!(self.oids.get(param).copied().unwrap_or(0), 0 | 705);
+            let bare = self.test_sealed(&mut plain, &roles);
+            if let Some(slot) = bare.filter(|_| untyped && plain.is_empty()) {
+                parameters.untold.push(slot);
+            }
             let mut slots: Vec<usize> = roles.iter().map(|role| role.slot).collect();
             let mut met = HashSet::new();
             slots.retain(|slot| met.insert(*slot));
@@ -245,17 +260,26 @@ impl Analyser<'_> {
     }
 
     /// `$1 IS NULL OR email = $1`: what is made of the parameter is NULL when it is, so that its plaintext need not be
-    /// sent for the test. Such uses are plain no longer.
-    fn test_sealed(&mut self, plain: &mut Vec<usize>, roles: &[&Role]) {
-        let Some(role) = roles.first() else { return };
+    /// sent for the test. Such uses are plain no longer. Returns the slot if nothing but its terms tells its type.
+    fn test_sealed(&mut self, plain: &mut Vec<usize>, roles: &[&Role]) -> Option<usize> {
+        let role = roles.first()?;
+        let (mut tested, mut cast) = (false, false);
         plain.retain(|token| {
             let Some(extent) = self.null_tested(*token) else {
                 return true;
             };
+            tested = true;
+            cast |= extent.clone().any(|at| {
+                matches!(self.tokens.kind(at), Kind::DoubleColon) || self.tokens.is_word(at, "cast")
+            });
             let bytes = self.tokens.bytes(&extent);
             self.edits.replace(bytes, Replacement::Slot(role.slot));
             false
         });
+        let terms = |role: &&Role| {
+            !role.make.stores() && role.slot == roles[0].slot && role.given.is_none()
+        };
+        (tested && !cast && roles.iter().all(terms)).then_some(role.slot)
     }
 
     /// A parameter with its casts and brackets, if it is only tested for NULL.
@@ -317,6 +341,16 @@ impl Analyser<'_> {
                 return Err(Refusal::new("42P08", "parameter-not-usable", message).detail(detail));
             }
         }
+        if let Some(to) = first.cast {
+            let alike = |role: &&Role| role.cast == first.cast && role.arrives() == arrives;
+            if !roles.iter().all(alike) || !plain.is_empty() {
+                return Err(unusable(param, "it is used with a cast and without"));
+            }
+            return Ok(ClientParam::Cast { from: arrives, to });
+        }
+        if roles.iter().any(|role| role.cast.is_some()) {
+            return Err(unusable(param, "it is used with a cast and without"));
+        }
         let bare = first.column.without_modifiers();
         let stored_as_is = roles
             .iter()
@@ -376,7 +410,7 @@ impl Analyser<'_> {
             if let ScopePart::Row(plan::Operand::Param(param), logical) = part
                 && let Some(role) = arriving.get(param)
             {
-                if role.array || family(*logical) != family(role.arrives()) {
+                if role.array || role.cast.is_some() || family(*logical) != family(role.arrives()) {
                     return Err(unusable(
                         *param,
                         "it is used both for a protected column and for a scope column of another type",
@@ -401,6 +435,16 @@ impl Role {
             self.column.operand()
         };
         self.given.unwrap_or(compared)
+    }
+}
+
+/// The explicit cast that is done before a parameter is stored or compared: one that reads a text, or one to the column's
+/// own type, whose rounding is that of an assignment.
+fn cast_before(operand: &Operand, column: LogicalType) -> Option<LogicalType> {
+    match operand.cast {
+        Cast::Read(to) => Some(to),
+        Cast::To(to) if to == column && to != to.without_modifiers() && !to.is_string() => Some(to),
+        _ => None,
     }
 }
 

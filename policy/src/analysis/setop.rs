@@ -92,7 +92,7 @@ impl Analyser<'_> {
     fn name_as_written(&mut self, operand: &Operand) {
         let name = match operand.cast {
             Cast::To(logical) => logical.type_name(),
-            Cast::None | Cast::Array(_) | Cast::Other(_) => "?column?",
+            Cast::None | Cast::Read(_) | Cast::Array(_) | Cast::Other(_) => "?column?",
         };
         let behind = self.tokens.bytes(&operand.extent).end;
         self.edits.close(behind, format!(" AS \"{name}\""));

@@ -479,7 +479,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 ClientParam::Server(at) => server.get(*at).copied().unwrap_or(0),
                 ClientParam::Logical(logical) => declared.unwrap_or_else(|| logical.oid()),
                 ClientParam::Array(logical) => declared.unwrap_or_else(|| logical.array_oid()),
-                ClientParam::Converted { from } => declared.unwrap_or_else(|| from.oid()),
+                ClientParam::Converted { from } | ClientParam::Cast { from, .. } => {
+                    declared.unwrap_or_else(|| from.oid())
+                }
             }
         });
         // Slots are bytea because Parse said so; anything else means that plan and server are out of step.

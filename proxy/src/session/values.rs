@@ -311,8 +311,14 @@ impl Maker<'_> {
                 let is_text =
                     self.declared(*index).is_some_and(LogicalType::is_string) && !from.is_string();
                 let binary = self.params.format(*index) != 0 && !is_text;
-                decode(bytes, binary, from, &self.view.session.format)
-                    .and_then(|value| adapt(value, from, wanted, why, &self.view.session.format))
+                let settings = &self.view.session.format;
+                decode(bytes, binary, from, settings)
+                    .and_then(|value| match self.cast_to(*index) {
+                        Some(to) => {
+                            adapt(cast(&value, from, to, settings)?, to, wanted, why, settings)
+                        }
+                        None => adapt(value, from, wanted, why, settings),
+                    })
                     .map(Some)
                     .map_err(input_refusal)
             }
@@ -377,13 +383,21 @@ impl Maker<'_> {
     /// The type in which a client's parameter arrives.
     fn arrives_as(&self, index: usize, wanted: LogicalType) -> LogicalType {
         match self.prepared.plan.client_params.get(index) {
-            Some(ClientParam::Converted { from }) => *from,
+            Some(ClientParam::Converted { from } | ClientParam::Cast { from, .. }) => *from,
             // The declared type speaks where the client declared one; what the client was told otherwise.
             _ => self
                 .declared(index)
                 .filter(|declared| declared.without_modifiers() != wanted.without_modifiers())
                 .filter(|declared| wanted.is_string() || !declared.is_string())
                 .unwrap_or(wanted),
+        }
+    }
+
+    /// What a client's parameter is cast to before anything else.
+    fn cast_to(&self, index: usize) -> Option<LogicalType> {
+        match self.prepared.plan.client_params.get(index) {
+            Some(ClientParam::Cast { to, .. }) => Some(*to),
+            _ => None,
         }
     }
 
@@ -500,6 +514,23 @@ fn decode(
         from.recv(bytes, settings)
     } else {
         from.input(bytes, settings)
+    }
+}
+
+/// An explicit cast: a text is read, a number or a time rounded.
+fn cast(
+    value: &Value,
+    from: LogicalType,
+    to: LogicalType,
+    settings: &FormatSettings,
+) -> Result<Value, InputError> {
+    if from.is_string() && !to.is_string() {
+        // Its send form is its text.
+        return to.input(value.as_bytes(), settings);
+    }
+    match convert(value, from, to, Conversion::Assignment, settings)? {
+        Converted::Value(value) => Ok(value),
+        Converted::NeverEqual => Err(InputError::new("22003", "value out of range".to_owned())),
     }
 }
 

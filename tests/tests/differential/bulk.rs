@@ -186,3 +186,76 @@ fn arrays_that_are_used_otherwise_too() -> Result<()> {
         "INSERT INTO orders (id, customer_id, customer_email) SELECT id, customer_id, customer_email FROM json_populate_recordset(NULL::orders, '[{\"id\": 101, \"customer_id\": 1, \"customer_email\": \"a\"}]')",
     ])
 }
+
+#[test]
+fn columns_of_values_are_cast_where_they_are_used() -> Result<()> {
+    same_with(&[
+        (
+            "UPDATE customers c SET born = v.b::date FROM (VALUES ($1::int, $2), ($3, $4)) AS v(i, b) WHERE c.id = v.i RETURNING born",
+            &[Some("1"), Some("2001-02-03"), Some("2"), None],
+        ),
+        (
+            "UPDATE customers c SET born = v.b::date, age = v.a::int FROM (VALUES ($1, $2, $3)) AS v(i, b, a) WHERE c.id = v.i::int",
+            &[Some("1"), Some("no date"), Some("7")],
+        ),
+        (
+            "INSERT INTO customers (id, region, born, token, active) SELECT i::int, 'eu', b::date, t::uuid, a::bool FROM (VALUES ($1, $2, $3, $4)) AS v(i, b, t, a) RETURNING born, token, active",
+            &[
+                Some("100"),
+                Some("infinity"),
+                Some("A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"),
+                Some("off"),
+            ],
+        ),
+    ])
+}
+
+#[test]
+fn parameters_are_rounded_by_their_casts() -> Result<()> {
+    same_with(&[
+        (
+            "UPDATE customers SET balance = $1::numeric(12,2) WHERE id = 1 RETURNING balance",
+            &[Some("1.005")],
+        ),
+        (
+            "UPDATE customers SET balance = CAST($1 AS numeric(12, 2)) WHERE id = 1",
+            &[Some("123456789012")],
+        ),
+        (
+            "SELECT id FROM customers WHERE balance = $1::numeric(12,2)",
+            &[Some("1200.4999")],
+        ),
+        (
+            "SELECT id FROM customers WHERE balance IN ($1::numeric(12,2), $2::numeric(12,2)) ORDER BY id",
+            &[Some("1200.504"), Some("-0.001")],
+        ),
+    ])
+}
+
+#[test]
+fn parameters_have_the_types_that_the_server_finds() -> Result<()> {
+    let address: &[Option<&str>] = &[Some("ada@example.com")];
+    let null: &[Option<&str>] = &[None];
+    same_with(&[
+        (
+            "SELECT id FROM customers WHERE $1 IS NULL OR email = $1",
+            address,
+        ),
+        (
+            "SELECT id FROM customers WHERE email = $1 OR $1 IS NULL ORDER BY id",
+            address,
+        ),
+        (
+            "SELECT id FROM customers WHERE email = $1 OR ($1) IS NULL ORDER BY id",
+            null,
+        ),
+        (
+            "SELECT id FROM customers WHERE $1::text IS NULL OR email = $1",
+            address,
+        ),
+        (
+            "SELECT $1 IS NULL FROM customers c JOIN orders o ON c.email = $1 ORDER BY 1",
+            address,
+        ),
+    ])
+}

@@ -265,6 +265,9 @@ fn client_text(param: ClientParam) -> String {
         ClientParam::Logical(logical) => logical.sql_name(),
         ClientParam::Array(logical) => format!("{}[]", logical.sql_name()),
         ClientParam::Converted { from } => format!("from {}", from.sql_name()),
+        ClientParam::Cast { from, to } => {
+            format!("from {} as {}", from.sql_name(), to.sql_name())
+        }
     }
 }
 

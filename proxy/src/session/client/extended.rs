@@ -628,6 +628,7 @@ pub(super) fn refused_within(prepared: Arc<Prepared>) -> Result<Arc<Prepared>, R
 pub(super) fn server_oid(prepared: &Prepared, param: ServerParam, declared: &[u32]) -> u32 {
     match param {
         ServerParam::Client(index) => declared.get(index).copied().unwrap_or(0),
+        ServerParam::Slot(slot) if prepared.plan.untold.contains(&slot) => 0,
         ServerParam::Slot(slot) => match prepared.plan.slots.get(slot).map(|s| s.make) {
             Some(make) if make.is_array() => BYTEA_ARRAY,
             _ => BYTEA,
