@@ -8,7 +8,7 @@ use super::{
 impl Writer<'_> {
     /// Any statement. What it returns is empty for a query, and asks for the changed rows otherwise.
     pub(super) fn any_statement(&mut self) -> Vec<String> {
-        let kind = self.choices.weighted(&[58, 8, 5, 8, 4, 5, 4, 3, 2, 3]);
+        let kind = self.choices.weighted(&[56, 8, 5, 8, 4, 5, 4, 3, 2, 3, 2]);
         if kind == 0 {
             self.top_query();
             return Vec::new();
@@ -24,7 +24,8 @@ impl Writer<'_> {
             6 => self.merge(&table),
             7 => self.insert_values(&table),
             8 => self.update_values(&table),
-            _ => self.merge_values(&table),
+            9 => self.merge_values(&table),
+            _ => self.update_unnest(&table),
         }
         vec![format!("SELECT * FROM {} ORDER BY 1", table.name)]
     }

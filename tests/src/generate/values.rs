@@ -79,6 +79,34 @@ impl Writer<'_> {
         self.returning(table, &target);
     }
 
+    /// `UPDATE ... FROM unnest(ids, values)`
+    pub(super) fn update_unnest(&mut self, table: &Table) {
+        self.feature("update from unnest");
+        let columns = self.written_columns(table);
+        let (target, source) = (self.alias(), self.alias());
+        self.push(&format!("UPDATE {} AS {target} SET ", table.name));
+        self.assigned(&columns, &source);
+        let rows = self.choices.below(2) + 1;
+        self.push(" FROM unnest(ARRAY[");
+        let first = self.choices.below(5) + 1;
+        self.list(rows, |writer, row| writer.push(&(first + row).to_string()));
+        self.push("]");
+        for (_, kind) in &columns {
+            self.push(", ARRAY[");
+            self.list(rows, |writer, _| writer.constant(*kind));
+            self.push(&format!("]::{}[]", kind.bare()));
+        }
+        let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+        self.push(&format!(
+            ") AS {source}(id, {}) WHERE {target}.id = {source}.id",
+            names.join(", ")
+        ));
+        if table.name == "notes" && self.choices.percent(50) {
+            self.push(&format!(" AND {target}.tenant_id = 10"));
+        }
+        self.returning(table, &target);
+    }
+
     pub(super) fn merge_values(&mut self, table: &Table) {
         self.feature("merge values");
         let columns = self.given_columns(table);

@@ -138,7 +138,7 @@ const CUSTOMERS: [Column; 13] = [
 ];
 
 /// All tables.
-pub(super) const TABLES: [Table; 4] = [
+pub(super) const TABLES: [Table; 5] = [
     Table {
         name: "customers",
         columns: &CUSTOMERS,
@@ -172,6 +172,18 @@ pub(super) const TABLES: [Table; 4] = [
             sealed("author", Type::Text, 12),
             sealed("body", Type::Text, 13),
             sealed("shared_author", Type::Text, 14),
+        ],
+        writable: true,
+    },
+    // A view that PostgreSQL writes through.
+    Table {
+        name: "buyers",
+        columns: &[
+            column("id", Type::Int),
+            column("region", Type::Text),
+            sealed("mail", Type::Text, 1),
+            sealed("years", Type::Int, 3),
+            column("plain", Type::Text),
         ],
         writable: true,
     },
@@ -229,4 +241,5 @@ pub const ROWS: &str = "
     INSERT INTO notes VALUES
         (1, 10, 'ada@example.com', 'first', 'ada@example.com'), (2, 10, 'bob@example.com', 'second', 'nobody'),
         (3, 20, 'ada@example.com', 'third', 'ada@example.com'), (4, 20, NULL, NULL, NULL);
+    CREATE VIEW buyers AS SELECT id, region, email AS mail, age AS years, plain FROM customers WHERE id <> 3;
 ";
