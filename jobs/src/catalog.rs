@@ -3,6 +3,7 @@
 //!
 //! Needs no rights beyond what PUBLIC has, and works on PostgreSQL 14 to 18.
 
+mod busy;
 pub mod seen;
 
 use std::sync::Arc;
@@ -15,10 +16,35 @@ use crate::{JobError, sql};
 
 /// A DDL statement that commits while the catalog is read can make one of its functions fail; then it is read again.
 const ATTEMPTS: usize = 5;
+/// What [`read_beside`] waits for a lock that another transaction got between its question and its reading.
+const SHORT_WAIT: &str = "SET LOCAL lock_timeout = '250ms'";
 
 /// Reads the catalog of the connection's database, in one read-only transaction of its own: `client` must not be in
-/// one. Temporary relations are left out; a session asks for its own.
+/// one. Temporary relations are left out; a session asks for its own. Waits for transactions that change a relation.
 pub async fn read(client: &Client) -> Result<Catalog, JobError> {
+    Ok(read_again(client, None).await?.0)
+}
+
+/// The same without waiting for anybody: definitions of relations that another transaction has locked to change them are
+/// taken from what was known before. Also returns the relations so locked, if anything had to be taken from there.
+pub async fn read_beside(
+    client: &Client,
+    before: &Catalog,
+) -> Result<(Catalog, Vec<u32>), JobError> {
+    read_again(client, Some(before)).await
+}
+
+/// The relations that other transactions have locked to change them.
+pub async fn being_changed(client: &Client) -> Result<Vec<u32>, JobError> {
+    let rows = rows(client, busy::BUSY).await?;
+    let oids = rows.iter().map(|row| row.try_get(0));
+    oids.collect::<Result<_, _>>().map_err(reading)
+}
+
+async fn read_again(
+    client: &Client,
+    before: Option<&Catalog>,
+) -> Result<(Catalog, Vec<u32>), JobError> {
     let mut attempt = 1;
     loop {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -26,7 +52,12 @@ pub async fn read(client: &Client) -> Result<Catalog, JobError> {
             .batch_execute(begin)
             .await
             .map_err(JobError::while_doing("begin reading the catalog"))?;
-        let catalog = read_in_transaction(client).await;
+        let catalog = match before {
+            Some(before) => read_without_waiting(client, before, attempt == ATTEMPTS).await,
+            None => read_in_transaction(client)
+                .await
+                .map(|catalog| (catalog, Vec::new())),
+        };
         client
             .batch_execute("ROLLBACK")
             .await
@@ -38,19 +69,46 @@ pub async fn read(client: &Client) -> Result<Catalog, JobError> {
     }
 }
 
+/// With `nothing_new`, of no relation is anything printed.
+async fn read_without_waiting(
+    client: &Client,
+    before: &Catalog,
+    nothing_new: bool,
+) -> Result<(Catalog, Vec<u32>), JobError> {
+    client
+        .batch_execute(SHORT_WAIT)
+        .await
+        .map_err(JobError::while_doing("limit the wait for locks"))?;
+    let mut busy = being_changed(client).await?;
+    let mut catalog = if nothing_new {
+        // No relation's OID: the next look finds others locked, whoever it is.
+        busy.insert(0, 0);
+        read_but(client, busy::without_all).await?
+    } else {
+        read_but(client, |sql| busy::without(sql, &busy)).await?
+    };
+    let any = busy::fill(&mut catalog, before);
+    Ok((catalog, if any { busy } else { Vec::new() }))
+}
+
 /// The same inside the caller's transaction, whose `search_path` is set to nothing until its end, so that
 /// expressions are printed with qualified names.
 pub(crate) async fn read_in_transaction(client: &Client) -> Result<Catalog, JobError> {
+    read_but(client, |sql| busy::without(sql, &[])).await
+}
+
+/// The catalog, with the queries changed by `but`.
+async fn read_but(client: &Client, but: impl Fn(&str) -> String) -> Result<Catalog, JobError> {
     let path = "SET LOCAL search_path = pg_catalog";
     client
         .batch_execute(path)
         .await
         .map_err(JobError::while_doing("set the search path"))?;
     let database = rows(client, "SELECT current_database()::text").await?;
-    let relations = rows(client, include_str!("catalog/relations.sql")).await?;
-    let columns = rows(client, include_str!("catalog/columns.sql")).await?;
-    let uniques = rows(client, include_str!("catalog/uniques.sql")).await?;
-    let functions = rows(client, include_str!("catalog/functions.sql")).await?;
+    let relations = rows(client, &but(include_str!("catalog/relations.sql"))).await?;
+    let columns = rows(client, &but(include_str!("catalog/columns.sql"))).await?;
+    let uniques = rows(client, &but(include_str!("catalog/uniques.sql"))).await?;
+    let functions = rows(client, &but(include_str!("catalog/functions.sql"))).await?;
     let types = rows(client, include_str!("catalog/types.sql")).await?;
     let system = rows(client, include_str!("catalog/system.sql")).await?;
     let system = { system.iter() }
@@ -119,13 +177,14 @@ fn reading(source: tokio_postgres::Error) -> JobError {
     JobError::while_doing("understand a row of the catalog")(source)
 }
 
-/// `cache lookup failed for ...` and its like: an object went while it was read.
+/// `cache lookup failed for ...` and its like: an object went, or was locked, while it was read.
 fn is_race(error: &JobError) -> bool {
     [
         SqlState::INTERNAL_ERROR,
         SqlState::UNDEFINED_TABLE,
         SqlState::UNDEFINED_OBJECT,
         SqlState::UNDEFINED_FUNCTION,
+        SqlState::LOCK_NOT_AVAILABLE,
     ]
     .iter()
     .any(|state| error.sqlstate() == Some(state))

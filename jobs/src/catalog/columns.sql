@@ -24,7 +24,8 @@ SELECT a.attrelid,
        coalesce(s.name, format_type(a.atttypid, a.atttypmod)) AS type_name,
        a.atttypmod,
        a.attnotnull,
-       pg_get_expr(e.adbin, e.adrelid) AS default_expression,
+       CASE WHEN e.adrelid = ANY (/*BUSY*/'{}'::oid[]) THEN '/*CHANGING*/'
+            ELSE pg_get_expr(e.adbin, e.adrelid) END AS default_expression,
        a.attgenerated <> '' AS generated,
        a.attidentity <> '' AS identity
 FROM pg_attribute a

@@ -19,7 +19,13 @@ WITH RECURSIVE domains(oid, base, depth) AS (
 SELECT p.oid,
        n.nspname,
        p.proname,
-       coalesce(pg_get_function_sqlbody(p.oid), p.prosrc, '') AS body,
+       -- A body that the server keeps parsed is printed under locks on what it reads.
+       CASE WHEN p.prosqlbody IS NULL THEN coalesce(p.prosrc, '')
+            ELSE coalesce((SELECT '/*CHANGING*/ ' || string_agg(DISTINCT quote_ident(c.relname), ' ')
+                           FROM pg_depend d JOIN pg_class c ON c.oid = d.refobjid
+                           WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass
+                           HAVING bool_or(d.refobjid = ANY (/*BUSY*/'{}'::oid[]))),
+                          pg_get_function_sqlbody(p.oid), '') END AS body,
        nullif(t.typrelid, 0) AS returns_relation,
        l.lanname::text AS language,
        p.prokind,

@@ -10,9 +10,12 @@ SELECT c.oid,
        coalesce(rules.other, false) AS has_rules,
        coalesce(triggers.instead, false) AS has_instead_triggers,
        -- The system's own views read nothing of anybody's.
-       CASE WHEN c.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgveil')
-            THEN pg_get_viewdef(c.oid) END AS definition,
-       CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_key,
+       CASE WHEN c.relkind NOT IN ('v', 'm') OR n.nspname IN ('pg_catalog', 'information_schema', 'pgveil') THEN NULL
+            WHEN c.oid = ANY (/*BUSY*/'{}'::oid[]) OR reads.oids && /*BUSY*/'{}'::oid[] THEN '/*CHANGING*/'
+            ELSE pg_get_viewdef(c.oid) END AS definition,
+       CASE WHEN c.relkind <> 'p' THEN NULL
+            WHEN c.oid = ANY (/*BUSY*/'{}'::oid[]) THEN '/*CHANGING*/'
+            ELSE pg_get_partkeydef(c.oid) END AS partition_key,
        c.relispartition
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pgveil_policy::catalog::{Catalog, Relation, Type, session};
 
+use super::busy;
 use crate::sql;
 
 /// `FirstNormalObjectId`: below it are the system's own relations, which no transaction of a user's changes.
@@ -28,10 +29,10 @@ pub fn fingerprint(answer: &str) -> Option<u64> {
 /// One row, three texts: all relations of users', temporary ones apart, all functions and all types, as JSON. Needs the
 /// search path `pg_catalog`.
 pub fn catalog_sql() -> String {
-    let relations = include_str!("relations.sql");
-    let columns = include_str!("columns.sql");
-    let uniques = include_str!("uniques.sql");
-    let functions = include_str!("functions.sql");
+    let relations = busy::without_any(include_str!("relations.sql"));
+    let columns = busy::without_any(include_str!("columns.sql"));
+    let uniques = busy::without_any(include_str!("uniques.sql"));
+    let functions = busy::without_any(include_str!("functions.sql"));
     let types = include_str!("types.sql");
     format!(
         "SELECT coalesce((SELECT json_agg(json_build_object(\
@@ -79,12 +80,15 @@ pub fn catalog(base: &Catalog, [relations, functions, types]: [&str; 3]) -> Opti
     }
     let functions = session::read_functions(functions)?;
     let types = session::read_types(types)?.into_iter();
-    Some(Catalog {
+    let mut seen = Catalog {
         types: types.map(|found| without_new_labels(found, base)).collect(),
         sealed_labels: base.sealed_labels.clone(),
         system_functions: Arc::clone(&base.system_functions),
         ..Catalog::new(all, functions, base.database.clone())
-    })
+    };
+    // What others are changing is as it was known: waiting for them could be a deadlock that a direct connection would not have.
+    busy::fill(&mut seen, base);
+    Some(seen)
 }
 
 /// A type as the transaction sees it, but for labels that it added: as which numbers they are sealed is put on record

@@ -29,6 +29,8 @@ pub(super) struct CatalogReader {
     database: Option<Database>,
     fingerprint: u64,
     revision: i64,
+    /// What was compiled against last, and the relations in it that another transaction was changing: of them it has what was known before.
+    last: Option<(Arc<Catalog>, Vec<u32>)>,
     newest: Option<ColumnId>,
     /// Whether what was compiled last went by rows that were judged: while the key of their MACs is not to be had, nothing
     /// protected may be planned by them.
@@ -44,6 +46,7 @@ impl CatalogReader {
             database: None,
             fingerprint: 0,
             revision: 0,
+            last: None,
             newest: None,
             judged: false,
         }
@@ -71,7 +74,14 @@ impl CatalogReader {
             return Ok(true);
         }
         let (fingerprint, revision, newest) = (self.fingerprint, self.revision, self.newest);
+        let busy = self.last.as_ref().map(|(_, busy)| busy.clone());
+        let busy = busy.filter(|busy| !busy.is_empty());
         let client = self.client().await?;
+        if let Some(busy) = busy
+            && pgveil_jobs::catalog::being_changed(client).await? != busy
+        {
+            return Ok(true);
+        }
         Ok(
             pgveil_jobs::catalog::fingerprint(client).await? != fingerprint
                 || registry::revision(&**client).await? != revision
@@ -154,14 +164,20 @@ impl CatalogReader {
         policy: &PolicyFile,
         as_what: (u64, Reading),
     ) -> anyhow::Result<Ruleset> {
+        let last = self.last.clone();
         let client = self.client().await?;
         // The fingerprint is taken first: a change between the two reads makes the next look find a difference.
         let fingerprint = pgveil_jobs::catalog::fingerprint(client).await?;
         let revision = registry::revision(&**client).await?;
-        let catalog = pgveil_jobs::catalog::read(client).await?;
+        // Whose transaction it is that changes a relation is not known: it may be that of the client who waits for this.
+        let (catalog, busy) = match last {
+            Some((last, _)) => pgveil_jobs::catalog::read_beside(client, &last).await?,
+            None => (pgveil_jobs::catalog::read(client).await?, Vec::new()),
+        };
         let stored = self.registered().await?;
         (self.fingerprint, self.revision) = (fingerprint, revision);
         let catalog = Arc::new(catalog);
+        self.last = Some((Arc::clone(&catalog), busy));
         let client = self.client().await?;
         let mut registered = stored.clone();
         let all = pgveil_jobs::recognise::recognise(client, &catalog, &mut registered).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use pgveil_tests::{
-    twin::{Case, Expect},
+    twin::{Case, Expect, Sessions, Verdict, compare},
     wire::Message,
 };
 
@@ -121,10 +121,60 @@ fn temporary_tables_of_plain_values_stay_plain() -> Result<()> {
         "SELECT * FROM scratch",
     ] {
         let (direct, veiled) = sessions.exchange(&[Message::query(sql)], 1)?;
-        let verdict = pgveil_tests::twin::compare(false, &direct, &veiled);
-        if !matches!(verdict, pgveil_tests::twin::Verdict::Same) {
+        let verdict = compare(false, &direct, &veiled);
+        if !matches!(verdict, Verdict::Same) {
             wrong.push(format!("{sql}\n{verdict:#?}"));
         }
     }
     told(wrong, 11)
+}
+
+/// The catalog is read while a client holds the strongest lock: the one who waits for it may be that client.
+#[test]
+fn a_client_that_changes_relations_is_not_waited_for() -> Result<()> {
+    let _alone = crate::ALONE.lock();
+    let twin = twin()?;
+    let make = "CREATE TABLE locked (id serial PRIMARY KEY, name text DEFAULT lower('X'));
+         CREATE UNIQUE INDEX ON locked (lower(name));
+         CREATE TABLE locked_parts (id int, name text) PARTITION BY LIST (lower(name));
+         CREATE VIEW locked_view AS SELECT l.id, c.email FROM locked l JOIN customers c USING (id);
+         CREATE FUNCTION locked_count() RETURNS bigint LANGUAGE sql
+             BEGIN ATOMIC SELECT count(c.email) FROM locked l JOIN customers c USING (id); END;
+         INSERT INTO locked (name) VALUES ('a'), ('b');
+         GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC;";
+    let meanwhile = "CREATE TABLE meanwhile AS SELECT id, email FROM customers;
+         CREATE VIEW locked_too AS SELECT id, email FROM customers;
+         GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC;";
+    let drop = "DROP FUNCTION locked_count(); DROP VIEW locked_view, locked_too; DROP TABLE locked, locked_parts, meanwhile";
+    let (mut first, mut second) = (twin.sessions("app")?, twin.sessions("app")?);
+    let mut wrong = Vec::new();
+    let mut ask = |sessions: &mut Sessions, sql: &str| -> Result<()> {
+        let (direct, veiled) = sessions.exchange(&[Message::query(sql)], 1)?;
+        let verdict = compare(true, &direct, &veiled);
+        if !matches!(verdict, Verdict::Same) {
+            wrong.push(format!("{sql}\n{verdict:#?}"));
+        }
+        Ok(())
+    };
+    for database in [&twin.plain, &twin.veiled] {
+        database.run(make)?;
+    }
+    ask(&mut first, "SELECT email FROM locked_view ORDER BY id")?;
+    ask(&mut first, "BEGIN")?;
+    ask(&mut first, "LOCK TABLE locked, locked_parts")?;
+    for database in [&twin.plain, &twin.veiled] {
+        database.run(meanwhile)?;
+    }
+    ask(&mut first, "SELECT email FROM meanwhile ORDER BY id")?;
+    ask(&mut second, "SELECT email FROM customers ORDER BY id")?;
+    ask(&mut second, "SELECT email FROM locked_too ORDER BY id")?;
+    ask(&mut first, "SELECT email FROM locked_view ORDER BY id")?;
+    ask(&mut first, "SELECT locked_count()")?;
+    ask(&mut first, "COMMIT")?;
+    ask(&mut second, "SELECT email FROM locked_view ORDER BY id")?;
+    ask(&mut second, "SELECT locked_count()")?;
+    for database in [&twin.plain, &twin.veiled] {
+        database.run(drop)?;
+    }
+    told(wrong, 10)
 }
