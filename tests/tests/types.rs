@@ -50,18 +50,38 @@ fn sessions(settings: &[&str]) -> Result<Sessions> {
     Ok(sessions)
 }
 
+/// Whether the server reads intervals in 32 bits, and fractions in other steps than later releases: pgveil refuses such ones there
+/// (docs/limits.md).
+fn is_14() -> Result<bool> {
+    static IS_14: OnceLock<bool> = OnceLock::new();
+    if let Some(known) = IS_14.get() {
+        return Ok(*known);
+    }
+    let number = twin()?.plain.admin("SHOW server_version_num")?;
+    Ok(*IS_14.get_or_init(|| number.trim().starts_with("14")))
+}
+
+/// What is wrong with the answer; where it may be refused, with an answer that is neither that nor the server's.
+fn fault(sessions: &mut Sessions, case: &Case<'_>, may_refuse: bool) -> Result<Option<String>> {
+    match sessions.compare(case, Expect::Same)? {
+        Some(_) if may_refuse => sessions.compare(case, Expect::Refused),
+        found => Ok(found),
+    }
+}
+
 /// Stores and returns each value, as a parameter and as a literal.
 fn round_trip(sessions: &mut Sessions, table: &str, texts: &[String]) -> Result<()> {
     let mut wrong = Vec::new();
+    let may_refuse = table.starts_with("t_interval") && is_14()?;
     let by_parameter = format!("INSERT INTO {table} VALUES ($1) RETURNING v");
     for text in texts {
         let case = Case::with(&by_parameter, &[Some(text.as_str())]);
-        wrong.extend(sessions.compare(&case, Expect::Same)?);
+        wrong.extend(fault(sessions, &case, may_refuse)?);
         let literal = format!(
             "INSERT INTO {table} VALUES ('{}') RETURNING v",
             text.replace('\'', "''")
         );
-        wrong.extend(sessions.compare(&Case::new(&literal), Expect::Same)?);
+        wrong.extend(fault(sessions, &Case::new(&literal), may_refuse)?);
     }
     report(wrong)
 }
