@@ -17,7 +17,7 @@ fn views_are_read_like_sub_selects() -> Result<()> {
         "SELECT e, item FROM nested WHERE customer_email = 'ada@example.com' ORDER BY item",
         "SELECT * FROM everybody WHERE email = 'ada@example.com' ORDER BY kind",
         "SELECT count(DISTINCT email) FROM everybody",
-        "SELECT email, count(*) FROM everybody GROUP BY email ORDER BY 2",
+        "SELECT email, count(*) FROM everybody GROUP BY email",
         "SELECT DISTINCT email FROM everybody",
         "SELECT * FROM ten ORDER BY id",
         "SELECT id FROM ten WHERE author = 'ada'",
