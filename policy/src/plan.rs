@@ -290,6 +290,8 @@ pub enum Effect {
         name: String,
         /// The statement; `None` if nothing protected is in it.
         statement: Option<Arc<PreparedStatement>>,
+        /// What was sent, if nothing protected is in it: other rules may say otherwise of it.
+        text: Unprotected,
     },
     /// EXECUTE, also inside another statement.
     Execute {
@@ -304,6 +306,16 @@ pub enum Effect {
     Deallocate(Option<String>),
     /// DISCARD ALL.
     DiscardAll,
+}
+
+/// The text of a statement in which nothing protected was named.
+#[derive(Clone, Default)]
+pub struct Unprotected(pub Zeroizing<String>);
+
+impl std::fmt::Debug for Unprotected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unprotected").finish_non_exhaustive()
+    }
 }
 
 /// A statement that SQL's PREPARE keeps. It is planned as if Parse had sent it.

@@ -315,3 +315,66 @@ fn a_server_that_is_gone_is_a_clear_error() -> Result<()> {
     );
     Ok(())
 }
+
+/// What was prepared before the policy named its table would compare bytes, and find what it should not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_prepared_before_the_policy_named_it_is_prepared_again_or_refused() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    database.run("CREATE TABLE letters (id int PRIMARY KEY, body text)")?;
+    let mut site = site(&database)?;
+    let proxy = site.serve()?;
+    let client = proxy.connect("app").await?;
+    client
+        .batch_execute(
+            "INSERT INTO letters VALUES (1, 'a'), (2, 'b');
+             PREPARE beside(text) AS SELECT id FROM letters WHERE body <> $1;
+             PREPARE other AS SELECT count(*) FROM pg_class WHERE false",
+        )
+        .await?;
+    let found = "SELECT id FROM letters WHERE body = $1";
+    let short = client.prepare(found).await?;
+    let long = format!("{found} /* {} */", "long ".repeat(60_000));
+    let long = client.prepare(&long).await?;
+    ensure!(client.simple_query("EXECUTE beside('a')").await?.len() == 3);
+    ensure!(client.query(&short, &[&"b"]).await?.len() == 1);
+    ensure!(client.query(&long, &[&"b"]).await?.len() == 1);
+
+    let both = format!(
+        "{POLICY}\npublic.letters  scope = \"platform\"  body: text, search = [\"equality\"]"
+    );
+    site.write_policy(&both)?;
+    site.apply()?;
+    hang_up(&proxy, TAKEN_UP)?;
+    for text in ["EXECUTE beside('a')", "EXPLAIN EXECUTE beside('a')"] {
+        let refused = client.simple_query(text).await;
+        let said = format!("{:?}", refused.map(|rows| rows.len()));
+        ensure!(
+            said.contains("cached plan must not change"),
+            "{text}: {said}"
+        );
+    }
+    let refused = client.query(&long, &[&"b"]).await;
+    let said = format!("{:?}", refused.map(|rows| rows.len()));
+    ensure!(said.contains("cached plan must not change"), "{said}");
+    // What is known is planned anew or refused, and never answered as before.
+    match client.query(&short, &[&"b"]).await {
+        Ok(rows) => ensure!(rows.len() == 1),
+        Err(error) => ensure!(
+            format!("{error:?}").contains("cached plan must not change"),
+            "{error:?}"
+        ),
+    }
+    client.simple_query("EXECUTE other").await?;
+    client.batch_execute("DEALLOCATE beside").await?;
+    let again =
+        "PREPARE beside(text) AS SELECT id FROM letters WHERE body <> $1; EXECUTE beside('a')";
+    let rows = client.simple_query(again).await?;
+    let ids: Vec<_> = { rows.iter() }
+        .filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        })
+        .collect();
+    ensure!(ids == ["2"], "{rows:?}");
+    Ok(())
+}

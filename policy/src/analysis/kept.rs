@@ -5,6 +5,7 @@
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use sqlparser::{keywords::Keyword, tokenizer::Token as Kind};
+use zeroize::Zeroizing;
 
 use super::{
     refusals,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     Refusal,
-    plan::{Effect, Output, Plan},
+    plan::{Effect, Output, Plan, Unprotected},
     text::{Tokens, Verb, split, verb},
 };
 
@@ -89,7 +90,9 @@ impl<'a> Names<'a> {
     /// Follows what a statement does.
     pub(super) fn follow(&mut self, effect: &Effect) {
         match effect {
-            Effect::Prepare { name, statement } => {
+            Effect::Prepare {
+                name, statement, ..
+            } => {
                 let known = match statement {
                     Some(statement) => Here::Protected(Remembered {
                         plan: Arc::clone(&statement.plan),
@@ -118,7 +121,7 @@ pub fn effects(sql: &str) -> Vec<Effect> {
         return Vec::new();
     };
     let effect = |statement: &Range<usize>| match verb(&tokens, statement) {
-        Some(verb) => relayed(verb),
+        Some(verb) => relayed(verb, &tokens, statement),
         None => match executed(&tokens, statement) {
             Some(name) => Effect::Execute { name, plan: None },
             None => Effect::None,
@@ -128,7 +131,7 @@ pub fn effects(sql: &str) -> Vec<Effect> {
 }
 
 /// The effect of a statement in which nothing protected is named.
-fn relayed(verb: Verb) -> Effect {
+fn relayed(verb: Verb, tokens: &Tokens<'_>, statement: &Range<usize>) -> Effect {
     match verb {
         Verb::Declare { name, hold, .. } => Effect::Declare {
             name,
@@ -141,10 +144,17 @@ fn relayed(verb: Verb) -> Effect {
         Verb::Prepare { name, .. } => Effect::Prepare {
             name,
             statement: None,
+            text: unprotected(tokens, statement),
         },
         Verb::Execute { name, .. } => Effect::Execute { name, plan: None },
         Verb::Fetch(_) | Verb::Move(_) => Effect::None,
     }
+}
+
+fn unprotected(tokens: &Tokens<'_>, statement: &Range<usize>) -> Unprotected {
+    Unprotected(Zeroizing::new(
+        tokens.sql[tokens.bytes(statement)].to_owned(),
+    ))
 }
 
 /// The statement that another one executes: EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE.
@@ -205,7 +215,7 @@ impl Door<'_> {
             }),
             Some(Verb::Move(_)) => Ok(relay),
             Some(verb @ (Verb::Close(_) | Verb::Deallocate(_) | Verb::DiscardAll)) => Ok(Judged {
-                effect: relayed(verb),
+                effect: relayed(verb, self.tokens, statement),
                 ..relay
             }),
             Some(Verb::Prepare {
@@ -216,9 +226,17 @@ impl Door<'_> {
             }) => {
                 self.check_dynamic(statement)?;
                 let declared = self.declared_types(&types);
-                let (verdict, statement) = self.prepare(&list, &types, &inner, declared)?;
+                let (verdict, prepared) = self.prepare(&list, &types, &inner, declared)?;
+                let text = match prepared {
+                    Some(_) => Unprotected::default(),
+                    None => unprotected(self.tokens, statement),
+                };
                 Ok(Judged {
-                    effect: Effect::Prepare { name, statement },
+                    effect: Effect::Prepare {
+                        name,
+                        statement: prepared,
+                        text,
+                    },
                     ..verdict.into()
                 })
             }

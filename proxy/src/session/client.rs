@@ -195,7 +195,22 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     /// Whether a text is analysed: it may name something protected, or something that the session keeps and that may
     /// hold something protected.
     fn is_looked_at(&self, scan: Scan) -> bool {
-        scan.protected || (scan.names && self.shared.ledger().names_used)
+        scan.protected || (scan.names && self.names_used())
+    }
+
+    /// Whether something protected is kept by name, also what was relayed under other rules.
+    fn names_used(&self) -> bool {
+        let rules = self.shared.engine.rules();
+        let own = self.own_rules();
+        let mut ledger = self.shared.ledger();
+        if !ledger.names_used && !ledger.beside.is_known_to(rules.set.version) {
+            let is_protected = |text: &[u8]| {
+                rules.set.scan(text).protected
+                    || own.is_some_and(|own| own.set.scan(text).protected)
+            };
+            ledger.names_used = ledger.beside.look_again(rules.set.version, is_protected);
+        }
+        ledger.names_used
     }
 
     /// Follows what a statement may change, at the moment it is sent for execution.

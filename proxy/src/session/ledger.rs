@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use super::{
     copy::CopyJob,
     names::Cursors,
-    relayed::Relayed,
+    relayed::{Beside, Relayed},
     results::{Described, ResultRules},
     view::View,
 };
@@ -267,6 +267,8 @@ pub struct Ledger {
     /// Names that something protected had or was to get, and that mean nothing now: what EXECUTE says of them does not
     /// reach the server.
     pub withheld: HashSet<Vec<u8>>,
+    /// What PREPARE made of texts that were relayed.
+    pub beside: Beside,
     /// How a part of a string ended: whether the rest may follow.
     pub part_ended: Option<bool>,
     /// A result could not be shown although the server had already answered: the transaction must be failed.
@@ -304,6 +306,7 @@ impl Ledger {
             owed.iter()
                 .any(|owed| matches!(owed, Owed::Parse { name: parsed, .. } if parsed == name))
         };
+        self.beside.forget(only);
         let withheld = &mut self.withheld;
         self.statements.retain(|name, statement| {
             let stays = only.is_some_and(|only| only != name) || coming(name);

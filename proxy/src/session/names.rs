@@ -180,6 +180,10 @@ pub struct KeptBy<'a> {
 impl Kept for KeptBy<'_> {
     fn prepared(&self, name: &str) -> Option<Result<Remembered, Refusal>> {
         let Some(statement) = self.ledger.statements.get(name.as_bytes()) else {
+            let scan = |text: &[u8]| self.rules.set.scan(text).protected;
+            if self.ledger.beside.may_be_protected(name.as_bytes(), scan) {
+                return Some(Err(plan_changed()));
+            }
             let withheld = self.ledger.withheld.contains(name.as_bytes());
             return withheld.then(|| Err(no_such_statement(name)));
         };
@@ -339,9 +343,16 @@ impl Ledger {
                 self.portals.remove(name.as_bytes());
             }
             Effect::Execute { .. } => {}
-            Effect::Prepare { name, statement } => {
+            Effect::Prepare {
+                name,
+                statement,
+                text,
+            } => {
                 self.forget_statements(Some(name.as_bytes()));
                 self.withheld.remove(name.as_bytes());
+                if statement.is_none() {
+                    self.beside.keep(name.as_bytes(), text.0.as_bytes());
+                }
                 if let (Some(statement), Some(planned)) = (statement, planned)
                     && let Some(view) = &planned.view
                 {

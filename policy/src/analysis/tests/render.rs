@@ -120,7 +120,9 @@ fn effect_text(rules: &Ruleset, effect: &Effect) -> Option<String> {
             let rows = output_text(rules, rows);
             Some(format!("  declares {name}{held}: {rows}"))
         }
-        Effect::Prepare { name, statement } => Some(match statement {
+        Effect::Prepare {
+            name, statement, ..
+        } => Some(match statement {
             None => format!("  prepares {name}: nothing protected"),
             Some(statement) => {
                 let inner =

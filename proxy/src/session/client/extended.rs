@@ -78,7 +78,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                     (Some((text, declared)), None)
                 } else {
                     let rules = self.shared.engine.rules();
-                    (None, Relayed::new(parse.sql, declared, rules.set.version))
+                    let relayed = Relayed::new(parse.sql, declared, rules.set.version);
+                    (None, Some(relayed))
                 };
                 (
                     parse.name.to_vec(),

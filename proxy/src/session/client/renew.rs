@@ -41,6 +41,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     /// Takes the guards of a prepared statement's tables, and prepares it again if they have changed.
     pub(super) async fn renew_guarded(&mut self, name: &[u8]) -> Result<Renewed, SessionError> {
         let known = self.shared.ledger().statements.get(name).cloned();
+        let version = self.shared.engine.rules().set.version;
+        let relayed = known.as_ref().and_then(|known| known.relayed.as_ref());
+        if relayed.is_some_and(|text| text.sql().is_none() && !text.is_known_to(version)) {
+            return Ok(Renewed::Refused(plan_changed()));
+        }
         let Some((statement, sql)) = known.and_then(|known| self.concerned(known)) else {
             return Ok(Renewed::Usable);
         };
@@ -105,12 +110,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             if relayed.is_known_to(rules.set.version) {
                 return None;
             }
-            let (scan, _) = self.scan(relayed.sql());
+            let text = relayed.sql()?;
+            let (scan, _) = self.scan(text);
             if !self.is_looked_at(scan) {
                 relayed.known_to(rules.set.version);
                 return None;
             }
-            let sql = String::from_utf8_lossy(relayed.sql()).into_owned();
+            let sql = String::from_utf8_lossy(text).into_owned();
             return Some((statement, Zeroizing::new(sql)));
         };
         if rules.set.guards.is_empty() && protected.ruleset.guards.is_empty() {
@@ -164,7 +170,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 (protected.sql.clone(), protected.declared.clone())
             }
             (None, Some(relayed)) => {
-                let Ok(sql) = std::str::from_utf8(relayed.sql()) else {
+                let text = relayed.sql().map(std::str::from_utf8);
+                let Some(Ok(sql)) = text else {
                     return Ok(Renewed::Refused(plan_changed()));
                 };
                 (Zeroizing::new(sql.to_owned()), relayed.declared().to_vec())
