@@ -25,14 +25,16 @@ use pgveil_config::{PolicyFile, ScopePath, Settings};
 use pgveil_keys::{
     Keys, Keystore, Scopes, clock::SystemClock, database::Database, keystore::Adopted, schema,
 };
+use pgveil_policy::ruleset::Step;
 use pgveil_providers::{Providers, local::KekStore};
 
 use crate::{
     JobError,
-    change::{self, ChangeDone},
+    change::{self, ChangeDone, turning},
     migrate,
     plan::{PlanReport, SchemaStep, counted, grouped, plan},
     register,
+    worker::Worker,
 };
 
 /// What was done.
@@ -48,6 +50,8 @@ pub struct ApplyReport {
     pub adopted: Adopted,
     /// Changes of values that were sealed already, in order.
     pub changes: Vec<ChangeDone>,
+    /// The job that gives columns other search terms, if it is not waited for.
+    pub job: Option<u64>,
     /// Where plaintext from before may still be, in sentences.
     pub remains: Vec<String>,
 }
@@ -62,6 +66,16 @@ pub enum Outcome {
     Declined,
     /// Everything in the plan was done.
     Applied,
+}
+
+/// What `apply` does about work that a job does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum How {
+    /// It lends a hand, and waits for the end.
+    #[default]
+    Waiting,
+    /// It queues the job.
+    Detached,
 }
 
 /// One converted table.
@@ -85,6 +99,7 @@ pub async fn apply(
     settings: &Settings,
     policy: &PolicyFile,
     yes: bool,
+    how: How,
     mut confirm: impl FnMut(&PlanReport) -> bool,
 ) -> Result<ApplyReport, JobError> {
     let mut client = crate::connect(settings).await?;
@@ -119,7 +134,7 @@ pub async fn apply(
     }
     report.adopted = adopt(settings, &client).await?;
     convert_tables(settings, policy, &client, &mut report).await?;
-    change_values(settings, &client, &mut report).await?;
+    change_values(settings, &client, how, &mut report).await?;
     report.remains = remains::after(&client, &report).await?;
     report.outcome = Outcome::Applied;
     client.close().await;
@@ -154,6 +169,7 @@ async fn convert_tables(
 async fn change_values(
     settings: &Settings,
     client: &Database,
+    how: How,
     report: &mut ApplyReport,
 ) -> Result<(), JobError> {
     if report.plan.changes.is_empty() {
@@ -162,8 +178,25 @@ async fn change_values(
     let keys = open_keys(settings).await?;
     for plan in &report.plan.changes {
         let done = change::carry_out(client, &keys, plan).await?;
+        report.changes.extend(done);
+    }
+    let turns = { report.plan.changes.iter() }
+        .filter(|plan| matches!(plan.wanted.step, Step::TurnTerms(_)));
+    let turns: Vec<_> = turns.collect();
+    if turns.is_empty() {
+        return Ok(());
+    }
+    let (settings, keys) = (Arc::new(settings.clone()), Arc::new(keys));
+    let (keystore, _) = open_keystore(&settings).await?;
+    let job = turning::begin(&keystore, &turns).await?;
+    if how == How::Detached {
+        report.job = Some(job);
+    } else {
+        let worker = Worker::new(settings, Arc::clone(&keystore), keys);
+        let done = turning::see_through(worker, &keystore, job, &turns).await?;
         report.changes.push(done);
     }
+    keystore.log().flush().await;
     Ok(())
 }
 
@@ -251,6 +284,12 @@ impl Display for ApplyReport {
                 write!(f, ", {} looked at", grouped(done.verified))?;
             }
             writeln!(f, ", in {seconds:.0} s.")?;
+        }
+        if let Some(job) = self.job {
+            writeln!(
+                f,
+                "Job {job} brings columns to other search terms: pgveil jobs watch {job}"
+            )?;
         }
         if !self.remains.is_empty() {
             writeln!(f, "\nWhat was plaintext until now may still be in:")?;

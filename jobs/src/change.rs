@@ -6,6 +6,7 @@
 
 pub(crate) mod barrier;
 mod rows;
+pub(crate) mod turning;
 mod value;
 
 use std::time::{Duration, Instant};
@@ -39,12 +40,12 @@ pub struct ChangeDone {
     pub took: Duration,
 }
 
-/// Carries out one change, from where it is.
+/// Carries out one change, from where it is. `None`: a job does it ([`turning`]).
 pub(crate) async fn carry_out(
     client: &Client,
     keys: &Keys,
     plan: &ChangePlan,
-) -> Result<ChangeDone, JobError> {
+) -> Result<Option<ChangeDone>, JobError> {
     let started = Instant::now();
     let changing = Changing {
         client,
@@ -60,14 +61,15 @@ pub(crate) async fn carry_out(
             ("was widened", 0, 0)
         }
         Step::Narrow { from, to } => ("was narrowed", 0, changing.narrow(*from, *to).await?),
+        Step::TurnTerms(_) => return Ok(None),
     };
-    Ok(ChangeDone {
+    Ok(Some(ChangeDone {
         column: plan.shown(),
         what,
         rewritten,
         verified,
         took: started.elapsed(),
-    })
+    }))
 }
 
 /// A change on its way.

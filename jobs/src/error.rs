@@ -75,6 +75,16 @@ pub enum JobError {
         /// Some of them: table, column, key of the row.
         named: String,
     },
+    /// A job that `apply` waited for did not do its work.
+    #[error("job {job} is {state}: {why}")]
+    JobEnded {
+        /// Its number.
+        job: u64,
+        /// Where it stands.
+        state: String,
+        /// Why.
+        why: String,
+    },
     /// A column cannot join a group whose terms are on their way to others.
     #[error("the search terms of group {group:?}, which {column} is to join, are being made anew")]
     GroupTurns {
@@ -306,6 +316,9 @@ impl JobError {
             }
             Self::DoNotOpen { .. } => {
                 "restore these values from a backup, or overwrite them; then `pgveil jobs resume`"
+            }
+            Self::JobEnded { .. } => {
+                "what it did stays: see `pgveil jobs show`, mend what it names, then `pgveil jobs resume`"
             }
             Self::GroupTurns { .. } => {
                 "wait for the end of the job (`pgveil jobs list`), then run `pgveil apply` again"

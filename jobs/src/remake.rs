@@ -2,7 +2,7 @@
 //! way for every kind.
 
 mod rewrap;
-mod turn;
+pub(crate) mod turn;
 
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
@@ -10,23 +10,46 @@ use futures_util::future::BoxFuture;
 use pgveil_config::Settings;
 use pgveil_keys::{
     Keys, Keystore,
-    keystore::{INDEX_ROTATION, JobRecord, REWRAP},
+    keystore::{INDEX_ROTATION, JobRecord, REWRAP, TERM_CHANGE},
 };
+use pgveil_policy::types::{LogicalType, Value as ColumnValue};
 use serde_json::Value;
 
 use crate::JobError;
+
+/// Where a value stands.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    /// Its table's OID.
+    pub relation: u32,
+    /// Its column, quoted where it must be.
+    pub column: &'a str,
+}
+
+/// Columns of a value's row, by name; NULL, or of a type that no scope is taken from: `None`.
+pub type RowColumns = [(String, Option<(LogicalType, ColumnValue)>)];
 
 /// A kind of job, for one job.
 pub trait Remake: Debug + Send + Sync {
     /// An SQL condition, true of the sealed values that are to be remade. `value` is an expression of type bytea whose value
     /// begins as a sealed value does; nothing but its header is to be looked at.
-    fn wants(&self, value: &str) -> String;
+    fn wants(&self, at: At<'_>, value: &str) -> String;
+
+    /// The columns of a table's rows without which its values cannot be remade.
+    fn row_columns(&self, _relation: u32) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Loads what the values of a page need, side by side. What fails is found out again for each value.
     fn prepare<'a>(&'a self, values: &'a [&'a [u8]]) -> BoxFuture<'a, ()>;
 
     /// What a value becomes: the same plaintext, so that nobody sees that it was written. `None`: it is right as it is.
-    fn remake<'a>(&'a self, value: &'a [u8]) -> BoxFuture<'a, Result<Option<Vec<u8>>, Trouble>>;
+    fn remake<'a>(
+        &'a self,
+        at: At<'a>,
+        row: &'a RowColumns,
+        value: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, Trouble>>;
 
     /// What must be done before values are counted, such as making the keys that they are brought to. Answers what the job
     /// waits for meanwhile, if something cannot be done now.
@@ -94,7 +117,7 @@ pub(crate) async fn of(
 ) -> Result<Arc<dyn Remake>, JobError> {
     match job.kind.as_str() {
         REWRAP => Ok(Arc::new(rewrap::Rewrap::of(job, keys, keystore).await?)),
-        INDEX_ROTATION => {
+        INDEX_ROTATION | TERM_CHANGE => {
             let turning = turn::Turning::of(job, keys, keystore, settings).await?;
             Ok(Arc::new(turning))
         }

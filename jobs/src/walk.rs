@@ -102,6 +102,11 @@ pub struct Step {
 }
 
 impl Walk {
+    /// The table's OID.
+    pub fn oid(&self) -> u32 {
+        self.oid
+    }
+
     /// Reads how a table can be walked.
     ///
     /// # Errors

@@ -142,6 +142,30 @@ impl Worker {
         }
     }
 
+    /// Runs, with whatever else is queued, until a job has ended or somebody has stopped it, and answers how it stands; `look`
+    /// is shown it now and then.
+    ///
+    /// # Errors
+    /// If the keystore's database cannot be reached.
+    pub async fn run_until(
+        mut self,
+        job: u64,
+        mut look: impl FnMut(&JobRecord),
+    ) -> Result<Option<JobRecord>, JobError> {
+        loop {
+            let pause = self.round().await?;
+            let record = self.shared.keystore.job(job).await?;
+            let Some(record) = record else {
+                return Ok(None);
+            };
+            look(&record);
+            if record.state.has_ended() || record.state == JobState::Paused {
+                return Ok(Some(record));
+            }
+            self.rest(pause).await;
+        }
+    }
+
     /// Until something has ended, or there may be something new.
     async fn rest(&mut self, pause: Duration) {
         let until = Instant::now() + pause;

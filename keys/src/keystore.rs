@@ -31,14 +31,16 @@ use zeroize::Zeroizing;
 pub use adopting::Adopted;
 pub use followed::{Claim, Followed, KekRow, KekUse};
 pub use inventory::{Due, KeyEntry};
-pub use jobs::{INDEX_ROTATION, JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP};
+pub use jobs::{
+    INDEX_ROTATION, JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP, TERM_CHANGE,
+};
 pub use keks::PermittedKeks;
 pub use memory::MemoryKeyTable;
 pub use overrides::{Judged, OverrideRecord, override_operation};
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey, Rewrapped};
 pub use scopes::ScopeRecord;
 pub use sealing::Erased;
-pub use turn::Turn;
+pub use turn::{Turn, Turner};
 
 pub(crate) use connection::{Connection, Session};
 

@@ -133,7 +133,7 @@ ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS change text
     CHECK (change IN ('adding terms', 'ending terms', 'dropping terms', 'widening', 'narrowing'));
 ALTER TABLE pgveil.columns DROP CONSTRAINT IF EXISTS columns_change_check;
 ALTER TABLE pgveil.columns ADD CONSTRAINT columns_change_check CHECK (change IN
-    ('adding terms', 'ending terms', 'dropping terms', 'widening', 'narrowing', 'turning', 'turned', 'clearing'));
+    ('adding terms', 'ending terms', 'dropping terms', 'widening', 'narrowing', 'announced', 'turning', 'turned', 'clearing'));
 ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS change_type text;
 ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS term_number int4 NOT NULL DEFAULT 0 CHECK (term_number >= 0);
 ALTER TABLE pgveil.columns ADD COLUMN IF NOT EXISTS newest_key int8 NOT NULL DEFAULT 0 CHECK (newest_key >= 0);

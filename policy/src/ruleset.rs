@@ -42,7 +42,7 @@ use crate::{
     types::LogicalType,
 };
 
-pub use change::{Change, Step, Wanted};
+pub use change::{Change, NewTerms, Step, Wanted};
 pub use declared::Declared;
 pub use dependents::Dependents;
 pub use guard::Guard;
@@ -114,8 +114,10 @@ pub struct Protected {
     pub generation: Generation,
     /// New values bear these too.
     pub also: Option<OtherTerms>,
-    /// The scope of its values.
+    /// The scope of its values; two of them, joined by [`ScopeTemplate::and`], while its terms go from one to the other.
     pub scope: ScopeTemplate,
+    /// New values are sealed for the second one.
+    pub seals_other: bool,
     /// The scope that the session must have for them, if the policy asks for that.
     pub session: Option<ScopeTemplate>,
     /// Roles that see plaintext; `None`: all.
@@ -138,6 +140,15 @@ impl Protected {
         self.context == other.context
             && self.search_key == other.search_key
             && self.generation == other.generation
+    }
+
+    /// Whether that stays so: values may be moved from one to the other as they are.
+    pub fn terms_will_match(&self, other: &Self) -> bool {
+        let next = |column: &Self| {
+            let also = column.also.as_ref();
+            also.map(|also| (also.generation, also.shared_key, also.context(column.id)))
+        };
+        self.terms_match(other) && next(self) == next(other)
     }
 }
 

@@ -91,6 +91,17 @@ impl ScopeTemplate {
         }
     }
 
+    /// Two scopes of one row, one behind the other: what needs the scope needs what both are taken from. [`parted`] takes apart
+    /// what it yields.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let between = std::iter::once(TemplatePart::Text(BETWEEN.to_string()));
+        let parts = self.parts.iter().cloned().chain(between);
+        Self {
+            parts: parts.chain(other.parts.iter().cloned()).collect(),
+        }
+    }
+
     /// The first column whose name no setting can have.
     pub fn column_without_setting(&self) -> Option<&str> {
         let mut columns = self.columns().into_iter();
@@ -145,6 +156,15 @@ impl std::fmt::Display for ScopeTemplate {
             TemplatePart::Session(name) => write!(f, "{{session.{name}}}"),
         })
     }
+}
+
+/// Between two scopes; in none of them.
+const BETWEEN: char = '|';
+
+/// The scope, and the other one if there are two ([`ScopeTemplate::and`]).
+pub fn parted(path: &str) -> (&str, Option<&str>) {
+    let two = path.split_once(BETWEEN);
+    two.map_or((path, None), |(one, other)| (one, Some(other)))
 }
 
 /// Encodes a value for a scope name: every UTF-8 byte outside `[A-Za-z0-9._-]` becomes `%XX`, upper-case.

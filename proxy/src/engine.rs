@@ -16,7 +16,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use pgveil_config::{PolicyFile, ScopePath, Settings};
+use pgveil_config::{PolicyFile, Settings};
 use pgveil_keys::{Keys, keystore::registry::LEASE};
 use pgveil_policy::{
     Plan, Refusal, Ruleset,
@@ -30,6 +30,7 @@ use tokio::sync::Mutex;
 
 use self::reader::CatalogReader;
 use crate::session::{
+    scoped::Scoped,
     view::{Probe, View},
     withheld::Withheld,
 };
@@ -57,7 +58,7 @@ pub struct Prepared {
     /// is sent.
     pub spliced: Option<Spliced>,
     /// Per slot, its scope where the template is fixed.
-    pub scopes: Vec<Option<ScopePath>>,
+    pub scopes: Vec<Option<Scoped>>,
     /// The plan's scope queries, ready to be sent.
     pub queries: Vec<Prepared>,
 }
@@ -637,9 +638,9 @@ fn cacheable(sql: &str, plan: &Plan) -> bool {
         })
 }
 
-fn fixed_scope(parts: &[ScopePart]) -> Option<ScopePath> {
+fn fixed_scope(parts: &[ScopePart]) -> Option<Scoped> {
     match parts {
-        [ScopePart::Text(text)] => ScopePath::parse(text).ok(),
+        [ScopePart::Text(text)] => Scoped::parse(text).ok(),
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ pub mod refuse;
 pub mod relayed;
 pub mod results;
 pub mod scope;
+pub mod scoped;
 pub mod upstream;
 pub mod values;
 pub mod view;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use pgveil_config::{PolicyFile, Settings};
 use pgveil_jobs::{
     JobError,
-    apply::{ApplyReport, Outcome, apply},
+    apply::{ApplyReport, How, Outcome, apply},
     catalog, check,
     plan::{PlanReport, plan},
 };
@@ -64,7 +64,7 @@ impl Deployment {
     }
 
     async fn apply(&self) -> Result<ApplyReport, JobError> {
-        apply(&self.settings, &self.policy, true, |_| {
+        apply(&self.settings, &self.policy, true, How::Waiting, |_| {
             panic!("--yes asks nobody")
         })
         .await
@@ -233,7 +233,7 @@ async fn apply_twice_does_nothing_the_second_time() -> Result<()> {
 async fn without_yes_it_shows_the_plan_and_asks() -> Result<()> {
     let it = Deployment::new(PEOPLE, PEOPLE_POLICY)?;
     let mut shown = String::new();
-    let report = apply(&it.settings, &it.policy, false, |plan| {
+    let report = apply(&it.settings, &it.policy, false, How::Waiting, |plan| {
         shown = plan.to_string();
         false
     });

@@ -12,6 +12,8 @@ mod rewrap;
 mod search;
 #[path = "jobs/standby.rs"]
 mod standby;
+#[path = "jobs/term_changes.rs"]
+mod term_changes;
 #[path = "scopes/token.rs"]
 mod token;
 #[path = "jobs/trouble.rs"]

@@ -71,6 +71,16 @@ pub(super) async fn plan(
             index::plan(client, &mut table, &[want]).await?;
             indexes.append(&mut table.indexes);
         }
+        Step::TurnTerms(_) => {
+            let mut tables = vec![relation];
+            tables.extend(catalog.heirs(relation.oid));
+            for relation in tables {
+                let column = relation.column(&wanted.column);
+                let attnum = column.map_or(0, |column| column.attnum);
+                let found = term_users(client, relation.oid, attnum).await?;
+                obstacles.extend(found.iter().filter_map(TermUser::to_be_made_again));
+            }
+        }
         Step::DropTerms => {
             let mut tables = vec![relation];
             tables.extend(catalog.heirs(relation.oid));
@@ -101,6 +111,22 @@ struct TermUser {
 }
 
 impl TermUser {
+    /// The indexes are made again by the job.
+    fn to_be_made_again(&self) -> Option<Obstacle> {
+        let shown = sql::shown_qualified(&self.schema, &self.name);
+        let cure = match self.kind.as_str() {
+            "view" => format!(
+                "CREATE OR REPLACE VIEW {shown} through pgveil, once the new terms are compared; until then it is refused"
+            ),
+            "materialized view" => {
+                format!("make {shown} anew through pgveil, once the new terms are compared")
+            }
+            _ => return None,
+        };
+        let what = format!("{} {shown} bears the former terms", self.kind);
+        Some(Obstacle::warns(what, cure))
+    }
+
     fn sort_into(self, indexes: &mut Vec<IndexStep>, obstacles: &mut Vec<Obstacle>) {
         let shown = sql::shown_qualified(&self.schema, &self.name);
         match self.kind.as_str() {

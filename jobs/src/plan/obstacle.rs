@@ -26,7 +26,7 @@ impl Obstacle {
         }
     }
 
-    fn warns(what: impl Into<String>, cure: impl Into<String>) -> Self {
+    pub(super) fn warns(what: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
             blocks: false,
             what: what.into(),

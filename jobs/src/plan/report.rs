@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use pgveil_policy::ruleset::Step;
+use pgveil_policy::ruleset::{NewTerms, Step};
 
 use super::{ChangePlan, Estimate, IndexStep, Obstacle, PlanReport, SchemaStep, TablePlan, Trace};
 use crate::{
@@ -165,6 +165,7 @@ fn table(table: &TablePlan, estimate: Option<&Estimate>, f: &mut Formatter<'_>) 
 fn change(change: &ChangePlan, f: &mut Formatter<'_>) -> fmt::Result {
     let (what, how) = match &change.wanted.step {
         Step::AddTerms { .. } => ("gets search terms".to_owned(), "each value is written anew"),
+        Step::TurnTerms(new) => (turned(new), "a job writes each value anew, twice"),
         Step::DropTerms => {
             let what = "loses its search terms: comparing stops first";
             (what.to_owned(), "each value is written anew")
@@ -186,6 +187,17 @@ fn change(change: &ChangePlan, f: &mut Formatter<'_>) -> fmt::Result {
     let obstacles = change.table.obstacles.iter().chain(&change.obstacles);
     { obstacles }.try_for_each(|one| obstacle(one, f))?;
     writeln!(f)
+}
+
+fn turned(new: &NewTerms) -> String {
+    let key = if new.shared_key {
+        "the platform's key".to_owned()
+    } else {
+        format!("the keys of {}", new.scope)
+    };
+    let group = new.equality_group.as_ref();
+    let group = group.map_or_else(String::new, |group| format!(", in group {group:?}"));
+    format!("gets other search terms: of {key}{group}")
 }
 
 fn obstacle(obstacle: &Obstacle, f: &mut Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,7 @@ use pgveil_keys::{
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Remake, Rest, Trouble};
+use super::{At, Remake, Rest, RowColumns, Trouble};
 use crate::JobError;
 
 /// More old keys than this are not named to the server one by one: it gives all values before the horizon, and the others are
@@ -117,7 +117,7 @@ impl Rewrap {
 }
 
 impl Remake for Rewrap {
-    fn wants(&self, value: &str) -> String {
+    fn wants(&self, _: At<'_>, value: &str) -> String {
         let named = format!("pg_catalog.substr({value}, 9, 8)");
         if self.old.is_empty() {
             return "false".to_owned();
@@ -142,7 +142,12 @@ impl Remake for Rewrap {
             .boxed()
     }
 
-    fn remake<'a>(&'a self, value: &'a [u8]) -> BoxFuture<'a, Result<Option<Vec<u8>>, Trouble>> {
+    fn remake<'a>(
+        &'a self,
+        _: At<'a>,
+        _: &'a RowColumns,
+        value: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, Trouble>> {
         self.resealed(value).boxed()
     }
 

@@ -1,8 +1,11 @@
-//! Search terms brought to a scope's new index key, in three steps (docs/decisions/0072): every value gets a second term; the
-//! second ones are compared, by indexes of their own; the first ones are taken out. Columns of one job take each step at once.
+//! Search terms brought to a scope's new index key (docs/decisions/0072), or to another key, group or scope that the policy wants
+//! (docs/decisions/0090), in three steps: every value gets a second term; the second ones are compared, by indexes of their own;
+//! the first ones are taken out. Columns of one job take each step at once.
 
 mod columns;
 mod indexes;
+mod places;
+mod value;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -13,9 +16,9 @@ use futures_util::{FutureExt, future::BoxFuture};
 use pgveil_config::{ScopePath, Settings};
 use pgveil_keys::{
     DekId, Keys, Keystore,
-    keystore::{JobRecord, KeyTable, KeystoreError, Turn},
-    nonce,
-    sealed::{self, Envelope, Terms},
+    audit::Operation,
+    keystore::{JobRecord, KeyTable, KeystoreError, TERM_CHANGE, Turn, Turner},
+    sealed::Envelope,
 };
 use pgveil_policy::{
     plan::ColumnId,
@@ -23,10 +26,15 @@ use pgveil_policy::{
     types::LogicalType,
 };
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
-use super::{Next, Remake, Rest, Trouble, rewrap::trouble};
-use crate::{JobError, catalog, connect, sql, terms};
+use super::{At, Next, Remake, Rest, RowColumns, Trouble};
+use crate::{JobError, catalog, connect, terms};
+
+use places::Places;
+pub(crate) use places::WantedTerms;
+
+/// Columns that a proof names.
+const MAX_PROVED: usize = 100;
 
 /// One rotation.
 #[derive(Debug)]
@@ -43,6 +51,10 @@ pub(super) struct Turning {
     step: Step,
     /// Columns that it is about, retired ones among them: values may have been moved.
     columns: BTreeMap<ColumnId, Turned>,
+    /// The others.
+    others: BTreeMap<ColumnId, Turned>,
+    /// Where each stands, if the policy wants other terms: what was moved there is one of its own then.
+    places: Option<Places>,
 }
 
 /// Where it stands.
@@ -50,6 +62,8 @@ pub(super) struct Turning {
 enum Step {
     /// New keys are made.
     Keys,
+    /// Everybody gets to know both scopes of a row.
+    Announced,
     /// Values get the new terms.
     Adding,
     /// The new terms are compared.
@@ -64,6 +78,19 @@ enum Step {
 struct Turned {
     registered: RegisteredColumn,
     logical: LogicalType,
+    /// The terms that it is to get, or gets, or has got.
+    new: OtherTerms,
+}
+
+impl Turned {
+    /// Whether the row says with whose keys its values get new terms.
+    fn is_by_row(&self) -> bool {
+        let former = match &self.registered.change {
+            Some(Change::Turned(former) | Change::Clearing(former)) => former.clone(),
+            _ => terms::compared(&self.registered),
+        };
+        columns::by_row(&former, &self.new)
+    }
 }
 
 impl Turning {
@@ -84,31 +111,49 @@ impl Turning {
         let (catalog, history) = read?;
         let scope = ScopePath::parse(&job.scope).map_err(|_| damaged("a scope that is none"))?;
         let number = u32::try_from(job.id).map_err(|_| damaged("a number that is too large"))?;
-        let horizon = { job.target["horizon"].as_u64() }
-            .ok_or_else(|| damaged("a rotation without a horizon"))?;
+        let is_change = job.kind == TERM_CHANGE;
+        let horizon = job.target["horizon"].as_u64();
+        let horizon = horizon.or_else(|| is_change.then_some(0));
+        let horizon = horizon.ok_or_else(|| damaged("a rotation without a horizon"))?;
+        let wanted = WantedTerms::all_of(&job.target)?;
+        let live: HashSet<ColumnId> = { history.iter() }
+            .filter(|past| !past.retired)
+            .map(|past| past.column.id)
+            .collect();
         let all: Vec<RegisteredColumn> = history.into_iter().map(|past| past.column).collect();
         let begun: Vec<&RegisteredColumn> = { all.iter() }
             .filter(|column| is_of(column, number))
             .collect();
         let step = { begun.first() }.map_or(Step::Keys, |column| step_of(column));
-        let affected = if begun.is_empty() {
-            columns::affected(&all, &scope, job.below)
+        let affected: BTreeMap<ColumnId, OtherTerms> = if begun.is_empty() {
+            let of_groups = is_change.then(|| columns::changed(&all, &live, &wanted));
+            of_groups.unwrap_or_else(|| columns::rotated(&all, &scope, job.below))
         } else {
-            begun
+            let new = |column: &&RegisteredColumn| (column.id, new_terms(column));
+            begun.iter().map(new).collect()
         };
-        let mut columns = BTreeMap::new();
-        for column in affected {
+        let of_places = all.iter().filter(|column| live.contains(&column.id));
+        let of_places = of_places.map(|column| (column.id, column)).collect();
+        let places = is_change.then(|| Places::of(&catalog, &of_places, &wanted));
+        let (mut columns, mut others) = (BTreeMap::new(), BTreeMap::new());
+        for registered in all {
             // A type that is gone, an enum: no value of it can be read any more.
-            if let Ok(logical) = catalog.parse_type(&column.logical_type) {
-                let registered = column.clone();
-                columns.insert(
-                    column.id,
-                    Turned {
-                        registered,
-                        logical,
-                    },
-                );
-            }
+            let Ok(logical) = catalog.parse_type(&registered.logical_type) else {
+                continue;
+            };
+            let id = registered.id;
+            let new = affected.get(&id).cloned();
+            let of = if new.is_some() {
+                &mut columns
+            } else {
+                &mut others
+            };
+            let turned = Turned {
+                new: new.unwrap_or_else(|| terms::compared(&registered)),
+                registered,
+                logical,
+            };
+            of.insert(id, turned);
         }
         Ok(Self {
             settings: settings.clone(),
@@ -121,75 +166,9 @@ impl Turning {
             number,
             step,
             columns,
+            others,
+            places,
         })
-    }
-
-    /// What a value of the column bears after this step.
-    async fn terms(
-        &self,
-        column: &Turned,
-        scope: &ScopePath,
-        plain: &[u8],
-    ) -> Result<Terms, Trouble> {
-        let compared = terms::compared(&column.registered);
-        let value = (column.registered.id, column.logical);
-        let make = async |described: &OtherTerms| {
-            let made = terms::make(&self.keys, described, value, scope, plain).await;
-            made.map_err(trouble)
-        };
-        let first = make(&compared).await?;
-        let other = column.registered.change.as_ref();
-        match (self.step, other.and_then(Change::other_terms)) {
-            (Step::Adding, Some(other)) => Ok(Terms::two(first, make(other).await?)),
-            _ => Ok(Terms::one(first.0, first.1)),
-        }
-    }
-
-    async fn resealed(&self, value: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
-        let faulty = |why: &dyn ToString| Trouble::Faulty(why.to_string());
-        let envelope = Envelope::parse(value).map_err(|why| faulty(&why))?;
-        let Some(column) = self.columns.get(&envelope.column) else {
-            return Ok(None);
-        };
-        let key = match self.keys.cached_opening_key(envelope.dek) {
-            Some(key) => key,
-            None => { self.keys.opening_key(envelope.dek).await }.map_err(trouble)?,
-        };
-        let mut plain = Zeroizing::new(Vec::with_capacity(envelope.plaintext_len()));
-        envelope
-            .open(&key, &mut plain)
-            .map_err(|why| faulty(&why))?;
-        let scope = key.scope();
-        let terms = self.terms(column, scope, &plain).await?;
-        // A term that is another than its key makes: equal values would become different, or different ones equal.
-        let differs = terms.numbers().any(|number| {
-            let bears = envelope.terms.get(number);
-            bears.is_some() && bears != terms.get(number)
-        });
-        if differs {
-            return Err(faulty(
-                &"its search term is not the one that its scope's index key makes",
-            ));
-        }
-        if terms == envelope.terms {
-            return Ok(None);
-        }
-        for _ in 0..4 {
-            let key = match self.keys.cached_sealing_key(scope) {
-                Some(key) => key,
-                None => { self.keys.sealing_key(scope).await }.map_err(trouble)?,
-            };
-            let mut out = Vec::new();
-            let nonce = nonce::next();
-            let sealed = sealed::seal(&key, envelope.column, &terms, &nonce, &plain, &mut out);
-            // Another one took the last use of its lease.
-            if sealed.is_ok() {
-                return Ok(Some(out));
-            }
-        }
-        Err(Trouble::Later(format!(
-            "no data key of {scope} has uses left"
-        )))
     }
 
     /// New keys for the scopes that have one from before. Answers what it waits for.
@@ -207,13 +186,17 @@ impl Turning {
                 waits = Some(error.to_string());
             }
         }
+        Ok(waits.or_else(|| self.changing()))
+    }
+
+    /// A column must be through with one change before it gets to the next.
+    fn changing(&self) -> Option<String> {
         let changing = { self.columns.values() }
             .find(|column| column.registered.change.is_some())
             .map(|column| columns::shown(&column.registered));
-        let changing = changing.map(|column| {
+        changing.map(|column| {
             format!("{column} is being changed otherwise: see `pgveil plan` and `pgveil jobs list`")
-        });
-        Ok(waits.or(changing))
+        })
     }
 
     /// Columns whose values are still being sealed for the first time are described by whoever does it.
@@ -233,21 +216,36 @@ impl Turning {
             return Ok(Next::Wait(why));
         }
         // After the new keys are there: theirs are below it, and any that come later above.
-        let terms = Generation {
+        let generation = Generation {
             number: self.number,
             newest_key: self.keystore.next_id().await?,
         };
-        let ids: Vec<ColumnId> = self.columns.keys().copied().collect();
-        let keystore = &self.keystore;
-        let begun = keystore
-            .begin_turn(self.job, &self.scope, &ids, terms)
-            .await?;
-        Ok(again(begun))
+        let terms = self.columns.iter().map(|(id, column)| {
+            let new = column.new.clone();
+            (*id, OtherTerms { generation, ..new })
+        });
+        let terms: BTreeMap<ColumnId, OtherTerms> = terms.collect();
+        // Who changes what a scope is taken from must know of both before a value is made for the other.
+        let announced = self.columns.values().any(Turned::is_by_row);
+        let begun = self.keystore.begin_turn(self.turner(), &terms, announced);
+        Ok(again(begun.await?))
     }
 
     async fn turn(&self, step: Turn) -> Result<Next, JobError> {
-        let turned = self.keystore.turn(self.job, &self.scope, step).await?;
+        let turned = self.keystore.turn(self.turner(), step).await?;
         Ok(again(turned))
+    }
+
+    fn turner(&self) -> Turner<'_> {
+        Turner {
+            job: self.job,
+            scope: &self.scope,
+            operation: if self.places.is_some() {
+                Operation::PolicyApply
+            } else {
+                Operation::IndexRotate
+            },
+        }
     }
 
     fn live(&self) -> Vec<&RegisteredColumn> {
@@ -268,13 +266,24 @@ fn again(done: bool) -> Next {
 /// Whether a column has, or gets, the terms of this number.
 fn is_of(column: &RegisteredColumn, number: u32) -> bool {
     match &column.change {
-        Some(Change::Turning(other)) => other.generation.number == number,
+        Some(Change::Announced(other) | Change::Turning(other)) => {
+            other.generation.number == number
+        }
         _ => column.generation.number == number,
+    }
+}
+
+/// The terms that a column of the job gets, or has got.
+fn new_terms(column: &RegisteredColumn) -> OtherTerms {
+    match &column.change {
+        Some(Change::Announced(other) | Change::Turning(other)) => other.clone(),
+        _ => terms::compared(column),
     }
 }
 
 fn step_of(column: &RegisteredColumn) -> Step {
     match &column.change {
+        Some(Change::Announced(_)) => Step::Announced,
         Some(Change::Turning(_)) => Step::Adding,
         Some(Change::Turned(_)) => Step::Compared,
         Some(Change::Clearing(_)) => Step::Clearing,
@@ -283,23 +292,12 @@ fn step_of(column: &RegisteredColumn) -> Step {
 }
 
 impl Remake for Turning {
-    fn wants(&self, value: &str) -> String {
-        let ids = { self.columns.keys() }.map(|id| format!("'\\x{:08x}'::pg_catalog.bytea", id.0));
-        let ids: Vec<String> = ids.collect();
-        let right = match self.step {
-            Step::Adding => sql::bears(value, self.number),
-            Step::Clearing => sql::bears_only(value, self.number),
-            Step::Keys | Step::Compared | Step::Done => return "false".to_owned(),
-        };
-        if ids.is_empty() {
-            return "false".to_owned();
-        }
-        // A value without any term is none of those that are compared: its column had none when it was sealed.
-        format!(
-            "pg_catalog.substr({value}, 5, 4) IN ({}) AND {} AND NOT {right}",
-            ids.join(", "),
-            sql::bears_any(value)
-        )
+    fn wants(&self, at: At<'_>, value: &str) -> String {
+        self.wanted(at, value)
+    }
+
+    fn row_columns(&self, relation: u32) -> Vec<String> {
+        self.scope_columns(relation)
     }
 
     fn prepare<'a>(&'a self, values: &'a [&'a [u8]]) -> BoxFuture<'a, ()> {
@@ -310,14 +308,20 @@ impl Remake for Turning {
             .boxed()
     }
 
-    fn remake<'a>(&'a self, value: &'a [u8]) -> BoxFuture<'a, Result<Option<Vec<u8>>, Trouble>> {
-        self.resealed(value).boxed()
+    fn remake<'a>(
+        &'a self,
+        at: At<'a>,
+        row: &'a RowColumns,
+        value: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, Trouble>> {
+        self.resealed(at, row, value).boxed()
     }
 
     fn begin(&self) -> BoxFuture<'_, Result<Option<String>, JobError>> {
         async {
             match self.step {
-                Step::Keys => self.make_keys().await,
+                Step::Keys if self.places.is_none() => self.make_keys().await,
+                Step::Keys => Ok(self.changing()),
                 _ => Ok(None),
             }
         }
@@ -327,7 +331,7 @@ impl Remake for Turning {
     fn rests(&self) -> Rest {
         match self.step {
             Step::Keys | Step::Done => Rest::None,
-            Step::Adding | Step::Compared | Step::Clearing => Rest::Registry,
+            Step::Announced | Step::Adding | Step::Compared | Step::Clearing => Rest::Registry,
         }
     }
 
@@ -339,6 +343,7 @@ impl Remake for Turning {
         async {
             match self.step {
                 Step::Keys => self.begin_turn().await,
+                Step::Announced => self.turn(Turn::Turning).await,
                 Step::Adding => {
                     indexes::make(&self.settings, &self.live(), self.number).await?;
                     self.turn(Turn::Turned).await
@@ -360,8 +365,11 @@ impl Remake for Turning {
     }
 
     fn proof(&self) -> Value {
-        let ids: Vec<u32> = self.columns.keys().map(|id| id.0).collect();
-        json!({ "horizon": self.horizon, "number": self.number, "column_ids": ids })
+        let ids = self.columns.keys().map(|id| id.0);
+        let ids: Vec<u32> = ids.take(MAX_PROVED).collect();
+        json!({
+            "horizon": self.horizon, "number": self.number, "columns_of_it": self.columns.len(), "column_ids": ids,
+        })
     }
 }
 

@@ -10,12 +10,15 @@ use std::{
 
 use futures_util::TryStreamExt;
 use pgveil_keys::database::Database;
+use pgveil_policy::types::{LogicalType, Value};
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{Shared, array::Array, claim::BATCH_BYTES, pace, part::Columns, session};
 use crate::{
     JobError,
-    remake::{Remake, Trouble},
+    apply::raw::Raw,
+    remake::{At, Remake, Trouble},
+    sql,
     walk::{Cursor, Walk},
 };
 
@@ -45,6 +48,17 @@ pub(super) struct Batch {
 
 /// What tells an old value from any other, and the new one.
 type Change = (Vec<u8>, Vec<u8>);
+
+/// A row that was read.
+struct Read {
+    ctid: String,
+    /// By column; those that stay are `None`.
+    values: Vec<Option<Vec<u8>>>,
+    /// Of a column of arrays.
+    array: Option<Array>,
+    /// What else the kind of job must know of it.
+    beside: Vec<(String, Option<(LogicalType, Value)>)>,
+}
 
 /// A row with something to write.
 struct Remade {
@@ -149,9 +163,15 @@ impl Batch {
     /// The rows of the range that have something to remake, up to a limit: what is beyond it is left to the next pass.
     async fn read(&self, client: &Database, kind: &dyn Remake) -> Result<Vec<Row>, JobError> {
         let reading = || JobError::while_doing(format!("read rows of {}", self.walk.shown()));
-        let wants = |value: &str| kind.wants(value);
+        let relation = self.walk.oid();
+        let wants = |column: &str, value: &str| kind.wants(At { relation, column }, value);
+        let mut beside = String::new();
+        for name in kind.row_columns(relation) {
+            beside.push_str(", t.");
+            beside.push_str(&sql::quoted(&name));
+        }
         let statement = format!(
-            "SELECT t.ctid::pg_catalog.text, {} FROM ONLY {} AS t WHERE {} AND ({})",
+            "SELECT t.ctid::pg_catalog.text, {}{beside} FROM ONLY {} AS t WHERE {} AND ({})",
             self.columns.selected(wants),
             self.walk.quoted(),
             self.walk.between(self.after.as_ref(), self.upto.as_ref()),
@@ -183,22 +203,32 @@ impl Batch {
         tally: &mut Tally,
     ) -> Result<Vec<Remade>, JobError> {
         let mut page = Vec::with_capacity(rows.len());
+        let relation = self.walk.oid();
+        let names = kind.row_columns(relation);
         for row in rows {
-            page.push(self.taken_apart(row).map_err(self.reading())?);
+            page.push(self.taken_apart(row, &names).map_err(self.reading())?);
         }
         let values: Vec<&[u8]> = { page.iter() }
-            .flat_map(|(_, values, _)| values.iter().flatten().map(Vec::as_slice))
+            .flat_map(|read| read.values.iter().flatten().map(Vec::as_slice))
             .collect();
         kind.prepare(&values).await;
         let mut remade = Vec::with_capacity(page.len());
-        for (ctid, values, array) in page {
+        for read in page {
+            let Read {
+                ctid,
+                values,
+                array,
+                beside,
+            } = read;
             let mut news = Vec::with_capacity(values.len());
             for (at, value) in values.iter().enumerate() {
                 let Some(value) = value else {
                     news.push(None);
                     continue;
                 };
-                match kind.remake(value).await {
+                let column = self.columns.names.get(at).or(self.columns.names.first());
+                let column = column.map_or("", String::as_str);
+                match kind.remake(At { relation, column }, &beside, value).await {
                     Ok(new) => news.push(new),
                     Err(trouble) => {
                         self.troubled(client, tally, trouble, (at, &ctid)).await;
@@ -279,12 +309,17 @@ impl Batch {
         self.walk.shown_place(&place)
     }
 
-    #[expect(clippy::type_complexity, reason = "taken apart where it is made")]
-    fn taken_apart(
-        &self,
-        row: &Row,
-    ) -> Result<(String, Vec<Option<Vec<u8>>>, Option<Array>), tokio_postgres::Error> {
+    /// `names`: of the columns beside the values.
+    fn taken_apart(&self, row: &Row, names: &[String]) -> Result<Read, tokio_postgres::Error> {
         let ctid = row.try_get(0)?;
+        let behind = row.len() - names.len();
+        let mut beside = Vec::with_capacity(names.len());
+        for (at, name) in (behind..).zip(names) {
+            let logical = LogicalType::from_oid(row.columns()[at].type_().oid(), -1);
+            let value: Option<Raw<'_>> = row.try_get(at)?;
+            let value = value.map(|raw| Value::from_send_form(raw.0.to_vec()));
+            beside.push((name.clone(), logical.zip(value)));
+        }
         if self.columns.array.is_some() {
             let array: Array = row.try_get(1)?;
             // Only what begins as a sealed value does is one.
@@ -292,10 +327,20 @@ impl Batch {
                 { value.clone() }.filter(|value| value.starts_with(&pgveil_keys::sealed::MAGIC))
             };
             let values = array.elements.iter().map(sealed).collect();
-            return Ok((ctid, values, Some(array)));
+            return Ok(Read {
+                ctid,
+                values,
+                array: Some(array),
+                beside,
+            });
         }
-        let values = (1..row.len()).map(|at| row.try_get(at));
-        Ok((ctid, values.collect::<Result<_, _>>()?, None))
+        let values = (1..behind).map(|at| row.try_get(at));
+        Ok(Read {
+            ctid,
+            values: values.collect::<Result<_, _>>()?,
+            array: None,
+            beside,
+        })
     }
 
     /// Writes rows that are as they were read; with `ends`, the batch is done with it.

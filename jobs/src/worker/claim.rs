@@ -11,7 +11,7 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{batch::Batch, part::Columns, session::ALIVE};
 use crate::{
     JobError,
-    remake::Remake,
+    remake::{At, Remake},
     walk::{Cursor, Walk, Wanted},
 };
 
@@ -191,7 +191,8 @@ impl Claim<'_> {
             self.settings.batch_size
         };
         let wanted = Wanted {
-            condition: columns.condition(|value| kind.wants(value)),
+            condition: columns
+                .condition(|column, value| kind.wants(At { relation, column }, value)),
             size: columns.size(),
             rows: u32::try_from(rows).unwrap_or(u32::MAX),
             bytes: BATCH_BYTES,

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     JobError, destruction,
     held::{self, Held, is_sealed_and},
-    remake::{Next, Remake},
+    remake::{At, Next, Remake},
     uses::BEGIN,
     walk::Walk,
 };
@@ -222,13 +222,16 @@ impl Lead<'_> {
         &self,
         columns: Vec<Held>,
     ) -> Result<Vec<(Held, i64)>, tokio_postgres::Error> {
-        let is = |value: &str| is_sealed_and(value, &self.kind.wants(value));
+        let is = |held: &Held, value: &str| {
+            let (relation, column) = (held.oid, held.column.as_str());
+            is_sealed_and(value, &self.kind.wants(At { relation, column }, value))
+        };
         let (arrays, plain): (Vec<_>, Vec<_>) = columns.into_iter().partition(|held| held.is_array);
         let mut counted = Vec::new();
         if let Some(first) = plain.first() {
             let each = plain.iter().map(|held| {
                 let value = format!("t.{}::pg_catalog.bytea", held.column);
-                format!("count(*) FILTER (WHERE {})", is(&value))
+                format!("count(*) FILTER (WHERE {})", is(held, &value))
             });
             let each: Vec<String> = each.collect();
             let sql = format!("SELECT {} FROM ONLY {} AS t", each.join(", "), first.table);
@@ -242,7 +245,7 @@ impl Lead<'_> {
                 "SELECT count(*) FROM ONLY {} AS t, unnest(t.{}::pg_catalog.bytea[]) AS held(element) WHERE {}",
                 held.table,
                 held.column,
-                is("held.element")
+                is(&held, "held.element")
             );
             let row = self.client.query_one(&sql, &[]).await?;
             counted.push((held, row.try_get(0)?));

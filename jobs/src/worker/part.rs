@@ -34,17 +34,18 @@ impl Columns {
     }
 
     /// That a value of row `t` is to be remade.
-    pub(super) fn condition(&self, wants: impl Fn(&str) -> String) -> String {
+    pub(super) fn condition(&self, wants: impl Fn(&str, &str) -> String) -> String {
         if self.array.is_some() {
-            let sealed = is_sealed_and("held.element", &wants("held.element"));
+            let wanted = wants(&self.names[0], "held.element");
+            let sealed = is_sealed_and("held.element", &wanted);
             return format!(
                 "EXISTS (SELECT FROM unnest({}) AS held(element) WHERE {sealed})",
                 self.array_value()
             );
         }
         let each = self
-            .values()
-            .map(|value| is_sealed_and(&value, &wants(&value)));
+            .named_values()
+            .map(|(name, value)| is_sealed_and(&value, &wants(name, &value)));
         each.collect::<Vec<_>>().join(" OR ")
     }
 
@@ -63,15 +64,19 @@ impl Columns {
     }
 
     /// The values of row `t` that are to be remade, and NULL for the others.
-    pub(super) fn selected(&self, wants: impl Fn(&str) -> String) -> String {
+    pub(super) fn selected(&self, wants: impl Fn(&str, &str) -> String) -> String {
         if self.array.is_some() {
             return self.array_value();
         }
-        let each = self.values().map(|value| {
-            let sealed = is_sealed_and(&value, &wants(&value));
+        let each = self.named_values().map(|(name, value)| {
+            let sealed = is_sealed_and(&value, &wants(name, &value));
             format!("CASE WHEN {sealed} THEN {value} END")
         });
         each.collect::<Vec<_>>().join(", ")
+    }
+
+    fn named_values(&self) -> impl Iterator<Item = (&str, String)> {
+        self.names.iter().map(String::as_str).zip(self.values())
     }
 
     /// The values of row `t` as bytea.

@@ -20,6 +20,12 @@ pub const REWRAP: &str = "rewrap";
 /// The kind of job that gives scopes new index keys, and values the search terms of these.
 pub const INDEX_ROTATION: &str = "index rotation";
 
+/// The kind of job that gives columns the search terms that the policy wants of them, in the place of those that they have.
+pub const TERM_CHANGE: &str = "term change";
+
+/// Columns that the record of a queued job names.
+const MAX_TOLD: usize = 100;
+
 /// Names every state of a job once: the variant and its text.
 macro_rules! states {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
@@ -117,6 +123,28 @@ impl NewJob {
             below,
             target: json!({ "horizon": horizon }),
             reason: "rotation of the index key by hand".to_owned(),
+        }
+    }
+
+    /// Gives columns other search terms: `columns` says which, and which.
+    pub fn term_change(columns: &Value) -> Self {
+        Self {
+            kind: TERM_CHANGE,
+            scope: ScopePath::platform(),
+            below: true,
+            target: json!({ "columns": columns }),
+            reason: "the policy wants other search terms".to_owned(),
+        }
+    }
+
+    /// The target, for a record, which holds only so much.
+    fn told(&self) -> Value {
+        match self.target["columns"].as_array() {
+            Some(columns) => {
+                let ids: Vec<&Value> = columns.iter().map(|column| &column["id"]).collect();
+                json!({ "columns": columns.len(), "ids": ids[..ids.len().min(MAX_TOLD)] })
+            }
+            None => self.target.clone(),
         }
     }
 
@@ -248,7 +276,7 @@ const RESUME: &str = "UPDATE pgveil.jobs SET state = 'queued', phase = CASE stat
 /// Not where columns are between two index keys: only the job brings them out of that.
 const CANCEL: &str = "UPDATE pgveil.jobs SET state = 'cancelled', ended_at = now(), waits = NULL \
     WHERE id = $1 AND state NOT IN ('completed', 'cancelled') AND NOT EXISTS (SELECT FROM pgveil.columns c \
-        WHERE c.change = 'turning' AND c.other_number = jobs.id OR c.change IN ('turned', 'clearing') AND c.term_number = jobs.id) \
+        WHERE c.change IN ('announced', 'turning') AND c.other_number = jobs.id OR c.change IN ('turned', 'clearing') AND c.term_number = jobs.id) \
     RETURNING scope";
 /// What failed before may be tried as often again.
 const ATTEMPTS: &str =
@@ -272,7 +300,7 @@ impl Change {
             .ok_or_else(|| damaged("INSERT answers nothing"))?
             .try_get(0)?;
         let detail = json!({
-            "job": id, "state": "queued", "kind": job.kind, "below": job.below, "target": job.target, "reason": job.reason,
+            "job": id, "state": "queued", "kind": job.kind, "below": job.below, "target": job.told(), "reason": job.reason,
         });
         let event = Event::new(Operation::JobChange)
             .scope(&job.scope)

@@ -396,7 +396,17 @@ fn terms_of_new(all: &[Registration], new: &NewColumn) -> (Generation, Option<Ch
             && other.equality_group == model.equality_group
             && other.shared_key == model.shared_key
     });
-    let change = model.change.clone().filter(|_| turns);
+    let mut change = model.change.clone().filter(|_| turns);
+    if let Some(
+        Change::Announced(other)
+        | Change::Turning(other)
+        | Change::Turned(other)
+        | Change::Clearing(other),
+    ) = &mut change
+    {
+        // The model's may be another: of another table.
+        other.scope = Some(new.scope.clone());
+    }
     (model.generation, change)
 }
 
@@ -406,34 +416,45 @@ pub(super) async fn redescribe(
     mut edit: impl FnMut(&mut RegisteredColumn) -> bool,
 ) -> Result<Vec<ColumnId>, KeystoreError> {
     let found = change.query(rows::ALL, &[]).await?;
-    let mut ids = Vec::new();
-    let seq = bigint_of(change.record_seq(0))?;
-    let mut names = Vec::new();
+    let mut described = Vec::new();
     for row in &found {
         let mut row = ColumnRow::of(row)?;
         row.judge(change.secrets())?;
-        if !edit(&mut row.column) {
-            continue;
+        if edit(&mut row.column) {
+            row.revision = row.revision.wrapping_add(1);
+            described.push(row);
         }
-        row.revision = row.revision.wrapping_add(1);
-        row.put(change.client()).await?;
-        row.put_mac(change.client(), seq, change.secrets()).await?;
-        ids.push(row.column.id);
-        names.push(row.column.id.0.to_string());
     }
-    if bounded_names(&names).len() > 1 {
-        return Err(KeystoreError::Refused {
-            message: format!("{} columns are too many to be described at once", ids.len()),
-        });
+    let ids: Vec<ColumnId> = described.iter().map(|row| row.column.id).collect();
+    let names = names_of(&ids);
+    let mut left = described.iter();
+    for (at, part) in bounded_names(&names).into_iter().enumerate() {
+        let seq = bigint_of(change.record_seq(at))?;
+        for row in left.by_ref().take(part.len()) {
+            row.put(change.client()).await?;
+            row.put_mac(change.client(), seq, change.secrets()).await?;
+        }
+        change.query(NOTE, &[&part, &seq]).await?;
     }
-    change.query(NOTE, &[&names, &seq]).await?;
     Ok(ids)
 }
 
-/// The record of [`redescribe`], which must be the first that is written with the change.
-pub(super) fn redescribed(event: Event, ids: &[ColumnId]) -> Event {
-    let names: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
-    event.changes_rows(TABLE, &names)
+/// The records of [`redescribe`], which must be the first that are written with the change: one, or as many as it takes to name
+/// all columns.
+pub(super) fn redescribed(event: &Event, ids: &[ColumnId]) -> Vec<Event> {
+    let names = names_of(ids);
+    let parts = bounded_names(&names);
+    if parts.is_empty() {
+        return vec![event.clone()];
+    }
+    let named = parts.into_iter();
+    named
+        .map(|part| event.clone().changes_rows(TABLE, part))
+        .collect()
+}
+
+fn names_of(ids: &[ColumnId]) -> Vec<String> {
+    ids.iter().map(|id| id.0.to_string()).collect()
 }
 
 impl Keystore {

@@ -2,12 +2,12 @@
 //! count, and is recorded, in one transaction. What must be true of values before a step is the business of crate `jobs`
 //! (docs/decisions/0072).
 
-use std::mem::replace;
+use std::{collections::BTreeMap, mem::replace};
 
 use pgveil_config::ScopePath;
 use pgveil_policy::{
     plan::ColumnId,
-    ruleset::{Change as Description, Generation, OtherTerms, RegisteredColumn},
+    ruleset::{Change as Description, OtherTerms, RegisteredColumn},
 };
 use serde_json::json;
 
@@ -30,6 +30,8 @@ const NEXT: &str = "UPDATE pgveil.jobs SET phase = 'count', settle_at = NULL, se
 /// A step of a rotation that all its columns take at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
+    /// Everybody knows both scopes of a row: new values bear the new terms.
+    Turning,
     /// Every value bears the new terms: they are compared from now on.
     Turned,
     /// Nobody compares the former terms any more: new values do not bear them.
@@ -38,10 +40,27 @@ pub enum Turn {
     Cleared,
 }
 
+/// Whose step it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Turner<'a> {
+    /// The job's number: that of its terms.
+    pub job: u64,
+    /// The job's scope.
+    pub scope: &'a ScopePath,
+    /// What it is recorded as.
+    pub operation: Operation,
+}
+
 impl Turn {
     /// Takes it with a column, if the job of that number is about it.
     fn take(self, column: &mut RegisteredColumn, number: u32) -> bool {
         match (self, column.change.take()) {
+            (Self::Turning, Some(Description::Announced(other)))
+                if other.generation.number == number =>
+            {
+                column.change = Some(Description::Turning(other));
+                true
+            }
             (Self::Turned, Some(Description::Turning(other)))
                 if other.generation.number == number =>
             {
@@ -74,6 +93,7 @@ impl Turn {
 
     fn told(self) -> &'static str {
         match self {
+            Self::Turning => "adding",
             Self::Turned => "compared",
             Self::Clearing => "clearing",
             Self::Cleared => "cleared",
@@ -103,28 +123,31 @@ impl Keystore {
         Ok(job)
     }
 
-    /// Describes columns as getting the terms of a job. False, and nothing is done: one of them is being changed otherwise, or
-    /// the job does not run any more.
+    /// Describes columns as getting the terms of a job; with `announced`, as getting them soon. False, and nothing is done: one of
+    /// them is being changed otherwise, or the job does not run any more.
     pub async fn begin_turn(
         &self,
-        job: u64,
-        scope: &ScopePath,
-        columns: &[ColumnId],
-        terms: Generation,
+        Turner {
+            job,
+            scope,
+            operation,
+        }: Turner<'_>,
+        columns: &BTreeMap<ColumnId, OtherTerms>,
+        announced: bool,
     ) -> Result<bool, KeystoreError> {
         let mut change = self.change().await?;
         change.automatic();
         change.query(LOCK, &[]).await?;
         let begin = |column: &mut RegisteredColumn| {
-            if !columns.contains(&column.id) || column.change.is_some() {
+            let other = columns.get(&column.id).filter(|_| column.change.is_none());
+            let Some(other) = other.cloned() else {
                 return false;
-            }
-            column.change = Some(Description::Turning(OtherTerms {
-                generation: terms,
-                shared_key: column.shared_key,
-                equality_group: column.equality_group.clone(),
-                scope: column.scope.clone(),
-            }));
+            };
+            column.change = Some(if announced {
+                Description::Announced(other)
+            } else {
+                Description::Turning(other)
+            });
             true
         };
         let ids = redescribe(&mut change, begin).await?;
@@ -132,12 +155,15 @@ impl Keystore {
             change.rollback().await?;
             return Ok(false);
         }
+        let terms = columns.values().next().map(|other| other.generation);
+        let terms = terms.unwrap_or_default();
         let detail = json!({
-            "job": job, "step": "adding", "number": terms.number, "newest_key": terms.newest_key,
+            "job": job, "step": if announced { "announced" } else { "adding" }, "number": terms.number,
+            "newest_key": terms.newest_key,
         });
-        let event = Event::new(Operation::IndexRotate).scope(scope);
+        let event = Event::new(operation).scope(scope);
         change
-            .commit(redescribed(event.detail(detail), &ids))
+            .commit_all(redescribed(&event.detail(detail), &ids))
             .await?;
         Ok(true)
     }
@@ -145,8 +171,11 @@ impl Keystore {
     /// Takes the next step with all columns of a job. False, and nothing is done: it does not run any more.
     pub async fn turn(
         &self,
-        job: u64,
-        scope: &ScopePath,
+        Turner {
+            job,
+            scope,
+            operation,
+        }: Turner<'_>,
         step: Turn,
     ) -> Result<bool, KeystoreError> {
         let number = u32::try_from(job).map_err(|_| damaged("a job with a number too large"))?;
@@ -159,9 +188,9 @@ impl Keystore {
             return Ok(false);
         }
         let detail = json!({ "job": job, "step": step.told(), "number": number });
-        let event = Event::new(Operation::IndexRotate).scope(scope);
+        let event = Event::new(operation).scope(scope);
         change
-            .commit(redescribed(event.detail(detail), &ids))
+            .commit_all(redescribed(&event.detail(detail), &ids))
             .await?;
         Ok(true)
     }

@@ -235,6 +235,11 @@ impl Analyser<'_> {
             if target.terms && !source.column.terms_match(target) {
                 return refuse("their equality terms are made differently");
             }
+            if target.terms && !source.column.terms_will_match(target) {
+                return refuse(
+                    "their equality terms are being changed, and will be made differently",
+                );
+            }
             if source.column.id != target.id && source.column.reveal != target.reveal {
                 return refuse("they are revealed to different roles");
             }

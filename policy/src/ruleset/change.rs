@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pgveil_config::{Position, SearchKey};
 
 use super::{Generation, OtherTerms, Protected, RegisteredColumn, TermContext, column::Resolved};
-use crate::{catalog::Catalog, plan::ColumnId, types::LogicalType};
+use crate::{catalog::Catalog, plan::ColumnId, template::ScopeTemplate, types::LogicalType};
 
 /// What becomes of a column's values while not all of them are so yet. Which step follows which is the business of who
 /// changes them (docs/decisions/0068).
@@ -22,6 +22,9 @@ pub enum Change {
     Widening(String),
     /// New values fit this narrower type; those from before may not.
     Narrowing(String),
+    /// These terms will be made, from another scope of the row: who changes what either scope is taken from brings the values
+    /// along. No value bears them yet.
+    Announced(OtherTerms),
     /// New values bear these terms too, those from before may not; they are not compared yet.
     Turning(OtherTerms),
     /// These were compared before; new values bear them still, for those who have not heard of it yet.
@@ -34,7 +37,10 @@ impl Change {
     /// The terms beside those that are compared, where values are on their way from one to the other.
     pub fn other_terms(&self) -> Option<&OtherTerms> {
         match self {
-            Self::Turning(other) | Self::Turned(other) | Self::Clearing(other) => Some(other),
+            Self::Announced(other)
+            | Self::Turning(other)
+            | Self::Turned(other)
+            | Self::Clearing(other) => Some(other),
             Self::AddingTerms
             | Self::EndingTerms
             | Self::DroppingTerms
@@ -77,6 +83,8 @@ pub enum Step {
         /// With the keys of this scope otherwise.
         scope: String,
     },
+    /// They get other equality terms, which are compared in the place of those that they have.
+    TurnTerms(NewTerms),
     /// Their equality terms are taken out.
     DropTerms,
     /// Another length or precision that holds every value as it is.
@@ -93,6 +101,17 @@ pub enum Step {
         /// The policy's type.
         to: LogicalType,
     },
+}
+
+/// With what other terms are made than those that are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTerms {
+    /// With the platform's index key.
+    pub shared_key: bool,
+    /// In this group.
+    pub equality_group: Option<String>,
+    /// With the keys of this scope otherwise.
+    pub scope: String,
 }
 
 /// The types differ in more than a length or precision that is larger or smaller.
@@ -114,6 +133,10 @@ pub(super) struct InForce {
     pub(super) generation: Generation,
     /// New values bear these too.
     pub(super) also: Option<OtherTerms>,
+    /// What must be known of a row: two scopes, while terms go from one to the other.
+    pub(super) scope: ScopeTemplate,
+    /// New values are sealed for the second of these.
+    pub(super) seals_other: bool,
 }
 
 /// What a registered column is, whatever the policy says of it. Terms that no value has are described by the policy.
@@ -149,7 +172,50 @@ pub(super) fn in_force(
         context: group.map_or(TermContext::Column(past.id), TermContext::Group),
         generation: past.generation,
         also: also(past),
+        scope: scope(column, past),
+        seals_other: matches!(past.change, Some(Change::Turning(_))),
     }
+}
+
+/// Where terms are made with the keys of a scope, the registry says which; elsewhere the policy does.
+fn scope(column: &Resolved<'_>, past: &RegisteredColumn) -> ScopeTemplate {
+    let parse = |text: Option<&String>| {
+        let parsed = text.and_then(|text| ScopeTemplate::parse(text).ok());
+        parsed.unwrap_or_else(|| column.scope.clone())
+    };
+    if !has_terms(past) {
+        return column.scope.clone();
+    }
+    let other = match &past.change {
+        Some(Change::Announced(other) | Change::Turning(other) | Change::Turned(other)) => {
+            Some(other)
+        }
+        _ => None,
+    };
+    if past.shared_key && other.is_none_or(|other| other.shared_key) {
+        return column.scope.clone();
+    }
+    let compared = parse(past.scope.as_ref());
+    match other.map(|other| parse(other.scope.as_ref())) {
+        // Nothing that is compared yet depends on the scope.
+        Some(other) if past.shared_key && !matches!(past.change, Some(Change::Turned(_))) => other,
+        Some(other) if other != compared => compared.and(&other),
+        _ => compared,
+    }
+}
+
+/// Whether its terms are made with the keys of another scope than the policy says.
+pub(super) fn is_of_another_scope(column: &Resolved<'_>, past: &RegisteredColumn) -> bool {
+    let recorded = past.scope.as_ref().filter(|_| !past.shared_key);
+    recorded.is_some_and(|text| ScopeTemplate::parse(text).as_ref() != Ok(&column.scope))
+}
+
+/// Whether the policy wants other terms than those that are compared.
+fn wants_others(column: &Resolved<'_>, past: &RegisteredColumn) -> bool {
+    let shared = column.rule.search_key == SearchKey::Shared;
+    past.shared_key != shared
+        || past.equality_group != column.rule.equality_group
+        || is_of_another_scope(column, past)
 }
 
 /// What new values bear beside the terms that are compared.
@@ -168,6 +234,7 @@ pub(super) fn has_terms(past: &RegisteredColumn) -> bool {
         Some(
             Change::Widening(_)
             | Change::Narrowing(_)
+            | Change::Announced(_)
             | Change::Turning(_)
             | Change::Turned(_)
             | Change::Clearing(_),
@@ -203,6 +270,11 @@ pub(super) fn wanted(
     let settled = past.change.is_none();
     Ok(match (past.equality && settled, asked) {
         (true, false) => Some(Step::DropTerms),
+        (true, true) if wants_others(column, past) => Some(Step::TurnTerms(NewTerms {
+            shared_key: rule.search_key == SearchKey::Shared,
+            equality_group: rule.equality_group.clone(),
+            scope: column.scope_text.to_owned(),
+        })),
         (false, true) => Some(Step::AddTerms {
             shared_key: rule.search_key == SearchKey::Shared,
             equality_group: rule.equality_group.clone(),

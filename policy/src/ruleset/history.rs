@@ -70,7 +70,16 @@ pub(super) fn check(
     let mut add = |what: String, cure: &str| {
         findings.add(&rule.at, format!("{name} {what}"), format!("{cure}{later}"));
     };
-    if !change::had_terms(past) {
+    if let Some(Step::TurnTerms(_)) = &step {
+        let another = change::is_of_another_scope(column, past).then_some(past.scope.as_ref());
+        if let Some(scope) = another.flatten() {
+            check_other_scope(column, scope, findings);
+        }
+        return step;
+    }
+    // A job is at it: what it brings terms to may be said by a file that others have not got yet.
+    let turns = { past.change.as_ref() }.is_some_and(|change| change.other_terms().is_some());
+    if !change::had_terms(past) || turns {
         return step;
     }
     // Where the policy asks for no terms, they stay as they are until they are gone. Terms that were dropped come back as they
@@ -116,6 +125,42 @@ pub(super) fn check(
         );
     }
     step
+}
+
+/// What keeps terms from going over to the keys of another scope while the table is used.
+fn check_other_scope(column: &Resolved<'_>, scope: &str, findings: &mut Findings) {
+    let name = column.display_name();
+    let mut add = |why: String, cure: String| {
+        findings.add(
+            &column.rule.at,
+            format!(
+                "{name} holds equality terms of scope {scope:?}, but the policy says {:?}, and {why}",
+                column.scope_text
+            ),
+            cure,
+        );
+    };
+    if column.session_must_match {
+        add(
+            "session = \"must-match\" lets a session see values of one scope only".to_owned(),
+            format!(
+                "write scope = {scope:?}, or take `session` out of the entry while the scope is changed"
+            ),
+        );
+    }
+    let Ok(template) = ScopeTemplate::parse(scope) else {
+        return;
+    };
+    let gone = template.columns().into_iter();
+    let mut gone = gone.filter(|name| column.relation.column(name).is_none());
+    if let Some(gone) = gone.next() {
+        add(
+            format!("column {gone}, which the former scope is taken from, is gone"),
+            format!(
+                "give the column its name back (ALTER TABLE ... RENAME COLUMN), and write scope = {scope:?}"
+            ),
+        );
+    }
 }
 
 /// Registered columns that still stand under a domain of pgveil although the policy does not name them.
@@ -187,6 +232,7 @@ pub(super) fn retired(
         generation: past.generation,
         also: change::also(past),
         scope: ScopeTemplate::parse(scope).ok()?,
+        seals_other: false,
         session: successor.and_then(Resolved::session),
         reveal: match successor {
             Some(successor) => successor.rule.reveal.clone(),

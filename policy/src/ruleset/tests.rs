@@ -1,5 +1,7 @@
 //! Tables of policies and what compiling them finds.
 
+mod turning;
+
 use std::sync::Arc;
 
 use pgveil_config::SearchKey;
@@ -392,11 +394,13 @@ fn refuses_what_contradicts_the_stored_values() {
             (|p| p.logical_type = "text".into()) as fn(&mut RegisteredColumn),
             "sealed as text, but the policy says character varying(20)",
         ),
-        (|p| p.shared_key = true, "made with search_key = \"shared\""),
-        (|p| p.equality_group = None, "of no group"),
         (
-            |p| p.scope = Some("tenant:a".into()),
-            "of scope \"tenant:a\"",
+            |p| (p.shared_key, p.equality) = (true, false),
+            "made with search_key = \"shared\"",
+        ),
+        (
+            |p| (p.equality_group, p.equality) = (None, false),
+            "of no group",
         ),
     ] {
         let found = with(change);

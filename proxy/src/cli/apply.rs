@@ -9,7 +9,7 @@ use std::{
 use pgveil_config::{PolicyFile, ScopePath, Settings};
 use pgveil_jobs::{
     JobError,
-    apply::{Outcome, apply as carry_out},
+    apply::{How as Waiting, Outcome, apply as carry_out},
     migrate::{self, Decryption},
     plan::{PlanReport, plan as compare},
 };
@@ -46,6 +46,9 @@ pub struct How {
     /// With --online or --decrypt: make no pauses, whatever [reencrypt] says
     #[arg(long)]
     full_speed: bool,
+    /// Leave what a job does to `pgveil serve` and `pgveil jobs run`, and do not wait for its end
+    #[arg(long)]
+    detach: bool,
 }
 
 /// What `apply` does.
@@ -98,7 +101,16 @@ pub async fn run(
         return status(config, way.json).await;
     }
     if !(walks || way.contract || way.rollback) {
-        return apply(config, yes).await;
+        let how = if how.detach {
+            Waiting::Detached
+        } else {
+            Waiting::Waiting
+        };
+        return apply(config, yes, how).await;
+    }
+    if how.detach {
+        let what = "--detach goes with a plain `pgveil apply`".to_owned();
+        return Err(Found(what).into());
     }
     if !way.decrypt.is_empty() {
         return decrypt(config, &way.decrypt, options, step_up).await;
@@ -207,9 +219,9 @@ fn sure(question: &str) -> bool {
 ///
 /// # Errors
 /// If anything keeps it from being done; a table is converted whole or not at all.
-pub async fn apply(config: &Path, yes: bool) -> anyhow::Result<ExitCode> {
+pub async fn apply(config: &Path, yes: bool, how: Waiting) -> anyhow::Result<ExitCode> {
     let (settings, policy) = read(config)?;
-    let done = carry_out(&settings, &policy, yes, confirm)
+    let done = carry_out(&settings, &policy, yes, how, confirm)
         .await
         .map_err(found)?;
     if yes && done.outcome == Outcome::Applied {

@@ -114,7 +114,14 @@ async fn show(rows: u32) -> anyhow::Result<Shown> {
     let config = write_config(files.path(), postgres.port())?;
     let settings = Settings::load(&config)?;
     let policy = PolicyFile::load(&settings.policy)?;
-    pgveil_jobs::apply::apply(&settings, &policy, true, |_| true).await?;
+    pgveil_jobs::apply::apply(
+        &settings,
+        &policy,
+        true,
+        pgveil_jobs::apply::How::default(),
+        |_| true,
+    )
+    .await?;
 
     let built = app::build(&config).await?;
     let engine = built.engine().await?;

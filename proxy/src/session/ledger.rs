@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use pgveil_config::ScopePath;
+use crate::session::scoped::Scoped;
 use pgveil_keys::DekId;
 use pgveil_policy::{
     Plan, Refusal, Ruleset,
@@ -68,7 +68,7 @@ pub struct ProtectedStatement {
 #[derive(Debug)]
 pub struct LiteralSlot {
     /// With whose keys.
-    pub scope: ScopePath,
+    pub scope: Scoped,
     /// The key that it was sealed with; `None` for a term.
     pub dek: Option<DekId>,
 }

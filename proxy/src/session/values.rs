@@ -32,7 +32,7 @@ pub use self::{
     opening::{Lens, Opened, Opening, Scratch, Unsealed, open_field},
     per_scope::AskedScopes,
 };
-use super::view::View;
+use super::{scoped::Scoped, view::View};
 use crate::engine::{Engine, Prepared};
 
 /// A Bind's parameter values as the client sent them.
@@ -196,7 +196,7 @@ impl Maker<'_> {
     async fn seal(
         &self,
         column: &Protected,
-        scope: &ScopePath,
+        scope: &Scoped,
         value: &Value,
     ) -> Result<Vec<u8>, Refusal> {
         let fitted = sealing::fitted(column, value, &self.view.session.format);
@@ -205,7 +205,7 @@ impl Maker<'_> {
         let terms = self.terms(column, scope, value).await?;
         let mut out = Vec::new();
         loop {
-            let key = sealing_key(&self.engine.keys, scope).await?;
+            let key = sealing_key(&self.engine.keys, scope.sealing(column)).await?;
             let sealed = sealed::seal(
                 &key,
                 column.id,
@@ -224,7 +224,7 @@ impl Maker<'_> {
     async fn term(
         &self,
         column: &Protected,
-        scope: &ScopePath,
+        scope: &Scoped,
         value: &Converted,
     ) -> Result<Vec<u8>, Refusal> {
         match value {
@@ -245,7 +245,7 @@ impl Maker<'_> {
     async fn terms(
         &self,
         column: &Protected,
-        scope: &ScopePath,
+        scope: &Scoped,
         value: &Value,
     ) -> Result<Terms, Refusal> {
         if !column.terms {
@@ -256,7 +256,7 @@ impl Maker<'_> {
         let Some(other) = &column.also else {
             return Ok(Terms::one(number, term));
         };
-        let (scope, newest) = key_of(other.search_key(), other.generation, scope);
+        let (scope, newest) = key_of(other.search_key(), other.generation, scope.other());
         let key = index_key(&self.engine.keys, &scope, newest).await?;
         let canonical = column.logical.canonical(value.as_bytes());
         let another = term::equality(&key, &other.context(column.id), &canonical);
@@ -269,10 +269,10 @@ impl Maker<'_> {
     async fn equality(
         &self,
         column: &Protected,
-        scope: &ScopePath,
+        scope: &Scoped,
         value: &Value,
     ) -> Result<[u8; 16], Refusal> {
-        let (scope, newest) = key_of(column.search_key, column.generation, scope);
+        let (scope, newest) = key_of(column.search_key, column.generation, scope.compared());
         let key = index_key(&self.engine.keys, &scope, newest).await?;
         Ok(term::equality(
             &key,
@@ -411,23 +411,26 @@ impl Maker<'_> {
     ///
     /// # Errors
     /// `PV001` if it cannot be resolved.
-    pub fn slot_scope(&self, index: usize) -> Result<ScopePath, Refusal> {
+    pub fn slot_scope(&self, index: usize) -> Result<Scoped, Refusal> {
         match self.prepared.plan.slots.get(index) {
             Some(slot) => self.scope(index, slot).map(Cow::into_owned),
             None => Err(unknown_column()),
         }
     }
 
-    /// The key that values of a scope are sealed with now.
+    /// The key that a slot's values are sealed with now, in this scope.
     ///
     /// # Errors
     /// `PV002` when it cannot be had.
-    pub async fn sealing_key(&self, scope: &ScopePath) -> Result<DekId, Refusal> {
+    pub async fn sealing_key(&self, index: usize, scope: &Scoped) -> Result<DekId, Refusal> {
+        let slot = self.prepared.plan.slots.get(index);
+        let column = slot.and_then(|slot| self.rules.columns.get(&slot.column));
+        let scope = scope.sealing(column.ok_or_else(unknown_column)?);
         let key = sealing_key(&self.engine.keys, scope).await?;
         Ok(key.id())
     }
 
-    fn scope(&self, index: usize, slot: &Slot) -> Result<Cow<'_, ScopePath>, Refusal> {
+    fn scope(&self, index: usize, slot: &Slot) -> Result<Cow<'_, Scoped>, Refusal> {
         self.scope_of(index, slot, &[], &[])
     }
 
@@ -439,7 +442,7 @@ impl Maker<'_> {
         slot: &Slot,
         row: &[Option<&Converted>],
         asked: &[Option<String>],
-    ) -> Result<Cow<'_, ScopePath>, Refusal> {
+    ) -> Result<Cow<'_, Scoped>, Refusal> {
         let mut row = row.iter();
         if let Some(Some(scope)) = self.prepared.scopes.get(index) {
             return Ok(Cow::Borrowed(scope));
@@ -482,7 +485,7 @@ impl Maker<'_> {
                 }
             }
         }
-        let scope = ScopePath::parse(&path).map_err(|error| {
+        let scope = Scoped::parse(&path).map_err(|error| {
             Refusal::new(
                 "PV001",
                 "scope-not-resolved",
@@ -493,7 +496,7 @@ impl Maker<'_> {
         if let Some(column) = self.rules.columns.get(&slot.column)
             && !is_passed_on(slot)
         {
-            self.view.scopes.check(column, &scope)?;
+            self.view.scopes.check(column, scope.sealing(column))?;
         }
         Ok(Cow::Owned(scope))
     }

@@ -121,7 +121,7 @@ impl Definition<'_, '_> {
                 other.id == protected.id
                     || protected.equality
                         && other.equality
-                        && other.terms_match(protected)
+                        && other.terms_will_match(protected)
                         && other.scope == protected.scope
             });
             let mut ids: Vec<u32> = ids.map(|column| column.id.0).collect();

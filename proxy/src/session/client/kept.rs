@@ -125,7 +125,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         for (index, literal) in protected.literals.iter().enumerate() {
             let Some(literal) = literal else { continue };
             let same_key = match literal.dek {
-                Some(dek) => maker.sealing_key(&literal.scope).await? == dek,
+                Some(dek) => maker.sealing_key(index, &literal.scope).await? == dek,
                 None => true,
             };
             if !same_key || maker.slot_scope(index)? != literal.scope {

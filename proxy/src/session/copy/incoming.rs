@@ -6,7 +6,6 @@ mod row;
 
 use std::sync::Arc;
 
-use pgveil_config::ScopePath;
 use pgveil_keys::Keys;
 use pgveil_policy::{
     Refusal,
@@ -21,6 +20,7 @@ use crate::copy::{
     binary::{self, Unit},
     lines::{Line, Lines},
 };
+use crate::session::scoped::Scoped;
 
 /// The last release in which `\.` alone on a line ends CSV.
 const LAST_WITH_CSV_MARKER: u32 = 17;
@@ -47,7 +47,7 @@ pub enum Step {
     /// All of it is used.
     Used,
     /// These keys are wanted; then again.
-    NeedsKeys(Arc<Protected>, ScopePath),
+    NeedsKeys(Arc<Protected>, Scoped),
     /// The COPY must fail here.
     Fail(Refused),
 }

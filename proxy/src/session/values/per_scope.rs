@@ -1,6 +1,5 @@
 //! One value sealed for every scope that a scope query found.
 
-use pgveil_config::ScopePath;
 use pgveil_policy::{
     Refusal,
     plan::{MAX_ASKED_SCOPES, ScopePart, ScopeQuery, Slot, scope_key},
@@ -8,7 +7,7 @@ use pgveil_policy::{
     types::{Conversion, Converted},
 };
 
-use super::{Made, Maker, does_not_fit, unknown_column};
+use super::{Made, Maker, Scoped, does_not_fit, unknown_column};
 
 /// Values that one statement has sealed for the scopes of its rows at most.
 const MAX_SEALED: usize = 64 * 1024;
@@ -104,11 +103,7 @@ impl Maker<'_> {
     }
 
     /// The scopes that a slot's value is sealed for, each with its key. `values` are sealed for each of them.
-    fn asked_scopes(
-        &self,
-        slot: &Slot,
-        values: usize,
-    ) -> Result<Vec<(Vec<u8>, ScopePath)>, Refusal> {
+    fn asked_scopes(&self, slot: &Slot, values: usize) -> Result<Vec<(Vec<u8>, Scoped)>, Refusal> {
         let mut columns: Vec<(usize, usize)> = Vec::new();
         for part in &slot.scope {
             if let ScopePart::Asked { query, column, .. } = part
@@ -124,7 +119,7 @@ impl Maker<'_> {
                 .detail(format!("The statement's values times the scopes of its rows are more than {MAX_SEALED}."))
                 .hint("Name the scope's columns in WHERE, and update the rows of one scope after the other."));
         }
-        let mut scopes: Vec<(Vec<u8>, ScopePath)> = Vec::with_capacity(rows.0.len());
+        let mut scopes: Vec<(Vec<u8>, Scoped)> = Vec::with_capacity(rows.0.len());
         for row in &rows.0 {
             let scope = self.scope_of(usize::MAX, slot, &[], row)?;
             let texts: Option<Vec<&str>> = columns

@@ -15,7 +15,7 @@ use pgveil_policy::{
 };
 
 use super::{index_key, key_of, scope_null, sealing_key, session_unset};
-use crate::session::view::View;
+use crate::session::{scoped::Scoped, view::View};
 
 /// The value as it is stored, if that is another one: while a column's length or precision is being changed, new values
 /// fit both.
@@ -41,11 +41,11 @@ pub fn fitted(
 pub fn seal(
     keys: &Keys,
     column: &Protected,
-    scope: &ScopePath,
+    scope: &Scoped,
     value: &Value,
     out: &mut Vec<u8>,
 ) -> bool {
-    let Some(key) = keys.cached_sealing_key(scope) else {
+    let Some(key) = keys.cached_sealing_key(scope.sealing(column)) else {
         return false;
     };
     let Some(terms) = terms(keys, column, scope, value) else {
@@ -64,23 +64,25 @@ pub fn seal(
 }
 
 /// What a new value bears. `None`: a key is missing.
-fn terms(keys: &Keys, column: &Protected, scope: &ScopePath, value: &Value) -> Option<Terms> {
+fn terms(keys: &Keys, column: &Protected, scope: &Scoped, value: &Value) -> Option<Terms> {
     if !column.terms {
         return Some(Terms::NONE);
     }
     let canonical = column.logical.canonical(value.as_bytes());
-    let term = |search_key, generation: Generation, context: &TermContext| {
+    let term = |search_key, generation: Generation, context: &TermContext, scope: &ScopePath| {
         let (scope, newest) = key_of(search_key, generation, scope);
         let key = keys.cached_index_key(&scope, newest)?;
         let term = term::equality(&key, context, &canonical);
         Some((generation.number, term))
     };
-    let compared = term(column.search_key, column.generation, &column.context)?;
+    let (key, generation) = (column.search_key, column.generation);
+    let compared = term(key, generation, &column.context, scope.compared())?;
     let Some(other) = &column.also else {
         return Some(Terms::one(compared.0, compared.1));
     };
     let context = other.context(column.id);
-    let other = term(other.search_key(), other.generation, &context)?;
+    let (key, generation) = (other.search_key(), other.generation);
+    let other = term(key, generation, &context, scope.other())?;
     Some(Terms::two(compared, other))
 }
 
@@ -88,13 +90,13 @@ fn terms(keys: &Keys, column: &Protected, scope: &ScopePath, value: &Value) -> O
 ///
 /// # Errors
 /// `PV002` when they cannot be had.
-pub async fn fetch(keys: &Keys, column: &Protected, scope: &ScopePath) -> Result<(), Refusal> {
-    sealing_key(keys, scope).await?;
+pub async fn fetch(keys: &Keys, column: &Protected, scope: &Scoped) -> Result<(), Refusal> {
+    sealing_key(keys, scope.sealing(column)).await?;
     if column.terms {
-        let (owner, newest) = key_of(column.search_key, column.generation, scope);
+        let (owner, newest) = key_of(column.search_key, column.generation, scope.compared());
         index_key(keys, &owner, newest).await?;
         if let Some(other) = &column.also {
-            let (owner, newest) = key_of(other.search_key(), other.generation, scope);
+            let (owner, newest) = key_of(other.search_key(), other.generation, scope.other());
             index_key(keys, &owner, newest).await?;
         }
     }
@@ -116,9 +118,9 @@ pub enum Unscoped {
 pub fn scope(
     column: &Protected,
     view: &View,
-    last: &mut Option<(String, ScopePath)>,
+    last: &mut Option<(String, Scoped)>,
     held: &mut dyn FnMut(&str) -> Result<Option<String>, Unscoped>,
-) -> Result<ScopePath, Unscoped> {
+) -> Result<Scoped, Unscoped> {
     let mut path = String::new();
     for part in &column.scope.parts {
         match part {
@@ -139,10 +141,10 @@ pub fn scope(
     if let Some((known, scope)) = last
         && *known == path
     {
-        let checked = view.scopes.check(column, scope);
+        let checked = view.scopes.check(column, scope.sealing(column));
         return checked.map(|()| scope.clone()).map_err(Unscoped::Refused);
     }
-    let scope = ScopePath::parse(&path).map_err(|error| {
+    let scope = Scoped::parse(&path).map_err(|error| {
         Unscoped::Refused(
             Refusal::new(
                 "PV001",
@@ -152,7 +154,7 @@ pub fn scope(
             .detail(error.to_string()),
         )
     })?;
-    let checked = view.scopes.check(column, &scope);
+    let checked = view.scopes.check(column, scope.sealing(column));
     checked.map_err(Unscoped::Refused)?;
     *last = Some((path, scope.clone()));
     Ok(scope)

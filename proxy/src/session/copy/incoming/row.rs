@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use pgveil_config::ScopePath;
 use pgveil_keys::Keys;
 use pgveil_policy::{
     Refusal,
@@ -16,6 +15,7 @@ use crate::{
     copy::fields::{self, CsvStyle, Span},
     session::{
         copy::{CopyJob, Refused, out_of_step, quoted, stand_in},
+        scoped::Scoped,
         values::{
             input_refusal,
             sealing::{self, Unscoped},
@@ -31,7 +31,7 @@ pub(super) struct Row {
     value: Zeroizing<Vec<u8>>,
     sealed: Vec<u8>,
     written: Vec<u8>,
-    last_scope: Option<(String, ScopePath)>,
+    last_scope: Option<(String, Scoped)>,
     /// What is to be sent.
     pub(super) out: Vec<u8>,
     /// A value was replaced by one that makes the server fail the COPY.
@@ -80,7 +80,7 @@ impl Trouble {
 /// Why a row cannot be written as it is.
 pub(super) enum Trouble {
     /// These keys are wanted.
-    NeedsKeys(Arc<Protected>, ScopePath),
+    NeedsKeys(Arc<Protected>, Scoped),
     /// The value is none of its type.
     Bad(Box<BadValue>),
     /// The COPY fails whatever ON_ERROR says.
