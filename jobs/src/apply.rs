@@ -25,12 +25,11 @@ use pgveil_config::{PolicyFile, ScopePath, Settings};
 use pgveil_keys::{
     Keys, Keystore, Scopes, clock::SystemClock, database::Database, keystore::Adopted, schema,
 };
-use pgveil_policy::ruleset::Step;
 use pgveil_providers::{Providers, local::KekStore};
 
 use crate::{
     JobError,
-    change::{self, ChangeDone, turning},
+    change::{self, ChangeDone},
     migrate,
     plan::{PlanReport, SchemaStep, counted, grouped, plan},
     register,
@@ -50,8 +49,8 @@ pub struct ApplyReport {
     pub adopted: Adopted,
     /// Changes of values that were sealed already, in order.
     pub changes: Vec<ChangeDone>,
-    /// The job that gives columns other search terms, if it is not waited for.
-    pub job: Option<u64>,
+    /// The jobs that make such changes, if they are not waited for.
+    pub jobs: Vec<u64>,
     /// Where plaintext from before may still be, in sentences.
     pub remains: Vec<String>,
 }
@@ -71,9 +70,11 @@ pub enum Outcome {
 /// What `apply` does about work that a job does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum How {
-    /// It lends a hand, and waits for the end.
+    /// It lends a hand at the pace of `[reencrypt]`, and waits for the end.
     #[default]
     Waiting,
+    /// The same, without pauses.
+    FullSpeed,
     /// It queues the job.
     Detached,
 }
@@ -134,7 +135,7 @@ pub async fn apply(
     }
     report.adopted = adopt(settings, &client).await?;
     convert_tables(settings, policy, &client, &mut report).await?;
-    change_values(settings, &client, how, &mut report).await?;
+    change_values(settings, how, &mut report).await?;
     report.remains = remains::after(&client, &report).await?;
     report.outcome = Outcome::Applied;
     client.close().await;
@@ -168,32 +169,31 @@ async fn convert_tables(
 
 async fn change_values(
     settings: &Settings,
-    client: &Database,
     how: How,
     report: &mut ApplyReport,
 ) -> Result<(), JobError> {
     if report.plan.changes.is_empty() {
         return Ok(());
     }
-    let keys = open_keys(settings).await?;
-    for plan in &report.plan.changes {
-        let done = change::carry_out(client, &keys, plan).await?;
-        report.changes.extend(done);
+    let mut settings = settings.clone();
+    if how == How::FullSpeed {
+        settings.reencrypt.interval = Duration::ZERO;
     }
-    let turns = { report.plan.changes.iter() }
-        .filter(|plan| matches!(plan.wanted.step, Step::TurnTerms(_)));
-    let turns: Vec<_> = turns.collect();
-    if turns.is_empty() {
-        return Ok(());
-    }
-    let (settings, keys) = (Arc::new(settings.clone()), Arc::new(keys));
+    let (settings, keys) = (Arc::new(settings.clone()), open_keys(&settings).await?);
     let (keystore, _) = open_keystore(&settings).await?;
-    let job = turning::begin(&keystore, &turns).await?;
-    if how == How::Detached {
-        report.job = Some(job);
-    } else {
-        let worker = Worker::new(settings, Arc::clone(&keystore), keys);
-        let done = turning::see_through(worker, &keystore, job, &turns).await?;
+    let keys = Arc::new(keys);
+    for order in change::orders(&report.plan.changes) {
+        let job = order.queue(&keystore).await?;
+        if how == How::Detached {
+            report.jobs.push(job);
+            continue;
+        }
+        let worker = Worker::new(
+            Arc::clone(&settings),
+            Arc::clone(&keystore),
+            Arc::clone(&keys),
+        );
+        let done = order.see_through(worker, &keystore, job).await?;
         report.changes.push(done);
     }
     keystore.log().flush().await;
@@ -285,10 +285,10 @@ impl Display for ApplyReport {
             }
             writeln!(f, ", in {seconds:.0} s.")?;
         }
-        if let Some(job) = self.job {
+        for job in &self.jobs {
             writeln!(
                 f,
-                "Job {job} brings columns to other search terms: pgveil jobs watch {job}"
+                "Job {job} brings values to what the policy wants: pgveil jobs watch {job}"
             )?;
         }
         if !self.remains.is_empty() {

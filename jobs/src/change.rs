@@ -1,34 +1,38 @@
-//! Changes what sealed values are while the column is used: adds and takes out search terms, widens and narrows types
-//! (docs/decisions/0068). Every step is a description in the registry that all replicas follow; what is begun and not
-//! finished is found there, and gone on with.
+//! Changes what sealed values are while the column is used: search terms more or less, or others, another length
+//! (docs/decisions/0068, 0090, 0118). It queues the jobs that do it, and sees them through; what a job does is the business of
+//! [`crate::remake`].
 //!
 //! It does not convert columns that hold plaintext.
 
 pub(crate) mod barrier;
-mod rows;
-pub(crate) mod turning;
-mod value;
 
 use std::time::{Duration, Instant};
 
-use pgveil_keys::Keys;
-use pgveil_policy::{
-    catalog::Catalog,
-    ruleset::{Change, Generation, RegisteredColumn, Step},
-    types::LogicalType,
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pgveil_keys::{
+    Keystore,
+    keystore::{COLUMN_CHANGE, JobOrder, JobRecord, JobState, NewJob, TERM_CHANGE},
 };
-use tokio_postgres::Client;
+use pgveil_policy::ruleset::{NewTerms, Step};
+use serde_json::Value;
 
-use self::{
-    rows::{Pass, Rows},
-    value::{Fit, Terms},
+use crate::{
+    JobError,
+    plan::ChangePlan,
+    remake::{
+        WantedTerms,
+        column::{WantedColumn, What},
+    },
+    worker::Worker,
 };
-use crate::{JobError, catalog, plan::ChangePlan, register};
+
+/// How often the bar is drawn.
+const TICK: Duration = Duration::from_millis(120);
 
 /// One change that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeDone {
-    /// `schema.table.column`.
+    /// `schema.table.column`; several, where they change together.
     pub column: String,
     /// What it was, for people.
     pub what: &'static str,
@@ -40,350 +44,159 @@ pub struct ChangeDone {
     pub took: Duration,
 }
 
-/// Carries out one change, from where it is. `None`: a job does it ([`turning`]).
-pub(crate) async fn carry_out(
-    client: &Client,
-    keys: &Keys,
-    plan: &ChangePlan,
-) -> Result<Option<ChangeDone>, JobError> {
-    let started = Instant::now();
-    let changing = Changing {
-        client,
-        keys,
-        plan,
-        catalog: catalog::read(client).await?,
-    };
-    let (what, rewritten, verified) = match &plan.wanted.step {
-        Step::AddTerms { .. } => ("got search terms", changing.add_terms().await?, 0),
-        Step::DropTerms => ("lost its search terms", changing.drop_terms().await?, 0),
-        Step::Widen { from, to } => {
-            changing.widen(*from, *to).await?;
-            ("was widened", 0, 0)
-        }
-        Step::Narrow { from, to } => ("was narrowed", 0, changing.narrow(*from, *to).await?),
-        Step::TurnTerms(_) => return Ok(None),
-    };
-    Ok(Some(ChangeDone {
-        column: plan.shown(),
-        what,
-        rewritten,
-        verified,
-        took: started.elapsed(),
-    }))
+/// What one job is to do.
+pub(crate) struct Order<'a> {
+    plans: Vec<&'a ChangePlan>,
+    job: NewJob,
 }
 
-/// A change on its way.
-struct Changing<'a> {
-    client: &'a Client,
-    keys: &'a Keys,
-    plan: &'a ChangePlan,
-    catalog: Catalog,
-}
-
-impl Changing<'_> {
-    /// New values get terms first; then those get one that have none; and only when none is left, they are compared.
-    async fn add_terms(&self) -> Result<u64, JobError> {
-        let now = self.registered().await?;
-        // Writers have not stopped making terms yet.
-        if now.change == Some(Change::EndingTerms) {
-            self.describe(&now, with(&now, None)).await?;
-            return Ok(0);
-        }
-        let Step::AddTerms {
-            shared_key,
-            equality_group,
-            scope,
-        } = &self.plan.wanted.step
-        else {
-            return Ok(0);
-        };
-        let adding = RegisteredColumn {
-            equality: false,
-            generation: self.generation(&now, *shared_key, equality_group).await?,
-            shared_key: *shared_key,
-            equality_group: equality_group.clone(),
-            scope: Some(scope.clone()),
-            ..with(&now, Some(Change::AddingTerms))
-        };
-        if now.change != adding.change {
-            self.describe(&now, adding.clone()).await?;
-        }
-        barrier::wait(self.client).await?;
-        let terms = Terms::with(
-            self.keys,
-            self.logical(&adding)?,
-            &adding,
-            &self.plan.wanted,
-        );
-        let rewritten = self.until_none_is_left(&terms).await?;
-        self.make_indexes().await?;
-        let done = RegisteredColumn {
-            equality: true,
-            ..with(&adding, None)
-        };
-        self.describe(&adding, done).await?;
-        Ok(rewritten)
-    }
-
-    /// Which terms it gets: those of its group, and its own otherwise.
-    async fn generation(
-        &self,
-        own: &RegisteredColumn,
-        shared_key: bool,
-        group: &Option<String>,
-    ) -> Result<Generation, JobError> {
-        let Some(group) = group else {
-            return Ok(own.generation);
-        };
-        let registry = self.keys.registry().await?;
-        let all = registry.history(self.client).await?;
-        let others = all.iter().map(|past| &past.column).filter(|other| {
-            other.id != own.id
-                && other.equality_group.as_ref() == Some(group)
-                && other.shared_key == shared_key
-        });
-        let Some(newest) = others.max_by_key(|other| (other.generation.number, other.id)) else {
-            return Ok(own.generation);
-        };
-        let turns = newest.change.as_ref().and_then(Change::other_terms);
-        if turns.is_some() {
-            return Err(JobError::GroupTurns {
-                column: self.plan.shown(),
-                group: group.clone(),
-            });
-        }
-        Ok(newest.generation)
-    }
-
-    /// Nobody compares terms any more; then nobody makes any; then they are taken out.
-    async fn drop_terms(&self) -> Result<u64, JobError> {
-        let mut now = self.registered().await?;
-        if now.equality {
-            let ending = with(&now, Some(Change::EndingTerms));
-            if now != ending {
-                self.describe(&now, ending.clone()).await?;
-            }
-            barrier::wait(self.client).await?;
-            self.drop_indexes().await?;
-            now = ending;
-        }
-        let dropping = RegisteredColumn {
-            equality: false,
-            ..with(&now, Some(Change::DroppingTerms))
-        };
-        if now != dropping {
-            self.describe(&now, dropping.clone()).await?;
-        }
-        barrier::wait(self.client).await?;
-        let terms = Terms::without(self.keys, self.logical(&dropping)?);
-        let rewritten = self.until_none_is_left(&terms).await?;
-        self.describe(&dropping, with(&dropping, None)).await?;
-        Ok(rewritten)
-    }
-
-    /// Everybody reads the wider type before anybody writes it.
-    async fn widen(&self, from: LogicalType, to: LogicalType) -> Result<(), JobError> {
-        let mut now = self.settled(&Change::Widening(to.sql_name())).await?;
-        if from == to {
-            return Ok(());
-        }
-        let widening = with(&now, Some(Change::Widening(to.sql_name())));
-        if now != widening {
-            self.describe(&now, widening.clone()).await?;
-            now = widening;
-        }
-        barrier::wait(self.client).await?;
-        let done = RegisteredColumn {
-            logical_type: to.sql_name(),
-            ..with(&now, None)
-        };
-        self.describe(&now, done).await
-    }
-
-    /// Everybody writes the narrower type; then every value is looked at. If one does not fit, all is as before.
-    async fn narrow(&self, from: LogicalType, to: LogicalType) -> Result<u64, JobError> {
-        let now = self.settled(&Change::Narrowing(to.sql_name())).await?;
-        let narrowing = with(&now, Some(Change::Narrowing(to.sql_name())));
-        if now != narrowing {
-            self.describe(&now, narrowing.clone()).await?;
-        }
-        barrier::wait(self.client).await?;
-        let rows = Rows::of(self.client, &self.catalog, self.plan);
-        let fit = Fit {
-            keys: self.keys,
-            from,
-            to,
-        };
-        match rows.verify(&fit).await {
-            Ok(verified) => {
-                let done = RegisteredColumn {
-                    logical_type: to.sql_name(),
-                    ..with(&narrowing, None)
-                };
-                self.describe(&narrowing, done).await?;
-                Ok(verified)
-            }
-            Err(error) => {
-                self.describe(&narrowing, with(&narrowing, None)).await?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Passes over the table until one finds nothing, and one more after all transactions of that moment have ended: they may
-    /// hold rows that nobody else sees yet.
-    async fn until_none_is_left(&self, terms: &Terms<'_>) -> Result<u64, JobError> {
-        let rows = Rows::of(self.client, &self.catalog, self.plan);
-        let mut rewritten = 0;
-        let mut confirmed = false;
-        let mut stuck = 0;
-        loop {
-            let pass: Pass = rows.rewrite(terms).await?;
-            rewritten += pass.rewritten;
-            if pass.left == 0 && pass.rewritten == 0 {
-                if confirmed {
-                    return Ok(rewritten);
-                }
-                confirmed = true;
-                barrier::transactions(self.client).await?;
+/// A job for each change; one for all terms that become others, since columns of a group change together.
+pub(crate) fn orders(plans: &[ChangePlan]) -> Vec<Order<'_>> {
+    let (mut orders, mut turned, mut turning) = (Vec::new(), Vec::new(), Vec::new());
+    for plan in plans {
+        let what = match &plan.wanted.step {
+            Step::TurnTerms(new) => {
+                turned.push(plan);
+                turning.push(other_terms(plan, new));
                 continue;
             }
-            confirmed = false;
-            stuck = if pass.rewritten == 0 { stuck + 1 } else { 0 };
-            if stuck == MAX_STUCK {
-                return Err(JobError::RowsHeld {
-                    table: self.plan.table.shown(),
-                    rows: pass.left,
-                });
+            Step::AddTerms {
+                shared_key,
+                equality_group,
+                ..
+            } => What::AddTerms {
+                shared_key: *shared_key,
+                equality_group: equality_group.clone(),
+            },
+            Step::DropTerms => What::DropTerms,
+            Step::Widen { to, .. } => What::Widen(to.sql_name()),
+            Step::Narrow { to, .. } => What::Narrow(to.sql_name()),
+        };
+        orders.push(Order {
+            job: column_change(plan, what),
+            plans: vec![plan],
+        });
+    }
+    if !turned.is_empty() {
+        orders.push(Order {
+            plans: turned,
+            job: NewJob::term_change(&Value::Array(turning)),
+        });
+    }
+    orders
+}
+
+fn other_terms(plan: &ChangePlan, new: &NewTerms) -> Value {
+    let wanted = WantedTerms {
+        id: plan.wanted.id,
+        shared_key: new.shared_key,
+        equality_group: new.equality_group.clone(),
+        scope: new.scope.clone(),
+        alike: plan.wanted.alike.clone(),
+    };
+    wanted.to_json()
+}
+
+fn column_change(plan: &ChangePlan, what: What) -> NewJob {
+    let shown = plan.shown();
+    let reason = match &what {
+        What::AddTerms { .. } => format!("the policy wants search terms for {shown}"),
+        What::DropTerms => format!("the policy wants no search terms for {shown} any more"),
+        What::Widen(to) | What::Narrow(to) => format!("the policy wants {shown} as {to}"),
+    };
+    let wanted = WantedColumn {
+        id: plan.wanted.id,
+        shown,
+        what,
+        scope: plan.table.scope.to_string(),
+        matching: plan.wanted.matching.clone(),
+        alike: plan.wanted.alike.clone(),
+    };
+    NewJob::column_change(&wanted.to_json(), reason)
+}
+
+impl Order<'_> {
+    /// Queues the job, unless one is there that does the same. One that was to bring such a column to something else, and that
+    /// can be cancelled, is. Answers the job's number.
+    pub(crate) async fn queue(&self, keystore: &Keystore) -> Result<u64, JobError> {
+        let ids: Vec<&Value> = ids_of(&self.job.target).collect();
+        for job in keystore.jobs().await? {
+            let is_one = [COLUMN_CHANGE, TERM_CHANGE].contains(&job.kind.as_str());
+            let is_about = is_one && ids_of(&job.target).any(|id| ids.contains(&id));
+            if !is_about || job.state.has_ended() {
+                continue;
             }
-            if pass.rewritten == 0 {
-                tokio::time::sleep(PAUSE).await;
+            if job.kind == TERM_CHANGE || job.target == self.job.target {
+                return Ok(job.id);
+            }
+            if !keystore.order_job(job.id, JobOrder::Cancel).await? {
+                tracing::warn!(job = job.id, "a job could not be cancelled");
             }
         }
+        Ok(keystore.queue_job(&self.job).await?)
     }
 
-    /// A run that was killed while it made an index concurrently leaves one that is written to and never read.
-    async fn drop_unfinished(&self) -> Result<(), JobError> {
-        let what = format!("drop an unfinished index of {}", self.plan.table.shown());
-        let doing = || JobError::while_doing(what.clone());
-        let known: Vec<&str> = { self.plan.indexes.iter() }
-            .filter(|step| step.create.is_some())
-            .map(|step| step.name.trim_end_matches(|c: char| c.is_ascii_digit()))
-            .collect();
-        let oid = &self.plan.table.oid;
-        let found = self.client.query(UNFINISHED, &[oid, &known]).await;
-        for row in found.map_err(doing())? {
-            let index: &str = row.try_get(0).map_err(doing())?;
-            let sql = format!("DROP INDEX CONCURRENTLY {index}");
-            self.client.batch_execute(&sql).await.map_err(doing())?;
-        }
-        Ok(())
-    }
-
-    async fn make_indexes(&self) -> Result<(), JobError> {
-        self.drop_unfinished().await?;
-        for step in &self.plan.indexes {
-            let Some(create) = &step.create else { continue };
-            let partitioned = self.catalog.relation_by_oid(self.plan.table.oid);
-            let partitioned = partitioned.is_some_and(|relation| relation.kind == 'p');
-            let sql = if partitioned {
-                create.clone()
-            } else {
-                create.replacen("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1)
-            };
-            self.client
-                .batch_execute(&sql)
-                .await
-                .map_err(JobError::while_doing(format!(
-                    "make index {} on the search terms of {}",
-                    step.name,
-                    self.plan.table.shown()
-                )))?;
-        }
-        Ok(())
-    }
-
-    async fn drop_indexes(&self) -> Result<(), JobError> {
-        for sql in self
-            .plan
-            .indexes
-            .iter()
-            .filter_map(|step| step.drop.as_ref())
-        {
-            self.client
-                .batch_execute(sql)
-                .await
-                .map_err(JobError::while_doing(format!(
-                    "drop an index of {}",
-                    self.plan.table.shown()
-                )))?;
-        }
-        Ok(())
-    }
-
-    /// The registration without a change other than this one: the registered type holds every value at any time.
-    async fn settled(&self, but: &Change) -> Result<RegisteredColumn, JobError> {
-        let now = self.registered().await?;
-        match &now.change {
-            Some(change) if change != but => {
-                let settled = with(&now, None);
-                self.describe(&now, settled.clone()).await?;
-                barrier::wait(self.client).await?;
-                Ok(settled)
-            }
-            _ => Ok(now),
-        }
-    }
-
-    async fn registered(&self) -> Result<RegisteredColumn, JobError> {
-        let id = self.plan.wanted.id;
-        let registry = self.keys.registry().await?;
-        let found = registry.list(self.client).await?;
-        let found = found.into_iter().find(|column| column.id == id);
-        found.ok_or_else(|| self.changed_meanwhile())
-    }
-
-    async fn describe(
+    /// Lends the job a hand until it has ended; a bar shows how far it is.
+    pub(crate) async fn see_through(
         &self,
-        before: &RegisteredColumn,
-        now: RegisteredColumn,
-    ) -> Result<(), JobError> {
-        let registry = self.keys.registry().await?;
-        register::in_transaction(self.client, "describe a column", async || {
-            if !registry.describe(self.client, before, &now).await? {
-                return Err(self.changed_meanwhile());
-            }
-            Ok(registry.seal(self.client, "changed").await?)
-        })
-        .await
-    }
-
-    fn logical(&self, column: &RegisteredColumn) -> Result<LogicalType, JobError> {
-        let parsed = self.catalog.parse_type(&column.logical_type);
-        parsed.map_err(|_| self.changed_meanwhile())
-    }
-
-    fn changed_meanwhile(&self) -> JobError {
-        JobError::ChangedMeanwhile {
-            table: self.plan.table.shown(),
+        worker: Worker,
+        keystore: &Keystore,
+        job: u64,
+    ) -> Result<ChangeDone, JobError> {
+        let started = Instant::now();
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = "{msg}  {wide_bar} {pos}/{len} values";
+        bar.set_style(
+            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        bar.enable_steady_tick(TICK);
+        let ended = worker.run_until(job, |job| show(&bar, job)).await;
+        bar.finish_and_clear();
+        keystore.log().flush().await;
+        let Some(record) = ended? else {
+            return Err(ended_otherwise(job, "gone", "somebody removed it"));
+        };
+        if record.state != JobState::Completed {
+            let why = record.failure.or(record.waits);
+            let why = why.as_deref().unwrap_or("somebody stopped it");
+            return Err(ended_otherwise(job, record.state.as_str(), why));
         }
+        let values = record.written.unsigned_abs();
+        let (what, rewritten, verified) = match self.plans.first().map(|plan| &plan.wanted.step) {
+            Some(Step::AddTerms { .. }) => ("got search terms", values, 0),
+            Some(Step::DropTerms) => ("lost its search terms", values, 0),
+            Some(Step::Widen { .. }) => ("was widened", 0, 0),
+            Some(Step::Narrow { .. }) => ("was narrowed", 0, values),
+            Some(Step::TurnTerms(_)) | None => ("got other search terms", values, 0),
+        };
+        let columns: Vec<String> = self.plans.iter().map(|plan| plan.shown()).collect();
+        Ok(ChangeDone {
+            column: columns.join(", "),
+            what,
+            rewritten,
+            verified,
+            took: started.elapsed(),
+        })
     }
 }
 
-/// Invalid indexes of a table on terms, whose names begin with one of these.
-const UNFINISHED: &str = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_index i \
-    JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE i.indrelid = $1 AND NOT i.indisvalid AND pg_get_indexdef(i.indexrelid) LIKE '%pgveil.eq_term(%' \
-        AND EXISTS (SELECT FROM unnest($2::text[]) AS stem WHERE starts_with(c.relname, stem)) \
-    ORDER BY c.oid";
-/// Passes in a row that find rows left and can write none.
-const MAX_STUCK: u32 = 30;
-/// Between them.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The columns that a job is about.
+fn ids_of(target: &Value) -> impl Iterator<Item = &Value> {
+    let columns = target["columns"].as_array();
+    columns.into_iter().flatten().map(|column| &column["id"])
+}
 
-fn with(column: &RegisteredColumn, change: Option<Change>) -> RegisteredColumn {
-    RegisteredColumn {
-        change,
-        ..column.clone()
+fn show(bar: &ProgressBar, job: &JobRecord) {
+    bar.set_length(job.found.unsigned_abs());
+    bar.set_position(job.written.unsigned_abs());
+    let waits = job.waits.as_deref().unwrap_or("at work");
+    bar.set_message(format!("job {}: {waits}", job.id));
+}
+
+fn ended_otherwise(job: u64, state: &str, why: &str) -> JobError {
+    JobError::JobEnded {
+        job,
+        state: state.to_owned(),
+        why: why.to_owned(),
     }
 }

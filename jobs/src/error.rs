@@ -85,13 +85,19 @@ pub enum JobError {
         /// Why.
         why: String,
     },
-    /// A column cannot join a group whose terms are on their way to others.
-    #[error("the search terms of group {group:?}, which {column} is to join, are being made anew")]
-    GroupTurns {
+    /// Values that do not fit the type that the policy wants; all is as before.
+    #[error("{values} values do not fit: {named}")]
+    DoNotFit {
+        /// How many.
+        values: i64,
+        /// Some of them: table, column, key of the row.
+        named: String,
+    },
+    /// A column that a job is about is not sealed any more.
+    #[error("column {column} is no sealed column any more")]
+    ColumnGone {
         /// `schema.table.column`.
         column: String,
-        /// The group.
-        group: String,
     },
     /// Copies that only REFRESH can renew.
     #[error("materialized views hold values of before: {views}")]
@@ -320,8 +326,11 @@ impl JobError {
             Self::JobEnded { .. } => {
                 "what it did stays: see `pgveil jobs show`, mend what it names, then `pgveil jobs resume`"
             }
-            Self::GroupTurns { .. } => {
-                "wait for the end of the job (`pgveil jobs list`), then run `pgveil apply` again"
+            Self::DoNotFit { .. } => {
+                "correct the rows, or write a wider type in the policy, and run `pgveil apply` again"
+            }
+            Self::ColumnGone { .. } => {
+                "`pgveil jobs cancel` it; `pgveil plan` says what the policy wants now"
             }
             Self::InMaterializedViews { .. } => {
                 "REFRESH MATERIALIZED VIEW each of them, then `pgveil jobs resume`"

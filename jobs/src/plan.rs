@@ -1,6 +1,6 @@
 //! Compares policy and database: what `apply` would do, and what will not work any more. Changes nothing.
 
-mod change;
+pub(crate) mod change;
 mod column;
 mod decrypt;
 mod estimate;

@@ -1,21 +1,30 @@
 //! What a job makes of sealed values: one file per kind of job. It reads and writes no rows; [`crate::worker`] does, the same
 //! way for every kind.
 
+pub(crate) mod column;
+mod places;
 mod rewrap;
 pub(crate) mod turn;
+mod value;
 
-use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt::Debug,
+    sync::Arc,
+};
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use pgveil_config::Settings;
 use pgveil_keys::{
-    Keys, Keystore,
-    keystore::{INDEX_ROTATION, JobRecord, REWRAP, TERM_CHANGE},
+    DekId, Keys, Keystore,
+    keystore::{COLUMN_CHANGE, INDEX_ROTATION, JobRecord, KeystoreError, REWRAP, TERM_CHANGE},
+    sealed::Envelope,
 };
 use pgveil_policy::types::{LogicalType, Value as ColumnValue};
 use serde_json::Value;
 
 use crate::JobError;
+pub(crate) use places::WantedTerms;
 
 /// Where a value stands.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +79,17 @@ pub trait Remake: Debug + Send + Sync {
         Box::pin(async { Ok(Next::Complete) })
     }
 
+    /// Whether values are only looked at: then nothing is left when one pass has seen all of them, which begins when nobody goes by
+    /// the description of before.
+    fn looks(&self) -> bool {
+        false
+    }
+
+    /// What is put back when there are values that cannot be remade, or that do not pass a look, and the job fails.
+    fn give_up(&self) -> BoxFuture<'_, Result<(), JobError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// For the audit log: what was proved that no value is.
     fn proof(&self) -> Value;
 }
@@ -121,8 +141,26 @@ pub(crate) async fn of(
             let turning = turn::Turning::of(job, keys, keystore, settings).await?;
             Ok(Arc::new(turning))
         }
+        COLUMN_CHANGE => {
+            let change = column::ColumnChange::of(job, keys, keystore, settings).await?;
+            Ok(Arc::new(change))
+        }
         other => Err(JobError::UnknownJob {
             kind: other.to_owned(),
         }),
     }
+}
+
+/// Loads the keys of values, side by side.
+fn warm<'a>(keys: &Arc<Keys>, values: &[&[u8]]) -> BoxFuture<'a, ()> {
+    let named = { values.iter() }.filter_map(|value| Envelope::parse(value).ok());
+    let named: HashSet<DekId> = named.map(|envelope| envelope.dek).collect();
+    Arc::clone(keys).warm(named.into_iter().collect()).boxed()
+}
+
+fn damaged(reason: &str) -> JobError {
+    JobError::Keystore(KeystoreError::Damaged {
+        table: "pgveil.jobs",
+        reason: reason.to_owned(),
+    })
 }

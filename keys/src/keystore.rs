@@ -32,7 +32,8 @@ pub use adopting::Adopted;
 pub use followed::{Claim, Followed, KekRow, KekUse};
 pub use inventory::{Due, KeyEntry};
 pub use jobs::{
-    INDEX_ROTATION, JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP, TERM_CHANGE,
+    COLUMN_CHANGE, INDEX_ROTATION, JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP,
+    TERM_CHANGE,
 };
 pub use keks::PermittedKeks;
 pub use memory::MemoryKeyTable;

@@ -107,9 +107,21 @@ struct World<'a> {
 
 /// Rows under the policy before, one replica of it, and one of the policy after.
 fn world<'a>(server: &'a TempPostgres, before: &str, after: &str) -> Result<World<'a>> {
+    world_at(server, before, after, ("0s", 100))
+}
+
+/// The same, where jobs pause so long behind so many rows.
+fn world_at<'a>(
+    server: &'a TempPostgres,
+    before: &str,
+    after: &str,
+    (pause, rows): (&str, u32),
+) -> Result<World<'a>> {
     let database = server.database()?;
     database.run(TABLE)?;
     let mut site = Site::new(&database, before)?;
+    site.set("reencrypt", "interval", &format!("\"{pause}\""))?;
+    site.set("reencrypt", "batch_size", &rows.to_string())?;
     site.apply()?;
     let old = site.serve()?;
     old.psql(
@@ -142,6 +154,15 @@ fn follows(proxy: &Proxy, sql: &str, answer: &str) -> Result<()> {
         }
         ensure!(Instant::now() < deadline, "{said}");
     }
+}
+
+/// Waits until the job has described the column as getting terms.
+fn begins(world: &World<'_>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while world.database.admin("SELECT change FROM pgveil.columns")? != "adding terms" {
+        ensure!(Instant::now() < deadline, "the job does not begin");
+    }
+    Ok(())
 }
 
 /// Runs `apply` while applications write and search through both replicas; afterwards every row is what was written last.
@@ -267,15 +288,15 @@ fn terms_are_added_and_dropped_while_the_table_is_used() -> Result<()> {
 #[test]
 fn what_was_begun_is_gone_on_with() -> Result<()> {
     let server = TempPostgres::shared()?;
-    let world = world(server, SILENT, SEARCHED)?;
+    // A value at a time, with minutes between: the job does not end by itself.
+    let world = world_at(server, SILENT, SEARCHED, ("5m", 1))?;
     let config = world.site.config();
     let config = config.to_str().context("a path")?;
     let killed = world
         .site
-        .run_for(4, &["apply", "--config", config, "--yes"])?;
+        .run_for(15, &["apply", "--config", config, "--yes"])?;
     ensure!(killed.code != Some(0), "{killed:?}");
-    let state = world.database.admin("SELECT change FROM pgveil.columns")?;
-    ensure!(state == "adding terms", "{state}");
+    begins(&world)?;
     // New values have terms, and are not compared yet.
     let search = "SELECT id FROM people WHERE tenant = 0 AND email = 'new'";
     for (proxy, id) in [(&world.old, 3000), (&world.new, 3003)] {
@@ -292,8 +313,10 @@ fn what_was_begun_is_gone_on_with() -> Result<()> {
         let said = world.new.psql("app", write)?;
         ensure!(!said.contains("ERROR"), "{write}: {said}");
     }
-    let terms = world.database.admin(BY_TERM)?;
-    ensure!(terms.ends_with(" 2"), "{terms}");
+    let terms = world
+        .database
+        .admin(&format!("{BY_TERM} WHERE id >= 3000"))?;
+    ensure!(terms == "0 2", "{terms}");
     let plan = world.site.command("plan", &[])?.ok()?;
     ensure!(plan.contains("gets search terms"), "{plan}");
     // What a run leaves that is killed while it makes the index: this one cannot be built before every value has a term.
@@ -301,7 +324,15 @@ fn what_was_begun_is_gone_on_with() -> Result<()> {
         "CREATE INDEX CONCURRENTLY people_email_eq_idx ON people (tenant, pgveil.eq_term(email))",
     );
     ensure!(broken.is_err(), "{broken:?}");
-    world.site.apply()?;
+    // It is the same job, which waits for nobody's pauses any more.
+    world
+        .site
+        .command("apply", &["--yes", "--full-speed"])?
+        .ok()?;
+    let jobs = world
+        .database
+        .admin("SELECT string_agg(kind || ' ' || state, ', ') FROM pgveil.jobs")?;
+    ensure!(jobs == "column change completed", "{jobs}");
     let indexes = world.database.admin(
         "SELECT count(*) FILTER (WHERE indisvalid), count(*) FROM pg_index \
          WHERE indrelid = 'people'::regclass AND pg_get_indexdef(indexrelid) LIKE '%eq_term%'",
@@ -312,6 +343,42 @@ fn what_was_begun_is_gone_on_with() -> Result<()> {
     }
     let terms = world.database.admin(BY_TERM)?;
     ensure!(terms.starts_with("0 "), "{terms}");
+    Ok(())
+}
+
+#[test]
+fn who_changes_the_policy_back_has_the_job_cancelled() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let mut world = world_at(server, SILENT, SEARCHED, ("5m", 1))?;
+    let detached = world.site.command("apply", &["--yes", "--detach"])?.ok()?;
+    ensure!(detached.contains("pgveil jobs watch 1"), "{detached}");
+    let shown = world.site.command("jobs", &["show", "1"])?.ok()?;
+    let why = "the policy wants search terms for public.people.email";
+    ensure!(shown.contains(why), "{shown}");
+    begins(&world)?;
+    world
+        .new
+        .psql("app", "INSERT INTO people VALUES (3000, 0, 'new')")?;
+
+    world.site.write_policy(SILENT)?;
+    let applied = world
+        .site
+        .command("apply", &["--yes", "--full-speed"])?
+        .ok()?;
+    ensure!(
+        applied.contains("public.people.email lost its search terms"),
+        "{applied}"
+    );
+    let jobs = world
+        .database
+        .admin("SELECT string_agg(state, ', ' ORDER BY id) FROM pgveil.jobs")?;
+    ensure!(jobs == "cancelled, completed", "{jobs}");
+    let terms = world.database.admin(BY_TERM)?;
+    ensure!(terms.ends_with(" 0"), "{terms}");
+    let read = world
+        .old
+        .psql("app", "SELECT email FROM people WHERE id = 3000")?;
+    ensure!(read == "new", "{read}");
     Ok(())
 }
 
@@ -420,7 +487,8 @@ fn what_stands_on_terms_must_go_before_they_do() -> Result<()> {
     proxy.psql(
         "app",
         "CREATE UNIQUE INDEX people_email ON people (email); \
-         CREATE VIEW mails AS SELECT DISTINCT email FROM people",
+         CREATE VIEW mails AS SELECT DISTINCT email FROM people; \
+         CREATE FUNCTION who(mail text) RETURNS int LANGUAGE sql AS 'SELECT id FROM people WHERE email = mail'",
     )?;
     site.write_policy(r#"public.people  scope = "platform"   email: text"#)?;
     let refused = site.command("apply", &["--yes"])?;
@@ -430,5 +498,11 @@ fn what_stands_on_terms_must_go_before_they_do() -> Result<()> {
         "{refused:?}"
     );
     ensure!(refused.stderr.contains("view public.mails"), "{refused:?}");
+    ensure!(
+        refused
+            .stderr
+            .contains("function public.who compares by terms"),
+        "{refused:?}"
+    );
     Ok(())
 }

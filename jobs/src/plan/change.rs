@@ -3,8 +3,9 @@
 
 use pgveil_config::TableRule;
 use pgveil_policy::{
-    catalog::Catalog,
+    catalog::{Catalog, Relation},
     ruleset::{Step, Wanted},
+    template::ScopeTemplate,
 };
 use tokio_postgres::Client;
 
@@ -48,9 +49,10 @@ pub(super) async fn plan(
     let Some(relation) = catalog.relation(&wanted.schema, &wanted.table) else {
         return Ok(None);
     };
-    let Some(mut table) = table::bare(client, relation, rule).await? else {
+    let Ok(scope) = ScopeTemplate::parse(&rule.scope) else {
         return Ok(None);
     };
+    let table = table::bare(client, relation, scope).await?;
     let (mut indexes, mut obstacles) = (Vec::new(), Vec::new());
     match &wanted.step {
         Step::AddTerms {
@@ -58,40 +60,21 @@ pub(super) async fn plan(
             equality_group,
             ..
         } => {
-            let want = index::Wanted {
-                joins: equality_group.clone(),
-                column: wanted.column.clone(),
-                scope_columns: if *shared_key {
-                    Vec::new()
-                } else {
-                    let columns = table.scope.columns().into_iter();
-                    columns.map(str::to_owned).collect()
-                },
+            let searched = Searched {
+                column: &wanted.column,
+                scope: &table.scope,
+                shared_key: *shared_key,
+                equality_group: equality_group.as_ref(),
             };
-            index::plan(client, &mut table, &[want]).await?;
-            indexes.append(&mut table.indexes);
+            indexes = indexes_of(client, relation, &searched).await?;
         }
         Step::TurnTerms(_) => {
-            let mut tables = vec![relation];
-            tables.extend(catalog.heirs(relation.oid));
-            for relation in tables {
-                let column = relation.column(&wanted.column);
-                let attnum = column.map_or(0, |column| column.attnum);
-                let found = term_users(client, relation.oid, attnum).await?;
-                obstacles.extend(found.iter().filter_map(TermUser::to_be_made_again));
+            for user in all_users(client, catalog, relation, &wanted.column).await? {
+                obstacles.extend(user.to_be_made_again());
             }
         }
         Step::DropTerms => {
-            let mut tables = vec![relation];
-            tables.extend(catalog.heirs(relation.oid));
-            for relation in tables {
-                let column = relation.column(&wanted.column);
-                let attnum = column.map_or(0, |column| column.attnum);
-                let found = term_users(client, relation.oid, attnum).await?;
-                for user in found {
-                    user.sort_into(&mut indexes, &mut obstacles);
-                }
-            }
+            (indexes, obstacles) = users_of(client, catalog, relation, &wanted.column).await?;
         }
         Step::Widen { .. } | Step::Narrow { .. } => {}
     }
@@ -101,6 +84,68 @@ pub(super) async fn plan(
         indexes,
         obstacles,
     }))
+}
+
+/// A column that gets terms.
+pub(crate) struct Searched<'a> {
+    pub(crate) column: &'a str,
+    /// Of its table's rows.
+    pub(crate) scope: &'a ScopeTemplate,
+    pub(crate) shared_key: bool,
+    pub(crate) equality_group: Option<&'a String>,
+}
+
+/// The indexes that it lacks.
+pub(crate) async fn indexes_of(
+    client: &Client,
+    relation: &Relation,
+    searched: &Searched<'_>,
+) -> Result<Vec<IndexStep>, JobError> {
+    let mut table = table::bare(client, relation, searched.scope.clone()).await?;
+    let scope_columns = if searched.shared_key {
+        Vec::new()
+    } else {
+        let columns = searched.scope.columns().into_iter();
+        columns.map(str::to_owned).collect()
+    };
+    let want = index::Wanted {
+        column: searched.column.to_owned(),
+        joins: searched.equality_group.cloned(),
+        scope_columns,
+    };
+    index::plan(client, &mut table, &[want]).await?;
+    Ok(table.indexes)
+}
+
+/// The indexes on a column's terms that pgveil drops when these go, and what must go first.
+pub(crate) async fn users_of(
+    client: &Client,
+    catalog: &Catalog,
+    relation: &Relation,
+    column: &str,
+) -> Result<(Vec<IndexStep>, Vec<Obstacle>), JobError> {
+    let (mut indexes, mut obstacles) = (Vec::new(), Vec::new());
+    for user in all_users(client, catalog, relation, column).await? {
+        user.sort_into(&mut indexes, &mut obstacles);
+    }
+    Ok((indexes, obstacles))
+}
+
+/// Of the table, its partitions and other heirs.
+async fn all_users(
+    client: &Client,
+    catalog: &Catalog,
+    relation: &Relation,
+    column: &str,
+) -> Result<Vec<TermUser>, JobError> {
+    let mut tables = vec![relation];
+    tables.extend(catalog.heirs(relation.oid));
+    let mut users = Vec::new();
+    for relation in tables {
+        let attnum = relation.column(column).map_or(0, |column| column.attnum);
+        users.extend(term_users(client, relation.oid, attnum).await?);
+    }
+    Ok(users)
 }
 
 /// Something of the database that reads a column's terms.
@@ -121,6 +166,10 @@ impl TermUser {
             "materialized view" => {
                 format!("make {shown} anew through pgveil, once the new terms are compared")
             }
+            "function" | "procedure" => format!(
+                "if it compares this column: CREATE OR REPLACE {} {shown} through pgveil, once the new terms are compared",
+                self.kind.to_uppercase()
+            ),
             _ => return None,
         };
         let what = format!("{} {shown} bears the former terms", self.kind);
@@ -147,6 +196,12 @@ impl TermUser {
             "unique index" => obstacles.push(Obstacle::blocks(
                 format!("unique index {shown} holds by terms that will be gone"),
                 format!("DROP INDEX {shown}; if its values may repeat from now on"),
+            )),
+            // By its text only: it may mean another column of the name.
+            "function" | "procedure" => obstacles.push(Obstacle::warns(
+                format!("{} {shown} compares by terms", self.kind),
+                "if it compares this column, it fails from then on: make it anew through pgveil"
+                    .to_owned(),
             )),
             kind => obstacles.push(Obstacle::blocks(
                 format!("{kind} {shown} compares or groups by terms that will be gone"),

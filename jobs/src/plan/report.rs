@@ -164,17 +164,20 @@ fn table(table: &TablePlan, estimate: Option<&Estimate>, f: &mut Formatter<'_>) 
 /// What becomes of values that are sealed already, while the column is used.
 fn change(change: &ChangePlan, f: &mut Formatter<'_>) -> fmt::Result {
     let (what, how) = match &change.wanted.step {
-        Step::AddTerms { .. } => ("gets search terms".to_owned(), "each value is written anew"),
+        Step::AddTerms { .. } => (
+            "gets search terms".to_owned(),
+            "a job writes each value anew",
+        ),
         Step::TurnTerms(new) => (turned(new), "a job writes each value anew, twice"),
         Step::DropTerms => {
             let what = "loses its search terms: comparing stops first";
-            (what.to_owned(), "each value is written anew")
+            (what.to_owned(), "a job writes each value anew")
         }
         Step::Widen { from, to } if from == to => {
             (format!("stays {to}"), "no value is written anew")
         }
         Step::Widen { from, to } => (format!("{from} -> {to}"), "no value is written anew"),
-        Step::Narrow { from, to } => (format!("{from} -> {to}"), "each value is looked at first"),
+        Step::Narrow { from, to } => (format!("{from} -> {to}"), "a job looks at each value first"),
     };
     writeln!(
         f,

@@ -111,20 +111,16 @@ pub(crate) async fn of_rule(
     Ok(Some(table))
 }
 
-/// A table of which nothing is converted, as far as it is told from others: its size and its rows' names. `None`: its entry
-/// cannot be understood.
+/// A table of which nothing is converted, as far as it is told from others: its size and its rows' names.
 pub(super) async fn bare(
     client: &Client,
     relation: &Relation,
-    rule: &TableRule,
-) -> Result<Option<TablePlan>, JobError> {
-    let Ok(scope) = ScopeTemplate::parse(&rule.scope) else {
-        return Ok(None);
-    };
+    scope: ScopeTemplate,
+) -> Result<TablePlan, JobError> {
     let mut table = empty(relation, scope);
     table.other_columns = relation.columns.iter().map(|c| c.name.clone()).collect();
     obstacle::of_table(client, &mut table).await?;
-    Ok(Some(table))
+    Ok(table)
 }
 
 /// Nothing is known of it yet but its names.

@@ -1,4 +1,5 @@
--- What computes with the terms of column $2 of table $1: by the server's own record of which column it reads, and its text.
+-- What computes with the terms of column $2 of table $1: by the server's own record of which column it reads, and its text;
+-- functions by their text alone, since nothing is recorded of most.
 SELECT DISTINCT
        CASE WHEN c.relkind = 'i' AND i.indisunique THEN 'unique index'
             WHEN c.relkind = 'i' THEN 'index'
@@ -24,4 +25,13 @@ JOIN pg_class c ON c.oid = user_of.oid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_index i ON i.indexrelid = c.oid
 WHERE user_of.definition LIKE '%pgveil.eq_term(%'
+UNION
+SELECT CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END, n.nspname::text, p.proname::text
+FROM pg_proc p
+JOIN pg_namespace n ON n.oid = p.pronamespace
+CROSS JOIN LATERAL coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS body(text)
+JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = $2::int2
+JOIN pg_class t ON t.oid = $1
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgveil')
+  AND strpos(body.text, 'pgveil.eq_term(') > 0 AND strpos(body.text, a.attname::text) > 0 AND strpos(body.text, t.relname::text) > 0
 ORDER BY 1, 2, 3

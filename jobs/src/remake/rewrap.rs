@@ -8,15 +8,13 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use pgveil_config::ScopePath;
 use pgveil_keys::{
-    DekId, KeyError, Keys, Keystore,
-    keystore::{JobRecord, KeyEntry, KeystoreError},
-    nonce,
-    sealed::{self, Envelope},
+    DekId, Keys, Keystore,
+    keystore::{JobRecord, KeyEntry},
+    nonce, sealed,
 };
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
-use super::{At, Remake, Rest, RowColumns, Trouble};
+use super::{At, Remake, Rest, RowColumns, Trouble, damaged, value, warm};
 use crate::JobError;
 
 /// More old keys than this are not named to the server one by one: it gives all values before the horizon, and the others are
@@ -75,26 +73,20 @@ impl Rewrap {
     }
 
     async fn resealed(&self, value: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
-        let faulty = |why: &dyn ToString| Trouble::Faulty(why.to_string());
-        let envelope = Envelope::parse(value).map_err(|why| faulty(&why))?;
+        let envelope = value::parse(value)?;
         if !self.old.contains(&envelope.dek.0) {
             return Ok(None);
         }
-        let key = match self.keys.cached_opening_key(envelope.dek) {
-            Some(key) => key,
-            None => { self.keys.opening_key(envelope.dek).await }.map_err(trouble)?,
-        };
-        let mut plain = Zeroizing::new(Vec::with_capacity(envelope.plaintext_len()));
-        envelope
-            .open(&key, &mut plain)
-            .map_err(|why| faulty(&why))?;
+        let (key, plain) = value::open(&self.keys, &envelope).await?;
         let scope = key.scope();
         let floor = self.floor(scope);
         for _ in 0..4 {
             let held = self.keys.cached_sealing_key(scope);
             let next = match held.filter(|key| key.id() >= floor) {
                 Some(key) => key,
-                None => { self.keys.sealing_key_since(scope, floor).await }.map_err(trouble)?,
+                None => {
+                    { self.keys.sealing_key_since(scope, floor).await }.map_err(value::trouble)?
+                }
             };
             let mut out = Vec::new();
             let sealed = sealed::seal(
@@ -110,9 +102,7 @@ impl Rewrap {
                 return Ok(Some(out));
             }
         }
-        Err(Trouble::Later(format!(
-            "no data key of {scope} has uses left"
-        )))
+        Err(value::no_uses_left(scope))
     }
 }
 
@@ -133,13 +123,7 @@ impl Remake for Rewrap {
     }
 
     fn prepare<'a>(&'a self, values: &'a [&'a [u8]]) -> BoxFuture<'a, ()> {
-        let named = values
-            .iter()
-            .filter_map(|value| Envelope::parse(value).ok());
-        let named: HashSet<DekId> = named.map(|envelope| envelope.dek).collect();
-        Arc::clone(&self.keys)
-            .warm(named.into_iter().collect())
-            .boxed()
+        warm(&self.keys, values)
     }
 
     fn remake<'a>(
@@ -189,12 +173,6 @@ struct Target {
 
 impl Target {
     fn of(job: &JobRecord) -> Result<Self, JobError> {
-        let damaged = |reason: &str| {
-            JobError::Keystore(KeystoreError::Damaged {
-                table: "pgveil.jobs",
-                reason: reason.to_owned(),
-            })
-        };
         let text = |name: &str| job.target[name].as_str().map(str::to_owned);
         Ok(Self {
             horizon: { job.target["horizon"].as_u64() }
@@ -219,15 +197,5 @@ impl Target {
         let scope = ScopePath::parse(&key.scope).ok()?;
         let within = scope == self.scope || self.below && scope.chain().contains(&self.scope);
         within.then_some(scope)
-    }
-}
-
-/// Whether a value can be opened at another time.
-pub(super) fn trouble(error: KeyError) -> Trouble {
-    match error {
-        KeyError::Destroyed { .. } | KeyError::NotFound { .. } | KeyError::Damaged { .. } => {
-            Trouble::Faulty(error.to_string())
-        }
-        _ => Trouble::Later(error.to_string()),
     }
 }

@@ -2,9 +2,8 @@
 //! (docs/decisions/0090), in three steps: every value gets a second term; the second ones are compared, by indexes of their own;
 //! the first ones are taken out. Columns of one job take each step at once.
 
-mod columns;
+pub(super) mod columns;
 mod indexes;
-mod places;
 mod value;
 
 use std::{
@@ -15,10 +14,9 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use pgveil_config::{ScopePath, Settings};
 use pgveil_keys::{
-    DekId, Keys, Keystore,
+    Keys, Keystore,
     audit::Operation,
-    keystore::{JobRecord, KeyTable, KeystoreError, TERM_CHANGE, Turn, Turner},
-    sealed::Envelope,
+    keystore::{JobRecord, KeyTable, TERM_CHANGE, Turn, Turner},
 };
 use pgveil_policy::{
     plan::ColumnId,
@@ -27,11 +25,12 @@ use pgveil_policy::{
 };
 use serde_json::{Value, json};
 
-use super::{At, Next, Remake, Rest, RowColumns, Trouble};
+use super::{
+    At, Next, Remake, Rest, RowColumns, Trouble, damaged,
+    places::{Places, WantedTerms},
+    warm,
+};
 use crate::{JobError, catalog, connect, terms};
-
-use places::Places;
-pub(crate) use places::WantedTerms;
 
 /// Columns that a proof names.
 const MAX_PROVED: usize = 100;
@@ -301,11 +300,7 @@ impl Remake for Turning {
     }
 
     fn prepare<'a>(&'a self, values: &'a [&'a [u8]]) -> BoxFuture<'a, ()> {
-        let named = { values.iter() }.filter_map(|value| Envelope::parse(value).ok());
-        let named: HashSet<DekId> = named.map(|envelope| envelope.dek).collect();
-        Arc::clone(&self.keys)
-            .warm(named.into_iter().collect())
-            .boxed()
+        warm(&self.keys, values)
     }
 
     fn remake<'a>(
@@ -371,11 +366,4 @@ impl Remake for Turning {
             "horizon": self.horizon, "number": self.number, "columns_of_it": self.columns.len(), "column_ids": ids,
         })
     }
-}
-
-fn damaged(reason: &str) -> JobError {
-    JobError::Keystore(KeystoreError::Damaged {
-        table: "pgveil.jobs",
-        reason: reason.to_owned(),
-    })
 }

@@ -87,7 +87,9 @@ const AT_ONCE: &str = "BEGIN; SET LOCAL lock_timeout = '1ms'";
 const PASSING_OVER: &str = "BEGIN";
 const QUIET: &str = "; SET LOCAL session_replication_role = 'replica'";
 
-const HOLDS: &str = "SELECT FROM pgveil.job_batches WHERE token = $1 AND NOT is_done FOR UPDATE";
+/// Not if the job was cancelled: another may be bringing the same values to something else.
+const HOLDS: &str = "SELECT FROM pgveil.job_batches b WHERE token = $1 AND NOT is_done \
+    AND EXISTS (SELECT FROM pgveil.jobs j WHERE j.id = b.job AND j.state IN ('running', 'paused')) FOR UPDATE OF b";
 const DONE: &str = "UPDATE pgveil.job_batches SET is_done = true, until = clock_timestamp() + make_interval(secs => $2), \
     written = $3, rows = $4, left_rows = $5, faulty = $6, faults = $7 WHERE token = $1";
 const FAILED: &str = "UPDATE pgveil.job_batches SET attempts = attempts + 1, worker = NULL, error = $2, \
@@ -229,12 +231,18 @@ impl Batch {
                 let column = self.columns.names.get(at).or(self.columns.names.first());
                 let column = column.map_or("", String::as_str);
                 match kind.remake(At { relation, column }, &beside, value).await {
-                    Ok(new) => news.push(new),
+                    Ok(new) => {
+                        tally.written += i64::from(kind.looks());
+                        news.push(new);
+                    }
                     Err(trouble) => {
                         self.troubled(client, tally, trouble, (at, &ctid)).await;
                         news.push(None);
                     }
                 }
+            }
+            if kind.looks() {
+                tally.rows += 1;
             }
             if news.iter().all(Option::is_none) {
                 continue;

@@ -39,11 +39,11 @@ pub(super) enum Claimed {
 }
 
 const LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, 0)";
-/// A process that is there holds the lock of its number.
+/// A process that is there holds the lock of its number. A pause behind a batch takes a place from those who keep to one.
 const PLACES: &str = "SELECT count(*), coalesce(extract(epoch FROM min(b.until) - clock_timestamp()), 0)::float8 \
-    FROM pgveil.job_batches b WHERE b.until > clock_timestamp() AND (b.is_done OR b.worker IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid \
+    FROM pgveil.job_batches b WHERE b.until > clock_timestamp() AND (b.is_done AND $2 OR NOT b.is_done AND (b.worker IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid \
     AND l.objid = b.worker::oid AND l.objsubid = 2 \
-    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())))";
+    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))))";
 const TAKE_OVER: &str = "UPDATE pgveil.job_batches u SET token = nextval('pgveil.job_tokens'), worker = $2, \
         until = clock_timestamp() + make_interval(secs => $3::float8 * (1 + u.attempts)) \
     FROM pgveil.job_parts p WHERE u.token = (SELECT b.token FROM pgveil.job_batches b WHERE b.job = $4 AND NOT b.is_done \
@@ -52,7 +52,7 @@ const TAKE_OVER: &str = "UPDATE pgveil.job_batches u SET token = nextval('pgveil
         AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))) \
         ORDER BY b.token LIMIT 1 FOR UPDATE SKIP LOCKED) AND p.job = u.job AND p.part = u.part \
     RETURNING u.token, u.part, p.relation, p.columns, u.after, u.upto, u.attempts";
-const FOLD: &str = "WITH done AS (DELETE FROM pgveil.job_batches WHERE job = $1 AND is_done AND until <= clock_timestamp() \
+const FOLD: &str = "WITH done AS (DELETE FROM pgveil.job_batches WHERE job = $1 AND is_done AND (until <= clock_timestamp() OR NOT $2) \
         RETURNING part, written, rows, left_rows, faulty, faults), \
     sums AS (SELECT part, sum(written) AS written, sum(rows) AS rows, sum(left_rows) AS left_rows, sum(faulty) AS faulty \
         FROM done GROUP BY part), \
@@ -124,7 +124,7 @@ impl Claim<'_> {
         if let Some(wait) = self.wait().await? {
             return Ok(Claimed::Busy { wait });
         }
-        self.execute(FOLD, &[&self.job]).await?;
+        self.execute(FOLD, &[&self.job, &self.pauses()]).await?;
         if let Some(batch) = self.take_over().await? {
             return Ok(Claimed::Batch(Box::new(batch)));
         }
@@ -142,9 +142,14 @@ impl Claim<'_> {
         }
     }
 
+    /// Whether it keeps to pauses. Who goes at full speed waits for nobody else's either.
+    fn pauses(&self) -> bool {
+        !self.settings.interval.is_zero()
+    }
+
     /// How long until there is a place, if there is none: of all jobs together.
     async fn wait(&self) -> Result<Option<Duration>, JobError> {
-        let Some(row) = self.row(PLACES, &[&ALIVE]).await? else {
+        let Some(row) = self.row(PLACES, &[&ALIVE, &self.pauses()]).await? else {
             return Ok(None);
         };
         let (taken, wait): (i64, f64) = (get(&row, 0)?, get(&row, 1)?);

@@ -134,6 +134,15 @@ impl Lead<'_> {
             let why = waits.as_deref().unwrap_or(why);
             return self.wait(why, LOOK_AGAIN_S, "settle").await;
         }
+        if self.kind.looks() {
+            // What is written from now on passes; what was there is looked at once.
+            if let Settled::NotYet(why) = settled {
+                return self.wait(why, LOOK_AGAIN_S, "settle").await;
+            }
+            if self.has_been_seen() {
+                return self.judge(waits).await;
+            }
+        }
         let count = if self.kind.walks() {
             self.count().await?
         } else {
@@ -157,12 +166,37 @@ impl Lead<'_> {
         }
     }
 
+    /// Whether a pass has come to its end, and was not kept from any value.
+    fn has_been_seen(&self) -> bool {
+        let parts = &self.job.parts;
+        let seen = parts.iter().all(|part| part.exhausted && part.left == 0);
+        !parts.is_empty() && seen && self.phase != "walk"
+    }
+
+    /// Every value has been looked at.
+    async fn judge(&self, waits: Option<String>) -> Result<(), JobError> {
+        let faulty: i64 = self.job.parts.iter().map(|part| part.faulty).sum();
+        if faulty == 0 {
+            return self.advance(&Count::default(), waits).await;
+        }
+        self.kind.give_up().await?;
+        Err(JobError::DoNotFit {
+            values: faulty,
+            named: self.named_faults(),
+        })
+    }
+
     /// Nothing is left: the next step, or the end.
     async fn advance(&self, count: &Count, waits: Option<String>) -> Result<(), JobError> {
         if let (Some(why), false) = (&waits, self.kind.walks()) {
             return self.wait(why, WAIT_S, "count").await;
         }
-        match self.kind.advance().await? {
+        let next = match self.kind.advance().await {
+            // A value that an index cannot be built over, say: another count finds it.
+            Err(error) if error.is_locked() => Next::Wait(error.to_string()),
+            next => next?,
+        };
+        match next {
             Next::Complete => self.complete(count).await,
             Next::Wait(why) => self.wait(&why, WAIT_S, "count").await,
             // What the walk has come to is kept; parts that are done say nothing of the next step.
@@ -226,8 +260,14 @@ impl Lead<'_> {
             let (relation, column) = (held.oid, held.column.as_str());
             is_sealed_and(value, &self.kind.wants(At { relation, column }, value))
         };
+        // What the job is not about is not read.
+        let is_wanted = |held: &Held| {
+            let (relation, column) = (held.oid, held.column.as_str());
+            self.kind.wants(At { relation, column }, "t") != "false"
+        };
+        let (columns, others): (Vec<_>, Vec<_>) = columns.into_iter().partition(is_wanted);
+        let mut counted: Vec<(Held, i64)> = others.into_iter().map(|held| (held, 0)).collect();
         let (arrays, plain): (Vec<_>, Vec<_>) = columns.into_iter().partition(|held| held.is_array);
-        let mut counted = Vec::new();
         if let Some(first) = plain.first() {
             let each = plain.iter().map(|held| {
                 let value = format!("t.{}::pg_catalog.bytea", held.column);
@@ -256,8 +296,10 @@ impl Lead<'_> {
     /// Another pass, or the end if the last one showed that none will help.
     async fn walk(&self, count: Count, total: i64, waits: Option<String>) -> Result<(), JobError> {
         let last = &self.job.parts;
-        let stuck = !last.is_empty() && last.iter().all(|part| part.written == 0);
         let left: i64 = last.iter().map(|part| part.left).sum();
+        // A look that was kept from some values sees all of them again: not at once.
+        let idle = last.iter().all(|part| part.written == 0) || self.kind.looks() && left > 0;
+        let stuck = !last.is_empty() && idle;
         if stuck && left == 0 && last.iter().any(|part| part.faulty > 0) {
             return self.faulty(total).await;
         }
@@ -329,14 +371,19 @@ impl Lead<'_> {
     }
 
     async fn faulty(&self, total: i64) -> Result<(), JobError> {
+        self.kind.give_up().await?;
+        Err(JobError::DoNotOpen {
+            values: total,
+            named: self.named_faults(),
+        })
+    }
+
+    fn named_faults(&self) -> String {
         let named: Vec<&str> = { self.job.parts.iter() }
             .flat_map(|part| part.faults.iter().map(String::as_str))
             .take(MAX_NAMED)
             .collect();
-        Err(JobError::DoNotOpen {
-            values: total,
-            named: named.join("; "),
-        })
+        named.join("; ")
     }
 
     async fn in_views(&self, count: &Count) -> Result<(), JobError> {

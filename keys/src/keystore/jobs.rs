@@ -23,6 +23,9 @@ pub const INDEX_ROTATION: &str = "index rotation";
 /// The kind of job that gives columns the search terms that the policy wants of them, in the place of those that they have.
 pub const TERM_CHANGE: &str = "term change";
 
+/// The kind of job that brings one column's values to what the policy wants of them: search terms, or none, or another length.
+pub const COLUMN_CHANGE: &str = "column change";
+
 /// Columns that the record of a queued job names.
 const MAX_TOLD: usize = 100;
 
@@ -134,6 +137,17 @@ impl NewJob {
             below: true,
             target: json!({ "columns": columns }),
             reason: "the policy wants other search terms".to_owned(),
+        }
+    }
+
+    /// Brings a column's values to what the policy wants of them: `column` says which, and what, and `reason` does for people.
+    pub fn column_change(column: &Value, reason: String) -> Self {
+        Self {
+            kind: COLUMN_CHANGE,
+            scope: ScopePath::platform(),
+            below: true,
+            target: json!({ "columns": [column] }),
+            reason,
         }
     }
 

@@ -212,6 +212,27 @@ impl Registry {
         self.change(client, id, moved).await.map(drop)
     }
 
+    /// What a column's values are from now on, or are becoming. Every replica follows within [`LEASE`].
+    ///
+    /// Answers whether the column was as `before` says until now, and not retired.
+    pub async fn describe(
+        &self,
+        client: &impl GenericClient,
+        before: &RegisteredColumn,
+        now: &RegisteredColumn,
+    ) -> Result<bool, KeystoreError> {
+        let describe = |row: &mut ColumnRow| {
+            let now = described(&row.column, before, now);
+            let Some(now) = now.filter(|_| row.retired_us.is_none()) else {
+                return false;
+            };
+            row.column = now;
+            row.revision = row.revision.wrapping_add(1);
+            true
+        };
+        self.change(client, before.id, describe).await
+    }
+
     /// Notes where applications see a column that the server keeps elsewhere; `None`: where it stands.
     pub async fn shown_at(
         &self,
@@ -224,42 +245,6 @@ impl Registry {
             true
         };
         self.change(client, id, noted).await.map(drop)
-    }
-
-    /// What a column's values are from now on, or are becoming. Every replica follows within [`LEASE`].
-    ///
-    /// Answers whether the column was as `before` says until now, and not retired.
-    pub async fn describe(
-        &self,
-        client: &impl GenericClient,
-        before: &RegisteredColumn,
-        now: &RegisteredColumn,
-    ) -> Result<bool, KeystoreError> {
-        let described = |row: &mut ColumnRow| {
-            let was = &row.column;
-            let alike = was.change == before.change && was.equality == before.equality;
-            if !alike || row.retired_us.is_some() {
-                return false;
-            }
-            let searched = was.searched
-                || was.equality
-                || now.equality
-                || now.change == Some(Change::AddingTerms);
-            row.column = RegisteredColumn {
-                // What names a column, and where it is, has functions of its own.
-                id: was.id,
-                schema: was.schema.clone(),
-                table: was.table.clone(),
-                column: was.column.clone(),
-                place: was.place,
-                shown: was.shown.clone(),
-                searched,
-                ..now.clone()
-            };
-            row.revision = row.revision.wrapping_add(1);
-            true
-        };
-        self.change(client, before.id, described).await
     }
 
     /// Marks a column as no longer protected. Its id stays known, because values sealed for it may still be around.
@@ -437,6 +422,33 @@ pub(super) async fn redescribe(
         change.query(NOTE, &[&part, &seq]).await?;
     }
     Ok(ids)
+}
+
+/// A column as it is described from now on, if it is described as `before` until now. What names it, and where it is, stays.
+pub(super) fn described(
+    was: &RegisteredColumn,
+    before: &RegisteredColumn,
+    now: &RegisteredColumn,
+) -> Option<RegisteredColumn> {
+    let is_it = was.id == before.id
+        && was.change == before.change
+        && was.equality == before.equality
+        && was.logical_type == before.logical_type;
+    if !is_it {
+        return None;
+    }
+    let searched =
+        was.searched || was.equality || now.equality || now.change == Some(Change::AddingTerms);
+    Some(RegisteredColumn {
+        id: was.id,
+        schema: was.schema.clone(),
+        table: was.table.clone(),
+        column: was.column.clone(),
+        place: was.place,
+        shown: was.shown.clone(),
+        searched,
+        ..now.clone()
+    })
 }
 
 /// The records of [`redescribe`], which must be the first that are written with the change: one, or as many as it takes to name

@@ -1,5 +1,5 @@
-//! The rotation of index keys as the registry tells it: each step describes all columns that it is about, begins the job's next
-//! count, and is recorded, in one transaction. What must be true of values before a step is the business of crate `jobs`
+//! The steps of jobs that change what values are, as the registry tells them: each describes all columns that it is about, begins
+//! the job's next count, and is recorded, in one transaction. What must be true of values before a step is the business of crate `jobs`
 //! (docs/decisions/0072).
 
 use std::{collections::BTreeMap, mem::replace};
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     Keystore, KeystoreError, NewJob, bigint_of,
-    registry::{damaged, redescribe, redescribed},
+    registry::{damaged, described, redescribe, redescribed},
 };
 use crate::{
     audit::{Change, Event, Operation},
@@ -193,6 +193,53 @@ impl Keystore {
             .commit_all(redescribed(&event.detail(detail), &ids))
             .await?;
         Ok(true)
+    }
+
+    /// Describes one column otherwise, and begins the next count of the job that does it. False, and nothing is done: the column is
+    /// not described as `before` any more, or the job does not run.
+    pub async fn describe_column(
+        &self,
+        Turner {
+            job,
+            scope,
+            operation,
+        }: Turner<'_>,
+        before: &RegisteredColumn,
+        now: &RegisteredColumn,
+    ) -> Result<bool, KeystoreError> {
+        let mut change = self.change().await?;
+        change.automatic();
+        change.query(LOCK, &[]).await?;
+        let describe = |column: &mut RegisteredColumn| {
+            let described = described(column, before, now);
+            described.map(|now| *column = now).is_some()
+        };
+        let ids = redescribe(&mut change, describe).await?;
+        if ids.len() != 1 || !next(&mut change, job).await? {
+            change.rollback().await?;
+            return Ok(false);
+        }
+        let detail = json!({
+            "job": job, "change": now.change.as_ref().map(step_of), "logical_type": now.logical_type, "equality": now.equality,
+        });
+        let event = Event::new(operation).scope(scope).detail(detail);
+        change.commit_all(redescribed(&event, &ids)).await?;
+        Ok(true)
+    }
+}
+
+/// For the record.
+fn step_of(change: &Description) -> &'static str {
+    match change {
+        Description::AddingTerms => "adding terms",
+        Description::EndingTerms => "ending terms",
+        Description::DroppingTerms => "dropping terms",
+        Description::Widening(_) => "widening",
+        Description::Narrowing(_) => "narrowing",
+        Description::Announced(_)
+        | Description::Turning(_)
+        | Description::Turned(_)
+        | Description::Clearing(_) => "turning",
     }
 }
 

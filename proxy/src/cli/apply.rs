@@ -43,7 +43,7 @@ pub struct How {
     /// With --online or --decrypt: do everything but the swap
     #[arg(long)]
     prepare: bool,
-    /// With --online or --decrypt: make no pauses, whatever [reencrypt] says
+    /// Make no pauses, whatever [reencrypt] says
     #[arg(long)]
     full_speed: bool,
     /// Leave what a job does to `pgveil serve` and `pgveil jobs run`, and do not wait for its end
@@ -88,8 +88,8 @@ pub async fn run(
     step_up: &StepUp,
 ) -> anyhow::Result<ExitCode> {
     let walks = way.online || !way.decrypt.is_empty();
-    if (how.prepare || how.full_speed) && !walks {
-        let what = "--prepare and --full-speed go with --online or --decrypt".to_owned();
+    if how.prepare && !walks {
+        let what = "--prepare goes with --online or --decrypt".to_owned();
         return Err(Found(what).into());
     }
     let options = migrate::Options {
@@ -101,10 +101,16 @@ pub async fn run(
         return status(config, way.json).await;
     }
     if !(walks || way.contract || way.rollback) {
-        let how = if how.detach {
-            Waiting::Detached
-        } else {
-            Waiting::Waiting
+        let how = match (how.detach, how.full_speed) {
+            (true, true) => {
+                let what =
+                    "--detach leaves the work to others: their [reencrypt] says how fast it goes"
+                        .to_owned();
+                return Err(Found(what).into());
+            }
+            (true, false) => Waiting::Detached,
+            (false, true) => Waiting::FullSpeed,
+            (false, false) => Waiting::Waiting,
         };
         return apply(config, yes, how).await;
     }

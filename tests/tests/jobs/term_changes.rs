@@ -63,7 +63,8 @@ fn passing<T>(answer: Result<T, Error>, codes: &[&str]) -> Result<Option<T>> {
         Ok(answer) => return Ok(Some(answer)),
         Err(error) => error,
     };
-    let said = error.as_db_error().context("the server's word")?;
+    let said =
+        { error.as_db_error() }.with_context(|| format!("not the server's word: {error:?}"))?;
     let again = error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
         || said.message().contains("cached plan must not change")
         || codes.contains(&said.code().code());

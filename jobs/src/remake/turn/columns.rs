@@ -10,7 +10,7 @@ use pgveil_policy::{
 };
 use tokio_postgres::Client;
 
-use super::places::WantedTerms;
+use super::super::places::WantedTerms;
 use crate::{JobError, sql, terms};
 
 /// Tables whose columns are still filled, or filled back.
@@ -122,7 +122,7 @@ pub(super) fn by_row(compared: &OtherTerms, new: &OtherTerms) -> bool {
 }
 
 /// A table that is being migrated with one of these columns.
-pub(super) async fn in_migration(
+pub(in crate::remake) async fn in_migration(
     client: &Client,
     columns: impl Iterator<Item = &ColumnId>,
 ) -> Result<Option<String>, JobError> {

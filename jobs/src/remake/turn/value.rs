@@ -1,25 +1,21 @@
 //! Which values a job gives other terms, and what becomes of one. Which step it is at is decided in [`super`].
 
 use pgveil_config::ScopePath;
-use pgveil_keys::{
-    nonce,
-    sealed::{self, Envelope, Terms},
-};
+use pgveil_keys::sealed::{Envelope, Terms};
 use pgveil_policy::{
     plan::ColumnId,
     ruleset::{Change, OtherTerms},
     template::ScopeTemplate,
 };
-use zeroize::Zeroizing;
 
 use super::{
-    super::{At, RowColumns, Trouble, rewrap::trouble},
+    super::{
+        At, RowColumns, Trouble,
+        value::{open, parse, row_scope, seal, trouble},
+    },
     Step, Turned, Turning, columns,
 };
-use crate::{
-    apply::sealing::{RowProblem, row_scope},
-    sql, terms,
-};
+use crate::{sql, terms};
 
 /// What a value is to be.
 struct Aim<'a> {
@@ -156,18 +152,11 @@ impl Turning {
         value: &[u8],
     ) -> Result<Option<Vec<u8>>, Trouble> {
         let faulty = |why: &dyn ToString| Trouble::Faulty(why.to_string());
-        let envelope = Envelope::parse(value).map_err(|why| faulty(&why))?;
+        let envelope = parse(value)?;
         let Some(aim) = self.aim(at, envelope.column)? else {
             return Ok(None);
         };
-        let key = match self.keys.cached_opening_key(envelope.dek) {
-            Some(key) => key,
-            None => { self.keys.opening_key(envelope.dek).await }.map_err(trouble)?,
-        };
-        let mut plain = Zeroizing::new(Vec::with_capacity(envelope.plaintext_len()));
-        envelope
-            .open(&key, &mut plain)
-            .map_err(|why| faulty(&why))?;
+        let (key, plain) = open(&self.keys, &envelope).await?;
         let of_row = if self.needs_row(aim.column) {
             scope_of(aim.column, row)?
         } else {
@@ -191,22 +180,9 @@ impl Turning {
         if same {
             return Ok(None);
         }
-        for _ in 0..4 {
-            let key = match self.keys.cached_sealing_key(&scope) {
-                Some(key) => key,
-                None => { self.keys.sealing_key(&scope).await }.map_err(trouble)?,
-            };
-            let mut out = Vec::new();
-            let nonce = nonce::next();
-            let sealed = sealed::seal(&key, aim.id, &terms, &nonce, &plain, &mut out);
-            // Another one took the last use of its lease.
-            if sealed.is_ok() {
-                return Ok(Some(out));
-            }
-        }
-        Err(Trouble::Later(format!(
-            "no data key of {scope} has uses left"
-        )))
+        seal(&self.keys, &scope, aim.id, &terms, &plain)
+            .await
+            .map(Some)
     }
 
     /// What a value bears after this step. `sealed`: the scope that it is sealed for; `scope`: that of its row.
@@ -256,22 +232,5 @@ fn template(terms: &OtherTerms) -> Option<ScopeTemplate> {
 
 /// The scope that a row is in from now on; `None` where only sessions know it.
 fn scope_of(column: &Turned, row: &RowColumns) -> Result<Option<ScopePath>, Trouble> {
-    let Some(template) = template(&column.new) else {
-        return Ok(None);
-    };
-    let held = template.columns().into_iter().map(|name| {
-        let held = row.iter().find(|(known, _)| known == name);
-        held.and_then(|(_, value)| value.clone())
-    });
-    let held: Vec<_> = held.collect();
-    match row_scope(&template, &held) {
-        Ok(scope) => Ok(Some(scope)),
-        Err(RowProblem::NeedsSession { .. }) => Ok(None),
-        Err(RowProblem::NoScope { column }) => Err(Trouble::Faulty(format!(
-            "column {column}, which its scope is taken from, is NULL or no name there"
-        ))),
-        Err(_) => Err(Trouble::Faulty(format!(
-            "its row is in no scope of {template}"
-        ))),
-    }
+    template(&column.new).map_or(Ok(None), |template| row_scope(&template, row))
 }

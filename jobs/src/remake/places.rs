@@ -9,7 +9,7 @@ use pgveil_policy::{
 };
 use serde_json::{Value, json};
 
-use super::super::At;
+use super::{At, damaged};
 use crate::JobError;
 
 /// Other terms that a column is to get, as a job keeps it.
@@ -39,7 +39,7 @@ impl WantedTerms {
             return Ok(Vec::new());
         };
         let parsed: Option<Vec<Self>> = columns.iter().map(Self::parse).collect();
-        parsed.ok_or_else(|| super::damaged("columns that are not described"))
+        parsed.ok_or_else(|| damaged("columns that are not described"))
     }
 
     fn parse(value: &Value) -> Option<Self> {
