@@ -29,6 +29,8 @@ const AT_ONCE: usize = 64;
 const PROBE: &str = "probe";
 /// KEKs whose "no" is remembered: beyond these it is asked again.
 const MAX_DENIED: usize = 4096;
+/// Ways to one provider whose failures are counted apart; those beyond share one.
+const MAX_WAYS: usize = 64;
 
 /// A provider behind its gate.
 #[derive(Debug)]
@@ -42,9 +44,8 @@ pub(crate) struct Gate {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Without a success in between.
-    failures: u32,
-    outage: Option<Outage>,
+    /// By [`KeyProvider::way`]: those on which the last request failed.
+    ways: HashMap<String, Way>,
     /// By what was asked for: a KEK that may not wrap may still unwrap.
     denied: HashMap<(Verb, String), Denial>,
     requests: Requests,
@@ -98,6 +99,30 @@ pub(crate) enum Turn {
     /// With its last error.
     Away(String),
     Back,
+}
+
+/// A way to the provider that does not lead there just now.
+#[derive(Clone, Debug, Default)]
+struct Way {
+    /// Without a success in between.
+    failures: u32,
+    outage: Option<Outage>,
+}
+
+impl State {
+    /// What is known of one of the ways that are out.
+    fn outage(&self) -> Option<&Outage> {
+        self.ways.values().find_map(|way| way.outage.as_ref())
+    }
+
+    /// The name under which a way's failures are counted.
+    fn known<'w>(&self, way: &'w str) -> &'w str {
+        if self.ways.len() < MAX_WAYS || self.ways.contains_key(way) {
+            way
+        } else {
+            ""
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -193,7 +218,7 @@ impl Gate {
     /// Whether the provider went away or came back since this was asked last.
     pub(crate) fn turn(&self) -> Option<Turn> {
         let mut state = self.lock();
-        let away = state.outage.as_ref().map(|outage| outage.reason.clone());
+        let away = state.outage().map(|outage| outage.reason.clone());
         if away.is_some() == state.told {
             return None;
         }
@@ -208,7 +233,7 @@ impl Gate {
         kek: &str,
         context: &WrapContext,
     ) -> Option<Zeroizing<[u8; ENTROPY_BYTES]>> {
-        if self.lock().outage.is_some() {
+        if self.is_out(kek) {
             return None;
         }
         let _permit = self.permits.acquire().await.ok()?;
@@ -219,9 +244,15 @@ impl Gate {
         })
     }
 
-    /// How the provider is doing.
+    fn is_out(&self, kek: &str) -> bool {
+        let state = self.lock();
+        let way = state.ways.get(state.known(self.provider.way(kek)));
+        way.is_some_and(|way| way.outage.is_some())
+    }
+
+    /// How the provider is doing; one of the ways to it that is out is told.
     pub(crate) fn state(&self) -> ProviderState {
-        match &self.lock().outage {
+        match self.lock().outage() {
             Some(outage) => ProviderState::Away {
                 reason: outage.reason.clone(),
             },
@@ -279,7 +310,12 @@ impl Gate {
                 state.denied.remove(&asked);
             }
         }
-        let Some(outage) = &mut state.outage else {
+        if state.ways.is_empty() {
+            return Ok(None);
+        }
+        let way = state.known(self.provider.way(kek)).to_owned();
+        let found = state.ways.get_mut(&way);
+        let Some(outage) = found.and_then(|way| way.outage.as_mut()) else {
             return Ok(None);
         };
         if now < outage.until || outage.probing {
@@ -290,7 +326,7 @@ impl Gate {
             return Err((error, Fresh::Remembered));
         }
         outage.probing = true;
-        Ok(Some(Probe(self)))
+        Ok(Some(Probe { gate: self, way }))
     }
 
     fn learn<T>(&self, (verb, kek): (Verb, &str), answer: Result<T, ProviderError>) -> Answer<T> {
@@ -304,8 +340,10 @@ impl Gate {
         if matches!(verb, Verb::Wrap | Verb::Unwrap) {
             state.requests.failed += u64::from(answer.is_err());
         }
+        let way = state.known(self.provider.way(kek));
         match &answer {
             Err(ProviderError::Unavailable { reason, .. }) => {
+                let state = state.ways.entry(way.to_owned()).or_default();
                 state.failures = state.failures.saturating_add(1);
                 let before = state.outage.as_ref();
                 if before.is_some_and(|outage| outage.probing) || state.failures >= FAILURES {
@@ -328,8 +366,7 @@ impl Gate {
             }
             Err(error @ ProviderError::Denied { .. }) => {
                 if verb != Verb::Describe {
-                    state.failures = 0;
-                    state.outage = None;
+                    state.ways.remove(way);
                 }
                 if state.denied.len() >= MAX_DENIED {
                     state.denied.retain(|_, denial| now < denial.until);
@@ -344,8 +381,7 @@ impl Gate {
             }
             Ok(_) | Err(_) if verb == Verb::Describe => {}
             Ok(_) | Err(ProviderError::NotMine { .. } | ProviderError::Damaged { .. }) => {
-                state.failures = 0;
-                state.outage = None;
+                state.ways.remove(way);
             }
         }
         answer.map_err(|error| (error, Fresh::Asked))
@@ -390,14 +426,23 @@ impl KeyProvider for Gate {
     async fn rotation(&self, kek: &str) -> Result<Option<Rotation>, ProviderError> {
         self.provider.rotation(kek).await
     }
+
+    fn way<'k>(&self, kek: &'k str) -> &'k str {
+        self.provider.way(kek)
+    }
 }
 
 /// Held by the request that finds out whether an outage is over. Given up (its client went away), the next one asks.
-struct Probe<'a>(&'a Gate);
+struct Probe<'a> {
+    gate: &'a Gate,
+    way: String,
+}
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
-        if let Some(outage) = &mut self.0.lock().outage {
+        let mut state = self.gate.lock();
+        let way = state.ways.get_mut(&self.way);
+        if let Some(outage) = way.and_then(|way| way.outage.as_mut()) {
             outage.probing = false;
         }
     }

@@ -229,6 +229,15 @@ impl KeyProvider for AwsKms {
         "aws-kms"
     }
 
+    /// Keys of one region are away with it; those with replicas are not.
+    fn way<'k>(&self, kek: &'k str) -> &'k str {
+        if self.clients.len() > 1 && may_have_replicas(kek) {
+            "replicas"
+        } else {
+            ""
+        }
+    }
+
     async fn wrap(
         &self,
         kek: &str,

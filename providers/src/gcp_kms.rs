@@ -247,6 +247,11 @@ impl KeyProvider for GcpKms {
         "gcp-kms"
     }
 
+    /// Its location: `projects/P/locations/L/...`.
+    fn way<'k>(&self, kek: &'k str) -> &'k str {
+        kek.split('/').nth(3).unwrap_or_default()
+    }
+
     async fn wrap(
         &self,
         kek: &str,

@@ -34,6 +34,12 @@ pub trait KeyProvider: Send + Sync + fmt::Debug {
     /// What the provider says of a KEK that may be used; [`ProviderError::Denied`] for one that may not.
     async fn describe(&self, kek: &str) -> Result<KekInfo, ProviderError>;
 
+    /// How a KEK is reached, where KEKs of one provider are reached in several ways (regions): while those on one way do not
+    /// answer, the others may.
+    fn way<'k>(&self, _kek: &'k str) -> &'k str {
+        ""
+    }
+
     /// When a KEK rotates; `None` where the provider does not tell.
     async fn rotation(&self, _kek: &str) -> Result<Option<Rotation>, ProviderError> {
         Ok(None)

@@ -47,6 +47,10 @@ impl KeyProvider for Told {
     async fn describe(&self, _: &str) -> Result<KekInfo, ProviderError> {
         self.answer().map(|()| KekInfo::new("1", "AES"))
     }
+
+    fn way<'k>(&self, kek: &'k str) -> &'k str {
+        kek.split_once(':').map_or("", |(way, _)| way)
+    }
 }
 
 struct World {
@@ -132,6 +136,28 @@ async fn an_outage_is_answered_at_once_and_probed_by_one() {
     world.ask("a").await.unwrap();
     assert_eq!(world.gate.state(), ProviderState::Answers);
     world.ask("b").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outage_on_one_way_stops_no_key_that_is_reached_on_another() {
+    let world = World::new();
+    world.fail(away());
+    for _ in 0..FAILURES {
+        world.ask("here:a").await.unwrap_err();
+    }
+    assert_eq!(world.ask("here:b").await.unwrap_err().1, Fresh::Remembered);
+    world.fail(None);
+    world.ask("there:a").await.unwrap();
+    world.ask("c").await.unwrap();
+    assert!(matches!(world.gate.state(), ProviderState::Away { .. }));
+    assert_eq!(
+        world.ask("here:b").await.unwrap_err().1,
+        Fresh::Remembered,
+        "another way's answer says nothing of this one"
+    );
+    world.clock.advance(FIRST_PAUSE);
+    world.ask("here:b").await.unwrap();
+    assert_eq!(world.gate.state(), ProviderState::Answers);
 }
 
 #[tokio::test]
