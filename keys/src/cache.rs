@@ -56,6 +56,30 @@ pub(crate) struct Life {
     pub(crate) stale: Duration,
 }
 
+/// A value that was loaded.
+pub(crate) struct Loaded<V> {
+    pub(crate) value: Arc<V>,
+    /// Of a value that was held elsewhere: it is held here no longer. Absent: its time begins now.
+    life: Option<Life>,
+}
+
+impl<V> From<Arc<V>> for Loaded<V> {
+    fn from(value: Arc<V>) -> Self {
+        Self { value, life: None }
+    }
+}
+
+impl<V> Held<V> {
+    fn loaded(&self) -> Loaded<V> {
+        let stale = self.until.saturating_duration_since(self.expires);
+        let expires = self.expires;
+        Loaded {
+            value: Arc::clone(&self.value),
+            life: Some(Life { expires, stale }),
+        }
+    }
+}
+
 impl<K: Eq + Hash, V> fmt::Debug for Cache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
@@ -83,16 +107,23 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         (self.clock.now() < held.expires).then(|| Arc::clone(&held.value))
     }
 
+    /// The same with its life: for another cache that is to hold it no longer.
+    pub(crate) fn held(&self, key: &K) -> Option<Loaded<V>> {
+        let held = self.entries.get(key)?;
+        (self.clock.now() < held.expires).then(|| held.loaded())
+    }
+
     /// The value, loaded if it is not held. Whoever asks while a load is under way gets that load's answer. `stale` says
     /// of a loaded value how long past its time it may be used if the provider cannot be asked.
-    pub(crate) async fn get_or_load<F>(
+    pub(crate) async fn get_or_load<F, L>(
         &self,
         key: &K,
         load: impl FnOnce() -> F,
         stale: impl FnOnce(&V) -> Duration,
     ) -> Result<Arc<V>, KeyError>
     where
-        F: Future<Output = Result<Arc<V>, KeyError>>,
+        F: Future<Output = Result<L, KeyError>>,
+        L: Into<Loaded<V>>,
     {
         if let Some(value) = self.get(key) {
             return Ok(value);
@@ -108,14 +139,15 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         answer
     }
 
-    async fn load<F>(
+    async fn load<F, L>(
         &self,
         key: &K,
         load: impl FnOnce() -> F,
         stale: impl FnOnce(&V) -> Duration,
     ) -> Result<Arc<V>, KeyError>
     where
-        F: Future<Output = Result<Arc<V>, KeyError>>,
+        F: Future<Output = Result<L, KeyError>>,
+        L: Into<Loaded<V>>,
     {
         // A load that ended between the caller's look and its turn.
         if let Some(value) = self.get(key) {
@@ -124,14 +156,19 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         // From before the provider was asked: a key revoked meanwhile is gone within one TTL.
         let expires = self.clock.now() + self.ttl;
         let forgotten = self.forgotten();
-        match load().await {
-            Ok(value) => {
-                let stale = stale(&value);
-                let life = Life { expires, stale };
+        match load().await.map(Into::into) {
+            Ok(Loaded { value, life }) => {
+                let life = life.unwrap_or_else(|| Life {
+                    expires,
+                    stale: stale(&value),
+                });
                 self.insert_unless_forgotten(key.clone(), Arc::clone(&value), life, forgotten);
                 Ok(value)
             }
-            Err(error) if error.is_outage() => self.stale(key).ok_or(error),
+            Err(error) if error.is_outage() => {
+                let held = self.stale(key).map(|held| held.value);
+                held.ok_or(error)
+            }
             Err(error) => {
                 // The keystore away says nothing of the key.
                 if !error.is_transient() {
@@ -143,7 +180,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     }
 
     /// What has outlived its time, if it may be used a little longer.
-    fn stale(&self, key: &K) -> Option<Arc<V>> {
+    pub(crate) fn stale(&self, key: &K) -> Option<Loaded<V>> {
         let now = self.clock.now();
         let mut held = self.entries.get_mut(key)?;
         if now >= held.until {
@@ -151,7 +188,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         }
         held.expires = held.until.min(now + STALE_STEP);
         self.stale_uses.fetch_add(1, Ordering::Relaxed);
-        Some(Arc::clone(&held.value))
+        Some(held.loaded())
     }
 
     /// How often something was let go on demand: for [`Cache::insert_unless_forgotten`], read before loading.

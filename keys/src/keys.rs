@@ -29,7 +29,7 @@ use crate::{
     Clock, DataKey, DekId, IndexKey, KeyError, Purpose, Scopes,
     audit::{Actor, Event, Operation, Outcome},
     binding,
-    cache::{Cache, Life, MAX_ENTRIES},
+    cache::{Cache, Life, Loaded, MAX_ENTRIES},
     gate::{Answer, Fresh, Gate, ProviderState, Requests, Turn},
     key::{KEY_BYTES, Term},
     keystore::{KeyRecord, KeyState, KeyTable, KeystoreError, registry::Registry},
@@ -250,8 +250,9 @@ impl Keys {
     }
 
     fn forget_all(&self, which: impl Fn(&ScopePath) -> bool) {
-        self.sealing.forget(|held, _| which(held));
+        // What seals last: it may be taking a key from what opens just now, and learns that something was let go.
         self.opening.forget(|_, key| which(key.scope()));
+        self.sealing.forget(|held, _| which(held));
         self.index.forget(|(held, _), _| which(held));
     }
 
@@ -394,15 +395,36 @@ impl Keys {
         self.sealing.len() + self.opening.len() + self.index.len()
     }
 
-    async fn load_sealing(&self, scope: &ScopePath) -> Result<Arc<DataKey>, KeyError> {
+    async fn load_sealing(&self, scope: &ScopePath) -> Result<Loaded<DataKey>, KeyError> {
         let (expires, forgotten) = (self.opening.expiry(), self.opening.forgotten());
-        let (record, key) = self.active(scope, Purpose::Data).await?;
+        let (record, made) = self.active(scope, Purpose::Data).await?;
+        let id = DekId(record.id);
+        let mine = |held: Loaded<DataKey>| {
+            let is_mine = held.value.scope() == scope && !record.scope_sealed;
+            is_mine.then(|| {
+                held.value.usage.observe(record.uses);
+                held
+            })
+        };
+        // What opens seals too, for as long as it would have opened: one unwrap for a key and its time.
+        if let Some(held) = self.opening.held(&id).and_then(mine) {
+            return Ok(held);
+        }
+        let key = match made {
+            Some(key) => key,
+            None => match self.unwrap(&record).await {
+                Err(error) if error.is_outage() => {
+                    return self.opening.stale(&id).and_then(mine).ok_or(error);
+                }
+                key => key?,
+            },
+        };
         let key = self.data_key(&record, scope.clone(), &key);
         let stale = self.stale(scope);
         let life = Life { expires, stale };
         self.opening
             .insert_unless_forgotten(key.id(), Arc::clone(&key), life, forgotten);
-        Ok(key)
+        Ok(key.into())
     }
 
     async fn load_opening(&self, id: DekId) -> Result<Arc<DataKey>, KeyError> {
@@ -420,8 +442,8 @@ impl Keys {
     }
 
     async fn load_index(&self, scope: &ScopePath, newest: u64) -> Result<Arc<IndexKey>, KeyError> {
-        let record = match self.table.index_key(scope.as_str(), newest).await? {
-            Some(record) => record,
+        let (record, made) = match self.table.index_key(scope.as_str(), newest).await? {
+            Some(record) => (record, None),
             // Its first one, whatever its id is.
             None => self.make(scope, Purpose::Index, None).await?,
         };
@@ -429,7 +451,10 @@ impl Keys {
         if !is_its || record.state == KeyState::Destroyed {
             return Err(other_key(record.id));
         }
-        let key = self.unwrap(&record).await?;
+        let key = match made {
+            Some(key) => key,
+            None => self.unwrap(&record).await?,
+        };
         Ok(Arc::new(IndexKey::new(&key)))
     }
 
@@ -451,14 +476,14 @@ impl Keys {
         Arc::new(DataKey::new(id, scope, key, usage, term))
     }
 
-    /// The scope's active key, unwrapped; made now if there is none.
+    /// The scope's active key; made now if there is none, and then it is known already.
     async fn active(
         &self,
         scope: &ScopePath,
         purpose: Purpose,
-    ) -> Result<(KeyRecord, KeyBytes), KeyError> {
-        let record = match self.table.active(scope.as_str(), purpose).await? {
-            Some(record) => record,
+    ) -> Result<(KeyRecord, Option<KeyBytes>), KeyError> {
+        let (record, made) = match self.table.active(scope.as_str(), purpose).await? {
+            Some(record) => (record, None),
             None => self.make(scope, purpose, None).await?,
         };
         if record.scope != scope.as_str()
@@ -467,8 +492,7 @@ impl Keys {
         {
             return Err(other_key(record.id));
         }
-        let key = self.unwrap(&record).await?;
-        Ok((record, key))
+        Ok((record, made))
     }
 
     async fn unwrap(&self, record: &KeyRecord) -> Result<KeyBytes, KeyError> {

@@ -107,7 +107,7 @@ async fn a_failure_is_shared_and_not_kept() {
             || async {
                 loads.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
-                Err(KeyError::NotFound { id: DekId(1) })
+                Err::<Arc<u64>, _>(KeyError::NotFound { id: DekId(1) })
             },
             fresh,
         )
@@ -121,8 +121,12 @@ async fn a_failure_is_shared_and_not_kept() {
 #[tokio::test]
 async fn who_waits_takes_over_a_cancelled_load() {
     let (cache, _) = cache(8);
-    let stuck = cache.get_or_load(&1, std::future::pending, fresh);
-    let waits = cache.get_or_load(&1, || async { Ok(Arc::new(2)) }, fresh);
+    let stuck = cache.get_or_load(
+        &1,
+        std::future::pending::<Result<Arc<u64>, KeyError>>,
+        fresh,
+    );
+    let waits = cache.get_or_load(&1, || async { Ok(Arc::new(2_u64)) }, fresh);
     tokio::pin!(waits);
     {
         tokio::pin!(stuck);
@@ -135,7 +139,11 @@ async fn who_waits_takes_over_a_cancelled_load() {
 async fn a_cancelled_load_leaves_nothing_after_a_sweep() {
     let (cache, _) = cache(8);
     {
-        let stuck = cache.get_or_load(&1, std::future::pending, fresh);
+        let stuck = cache.get_or_load(
+            &1,
+            std::future::pending::<Result<Arc<u64>, KeyError>>,
+            fresh,
+        );
         tokio::select! { biased; _ = stuck => unreachable!(), () = tokio::task::yield_now() => {} }
     }
     cache.sweep();

@@ -24,19 +24,19 @@ const MIXED: &[u8] = b"pgveil new key v1\0";
 
 impl Keys {
     /// Makes a key for a scope that has none, or in place of `retiring`, and answers the scope's active key, which is another
-    /// replica's if that was faster.
+    /// replica's if that was faster. Its own comes unwrapped, as it was compared when it was wrapped.
     pub(super) async fn make(
         &self,
         scope: &ScopePath,
         purpose: Purpose,
         retiring: Option<(u64, Authority<'_>)>,
-    ) -> Result<KeyRecord, KeyError> {
+    ) -> Result<(KeyRecord, Option<KeyBytes>), KeyError> {
         // The id comes first, because the wrapping is bound to it.
         let id = self.table.next_id().await?;
-        let key = self.wrapped_key(id, scope, purpose).await?;
+        let (new, key) = self.wrapped_key(id, scope, purpose).await?;
         match retiring {
-            None => self.table.offer(&key).await?,
-            Some((retiring, right)) => self.table.replace(retiring, &key, right).await?,
+            None => self.table.offer(&new).await?,
+            Some((retiring, right)) => self.table.replace(retiring, &new, right).await?,
         }
         tracing::info!(
             scope = scope.as_str(),
@@ -45,10 +45,12 @@ impl Keys {
             "made a key"
         );
         let active = self.table.active(scope.as_str(), purpose).await?;
-        active.ok_or_else(|| KeyError::Damaged {
+        let active = active.ok_or_else(|| KeyError::Damaged {
             id,
             reason: "it was stored, and is not there".to_owned(),
-        })
+        })?;
+        let is_ours = active.id == id && active.wrapped == new.wrapped && !active.scope_sealed;
+        Ok((active, is_ours.then_some(key)))
     }
 
     async fn wrapped_key(
@@ -56,7 +58,7 @@ impl Keys {
         id: u64,
         scope: &ScopePath,
         purpose: Purpose,
-    ) -> Result<NewKey, KeyError> {
+    ) -> Result<(NewKey, KeyBytes), KeyError> {
         let mut own = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(&mut *own).map_err(|error| KeyError::Randomness {
             reason: error.to_string(),
@@ -78,14 +80,15 @@ impl Keys {
         };
         let wrapped = self.wrap(&key, &context, &kek).await?;
         let KekRef { provider, kek } = kek;
-        Ok(NewKey {
+        let new = NewKey {
             id,
             scope: context.scope,
             purpose,
             provider,
             kek,
             wrapped,
-        })
+        };
+        Ok((new, key))
     }
 
     /// The key of a row as another KEK wraps it.

@@ -114,7 +114,7 @@ impl Keys {
         let Some(active) = self.table.active(scope.as_str(), Purpose::Data).await? else {
             return Ok(None);
         };
-        let made = self
+        let (made, _) = self
             .make(scope, Purpose::Data, Some((active.id, right)))
             .await?;
         self.sealing.forget(|held, _| held == scope);

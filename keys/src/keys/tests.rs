@@ -203,6 +203,63 @@ async fn a_scopes_keys_are_made_on_first_use_and_found_again() {
 }
 
 #[tokio::test]
+async fn a_key_is_unwrapped_once_in_its_time_whatever_it_is_used_for() {
+    let world = World::new().await;
+    let (keys, acme) = (world.replica(), scope("tenant:acme"));
+    let id = keys.sealing_key(&acme).await.unwrap().id();
+    keys.index_key(&acme, 0).await.unwrap();
+    assert_eq!(world.unwraps(), 2, "each to compare it, when it was made");
+
+    let keys = world.replica();
+    let opens = keys.opening_key(id).await.unwrap();
+    world.clock.advance(TTL / 2);
+    let seals = keys.sealing_key(&acme).await.unwrap();
+    assert!(Arc::ptr_eq(&opens, &seals));
+    assert_eq!(world.unwraps(), 3);
+    world.clock.advance(TTL / 2);
+    assert!(
+        keys.cached_sealing_key(&acme).is_none(),
+        "it seals longer than it may be held"
+    );
+    keys.sealing_key(&acme).await.unwrap();
+    keys.opening_key(id).await.unwrap();
+    assert_eq!(world.unwraps(), 4);
+    keys.forget(acme.as_str());
+    *world.provider.fault.lock().await = Some(denied());
+    assert!(keys.sealing_key(&acme).await.is_err());
+}
+
+#[tokio::test]
+async fn a_key_that_is_held_to_open_seals_while_its_provider_is_away_and_no_longer() {
+    let world = World::new().await;
+    let acme = scope("tenant:acme");
+    let id = world.replica().sealing_key(&acme).await.unwrap().id();
+    let keys = world.replica();
+    let own = Own {
+        failure: Some(Failure::Open),
+        ..Own::default()
+    };
+    keys.set_stored([(acme.clone(), own)].into());
+    let opens = keys.opening_key(id).await.unwrap();
+    world.clock.advance(TTL);
+    *world.provider.fault.lock().await = Some(unavailable());
+    let seals = keys.sealing_key(&acme).await.unwrap();
+    assert!(Arc::ptr_eq(&opens, &seals));
+    assert!(keys.status().stale_uses > 0);
+    world.clock.advance(STALE_MAX);
+    let error = keys.sealing_key(&acme).await.unwrap_err();
+    assert!(matches!(error, KeyError::Unavailable { .. }), "{error}");
+    // Under `closed`, not at all.
+    *world.provider.fault.lock().await = None;
+    world.clock.advance(Duration::from_mins(1));
+    let keys = world.replica();
+    keys.opening_key(id).await.unwrap();
+    world.clock.advance(TTL);
+    *world.provider.fault.lock().await = Some(unavailable());
+    assert!(keys.sealing_key(&acme).await.is_err());
+}
+
+#[tokio::test]
 async fn scopes_and_purposes_have_keys_of_their_own() {
     let world = World::new().await;
     let keys = world.replica();
