@@ -260,6 +260,20 @@ impl Gate {
         }
     }
 
+    /// Whether what needs this KEK is not asked for just now: the provider denied it a moment ago, or is away.
+    pub(crate) fn refuses(&self, kek: &str) -> bool {
+        let now = self.clock.now();
+        let denied = |state: &State, verb| {
+            let denial = state.denied.get(&(verb, kek.to_owned()));
+            denial.is_some_and(|denial| now < denial.until)
+        };
+        let is_denied = {
+            let state = self.lock();
+            !state.denied.is_empty() && (denied(&state, Verb::Wrap) || denied(&state, Verb::Unwrap))
+        };
+        is_denied || self.is_out(kek)
+    }
+
     /// How often it was asked since the start.
     pub(crate) fn requests(&self) -> Requests {
         self.lock().requests

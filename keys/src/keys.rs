@@ -288,6 +288,12 @@ impl Keys {
         })
     }
 
+    /// Whether statements that need this KEK are refused just now, as far as providers' last answers show.
+    pub fn refuses(&self, kek: &KekRef) -> bool {
+        let gate = self.gates.get(&kek.provider);
+        gate.is_some_and(|gate| gate.refuses(&kek.kek))
+    }
+
     /// Looks how a KEK is, through the gate: with a wrap and an unwrap in the context of a scope that uses it, or by asking
     /// its provider only.
     pub async fn look(

@@ -23,6 +23,8 @@ use tokio::{
 const WHILE_IT_WORKS: Duration = Duration::from_mins(1);
 /// Between looks at one that does not.
 const WHILE_IT_DOES_NOT: Duration = Duration::from_secs(10);
+/// How often it is asked meanwhile whether statements meet a KEK that does not work after all.
+const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 /// One look in so many wraps and unwraps; the others only ask how the KEK is. Providers charge for each call.
 const ROUND_TRIP_EVERY: u32 = 10;
 /// Looks at the same time.
@@ -88,7 +90,21 @@ impl Watched {
                 (None, _) => (WHILE_IT_DOES_NOT, 0),
             };
             until_round_trip = left;
-            tokio::time::sleep(pause + jitter(pause / 10)).await;
+            let pause = pause + jitter(pause / 10);
+            if found.is_none() {
+                tokio::time::sleep(pause).await;
+            } else if tokio::time::timeout(pause, self.refused()).await.is_ok() {
+                until_round_trip = 0;
+            }
+        }
+    }
+
+    /// Until statements that need the KEK are refused, but no sooner than a KEK is looked at that does not work: what is
+    /// refused may be another use of it than the one that was looked at.
+    async fn refused(&self) {
+        tokio::time::sleep(WHILE_IT_DOES_NOT).await;
+        while !self.keys.refuses(&self.kek) {
+            tokio::time::sleep(NOTICED_WITHIN).await;
         }
     }
 

@@ -353,9 +353,12 @@ async fn provider_failures_are_told_apart_and_soon_forgotten() {
         matches!(error, KeyError::Denied { .. }) && !error.is_transient(),
         "{error}"
     );
+    let kek = keys.scopes().kek(&acme);
+    assert!(keys.refuses(&kek));
     *world.provider.fault.lock().await = None;
     world.clock.advance(Duration::from_secs(5));
     keys.sealing_key(&acme).await.unwrap();
+    assert!(!keys.refuses(&kek));
 }
 
 #[tokio::test]
