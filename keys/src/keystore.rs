@@ -180,6 +180,12 @@ pub enum KeystoreError {
         /// The scope.
         scope: String,
     },
+    /// Nothing was ever sealed for that scope, or one below it.
+    #[error("there is no scope {scope}: neither it nor one below it ever had a key")]
+    NoScope {
+        /// The scope.
+        scope: String,
+    },
     /// Step-up is missing, or was refused.
     #[error(transparent)]
     StepUp(#[from] StepUpError),
@@ -215,6 +221,7 @@ impl KeystoreError {
                 "see that the platform's key provider can unwrap the audit log's key (pgveil.audit_keys)"
             }
             Self::ScopeSealed { .. } => "unseal the scope once the reason is gone",
+            Self::NoScope { .. } => "`pgveil scopes list` shows those that there are",
             Self::StepUp(error) => error.cure(),
             Self::Damaged {
                 table: "pgveil.audit_keys",

@@ -155,6 +155,13 @@ fn what_is_erased_is_gone_and_the_scope_may_begin_anew() -> Result<()> {
         erase("platform", "platform")?.code == Some(1),
         "the platform as a whole"
     );
+    let slip = erase("tenant:acne", "tenant:acne")?;
+    ensure!(
+        slip.code == Some(1) && slip.stderr.contains("there is no scope tenant:acne"),
+        "{slip:?}"
+    );
+    let left = database.admin("SELECT count(*) FROM pgveil.scopes WHERE path = 'tenant:acne'")?;
+    ensure!(left == "0", "it is a scope now");
     ensure!(read(&proxy, "acme")? == "a\nb");
     let said = erase("tenant:acme", "tenant:acme")?.ok()?;
     ensure!(

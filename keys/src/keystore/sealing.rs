@@ -35,7 +35,10 @@ const PUT: &str = concat!(
      erased_at = excluded.erased_at, audit_seq = excluded.audit_seq, mac = excluded.mac"
 );
 /// So that a key that is being made elsewhere is not missed: making one looks at this row.
-const BEGIN: &str = "INSERT INTO pgveil.scopes (path, state, sealed_at) VALUES ($1, 'sealed', now()) ON CONFLICT DO NOTHING";
+const BEGIN: &str = "INSERT INTO pgveil.scopes (path, state, sealed_at) VALUES ($1, 'sealed', now()) ON CONFLICT DO NOTHING RETURNING path";
+/// A scope whose row somebody took away.
+const WAS_WRITTEN: &str =
+    "SELECT FROM pgveil.row_changes WHERE table_name = 'scopes' AND row_name = $1 LIMIT 1";
 const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 /// Every scope whose chain has this one.
 const AND_BELOW: &str =
@@ -188,13 +191,14 @@ impl Keystore {
         Ok(erased)
     }
 
-    /// The scopes that there are: a tenant's environment takes in that environment of its projects.
+    /// The scopes that there are: a tenant's environment takes in that environment of its projects. A name that nothing was
+    /// ever sealed under is somebody's slip, and leaves no row behind.
     async fn at_and_below(
         &self,
         change: &mut Change,
         scope: &ScopePath,
     ) -> Result<Vec<String>, KeystoreError> {
-        change.query(BEGIN, &[&scope.as_str()]).await?;
+        let is_new = !change.query(BEGIN, &[&scope.as_str()]).await?.is_empty();
         let tenant = scope.as_str().split('/').next().unwrap_or_default();
         let rows = change.query(AND_BELOW, &[&tenant]).await?;
         let mut paths = Vec::new();
@@ -204,6 +208,12 @@ impl Keystore {
             if below {
                 paths.push(path);
             }
+        }
+        let is_alone = is_new && paths.len() == 1;
+        if is_alone && { change.query(WAS_WRITTEN, &[&scope.as_str()]).await? }.is_empty() {
+            return Err(KeystoreError::NoScope {
+                scope: scope.to_string(),
+            });
         }
         if paths.len() > MAX_ERASED_SCOPES {
             return Err(KeystoreError::Refused {
