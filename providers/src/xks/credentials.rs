@@ -5,13 +5,14 @@ use std::{
     collections::HashMap,
     fmt,
     fs::{File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Mutex,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD as BASE64};
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 /// Some hundreds of access keys.
@@ -97,10 +98,11 @@ impl CredentialsFile {
 
     /// Makes an access key and adds it to a file, which is made if there is none: its id, and the key itself.
     pub fn add(path: &Path) -> Result<(String, Zeroizing<String>), CredentialsError> {
-        let failed = |error: io::Error| CredentialsError {
+        let refused = |reason: String| CredentialsError {
             path: path.to_owned(),
-            reason: error.to_string(),
+            reason,
         };
+        let failed = |error: io::Error| refused(error.to_string());
         let mut random = Zeroizing::new([0; NEW_ID_CHARS + SECRET_BYTES]);
         getrandom::fill(&mut *random).map_err(|error| failed(io::Error::other(error)))?;
         let (id, secret) = random.split_at(NEW_ID_CHARS);
@@ -108,13 +110,20 @@ impl CredentialsFile {
             .map(|byte| char::from(ID_CHARS[usize::from(byte % 32)]))
             .collect();
         let secret = Zeroizing::new(BASE64.encode(secret));
-        let line = Zeroizing::new(format!("{id} {}\n", *secret));
-        let mut file = OpenOptions::new()
+        let mut file = options()
             .append(true)
             .create(true)
             .mode(0o600)
             .open(path)
             .map_err(failed)?;
+        // Nothing secret goes where others can read it.
+        check(&file).map_err(refused)?;
+        let begin = if ends_within_a_line(&mut file).map_err(failed)? {
+            "\n"
+        } else {
+            ""
+        };
+        let line = Zeroizing::new(format!("{begin}{id} {}\n", *secret));
         file.write_all(line.as_bytes())
             .and_then(|()| file.sync_all())
             .map_err(failed)?;
@@ -122,8 +131,28 @@ impl CredentialsFile {
     }
 }
 
-fn read(path: &Path) -> Result<(Keys, Stamp), String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
+/// To read. NONBLOCK: a named pipe in the file's place must not hang whoever opens it.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32);
+    options
+}
+
+/// Whether a line was begun and not ended, as editors leave it: what is added would become a part of it.
+fn ends_within_a_line(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+/// A regular file that nobody but its owner may use.
+fn check(file: &File) -> Result<std::fs::Metadata, String> {
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     if !metadata.is_file() {
         return Err("it is not a regular file".to_owned());
@@ -134,6 +163,12 @@ fn read(path: &Path) -> Result<(Keys, Stamp), String> {
             metadata.mode() & 0o7777
         ));
     }
+    Ok(metadata)
+}
+
+fn read(path: &Path) -> Result<(Keys, Stamp), String> {
+    let file = { options().open(path) }.map_err(|error| error.to_string())?;
+    let metadata = check(&file)?;
     let mut text = Zeroizing::new(String::with_capacity(MAX_FILE_BYTES as usize + 1));
     file.take(MAX_FILE_BYTES + 1)
         .read_to_string(&mut text)
@@ -200,6 +235,44 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let error = CredentialsFile::open(&path).unwrap_err().to_string();
         assert!(error.contains("0644"), "{error}");
+    }
+
+    #[test]
+    fn an_access_key_is_added_to_no_file_that_others_read_and_to_no_line_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("credentials");
+        let (first, secret) = CredentialsFile::add(&path).unwrap();
+        std::fs::write(&path, format!("{first} {}", *secret)).unwrap();
+        let (second, _) = CredentialsFile::add(&path).unwrap();
+        let file = CredentialsFile::open(&path).unwrap();
+        assert_eq!(file.secret(&first), Some(secret));
+        assert!(file.secret(&second).is_some());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let error = CredentialsFile::add(&path).unwrap_err().to_string();
+        assert!(error.contains("chmod 0600"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_pipe_in_its_place_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("credentials");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        for error in [
+            CredentialsFile::open(&path).unwrap_err(),
+            CredentialsFile::add(&path).unwrap_err(),
+        ] {
+            let error = error.to_string();
+            assert!(error.contains("not a regular file"), "{error}");
+        }
     }
 
     #[test]
