@@ -127,6 +127,13 @@ fn a_sealed_scope_and_those_below_it_are_out_of_use_until_they_are_unsealed() ->
         again.code == Some(1) && again.stderr.contains("used"),
         "{again:?}"
     );
+    let listed = site.command("step-up", &["list", "--json"])?.ok()?;
+    let listed: serde_json::Value = serde_json::from_str(&listed)?;
+    let since = listed[0]["created_at"].as_str().unwrap_or_default();
+    ensure!(
+        since.len() == "2026-01-01T00:00:00Z".len() && since.contains('T') && since.ends_with('Z'),
+        "not a time as other lists show it: {since}"
+    );
     Ok(())
 }
 

@@ -40,14 +40,15 @@ const FAILED: &str = "UPDATE pgveil.operators SET failures = CASE WHEN failures 
     locked_until = CASE WHEN failures + 1 >= $2 THEN now() + interval '1 minute' END WHERE name = $1";
 const SUCCEEDED: &str =
     "UPDATE pgveil.operators SET failures = 0, locked_until = NULL WHERE name = $1";
-const LIST: &str = "SELECT name, created_at::text, coalesce(locked_until > now(), false) FROM pgveil.operators ORDER BY name COLLATE \"C\"";
+const LIST: &str = "SELECT name, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+    coalesce(locked_until > now(), false) FROM pgveil.operators ORDER BY name COLLATE \"C\"";
 
 /// Who may make tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
     /// The name.
     pub name: String,
-    /// Since when.
+    /// Since when (ISO 8601, UTC).
     pub created_at: String,
     /// Too many wrong passphrases, a moment ago.
     pub locked: bool,

@@ -29,7 +29,8 @@ pub(super) fn meaning<E: ProvideErrorMetadata>(
         return ProviderError::unavailable(provider, format!("status {status}"));
     };
     let reason = match answer.message() {
-        Some(message) => format!("{code}: {message}"),
+        // The sentence goes on behind it.
+        Some(message) => format!("{code}: {}", message.trim_end_matches('.')),
         None => code.to_owned(),
     };
     match code {

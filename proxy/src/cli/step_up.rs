@@ -179,7 +179,7 @@ fn dangerous(text: &str) -> anyhow::Result<Operation> {
             .map(|operation| operation.as_str())
             .collect();
         Found(format!(
-            "{text:?} needs no token; these do: {}",
+            "{text:?} is no operation that needs a token; these do: {}",
             known.join(", ")
         ))
         .into()

@@ -58,7 +58,8 @@ pub(super) struct Verify {
 
 /// Standard input, up to a limit.
 fn input(limit: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
+    // Room for a secret at once: growing would leave copies of it behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_CRYPT_BYTES as usize + 64));
     std::io::stdin()
         .lock()
         .take(limit + 1)

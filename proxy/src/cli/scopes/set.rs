@@ -88,14 +88,23 @@ pub(super) async fn set(config: &Path, given: Given) -> anyhow::Result<ExitCode>
             .destroy_retired_after
             .or(rotation.destroy_retired_after);
     };
-    apply(config, given.act, change).await
+    let nothing =
+        "nothing was given that could be set; `pgveil scopes set --help` shows what can be";
+    apply(config, given.act, nothing, change).await
 }
 
 pub(super) async fn clear(config: &Path, act: Act) -> anyhow::Result<ExitCode> {
-    apply(config, act, |own| *own = Own::default()).await
+    let nothing = "nothing is set for it at run time";
+    apply(config, act, nothing, |own| *own = Own::default()).await
 }
 
-async fn apply(config: &Path, act: Act, change: impl FnOnce(&mut Own)) -> anyhow::Result<ExitCode> {
+/// `nothing` says why there is nothing to do where nothing was set.
+async fn apply(
+    config: &Path,
+    act: Act,
+    nothing: &str,
+    change: impl FnOnce(&mut Own),
+) -> anyhow::Result<ExitCode> {
     let scope = parse_scope(&act.scope)?;
     let built = app::build_to_mend(config).await?;
     let found = built.keystore.judged_overrides().await?;
@@ -112,7 +121,7 @@ async fn apply(config: &Path, act: Act, change: impl FnOnce(&mut Own)) -> anyhow
     change(&mut own);
     if own == before && mine.is_empty() {
         return Err(Found(if before.is_empty() {
-            format!("nothing is set for {scope} at run time")
+            format!("{scope}: {nothing}")
         } else {
             format!("{scope} has that already")
         })
