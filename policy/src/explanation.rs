@@ -129,7 +129,10 @@ fn made(slot: &Slot, rules: &Ruleset) -> String {
         Make::Seal | Make::SealBare => "sealed value",
         Make::EqualityTerm => "equality term",
         Make::EqualityTerms => "equality terms",
-        Make::SealElements | Make::SealPerScope | Make::SealElementsPerScope => "sealed values",
+        Make::SealElements
+        | Make::SealPerScope
+        | Make::SealElementsPerScope
+        | Make::SealMembers => "sealed values",
     };
     format!("{what} for {}", column_name(slot.column, rules))
 }
@@ -140,7 +143,10 @@ fn keys(slot: &Slot) -> String {
     for part in &slot.scope {
         match part {
             ScopePart::Text(text) => scope.push_str(text),
-            ScopePart::Row(..) | ScopePart::Element(..) | ScopePart::Asked { .. } => {
+            ScopePart::Row(..)
+            | ScopePart::Element(..)
+            | ScopePart::Member(..)
+            | ScopePart::Asked { .. } => {
                 scope.push_str("{value of the row}");
             }
             ScopePart::Session(name) => {

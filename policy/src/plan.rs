@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     copy::CopyPlan,
-    types::{LogicalType, Value},
+    types::{LogicalType, TextFunction, Value},
 };
 
 /// The row of `pgveil.columns` a value was sealed for.
@@ -115,6 +115,49 @@ pub struct Slot {
     pub column: ColumnId,
     /// With which scope's keys.
     pub scope: Vec<ScopePart>,
+    /// Of [`Make::SealMembers`]: what becomes of the document's members.
+    pub members: Option<Box<Members>>,
+}
+
+impl Slot {
+    /// The parts of all its scopes.
+    pub fn parts(&self) -> impl Iterator<Item = &ScopePart> {
+        let members = self.members.iter().flat_map(|members| &members.sealed);
+        let members = members.flat_map(|member| &member.scope);
+        self.scope.iter().chain(members)
+    }
+
+    /// The same, to be changed.
+    pub fn parts_mut(&mut self) -> impl Iterator<Item = &mut ScopePart> {
+        let members = self.members.iter_mut();
+        let members = members.flat_map(|members| &mut members.sealed);
+        let members = members.flat_map(|member| &mut member.scope);
+        self.scope.iter_mut().chain(members)
+    }
+}
+
+/// What becomes of the members of a document's records. Those that are not named are left out.
+#[derive(Debug, PartialEq)]
+pub struct Members {
+    /// The document is a `jsonb`.
+    pub jsonb: bool,
+    /// What is sealed.
+    pub sealed: Vec<Member>,
+    /// Names of members that stay as they are.
+    pub plain: Vec<String>,
+}
+
+/// A member that is sealed.
+#[derive(Debug, PartialEq)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// The type that the statement gives it, in which it is read.
+    pub from: LogicalType,
+    /// For which column.
+    pub column: ColumnId,
+    /// With which scope's keys.
+    pub scope: Vec<ScopePart>,
 }
 
 /// What a slot makes.
@@ -137,6 +180,8 @@ pub enum Make {
     /// The same for each element of an array operand: a `bytea[]` in which each element is the UTF-8 text of such a
     /// `bytea[]`, since `unnest` knows no arrays of arrays.
     SealElementsPerScope,
+    /// A JSON document whose records hold sealed values: its text in UTF-8, as `bytea`.
+    SealMembers,
 }
 
 /// What `concat_ws('/', encode(convert_to(a::text, 'UTF8'), 'hex'), ...)` makes of a row's scope columns.
@@ -162,7 +207,8 @@ impl Make {
             | Self::SealBare
             | Self::SealElements
             | Self::SealPerScope
-            | Self::SealElementsPerScope => true,
+            | Self::SealElementsPerScope
+            | Self::SealMembers => true,
             Self::EqualityTerm | Self::EqualityTerms => false,
         }
     }
@@ -174,7 +220,7 @@ impl Make {
             | Self::SealElements
             | Self::SealPerScope
             | Self::SealElementsPerScope => true,
-            Self::Seal | Self::SealBare | Self::EqualityTerm => false,
+            Self::Seal | Self::SealBare | Self::EqualityTerm | Self::SealMembers => false,
         }
     }
 }
@@ -190,6 +236,8 @@ pub enum Operand {
     Argument(Option<Value>, LogicalType),
     /// An argument of EXECUTE that is an array of this type.
     ArgumentArray(Vec<Option<Value>>, LogicalType),
+    /// What functions make of a client parameter (from 0) that is a text, the innermost first.
+    Computed(Vec<TextFunction>, usize),
     /// A client parameter (from 0), to be decoded as `client_params[n]` says and converted as the slot's `Make` says.
     Param(usize),
 }
@@ -204,6 +252,8 @@ pub enum ScopePart {
     Row(Operand, LogicalType),
     /// For the n-th element of the slot's array: the n-th element of this one, of the given element type.
     Element(Operand, LogicalType),
+    /// The member of this name of the record that a value is a member of, read in this type.
+    Member(String, LogicalType),
     /// `{session.NAME}`: the Postgres setting `pgveil.NAME`.
     Session(String),
     /// What this column (from 0) of a scope query of the plan returns.

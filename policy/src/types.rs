@@ -6,6 +6,7 @@ mod binary;
 mod boolean;
 mod bytea;
 mod calendar;
+mod computed;
 mod convert;
 mod date;
 mod datetime;
@@ -41,6 +42,7 @@ use std::{borrow::Cow, fmt};
 use zeroize::Zeroizing;
 
 pub use array::Element;
+pub use computed::TextFunction;
 pub use convert::{
     Conversion, Converted, can_cast, cast, convert, has_operator, is_assignable, is_implicit,
 };
@@ -48,6 +50,7 @@ pub use document::json_string;
 pub use enumeration::{Definition, EnumType, Label};
 pub use error::{DamagedValue, InputError};
 pub use interval::Fields;
+pub use json::{Given, Record, Records, records};
 pub use mask::mask;
 pub use name::{UnknownType, type_of_domain};
 pub use settings::FormatSettings;

@@ -25,6 +25,7 @@ use pgveil_policy::{
     plan::{Effect, Operand, ScopePart},
     scan::relations::RelationName,
     splice::Spliced,
+    types::TextFunction,
 };
 use tokio::sync::Mutex;
 
@@ -621,6 +622,7 @@ fn cacheable(sql: &str, plan: &Plan) -> bool {
         | Operand::Array(_)
         | Operand::Argument(..)
         | Operand::ArgumentArray(..) => true,
+        Operand::Computed(functions, _) => functions.iter().any(TextFunction::holds_literal),
         Operand::Literal(None) | Operand::Param(_) => false,
     };
     // What EXECUTE means depends on the session; what PREPARE keeps may hold literals.

@@ -47,9 +47,9 @@ LINE 1: update people set plain = email
                                   ^
 DETAIL:  public.people.email holds sealed values; PostgreSQL cannot compute on them.
 HINT:  Select the column as it is, or compare it for equality; compute the rest in the application. See docs/errors.md#expression-not-supported.
--- as app: update people set email = upper('x') --
+-- as app: update people set email = md5('x') --
 ERROR:  0A000: protected column "email" cannot be set to an expression
-LINE 1: update people set email = upper('x')
+LINE 1: update people set email = md5('x')
                                   ^
 DETAIL:  A value for public.people.email is sealed before the server sees it.
 HINT:  Give a literal or a parameter; compute the value in the application. See docs/errors.md#value-not-constant.

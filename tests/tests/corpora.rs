@@ -207,6 +207,7 @@ corpora! {
     clinic
     keys
     music_store
+    payloads
     shop
     tools
     trading

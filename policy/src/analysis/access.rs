@@ -18,6 +18,18 @@ use super::{
 };
 use crate::{Refusal, plan::Rendering, types::LogicalType};
 
+/// Functions whose documents are arrays or objects, and never a sealed value itself.
+const CONTAINERS: [&str; 8] = [
+    "json_agg",
+    "jsonb_agg",
+    "row_to_json",
+    "json_build_object",
+    "jsonb_build_object",
+    "json_build_array",
+    "jsonb_build_array",
+    "json_object_agg",
+];
+
 impl Analyser<'_> {
     /// `(a, b)` as a value: a row.
     pub(super) fn tuple(&mut self, members: &[Expr], cx: Cx<'_>) -> Result<Kind, Refusal> {
@@ -220,6 +232,46 @@ impl Analyser<'_> {
             }
             _ => Err(refuse(&holder)),
         }
+    }
+
+    /// `document -> 0`, `document -> 'name'`: a piece of a document is one. What is sealed in it is one string to the server,
+    /// whatever it is in truth, so nothing of which that may matter is taken apart.
+    pub(super) fn piece(
+        &mut self,
+        document: &Expr,
+        index: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<Kind, Refusal> {
+        let place = "an expression with ->";
+        let kind = if self.stored {
+            self.expr(document, cx)?
+        } else {
+            self.value(document, cx)?
+        };
+        self.plain(index, cx, place)?;
+        let Kind::Holder(holder) = &kind else {
+            let refused = refusals::not_plain(&kind, place);
+            return match refused {
+                Some(refusal) => Err(refusal.at(self.start_of(document))),
+                None => Ok(Kind::Plain(None)),
+            };
+        };
+        let made = matches!(super::compare::strip(document), Expr::Function(function)
+            if super::function::last_name(&function.name).is_some_and(|name| CONTAINERS.contains(&&*name)));
+        let deep = |source: &super::kind::Source| {
+            let logical = source.column.logical;
+            matches!(
+                logical,
+                LogicalType::Json | LogicalType::Jsonb | LogicalType::Array(_)
+            )
+        };
+        let whole = holder.given().is_none()
+            && matches!(holder.inside(), Inside::Json(_))
+            && (made || !holder.sources().iter().any(deep));
+        if !whole {
+            return Err(refusals::holder(holder, place).at(self.start_of(document)));
+        }
+        Ok(kind)
     }
 
     /// Takes a cast away around its operand.

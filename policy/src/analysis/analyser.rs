@@ -21,6 +21,7 @@ use super::{
     namespace::{Column, Entry, Namespace, Reference, Scope},
     params::Role,
     protection::{Protection, Standing},
+    records::{Call, Decided},
     refusals,
     scope::Part,
     source::SourceColumn,
@@ -99,6 +100,12 @@ pub(super) struct Analyser<'a> {
     pub(super) assigned: HashSet<(usize, usize)>,
     /// Tokens of columns of which each row picks its scope's value.
     pub(super) picked: HashSet<usize>,
+    /// By row variable: calls that make rows of a document.
+    pub(super) calls: HashMap<usize, Call>,
+    /// Members of documents that are written to protected columns, as far as this reading has seen.
+    pub(super) wants: Vec<Decided>,
+    /// The same, as an earlier reading of the statement has found.
+    pub(super) decided: Vec<Decided>,
     /// What the server must be asked before the statement is sent.
     pub(super) scope_queries: Vec<ScopeQuery>,
 }
@@ -148,6 +155,9 @@ impl<'a> Analyser<'a> {
             cannot_ask: false,
             assigned: HashSet::new(),
             picked: HashSet::new(),
+            calls: HashMap::new(),
+            wants: Vec::new(),
+            decided: Vec::new(),
             scope_queries: Vec::new(),
         }
     }
@@ -292,6 +302,9 @@ impl<'a> Analyser<'a> {
         let made = self.source_columns.values().find(|made| made.cell == cell);
         if let Some(made) = made {
             return Some(made.logical);
+        }
+        if let Some(logical) = self.member_type(cell) {
+            return Some(logical);
         }
         let relation = self.instances.get(cell.instance)?;
         let column = relation

@@ -162,6 +162,9 @@ impl Analyser<'_> {
                 return Ok(());
             }
             What::Param(number, _) => plan::Operand::Param(*number),
+            What::Applied { .. } => {
+                return Err(refusals::construct("an expression as an array").at(at));
+            }
             What::Literal(literal) if literal.logical.is_none() => {
                 let element = match &operand.cast {
                     Cast::None => bare,

@@ -62,7 +62,7 @@ impl Analyser<'_> {
                 }
                 into.text.push('"');
             }
-            What::Param(..) => return Ok(false),
+            What::Param(..) | What::Applied { .. } => return Ok(false),
         }
         Ok(true)
     }

@@ -425,9 +425,9 @@ impl Analyser<'_> {
             return Err(refusals::not_supported(sealed.column(), &place).at(at));
         };
         let column = std::sync::Arc::clone(&target.column);
-        let what = match &operand.what {
-            What::Param(number, _) => plan::Operand::Param(*number),
-            _ => match self.made_bare(&operand, &column)? {
+        let what = match operand.what.planned_param() {
+            Some(param) => param,
+            None => match self.made_bare(&operand, &column)? {
                 Made::Value(value) => plan::Operand::Literal(Some(value)),
                 Made::Null | Made::NeverEqual => {
                     return Err(refusals::not_understood("A literal without a value").at(at));
@@ -465,6 +465,7 @@ impl Analyser<'_> {
             What::Param(number, _) => self.parameter_type(*number, &operand.cast),
             What::Literal(literal) => given_type(operand, literal.logical)
                 .map_err(|other| refusals::construct(&format!("a value of type {other}"))),
+            What::Applied { .. } => Ok(Some(LogicalType::Text)),
             What::Null => Ok(None),
         }
     }
@@ -474,7 +475,7 @@ impl Analyser<'_> {
         match operand.what {
             What::Null => given_type(operand, None)
                 .map_err(|other| refusals::construct(&format!("a value of type {other}"))),
-            What::Literal(_) | What::Param(..) => self.operand_type(operand),
+            What::Literal(_) | What::Param(..) | What::Applied { .. } => self.operand_type(operand),
         }
     }
 }

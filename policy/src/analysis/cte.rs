@@ -110,6 +110,11 @@ impl Analyser<'_> {
                 instances.len() - 1
             })
         });
+        for (old, new) in fresh {
+            if let Some(call) = self.calls.get(&old).cloned() {
+                self.calls.insert(new, call);
+            }
+        }
         rows
     }
 }

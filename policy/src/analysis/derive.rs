@@ -461,7 +461,7 @@ pub(super) fn check_stored_slot(slot: &Slot) -> Result<(), Refusal> {
         ScopePart::Row(operand, _) | ScopePart::Element(operand, _) => {
             matches!(operand, Operand::Literal(_) | Operand::Array(_))
         }
-        ScopePart::Session(_) | ScopePart::Asked { .. } => false,
+        ScopePart::Session(_) | ScopePart::Member(..) | ScopePart::Asked { .. } => false,
     });
     if term && fixed {
         return Ok(());

@@ -304,7 +304,7 @@ impl Analyser<'_> {
                 None | Some(LogicalType::Array(_)) => Some(*element),
                 Some(_) => None,
             },
-            (What::Null | What::Literal(_), _) => None,
+            (What::Null | What::Literal(_) | What::Applied { .. }, _) => None,
         }
     }
 
@@ -383,7 +383,7 @@ impl Analyser<'_> {
                 return Ok(());
             }
             What::Param(number, _) => plan::Operand::Param(*number),
-            What::Literal(_) => {
+            What::Literal(_) | What::Applied { .. } => {
                 let elements = self.literal_elements(&operand, column);
                 plan::Operand::Array(elements.map_err(|refusal| refusal.at(at))?)
             }
@@ -473,7 +473,7 @@ impl Analyser<'_> {
                 let values = self.cast_elements(literal, element, 0).ok()?;
                 Some(Part::Listed(values, element))
             }
-            What::Null => None,
+            What::Null | What::Applied { .. } => None,
         }
     }
 }

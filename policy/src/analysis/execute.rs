@@ -16,9 +16,11 @@ use super::{
 use crate::{
     Refusal,
     catalog::Catalog,
-    plan::{self, ClientParam, Edit, Effect, Replacement, ScopePart, ServerParam, Slot},
+    plan::{
+        self, ClientParam, Edit, Effect, Member, Members, Replacement, ScopePart, ServerParam, Slot,
+    },
     text::MAX_DEPTH,
-    types::{Conversion, Converted, LogicalType, Value, convert},
+    types::{Conversion, Converted, FormatSettings, InputError, LogicalType, Value, convert},
 };
 
 impl Door<'_> {
@@ -150,6 +152,16 @@ impl Door<'_> {
                 let value = analyser.argument_value(&operand, logical, param)?;
                 plan::Operand::Argument(value, logical)
             }
+            Wanted::Cast(from, to) => {
+                let operand = analyser.operand(&expr)?;
+                let operand = operand.ok_or_else(|| not_literal(param).at(at))?;
+                let value = analyser.argument_value(&operand, from, param)?;
+                let value = value.map(|value| cast_as_given(&value, from, to, &self.view.format));
+                let value = value
+                    .transpose()
+                    .map_err(|error| refusals::input(error, at))?;
+                plan::Operand::Argument(value, to)
+            }
             Wanted::Array(element) => analyser.argument_array(&expr, element, param, at)?,
             Wanted::Unusable => return Err(not_literal(param).at(at)),
         };
@@ -173,6 +185,8 @@ impl Door<'_> {
 /// What an argument must be a value of.
 enum Wanted {
     Value(LogicalType),
+    /// A value of the first type, which the statement casts to the second.
+    Cast(LogicalType, LogicalType),
     Array(LogicalType),
     /// A type that cannot be sealed.
     Unusable,
@@ -181,13 +195,20 @@ enum Wanted {
 /// The type of a parameter of which some slot or scope is made, as the client sees it.
 fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> {
     let uses = |operand: &plan::Operand| matches!(operand, plan::Operand::Param(n) if *n == param);
+    let computes =
+        |slot: &Slot| matches!(&slot.operand, plan::Operand::Computed(_, n) if *n == param);
+    if kept.plan.slots.iter().any(computes) {
+        // An argument is not computed with.
+        return Some(Wanted::Unusable);
+    }
     let scope = |slot: &Slot| {
-        slot.scope.iter().find_map(|part| match part {
+        slot.parts().find_map(|part| match part {
             ScopePart::Row(operand, logical) if uses(operand) => Some(Wanted::Value(*logical)),
             ScopePart::Element(operand, logical) if uses(operand) => Some(Wanted::Array(*logical)),
             ScopePart::Text(_)
             | ScopePart::Session(_)
             | ScopePart::Asked { .. }
+            | ScopePart::Member(..)
             | ScopePart::Row(..)
             | ScopePart::Element(..) => None,
         })
@@ -197,9 +218,8 @@ fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> 
     if in_scope.is_none() && !slots.iter().any(|slot| uses(&slot.operand)) {
         return None;
     }
-    if let Some(ClientParam::Cast { .. }) = kept.plan.client_params.get(param) {
-        // An argument is not cast by the statement.
-        return Some(Wanted::Unusable);
+    if let Some(ClientParam::Cast { from, to }) = kept.plan.client_params.get(param) {
+        return Some(Wanted::Cast(*from, *to));
     }
     let oid = kept.declared.get(param).copied().unwrap_or(0);
     let told = match kept.plan.client_params.get(param) {
@@ -227,12 +247,12 @@ fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> 
     Some(match kept.plan.client_params.get(param) {
         Some(ClientParam::Logical(logical)) => Wanted::Value(logical.without_modifiers()),
         Some(ClientParam::Converted { from }) => Wanted::Value(*from),
-        Some(ClientParam::Cast { .. }) => Wanted::Unusable,
+        Some(ClientParam::Cast { from, to }) => Wanted::Cast(*from, *to),
         Some(ClientParam::Array(element)) => Wanted::Array(element.without_modifiers()),
         Some(ClientParam::Server(_)) | None => match in_scope {
             Some(Wanted::Value(logical)) => Wanted::Value(logical.without_modifiers()),
             Some(Wanted::Array(element)) => Wanted::Array(element.without_modifiers()),
-            Some(Wanted::Unusable) | None => Wanted::Unusable,
+            Some(Wanted::Cast(..) | Wanted::Unusable) | None => Wanted::Unusable,
         },
     })
 }
@@ -252,6 +272,7 @@ fn given(slot: &Slot, values: &[Option<plan::Operand>]) -> Slot {
         ScopePart::Session(name) => ScopePart::Session(name.clone()),
         ScopePart::Row(operand, logical) => ScopePart::Row(fill(operand), *logical),
         ScopePart::Element(operand, logical) => ScopePart::Element(fill(operand), *logical),
+        ScopePart::Member(name, logical) => ScopePart::Member(name.clone(), *logical),
         // PREPARE keeps no such plan.
         &ScopePart::Asked {
             query,
@@ -268,6 +289,36 @@ fn given(slot: &Slot, values: &[Option<plan::Operand>]) -> Slot {
         operand: fill(&slot.operand),
         column: slot.column,
         scope: slot.scope.iter().map(part).collect(),
+        members: slot.members.as_ref().map(|members| {
+            let sealed = members.sealed.iter().map(|member| Member {
+                name: member.name.clone(),
+                from: member.from,
+                column: member.column,
+                scope: member.scope.iter().map(part).collect(),
+            });
+            Box::new(Members {
+                jsonb: members.jsonb,
+                sealed: sealed.collect(),
+                plain: members.plain.clone(),
+            })
+        }),
+    }
+}
+
+/// The cast of a parameter, done as it is in Bind.
+fn cast_as_given(
+    value: &Value,
+    from: LogicalType,
+    to: LogicalType,
+    format: &FormatSettings,
+) -> Result<Value, InputError> {
+    if from.is_string() && !to.is_string() {
+        // Its send form is its text.
+        return to.input(value.as_bytes(), format);
+    }
+    match convert(value, from, to, Conversion::Assignment, format)? {
+        Converted::Value(value) => Ok(value),
+        Converted::NeverEqual => Err(InputError::new("22003", "value out of range")),
     }
 }
 
@@ -278,6 +329,7 @@ fn copy(operand: &plan::Operand) -> plan::Operand {
         Array(values) => Array(values.clone()),
         Argument(value, logical) => Argument(value.clone(), *logical),
         ArgumentArray(values, logical) => ArgumentArray(values.clone(), *logical),
+        Computed(functions, param) => Computed(functions.clone(), *param),
         Param(param) => Param(*param),
     }
 }
@@ -295,6 +347,7 @@ impl Analyser<'_> {
         let literal = match &operand.what {
             What::Null => return Ok(None),
             What::Literal(literal) => literal,
+            What::Applied { .. } => return Err(not_literal(param).at(at)),
             What::Param(number, _) => {
                 let message = format!("there is no parameter ${}", number + 1);
                 return Err(Refusal::new("42P02", "parameter-not-usable", message).at(at));
@@ -393,7 +446,9 @@ impl Analyser<'_> {
                 let values = values.map_err(|error| refusals::input(error, at))?;
                 Ok(plan::Operand::ArgumentArray(values, element))
             }
-            What::Literal(_) | What::Param(..) => Err(not_literal(param).at(at)),
+            What::Literal(_) | What::Param(..) | What::Applied { .. } => {
+                Err(not_literal(param).at(at))
+            }
         }
     }
 }

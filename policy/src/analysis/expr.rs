@@ -47,7 +47,7 @@ impl Analyser<'_> {
             {
                 self.numbered_argument(expr)
             }
-            Expr::Value(_) => Ok(Kind::Untyped),
+            Expr::Value(_) => Ok(self.given_document(expr)?.unwrap_or(Kind::Untyped)),
             Expr::TypedString(_) => {
                 let extent = self.tokens.extent(expr)?;
                 self.account_tokens(extent);
@@ -132,6 +132,11 @@ impl Analyser<'_> {
             Expr::Cast { .. } => self.cast(expr, cx),
             Expr::Function(function) => self.function(expr, function, cx),
             Expr::Case { .. } => self.chosen(expr, cx),
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Arrow,
+                right,
+            } => self.piece(left, right, cx),
             Expr::BinaryOp { left, op, right } => {
                 let place = operator_place(op);
                 self.ordered(left, cx, place.clone())?;

@@ -4,7 +4,10 @@
 use std::ops::Range;
 
 use sqlparser::{
-    ast::{CastKind, Expr, FunctionArguments, ObjectNamePart, Query, SetExpr, UnaryOperator},
+    ast::{
+        BinaryOperator, CastKind, Expr, FunctionArguments, ObjectNamePart, Query, SetExpr,
+        UnaryOperator,
+    },
     tokenizer::{Location, Token as Kind},
 };
 
@@ -117,6 +120,32 @@ impl Tokens<'_> {
             } => {
                 Ok(self.token_at(case_token.0.span.start)?
                     ..self.token_at(end_token.0.span.start)? + 1)
+            }
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::StringConcat,
+                right,
+            } => {
+                let (left, right) = (self.extent(left)?, self.extent(right)?);
+                let between = matches!(self.kind(left.end), Kind::StringConcat);
+                if !between || right.start != left.end + 1 {
+                    return Err(refusals::not_understood(
+                        "An operator is not where it should be",
+                    ));
+                }
+                Ok(left.start..right.end)
+            }
+            Expr::Trim {
+                expr, trim_what, ..
+            } => {
+                let first = trim_what.as_deref().unwrap_or(expr);
+                let mut start = self.extent(first)?.start;
+                let words = ["from", "both", "leading", "trailing"];
+                while start > 0 && words.iter().any(|word| self.is_word(start - 1, word)) {
+                    start -= 1;
+                }
+                let open = self.bracket_before(start, &Kind::LParen)?;
+                Ok(open.saturating_sub(1)..self.behind_pair(open)?)
             }
             Expr::Function(function) if !matches!(function.args, FunctionArguments::None) => {
                 let (

@@ -290,6 +290,9 @@ impl Analyser<'_> {
         if let Some(function) = self.callee(name, args, 'f', cx)? {
             return self.call_entry(function, (name, args), alias, ordinality, cx);
         }
+        if !ordinality && let Some(names) = self.record_rows(name, args, alias, cx)? {
+            return Ok(names);
+        }
         let last = self.check_function(name)?;
         if last == "unnest"
             && let Some(arrays) = unnamed(args)

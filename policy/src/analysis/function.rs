@@ -183,6 +183,12 @@ impl Analyser<'_> {
                         ("count", FunctionArgExpr::Expr(expr)) => {
                             self.counted(expr, distinct, inner, cx.grouping)?;
                         }
+                        // The document that is sealed inside is of the same type.
+                        ("json_typeof" | "jsonb_typeof", FunctionArgExpr::Expr(expr))
+                            if !self.decided.is_empty() =>
+                        {
+                            self.type_of_given(expr, inner, &place)?;
+                        }
                         // They look only at NULL, too.
                         ("num_nulls" | "num_nonnulls", FunctionArgExpr::Expr(expr))
                             if cx.grouping.is_none() =>
@@ -215,6 +221,15 @@ impl Analyser<'_> {
         match holding {
             Some(holding) => self.hold(holding, function, &name, held),
             None => Ok(kind),
+        }
+    }
+
+    fn type_of_given(&mut self, expr: &Expr, cx: Cx<'_>, place: &str) -> Result<(), Refusal> {
+        let kind = self.value(expr, cx)?;
+        let given = matches!(&kind, Kind::Holder(holder) if holder.given().is_some());
+        match refusals::not_plain(&kind, place) {
+            Some(refusal) if !given => Err(refusal.at(self.start_of(expr))),
+            _ => Ok(()),
         }
     }
 

@@ -210,14 +210,15 @@ impl Analyser<'_> {
                 if rows_only || (name == "array_to_json" && !is_array(&first)) {
                     return Err(refuse(&first, &place));
                 }
-                let made = document(kinds(), jsonb)?;
+                let only = name == "json_build_array" || name == "jsonb_build_array";
+                let made = document(kinds(), jsonb, only)?;
                 Ok(self.of_window(function, made))
             }
             Holding::StripNulls { jsonb } => match &first {
                 Kind::Holder(holder)
                     if matches!(holder.inside(), Inside::Json(_)) && !holds_documents(holder) =>
                 {
-                    document(std::iter::once(&first), jsonb)
+                    document(std::iter::once(&first), jsonb, false)
                 }
                 other => Err(refuse(other, &place)),
             },
@@ -284,6 +285,10 @@ impl Analyser<'_> {
         let Some(Kind::Holder(holder)) = merged else {
             return Err(refusals::construct(place));
         };
+        // Another document would go to the server as it is.
+        if holder.given().is_some() && !others.iter().all(|other| is_null(other)) {
+            return Err(refusals::holder(&holder, place));
+        }
         if !matches!(holder.inside(), Inside::Json(_)) {
             for other in others {
                 self.empty_array(other, &holder, place)?;
@@ -315,7 +320,9 @@ impl Analyser<'_> {
             What::Literal(literal) if fits && literal.text.trim() == "{}" => {
                 self.replace_operand(&operand, Replacement::Text("'{}'".to_owned()));
             }
-            What::Null | What::Literal(_) | What::Param(..) => return Err(refuse()),
+            What::Null | What::Literal(_) | What::Param(..) | What::Applied { .. } => {
+                return Err(refuse());
+            }
         }
         Ok(())
     }
@@ -544,10 +551,19 @@ fn join(args: &[Column]) -> Option<Holder> {
 }
 
 /// A document of values of these kinds.
-fn document<'k>(kinds: impl Iterator<Item = &'k Kind>, jsonb: bool) -> Result<Kind, Refusal> {
+fn document<'k>(
+    kinds: impl Iterator<Item = &'k Kind>,
+    jsonb: bool,
+    is_array: bool,
+) -> Result<Kind, Refusal> {
     let mut sources = Vec::new();
     let mut rendered = Vec::new();
+    let (mut given, mut count) = (None, 0);
     for kind in kinds {
+        count += 1;
+        if let Kind::Holder(holder) = kind {
+            given = given.or(holder.given());
+        }
         check_shown(kind)?;
         collect(kind, &mut sources, &mut rendered);
     }
@@ -560,6 +576,14 @@ fn document<'k>(kinds: impl Iterator<Item = &'k Kind>, jsonb: bool) -> Result<Ki
         sources,
         jsonb,
         rendering,
+        // Beside others it is not known to be whole.
+        given: given.map(|call| {
+            if is_array && count == 1 {
+                call
+            } else {
+                usize::MAX
+            }
+        }),
     })
     .map(Kind::Holder)
 }

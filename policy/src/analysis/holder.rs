@@ -53,6 +53,8 @@ pub(super) struct Document {
     pub(super) jsonb: bool,
     /// How the server wrote the values in it.
     pub(super) rendering: Rendering,
+    /// The statement gave it, to be made rows of by this call. It must not be shown: it is not as it was given.
+    pub(super) given: Option<usize>,
 }
 
 impl Holder {
@@ -116,7 +118,9 @@ impl Holder {
                 Inside::Row(fields.collect::<Option<_>>()?)
             }
             (Inside::Json(ours), Inside::Json(theirs))
-                if ours.jsonb == theirs.jsonb && ours.rendering == theirs.rendering =>
+                if ours.jsonb == theirs.jsonb
+                    && ours.rendering == theirs.rendering
+                    && ours.given == theirs.given =>
             {
                 let sources = [ours.sources, theirs.sources].concat();
                 Inside::Json(Document { sources, ..ours })
@@ -145,6 +149,19 @@ impl Holder {
             Inside::Array { .. } => "an array",
             Inside::Row(_) => "a row",
             Inside::Json(_) => "a JSON document",
+        }
+    }
+
+    /// A document inside that the statement gave.
+    pub(super) fn given(&self) -> Option<usize> {
+        let of = |kind: &Kind| match kind {
+            Kind::Plain(_) | Kind::Untyped | Kind::Sealed(_) => None,
+            Kind::Holder(holder) => holder.given(),
+        };
+        match &self.inside {
+            Inside::Array { element, .. } => of(element),
+            Inside::Row(fields) => fields.iter().find_map(|field| of(&field.kind)),
+            Inside::Json(document) => document.given,
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{Refusal, catalog, plan::Replacement, ruleset::Protected, types::LogicalType};
 
-const UNKNOWN: &str = "the statement does not give every scope column as a literal, a parameter or a column beside the value";
+pub(super) const UNKNOWN: &str = "the statement does not give every scope column as a literal, a parameter or a column beside the value";
 
 /// An entry of FROM and a column of it.
 type Identity = (usize, usize);
@@ -62,6 +62,7 @@ impl<'a> Analyser<'a> {
         source: Namespace,
         cx: Cx<'_>,
     ) -> Result<Namespace, Refusal> {
+        self.want_members(uses, cx)?;
         let [entry] = source.entries.as_slice() else {
             return Ok(source);
         };
@@ -210,6 +211,7 @@ impl<'a> Analyser<'a> {
                 let literal = |operand: &Operand| match operand.what {
                     What::Null => true,
                     What::Literal(_) => operand.cast == Cast::None,
+                    What::Applied { .. } => false,
                     What::Param(param, _) => {
                         operand.cast == Cast::None && self.arrives_as_text(param)
                     }
@@ -243,7 +245,7 @@ impl<'a> Analyser<'a> {
     }
 
     /// Whether PostgreSQL takes a parameter for a text where nothing says more.
-    fn arrives_as_text(&self, param: usize) -> bool {
+    pub(super) fn arrives_as_text(&self, param: usize) -> bool {
         const TEXTS: [u32; 4] = [0, 705, 25, 1043];
         TEXTS.contains(&self.oids.get(param).copied().unwrap_or(0))
     }
@@ -368,6 +370,9 @@ impl<'a> Analyser<'a> {
         parent: Option<&Scope<'_>>,
         ctes: &Ctes,
     ) -> Result<Namespace, Refusal> {
+        if let [SelectItem::Wildcard(_)] = select.projection.as_slice() {
+            self.want_shown(&wanted, &names)?;
+        }
         let plain = is_simple(select) && select.projection.iter().all(is_expression);
         let items: Vec<&Expr> = select.projection.iter().filter_map(expression).collect();
         if !plain || items.len() > wanted.columns.len() {
@@ -422,7 +427,7 @@ fn typed(operand: Operand, common: Option<LogicalType>, retyped: Option<LogicalT
         Some(to) => Operand {
             cast: match operand.what {
                 What::Param(..) => Cast::Read(to),
-                What::Literal(_) | What::Null => Cast::To(to),
+                What::Literal(_) | What::Null | What::Applied { .. } => Cast::To(to),
             },
             common: None,
             ..operand

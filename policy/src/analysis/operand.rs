@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use sqlparser::{
-    ast::{CastKind, Expr, UnaryOperator, Value as Constant},
+    ast::{BinaryOperator, CastKind, Expr, UnaryOperator, Value as Constant},
     tokenizer::Token as Kind,
 };
 
@@ -17,7 +17,8 @@ use crate::{
     Refusal, plan,
     ruleset::Protected,
     types::{
-        Conversion, Converted, Element, LogicalType, Value, convert, has_operator, is_assignable,
+        Conversion, Converted, Element, LogicalType, TextFunction, Value, convert, has_operator,
+        is_assignable,
     },
 };
 
@@ -39,6 +40,12 @@ pub(super) enum What {
     Literal(Literal),
     /// From 0; and the token it is.
     Param(usize, usize),
+    /// What functions make of a parameter that is a text, the innermost first.
+    Applied {
+        param: usize,
+        token: usize,
+        functions: Vec<TextFunction>,
+    },
 }
 
 /// What an operand is cast to.
@@ -140,6 +147,12 @@ impl Analyser<'_> {
                     extent: self.tokens.extent(expr)?,
                 }));
             }
+            Expr::Function(_)
+            | Expr::Trim { .. }
+            | Expr::BinaryOp {
+                op: BinaryOperator::StringConcat,
+                ..
+            } => return self.computed(expr),
             _ => (expr, Cast::None),
         };
         let (value, negative) = match inner {
@@ -155,6 +168,9 @@ impl Analyser<'_> {
         };
         let extent = self.tokens.extent(expr)?;
         let at = extent.end - 1;
+        if self.is_document(at) {
+            return Ok(None);
+        }
         let what = match &value.value {
             Constant::Null if !negative => What::Null,
             // In a function's body it is a name of an argument.
@@ -232,7 +248,7 @@ impl Analyser<'_> {
         let literal = match &operand.what {
             What::Null => return Ok(Made::Null),
             What::Literal(literal) => literal,
-            What::Param(..) => {
+            What::Param(..) | What::Applied { .. } => {
                 return Err(refusals::not_understood(
                     "A parameter where a literal should be",
                 ));
@@ -442,6 +458,29 @@ pub(super) fn check_blanks(given: LogicalType, column: &Protected) -> Result<(),
             "PostgreSQL leaves blanks at the end of both out, and the search terms do not",
         )),
         _ => Ok(()),
+    }
+}
+
+impl What {
+    /// The plan's form of a parameter, or of what is computed of one.
+    pub(super) fn planned_param(&self) -> Option<plan::Operand> {
+        match self {
+            Self::Param(param, _) => Some(plan::Operand::Param(*param)),
+            Self::Applied {
+                param, functions, ..
+            } => Some(plan::Operand::Computed(functions.clone(), *param)),
+            Self::Null | Self::Literal(_) => None,
+        }
+    }
+
+    /// The parameter that it is made of, and its token.
+    pub(super) fn param(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Param(param, token) | Self::Applied { param, token, .. } => {
+                Some((*param, *token))
+            }
+            Self::Null | Self::Literal(_) => None,
+        }
     }
 }
 

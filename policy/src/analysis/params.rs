@@ -11,7 +11,7 @@ use sqlparser::tokenizer::Token as Kind;
 use super::{
     Analyser, Protocol,
     constant::family,
-    operand::{Cast, Operand, What, check_blanks, check_types, keeps_value, unusable},
+    operand::{Cast, Operand, check_blanks, check_types, keeps_value, unusable},
 };
 use crate::{
     Refusal,
@@ -64,7 +64,7 @@ impl Analyser<'_> {
         operand: &Operand,
     ) -> Result<(), Refusal> {
         let mut given_as = None;
-        if let What::Param(param, token) = operand.what {
+        if let Some((param, token)) = operand.what.param() {
             let position = self.tokens.range(token).start;
             let cast = cast_before(operand, column.logical);
             if self.protocol == Protocol::Simple {
@@ -115,6 +115,7 @@ impl Analyser<'_> {
             operand: what,
             column: column.id,
             scope,
+            members: None,
         };
         let given = given_as.and_then(|(_, _, given, _, _)| given);
         let slot = self.made_before(&wanted, given).unwrap_or_else(|| {
@@ -138,6 +139,26 @@ impl Analyser<'_> {
         }
         self.replace_operand(operand, Replacement::Slot(slot));
         Ok(())
+    }
+
+    /// The role of a parameter that is a JSON document.
+    pub(super) fn document_role(
+        &mut self,
+        param: usize,
+        token: usize,
+        slot: usize,
+        column: LogicalType,
+    ) {
+        self.roles.push(Role {
+            param,
+            token,
+            slot,
+            column,
+            given: None,
+            array: false,
+            make: Make::SealMembers,
+            cast: None,
+        });
     }
 
     /// The slot that makes the same term already. In GROUP BY and ORDER BY the server tells by its parameter that an
@@ -398,7 +419,7 @@ impl Analyser<'_> {
     fn retype_scopes(&mut self, roles: &[Role]) -> Result<(), Refusal> {
         let arriving: HashMap<usize, &Role> =
             roles.iter().rev().map(|role| (role.param, role)).collect();
-        for part in self.slots.iter_mut().flat_map(|slot| &mut slot.scope) {
+        for part in self.slots.iter_mut().flat_map(Slot::parts_mut) {
             if let ScopePart::Element(plan::Operand::Param(param), _) = part
                 && arriving.contains_key(param)
             {

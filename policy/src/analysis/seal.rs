@@ -2,7 +2,7 @@
 
 use super::{
     Analyser,
-    operand::{Made, Operand, What},
+    operand::{Made, Operand},
     refusals,
     scope::{Part, written_scope},
 };
@@ -22,9 +22,9 @@ impl Analyser<'_> {
         held: &dyn Fn(&str) -> Option<Part>,
     ) -> Result<(), Refusal> {
         let at = self.tokens.range(operand.extent.start).start;
-        let what = match &operand.what {
-            What::Param(number, _) => plan::Operand::Param(*number),
-            _ => match self.made(&operand, column, Conversion::Assignment)? {
+        let what = match operand.what.planned_param() {
+            Some(param) => param,
+            None => match self.made(&operand, column, Conversion::Assignment)? {
                 Made::Value(value) => plan::Operand::Literal(Some(value)),
                 Made::Null | Made::NeverEqual => {
                     self.replace_operand(&operand, Replacement::Text("NULL".to_owned()));

@@ -88,7 +88,7 @@ impl Settled {
         if self.scopes.is_empty() {
             return;
         }
-        for part in slots.iter_mut().flat_map(|slot| &mut slot.scope) {
+        for part in slots.iter_mut().flat_map(crate::plan::Slot::parts_mut) {
             if let ScopePart::Session(name) = part
                 && let Some(value) = self.scopes.get(&name.to_ascii_lowercase())
             {

@@ -252,7 +252,24 @@ impl Door<'_> {
             self.tokens,
         );
         analyser.account_types(statement);
-        let (rows, silent) = analyser.statement(&parsed)?;
+        let mut read = analyser.statement(&parsed);
+        let decided = analyser.take_decided();
+        if !decided.is_empty() {
+            // Once more, now that it is known what documents are to hold.
+            analyser = Analyser::new(
+                self.rules,
+                self.protection,
+                self.view,
+                protocol,
+                self.oids,
+                self.tokens,
+            );
+            analyser.decided = decided;
+            analyser.account_types(statement);
+            read = analyser.statement(&parsed);
+        }
+        let (rows, silent) = read?;
+        check_given(&rows)?;
         if !analyser.touches() {
             return Ok(None);
         }
@@ -439,6 +456,18 @@ impl Visitor for QuotedIdents {
             Some(_) => ControlFlow::Break(ident.span),
         }
     }
+}
+
+/// A document that the statement gave is not shown: what the statement does not name is not in it any more.
+fn check_given(rows: &Rows) -> Result<(), Refusal> {
+    for column in &rows.columns {
+        if let super::kind::Kind::Holder(holder) = &column.kind
+            && holder.given().is_some()
+        {
+            return Err(refusals::holder(holder, "the result"));
+        }
+    }
+    Ok(())
 }
 
 fn fields(rows: &Rows) -> Output {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Refusal,
-    plan::{self, Make, Replacement},
+    plan::{Make, Replacement},
     types::{Conversion, LogicalType, can_cast},
 };
 
@@ -226,7 +226,9 @@ impl Analyser<'_> {
                 }
                 made => (Operand::planned(made), column.clone()),
             },
-            What::Param(number, _) => (Some(plan::Operand::Param(*number)), column.clone()),
+            What::Param(..) | What::Applied { .. } => {
+                (operand.what.planned_param(), column.clone())
+            }
         };
         let scope = self
             .pinned_scope(sealed, COMPARISON)

@@ -43,6 +43,7 @@ impl Analyser<'_> {
             operand: plan::Operand::Literal(Some(Value::from_send_form(vec![TRUE]))),
             column: sealed.column().id,
             scope: scope.map_err(|refusal| refusal.at(at))?,
+            members: None,
         });
         self.wrap(expr, &format!("({}", eq_term(sealed)), ") = ")?;
         let end = self.tokens.extent(expr)?.end;

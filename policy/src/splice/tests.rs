@@ -22,6 +22,7 @@ fn slot() -> Slot {
         operand: Operand::Literal(None),
         column: ColumnId(1),
         scope: Vec::new(),
+        members: None,
     }
 }
 

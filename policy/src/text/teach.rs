@@ -75,9 +75,13 @@ pub(crate) fn teach(
 /// What the parser gets as the name of the last field of `(row).*`, which it does not know.
 const ALL_FIELDS: &str = "pgveil_all_fields";
 
+/// What the parser gets as the name of a function's rows that have none.
+const NAMELESS: &str = "pgveil_rows";
+
 fn spelled(word: &str) -> Kind {
     match word {
         ALL_FIELDS => Kind::make_word(ALL_FIELDS, None),
+        NAMELESS => Kind::make_word(NAMELESS, None),
         "*" => Kind::Mul,
         "(" => Kind::LParen,
         ")" => Kind::RParen,
@@ -138,6 +142,20 @@ fn merge_of_join(tokens: &Tokens<'_>, statement: &Range<usize>) -> Option<(usize
 }
 
 impl Teacher<'_> {
+    /// Whether `(a int, b text)` stands here, and no query.
+    fn defines_rows(&self, index: usize) -> bool {
+        const QUERIES: [&str; 8] = [
+            "select", "with", "values", "insert", "update", "delete", "merge", "table",
+        ];
+        let tokens = self.tokens;
+        let word = |at: usize| at < self.end && matches!(tokens.kind(at), Kind::Word(_));
+        matches!(tokens.kind(index), Kind::LParen)
+            && matches!(tokens.kind(index.wrapping_sub(2)), Kind::RParen)
+            && word(index + 1)
+            && word(index + 2)
+            && !QUERIES.iter().any(|query| tokens.is_word(index + 1, query))
+    }
+
     fn lesson(&self, index: usize, first: bool) -> Lesson {
         let tokens = self.tokens;
         let before = |word: &str| !first && tokens.is_word(index - 1, word);
@@ -176,6 +194,8 @@ impl Teacher<'_> {
                 Keyword::DEFAULT if before("insert") && tokens.is_word(index + 1, "values") => {
                     Lesson::Spell(&["VALUES", "(", "DEFAULT", ")"], 2)
                 }
+                // Rows of a function under a list of definitions need no name, but for the parser.
+                Keyword::AS if self.defines_rows(index + 1) => Lesson::Spell(&["AS", NAMELESS], 1),
                 Keyword::TABLE => Lesson::Spell(&["SELECT", "*", "FROM"], 1),
                 Keyword::NOTNULL => Lesson::Spell(&["IS", "NOT", "NULL"], 1),
                 Keyword::NO

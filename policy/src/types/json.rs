@@ -1,8 +1,10 @@
 //! `json`: the text itself, checked by the server's grammar and with its words. `jsonb` builds on the same parser.
 
 mod lexer;
+mod records;
 
 pub(super) use lexer::Literal;
+pub use records::{Given, Record, Records, records};
 
 use super::InputError;
 use lexer::{Lexer, Token};

@@ -20,6 +20,8 @@ pub struct FormatSettings {
     pub interval_style: String,
     /// `timezone_abbreviations`.
     pub abbreviations: String,
+    /// `lower` and `upper` make of ASCII letters what they are in English (not so in Turkish).
+    pub ascii_case: bool,
 }
 
 /// A fresh server's settings, in UTC.
@@ -33,6 +35,7 @@ impl Default for FormatSettings {
             release: 15,
             interval_style: "postgres".into(),
             abbreviations: "Default".into(),
+            ascii_case: true,
         }
     }
 }

@@ -5,8 +5,10 @@ mod array;
 mod codec;
 mod document;
 mod inside;
+mod members;
 mod opening;
 mod per_scope;
+mod refusing;
 mod row;
 
 pub mod sealing;
@@ -15,7 +17,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use pgveil_config::{ScopePath, SearchKey};
 use pgveil_keys::{
-    DataKey, DekId, IndexKey, KeyError, Keys, nonce,
+    DataKey, DekId, IndexKey, Keys, nonce,
     sealed::{self, Terms},
     term,
 };
@@ -24,13 +26,20 @@ use pgveil_policy::{
     plan::{ClientParam, Make, Operand, ScopePart, Slot},
     ruleset::{Generation, Protected},
     template,
-    types::{Conversion, Converted, FormatSettings, InputError, LogicalType, Value, convert},
+    types::{
+        Conversion, Converted, FormatSettings, InputError, LogicalType, Record, Value, convert,
+    },
 };
 
+use self::refusing::{
+    damaged, does_not_fit, no_longer_in_policy, not_sealed, scope_null, session_unset,
+    unknown_column,
+};
 pub use self::{
     inside::{open_holder, type_oid},
     opening::{Lens, Opened, Opening, Scratch, Unsealed, open_field},
     per_scope::AskedScopes,
+    refusing::{input_refusal, key_refusal},
 };
 use super::{scoped::Scoped, view::View};
 use crate::engine::{Engine, Prepared};
@@ -154,6 +163,7 @@ impl Maker<'_> {
             Make::SealElements => self.seal_elements(index, slot, column).await,
             Make::SealPerScope => self.seal_per_scope(slot, column).await,
             Make::SealElementsPerScope => self.seal_elements_per_scope(slot, column).await,
+            Make::SealMembers => self.seal_members(slot).await,
         }
     }
 
@@ -302,6 +312,24 @@ impl Maker<'_> {
                 "invalid-input",
                 "an array stands where a single value is wanted",
             )),
+            Operand::Computed(functions, index) => {
+                let Some(bytes) = self.params.values.get(*index).copied().flatten() else {
+                    return Ok(None);
+                };
+                let settings = &self.view.session.format;
+                let text = LogicalType::Text;
+                // The form of a text is the same in both formats.
+                let mut value = text.input(bytes, settings).map_err(input_refusal)?;
+                for function in functions {
+                    let given = std::str::from_utf8(value.as_bytes());
+                    let given = given.map_err(|_| unknown_column())?;
+                    let made = function.apply(given, settings).map_err(input_refusal)?;
+                    value = Value::from_send_form(made.as_bytes().to_vec());
+                }
+                adapt(value, text, wanted, why, settings)
+                    .map(Some)
+                    .map_err(input_refusal)
+            }
             Operand::Param(index) => {
                 let Some(bytes) = self.params.values.get(*index).copied().flatten() else {
                     return Ok(None);
@@ -339,11 +367,13 @@ impl Maker<'_> {
                     .collect(),
             )),
             Operand::Literal(None) | Operand::Argument(None, _) => Ok(None),
-            Operand::Literal(Some(_)) | Operand::Argument(Some(_), _) => Err(Refusal::new(
-                "42804",
-                "invalid-input",
-                "a single value stands where an array is wanted",
-            )),
+            Operand::Literal(Some(_)) | Operand::Argument(Some(_), _) | Operand::Computed(..) => {
+                Err(Refusal::new(
+                    "42804",
+                    "invalid-input",
+                    "a single value stands where an array is wanted",
+                ))
+            }
             Operand::ArgumentArray(values, from) => {
                 let settings = &self.view.session.format;
                 let adapted = |value: &Value| adapt(value.clone(), *from, wanted, why, settings);
@@ -443,12 +473,29 @@ impl Maker<'_> {
         row: &[Option<&Converted>],
         asked: &[Option<String>],
     ) -> Result<Cow<'_, Scoped>, Refusal> {
-        let mut row = row.iter();
         if let Some(Some(scope)) = self.prepared.scopes.get(index) {
             return Ok(Cow::Borrowed(scope));
         }
+        let scope = self.scope_from(&slot.scope, row, asked, None)?;
+        if let Some(column) = self.rules.columns.get(&slot.column)
+            && !is_passed_on(slot)
+        {
+            self.view.scopes.check(column, scope.sealing(column))?;
+        }
+        Ok(Cow::Owned(scope))
+    }
+
+    /// The same of its parts; `record` is the one that a member stands in.
+    fn scope_from(
+        &self,
+        parts: &[ScopePart],
+        row: &[Option<&Converted>],
+        asked: &[Option<String>],
+        record: Option<&Record<'_>>,
+    ) -> Result<Scoped, Refusal> {
+        let mut row = row.iter();
         let mut path = String::new();
-        for part in &slot.scope {
+        for part in parts {
             match part {
                 ScopePart::Text(text) => path.push_str(text),
                 ScopePart::Session(name) => {
@@ -473,6 +520,16 @@ impl Maker<'_> {
                     };
                     path.push_str(&scope_text(*logical, value)?);
                 }
+                ScopePart::Member(name, logical) => {
+                    let member = record.and_then(|record| record.member(name));
+                    let text = member.map(|member| member.given.text(*logical));
+                    let text = text.transpose().map_err(input_refusal)?.flatten();
+                    let text = text.ok_or_else(scope_null)?;
+                    let value = logical
+                        .input(&text, &self.view.session.format)
+                        .map_err(input_refusal)?;
+                    path.push_str(&scope_text(*logical, &value)?);
+                }
                 ScopePart::Asked {
                     column, logical, ..
                 } => {
@@ -485,20 +542,14 @@ impl Maker<'_> {
                 }
             }
         }
-        let scope = Scoped::parse(&path).map_err(|error| {
+        Scoped::parse(&path).map_err(|error| {
             Refusal::new(
                 "PV001",
                 "scope-not-resolved",
                 "the scope of a protected value cannot be resolved",
             )
             .detail(error.to_string())
-        })?;
-        if let Some(column) = self.rules.columns.get(&slot.column)
-            && !is_passed_on(slot)
-        {
-            self.view.scopes.check(column, scope.sealing(column))?;
-        }
-        Ok(Cow::Owned(scope))
+        })
     }
 }
 
@@ -588,97 +639,12 @@ pub async fn fetch_key(keys: &Keys, dek: DekId) -> Result<(), Refusal> {
         .map_err(|e| key_refusal(&e))
 }
 
-/// A key error in Postgres's terms.
-pub fn key_refusal(error: &KeyError) -> Refusal {
-    let (sqlstate, anchor) = match error {
-        KeyError::NotFound { .. } | KeyError::Damaged { .. } => ("PV003", "damaged-value"),
-        _ => ("PV002", "key-unavailable"),
-    };
-    Refusal::new(
-        sqlstate,
-        anchor,
-        "a key for protected values cannot be used",
-    )
-    .detail(error.to_string())
-    .hint(format!("Nothing was written or shown; {}.", error.cure()))
-}
-
-/// Bad input, in Postgres's own words.
-pub fn input_refusal(error: InputError) -> Refusal {
-    let mut refusal = Refusal::new(error.sqlstate, "invalid-input", error.message);
-    refusal.detail = error.detail;
-    refusal.hint = error.hint.map(Into::into);
-    refusal
-}
-
-fn session_unset(name: &str) -> Refusal {
-    Refusal::new(
-        "PV001",
-        "scope-not-resolved",
-        "the scope of a protected value cannot be resolved",
-    )
-    .detail(format!(
-        "The scope is taken from the setting pgveil.{name}, which is not set in this session."
-    ))
-    .hint(format!(
-        "SET pgveil.{name} = '...', or options=-cpgveil.{name}=... in the connection string."
-    ))
-}
-
 fn scope_text(logical: LogicalType, value: &Value) -> Result<String, Refusal> {
     let text = logical
         .scope_text(value)
         .filter(|text| !text.is_empty())
         .ok_or_else(scope_null)?;
     Ok(template::encode(&text))
-}
-
-fn does_not_fit(column: &Protected) -> Refusal {
-    Refusal::new(
-        "22000",
-        "invalid-input",
-        format!("value does not fit column {}", column.name),
-    )
-}
-
-fn scope_null() -> Refusal {
-    Refusal::new(
-        "PV001",
-        "scope-not-resolved",
-        "the scope of a protected value cannot be resolved",
-    )
-    .detail("A column that the scope is taken from is NULL or empty in this row.")
-    .hint("Give the column a value, or change the scope template in the policy.")
-}
-
-fn no_longer_in_policy() -> Refusal {
-    Refusal::new("42501", "column-not-in-policy", "permission denied for a protected value")
-        .detail("It was sealed for a column that the policy does not name any more, so nobody is named who may see it.")
-        .hint("Name the column in the policy again.")
-}
-
-fn unknown_column() -> Refusal {
-    damaged("It names a column that this keystore does not know.")
-}
-
-fn damaged(detail: &str) -> Refusal {
-    Refusal::new(
-        "PV003",
-        "damaged-value",
-        "a stored value is damaged or was tampered with",
-    )
-    .detail(detail)
-    .hint("The value is not shown. Compare the table with a backup.")
-}
-
-fn not_sealed() -> Refusal {
-    Refusal::new(
-        "PV004",
-        "plaintext-found",
-        "a protected column holds something that is not a sealed value",
-    )
-    .detail("What stands there is not shown, and not passed on.")
-    .hint("`pgveil check` and the domain's CHECK constraint tell how it could get there.")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::scope::{SessionScopes, Wanted};
 pub const PROBE_NAME: &str = "pgveil probe";
 
 /// Fields of the probe's row before those of the settings.
-const FIXED_FIELDS: usize = 12;
+const FIXED_FIELDS: usize = 13;
 
 /// The session as the server reported it at one moment of the stream.
 #[derive(Debug)]
@@ -140,6 +140,7 @@ impl Probe {
             release: text(10)?.parse::<u32>().ok()? / 10_000,
             interval_style: text(8)?.to_owned(),
             abbreviations: text(9)?.to_owned(),
+            ascii_case: text(12)? == "true",
         };
         let (schemas, relations) = text(0)?.split_once('\u{1}')?;
         let schemas = names(schemas.to_owned());
@@ -214,7 +215,9 @@ fn probe_sql(roles: &[&str], settings: &[String], newest: u32) -> String {
          pg_catalog.current_setting('extra_float_digits'), pg_catalog.current_setting('bytea_output'), \
          pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding'), \
          pg_catalog.current_setting('IntervalStyle'), pg_catalog.current_setting('timezone_abbreviations'), \
-         pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('server_encoding')"
+         pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('server_encoding'), \
+         (pg_catalog.lower('ABCDEFGHIJKLMNOPQRSTUVWXYZ') OPERATOR(pg_catalog.=) 'abcdefghijklmnopqrstuvwxyz' AND \
+          pg_catalog.upper('abcdefghijklmnopqrstuvwxyz') OPERATOR(pg_catalog.=) 'ABCDEFGHIJKLMNOPQRSTUVWXYZ')::pg_catalog.text"
     );
     for name in settings {
         sql.push_str(", pg_catalog.current_setting(");

@@ -183,7 +183,6 @@ fn arrays_that_are_used_otherwise_too() -> Result<()> {
         "UPDATE tenants_notes SET body = u.b FROM unnest('{1}'::int[], '{a}'::text[]) AS u(i, b) WHERE tenants_notes.id = u.i",
         "UPDATE customers SET email = u.m, plain = u.m FROM unnest('{1}'::int[], '{a}'::text[]) AS u(i, m) WHERE customers.id = u.i",
         "UPDATE customers SET email = u.m FROM unnest('{1}'::int[], '{a}'::text[]) AS u(i, m) WHERE customers.id = u.i RETURNING *",
-        "INSERT INTO orders (id, customer_id, customer_email) SELECT id, customer_id, customer_email FROM json_populate_recordset(NULL::orders, '[{\"id\": 101, \"customer_id\": 1, \"customer_email\": \"a\"}]')",
     ])
 }
 

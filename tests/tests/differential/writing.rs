@@ -28,6 +28,11 @@ fn inserts_are_taken_in_every_shape() -> Result<()> {
         "INSERT INTO orders (id, customer_id, customer_email) SELECT 1000, 1, email FROM customers WHERE email = 'ada@example.com' RETURNING customer_email",
         "WITH made AS (INSERT INTO customers (id, region, email) VALUES (100, 'eu', 'cte@example.com') RETURNING id, email) SELECT * FROM made",
         "INSERT INTO \"Odd Names\" (id, \"E Mail\") VALUES (100, 'new') RETURNING *",
+        "INSERT INTO customers (id, region, email) VALUES (100, 'eu', upper('x')), (101, 'eu', 'a' || 'b' || trim(' c ')) RETURNING email",
+        "INSERT INTO customers (id, region, code) VALUES (100, 'eu', rtrim('ab--', '-')) RETURNING code",
+        "INSERT INTO orders (id, customer_id, customer_email) SELECT id, customer_id, customer_email FROM json_populate_recordset(NULL::orders, '[{\"id\": 101, \"customer_id\": 1, \"customer_email\": \"a\"}]')",
+        "INSERT INTO visits SELECT * FROM jsonb_populate_recordset(NULL::visits, '[{\"id\": 101, \"at\": \"10:00\", \"host\": \"::1\", \"tags\": \"{a}\"}]') RETURNING *",
+        "INSERT INTO \"Odd Names\" SELECT * FROM json_to_recordset('[{\"id\": 100, \"E Mail\": \"x\", \"select\": 5}]') AS _(id int, \"E Mail\" text, \"select\" text) RETURNING *",
     ])
 }
 

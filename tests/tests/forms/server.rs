@@ -127,6 +127,7 @@ impl Server {
                 interval_style: row.try_get(4)?,
                 abbreviations: row.try_get(5)?,
                 release: version.unsigned_abs() / 10_000,
+                ascii_case: true,
             })
         })
     }

@@ -282,6 +282,7 @@ fn slot_text(rules: &Ruleset, slot: &Slot) -> String {
         Make::SealElements => "seal each",
         Make::SealPerScope => "seal per scope",
         Make::SealElementsPerScope => "seal each per scope",
+        Make::SealMembers => return document_text(rules, slot),
     };
     let column = &rules.columns[&slot.column];
     let scope: Vec<_> = slot.scope.iter().map(part_text).collect();
@@ -293,12 +294,34 @@ fn slot_text(rules: &Ruleset, slot: &Slot) -> String {
     )
 }
 
+fn document_text(rules: &Ruleset, slot: &Slot) -> String {
+    let members = slot.members.as_ref().unwrap();
+    let logical = if members.jsonb {
+        LogicalType::Jsonb
+    } else {
+        LogicalType::Json
+    };
+    let sealed = members.sealed.iter().map(|member| {
+        let scope: Vec<_> = member.scope.iter().map(part_text).collect();
+        let (name, from) = (&member.name, member.from.sql_name());
+        let column = column_text(rules, member.column);
+        format!("{name} {from} for {column} in {}", scope.concat())
+    });
+    format!(
+        "seal members of {}: {}; plain {}",
+        operand_text(&slot.operand, logical),
+        sealed.collect::<Vec<_>>().join(", "),
+        members.plain.join(", ")
+    )
+}
+
 fn part_text(part: &ScopePart) -> String {
     match part {
         ScopePart::Text(text) => text.clone(),
         ScopePart::Element(operand, logical) => {
             format!("{{each {}}}", operand_text(operand, *logical))
         }
+        ScopePart::Member(name, _) => format!("{{member {name}}}"),
         ScopePart::Session(name) => format!("{{session.{name}}}"),
         ScopePart::Asked { query, column, .. } => format!("{{asked {}.{}}}", query + 1, column + 1),
         ScopePart::Row(operand, logical) => format!("{{{}}}", operand_text(operand, *logical)),
@@ -336,6 +359,11 @@ fn operand_text(operand: &Operand, logical: LogicalType) -> String {
             format!("[{}]::{}[]", values.join(","), from.sql_name())
         }
         Operand::Param(n) => format!("${}", n + 1),
+        Operand::Computed(functions, n) => {
+            functions.iter().fold(format!("${}", n + 1), |inner, f| {
+                format!("{}({inner})", f.name())
+            })
+        }
     }
 }
 

@@ -53,6 +53,11 @@ impl<'a> Lexer<'a> {
         self.text.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// Where the current token stands.
+    pub(super) fn span(&self) -> std::ops::Range<usize> {
+        self.start..self.end
+    }
+
     /// The current string, decoded (empty if this lexer does not decode).
     pub(super) fn string(&self) -> &str {
         &self.decoded

@@ -82,14 +82,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         if prepared.spliced.is_some() {
             return Ok((None, Vec::new()));
         }
-        if prepared
-            .plan
-            .slots
-            .iter()
-            .any(|slot| matches!(slot.make, Make::SealElements | Make::SealElementsPerScope))
-        {
-            let what =
-                "an array that is sealed cannot be an argument of EXECUTE in the extended protocol";
+        if prepared.plan.slots.iter().any(|slot| {
+            matches!(
+                slot.make,
+                Make::SealElements | Make::SealElementsPerScope | Make::SealMembers
+            )
+        }) {
+            let what = "an array or document that is sealed cannot be an argument of EXECUTE in the extended protocol";
             return Err(Refusal::unsupported("statement-not-supported", what)
                 .hint("Bind a value to the prepared statement itself."));
         }
