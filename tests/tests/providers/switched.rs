@@ -58,7 +58,7 @@ fn away(answer: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_switched_at_aws_is_obeyed_within_the_time_that_a_key_lives() -> Result<()> {
-    let Some(emulator) = Aws::start()? else {
+    let Some(emulator) = Aws::whole()? else {
         return Ok(());
     };
     let way = Arc::new(AtomicU8::new(OPEN));
