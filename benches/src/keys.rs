@@ -1,5 +1,6 @@
 //! What keys of many scopes cost: a result over all of them, cold and warm, the requests to the key provider counted; the
-//! memory that a held key takes; how long `pgveil serve` takes to start over a keystore with many keys.
+//! memory that a held key takes; how long `pgveil serve` takes to start over a keystore with many keys; how fast wrapped keys
+//! are brought to another key encryption key, and what a new version of it takes.
 
 use std::{
     fs,
@@ -10,18 +11,21 @@ use anyhow::{Context, Result, ensure};
 use pgveil_tests::{proxy::Proxy, site::Site};
 use pgveil_throwaway::{Options, TempPostgres, postgres::Database};
 
-/// How many scopes, and how many keys a start finds.
+/// How many scopes, how many keys are wrapped anew, and how many keys a start finds.
 struct Amounts {
     scopes: [u32; 3],
+    wrapped: u32,
     keys: u32,
 }
 
 const FULL: Amounts = Amounts {
     scopes: [1, 1_000, 100_000],
+    wrapped: 10_000,
     keys: 1_000_000,
 };
 const SMALL: Amounts = Amounts {
     scopes: [1, 10, 100],
+    wrapped: 100,
     keys: 1_000,
 };
 /// Rows, and so new keys, of one INSERT.
@@ -46,6 +50,8 @@ pub(crate) fn run(quick: bool) -> Result<()> {
         let base = *base.get_or_insert(result.memory);
         println!("  {}", result.shown(base));
     }
+    let database = server.database()?;
+    wrapped_anew(&database, amounts.wrapped)?;
     let database = server.database()?;
     let took = start_with(&database, amounts.keys)?;
     println!(
@@ -94,20 +100,7 @@ impl OverScopes {
 
 fn result_over(database: &Database<'_>, scopes: u32) -> Result<OverScopes> {
     let site = site(database)?;
-    let filling = Instant::now();
-    let filler = site.serve()?;
-    for first in (0..scopes).step_by(ROWS as usize) {
-        let rows: Vec<String> = (first..scopes.min(first + ROWS))
-            .map(|n| format!("({n}, 't{n}', 'a note of some thirty characters')"))
-            .collect();
-        let said = filler.psql(
-            "app",
-            &format!("INSERT INTO notes VALUES {}", rows.join(",")),
-        )?;
-        ensure!(!said.contains("ERROR"), "{said}");
-    }
-    let made_per_second = f64::from(scopes) / filling.elapsed().as_secs_f64();
-    drop(filler);
+    let made_per_second = f64::from(scopes) / filled(&site, scopes)?.as_secs_f64();
     let proxy = site.serve()?;
     let before = resident_bytes(&proxy)?;
     let cold = read_all(&proxy, scopes)?;
@@ -126,11 +119,64 @@ fn result_over(database: &Database<'_>, scopes: u32) -> Result<OverScopes> {
     })
 }
 
+/// A row of each scope, written through a proxy of its own, which makes their keys.
+fn filled(site: &Site<'_>, scopes: u32) -> Result<Duration> {
+    let begin = Instant::now();
+    let filler = site.serve()?;
+    for first in (0..scopes).step_by(ROWS as usize) {
+        let rows: Vec<String> = (first..scopes.min(first + ROWS))
+            .map(|n| format!("({n}, 't{n}', 'a note of some thirty characters')"))
+            .collect();
+        let said = filler.psql(
+            "app",
+            &format!("INSERT INTO notes VALUES {}", rows.join(",")),
+        )?;
+        ensure!(!said.contains("ERROR"), "{said}");
+    }
+    Ok(begin.elapsed())
+}
+
+/// Wrapped keys under another KEK, and then under a new version of that one, after which their scopes get new data keys, too.
+fn wrapped_anew(database: &Database<'_>, keys: u32) -> Result<()> {
+    let mut site = site(database)?;
+    filled(&site, keys)?;
+    let file = site.etc().join("passphrase");
+    fs::write(&file, "correct horse battery staple\n")?;
+    let passphrase = file.to_str().context("a UTF-8 path")?;
+    let enroll = ["enroll", "ada", "--new-passphrase-file", passphrase];
+    site.command("step-up", &enroll)?.ok()?;
+    site.set("defaults", "key", "\"another\"")?;
+    let moved = timed(keys, || site.command("keys", &["rewrap", "platform"])?.ok())?;
+    let by_ada = ["--operator", "ada", "--passphrase-file", passphrase];
+    let rotate = [&["rotate", "platform"][..], &by_ada].concat();
+    let rotated = timed(keys, || site.command("keks", &rotate)?.ok())?;
+    println!("\n{keys} wrapped keys of as many scopes, local provider");
+    println!("  brought to another key encryption key: {moved:.0} keys/s");
+    println!(
+        "  brought to a new version of it, with new data keys for all scopes: {rotated:.0} scopes/s"
+    );
+    Ok(())
+}
+
+/// What was done to so many keys, a second; its answer must name their number, the audit log's own key perhaps counted.
+fn timed(keys: u32, act: impl FnOnce() -> Result<String>) -> Result<f64> {
+    let begin = Instant::now();
+    let said = act()?;
+    let took = begin.elapsed().as_secs_f64();
+    let named = |number: u32| said.contains(&format!(" {number}"));
+    ensure!(named(keys) || named(keys + 1), "{said}");
+    Ok(f64::from(keys) / took)
+}
+
 fn read_all(proxy: &Proxy, rows: u32) -> Result<Duration> {
     let begin = Instant::now();
     let read = proxy.psql("app", "SELECT body FROM notes ORDER BY id")?;
     let took = begin.elapsed();
-    ensure!(read.lines().count() == rows as usize, "rows are missing");
+    ensure!(
+        read.lines().count() == rows as usize,
+        "rows are missing: {}",
+        read.lines().last().unwrap_or_default()
+    );
     Ok(took)
 }
 

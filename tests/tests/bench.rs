@@ -26,7 +26,11 @@ fn a_smoke_run_prints_every_table() -> Result<()> {
 fn a_smoke_run_over_keys_counts_one_unwrap_for_each_scope() -> Result<()> {
     prints(
         &["--keys"],
-        &["         100           0", "Start of `pgveil serve`"],
+        &[
+            "         100           0",
+            "100 wrapped keys",
+            "Start of `pgveil serve`",
+        ],
     )
 }
 
