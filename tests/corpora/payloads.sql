@@ -338,3 +338,8 @@ INSERT INTO notes (id, tenant_id, author) SELECT * FROM json_to_recordset($1) AS
 INSERT INTO donors (id, gave) SELECT * FROM json_to_recordset($1) AS x(id int, gave numeric) RETURNING *
 -- with: [{"id": 91, "gave": 1.239}]
 -- refused: protected column "gave" cannot be set to an expression | A value for public.donors.gave is sealed before the server sees it.
+
+-- scopes that would be asked for with the document
+UPDATE notes SET body = x.body, author = 'lit' FROM json_to_recordset($1) AS x(id int, tenant_id int, body text) WHERE notes.id = x.id AND notes.tenant_id = x.tenant_id
+-- with: [{"id": 1, "tenant_id": 10, "body": "u1"}]
+-- refused: the scope of a value for protected column "author" cannot be resolved | The scope of public.notes.author is tenant:{tenant_id}; the statement does not tell it, and its rows cannot be asked for without values that are sealed.

@@ -588,6 +588,8 @@ impl Analyser<'_> {
             }
         };
         let slot = self.document_slot(&decided, operand)?;
+        // A query for scopes would be made of the statement's own words, with the document as it was given.
+        self.cannot_ask = true;
         if let Some(param) = param {
             self.document_role(param, at, slot, logical);
         }
