@@ -181,6 +181,13 @@ async fn indexes_become_indexes_on_terms_under_their_names() -> Result<()> {
          type = \"text\"
          search = [\"equality\"]",
     )?;
+    let plan = it.plan().await?.to_string();
+    let whole = "INCLUDE (id) WITH (fillfactor = E'70') WHERE (phone IS NOT NULL)";
+    ensure!(
+        plan.lines()
+            .any(|line| line.contains("index t_mixed") && line.ends_with(whole)),
+        "{plan}"
+    );
     it.apply().await?;
     let indexes = it.database.run("SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 't'::regclass ORDER BY 1")?;
     let expected = [

@@ -240,7 +240,7 @@ impl Index {
             unique: self.unique,
             rest: rest(&shadows),
         };
-        let summary = format!("{unique}({})", shown.join(", "));
+        let summary = format!("{unique}({}){}", shown.join(", "), self.tail());
         IndexStep {
             name: self.name.clone(),
             drop: Some(self.drop_sql(table)),
@@ -304,7 +304,7 @@ impl Index {
                 unique: self.unique,
                 rest,
             }),
-            summary: format!("{unique}({})", shown.join(", ")),
+            summary: format!("{unique}({}){}", shown.join(", "), self.tail()),
         }))
     }
 
