@@ -79,7 +79,9 @@ fn fill_relation(relation: &mut Relation, before: Option<&Relation>) -> bool {
     }
     for unique in &mut relation.uniques {
         let mut known = before.map_or(&[][..], |before| &before.uniques).iter();
-        let known = known.find(|known| known.name == unique.name);
+        // Another index may have got the name, as at the swap of a migration: on expressions where that one was on columns.
+        let known =
+            known.find(|known| known.name == unique.name && known.attnums == unique.attnums);
         for (place, key) in unique.keys.iter_mut().enumerate() {
             put(key, known.and_then(|known| known.keys.get(place)));
         }
@@ -89,7 +91,53 @@ fn fill_relation(relation: &mut Relation, before: Option<&Relation>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use pgveil_policy::catalog::Unique;
+
     use super::*;
+
+    #[test]
+    fn an_index_that_got_the_name_of_another_is_not_taken_for_it() {
+        let catalog = |attnums: [i16; 2], keys: [&str; 2]| {
+            let unique = Unique {
+                name: "people_email_key".into(),
+                primary: false,
+                attnums: attnums.to_vec(),
+                keys: keys.map(String::from).to_vec(),
+                partial: false,
+            };
+            let relation = Relation {
+                oid: 7,
+                schema: "public".into(),
+                name: "people".into(),
+                kind: 'r',
+                columns: Vec::new(),
+                reshaped: false,
+                uniques: vec![unique],
+                reads: Vec::new(),
+                calls: Vec::new(),
+                parents: Vec::new(),
+                trigger_functions: Vec::new(),
+                has_rules: false,
+                has_instead_triggers: false,
+                definition: None,
+                partition_key: None,
+                is_partition: false,
+            };
+            let mut catalog = Catalog::default();
+            catalog.by_oid.insert(7, 0);
+            catalog.relations.push(relation);
+            catalog
+        };
+        let term = "pgveil.eq_term((email)::bytea)";
+        for (before, expected) in [
+            (catalog([1, 0], ["tenant", term]), term),
+            (catalog([1, 2], ["tenant", "email"]), CHANGING),
+        ] {
+            let mut now = catalog([1, 0], ["tenant", CHANGING]);
+            assert!(fill(&mut now, &before));
+            assert_eq!(now.relations[0].uniques[0].keys, ["tenant", expected]);
+        }
+    }
 
     #[test]
     fn every_query_that_prints_has_a_place_for_busy_relations() {

@@ -15,6 +15,9 @@ use pgveil_policy::{
 };
 use tokio_postgres::types::{ToSql, Type};
 
+/// How often the catalog is read while definitions are committed meanwhile.
+const ATTEMPTS: usize = 5;
+
 /// Whether a policy is compiled for the first time: names in it that look like mistakes are some only then.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
@@ -151,12 +154,31 @@ impl CatalogReader {
         policy: &PolicyFile,
         as_what: (u64, Reading),
     ) -> anyhow::Result<Ruleset> {
-        let rules = self.compile_once(policy, as_what).await?;
+        let rules = self.compile_whole(policy, as_what).await?;
         let client = self.client().await?;
         if pgveil_jobs::labels::record_new(client, &rules).await? {
-            return self.compile_once(policy, as_what).await;
+            return self.compile_whole(policy, as_what).await;
         }
         Ok(rules)
+    }
+
+    /// What was read in part before a definition was committed and in part after it, as at the swap of a migration, may fit nothing: then it
+    /// is read again. The server prints expressions by what is there now, not by what the transaction sees.
+    async fn compile_whole(
+        &mut self,
+        policy: &PolicyFile,
+        as_what: (u64, Reading),
+    ) -> anyhow::Result<Ruleset> {
+        let mut attempt = 1;
+        loop {
+            match self.compile_once(policy, as_what).await {
+                // It was compared with the fingerprint from before the reading.
+                Err(_) if attempt < ATTEMPTS && self.has_changed(false).await.unwrap_or(false) => {
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
     }
 
     async fn compile_once(
