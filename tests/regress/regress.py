@@ -275,6 +275,13 @@ def server(folder, data):
 
 @contextlib.contextmanager
 def proxy(work, place, port, binary):
+    with serving(work, place, port, binary) as (listening, _):
+        yield listening
+
+
+@contextlib.contextmanager
+def serving(work, place, port, binary):
+    """The port of a proxy, and its process, for signals."""
     etc = place / "etc"
     shutil.copytree(work / "etc", etc)
     (etc / "pgveil.toml").write_text(CONFIGURATION.format(port=port))
@@ -286,7 +293,7 @@ def proxy(work, place, port, binary):
             line = process.stdout.readline().decode()
             if "listening on" not in line:
                 raise SystemExit(f"pgveil did not start: {(place / 'pgveil.log').read_text()}")
-            yield int(line.rsplit(":", 1)[1])
+            yield int(line.rsplit(":", 1)[1]), process
         finally:
             process.kill()
             process.wait()

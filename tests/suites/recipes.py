@@ -1,15 +1,14 @@
-"""How each suite is told of a server, started, and read: a command, its environment, its folder, and what became of each test.
+"""How each of Python's suites is told of a server, started, and read: a command, its environment, its folder; and which suites there are.
 
 It makes no servers and compares nothing.
 """
 
 import json
-import os
 import pathlib
-import subprocess
-import xml.etree.ElementTree
 
-DATABASE = "test"
+import others
+from outcomes import DATABASE, Outcome, junit, libpq, start
+
 DJANGO = """
 import json, os
 from django.test.runner import DiscoverRunner
@@ -54,18 +53,6 @@ class Runner(DiscoverRunner):
 """
 
 
-class Outcome:
-    """What became of a test, and what was said when it failed."""
-
-    def __init__(self, what, said=""):
-        self.what = what
-        self.said = said
-
-    @property
-    def passed(self):
-        return self.what == "passed"
-
-
 def run(suite, folder, port, options, only):
     """Runs a suite, or these of its tests; the outcomes by name."""
     found = RUNNERS[suite](folder, port, options, only)
@@ -74,19 +61,6 @@ def run(suite, folder, port, options, only):
         said = (folder / "output").read_text(errors="replace")[-4000:]
         raise SystemExit(f"{said}\n{suite}: no test was run ({'only ' + ' '.join(only) if only else 'see above'})")
     return found
-
-
-def start(command, where, environment, folder):
-    """Runs to its end, with its output kept."""
-    with open(folder / "output", "wb") as output:
-        environment = dict(os.environ, LC_ALL="C.UTF-8", **environment)
-        subprocess.run(
-            command, cwd=where, env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False
-        )
-
-
-def libpq(port):
-    return {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": "postgres", "PGDATABASE": DATABASE}
 
 
 def pytest(suite):
@@ -128,20 +102,10 @@ def django(folder, port, options, only):
     return found
 
 
-def junit(results):
-    found = {}
-    if not results.exists():
-        return found
-    for case in xml.etree.ElementTree.parse(results).iter("testcase"):
-        kinds = {child.tag: child for child in case}
-        what = "failed" if kinds.keys() & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
-        said = " ".join(f"{child.get('message')}\n{child.text}" for child in case if child.tag in ("failure", "error"))
-        found[f"{case.get('classname')}::{case.get('name')}"] = Outcome(what, said)
-    return found
-
-
 def selectors(suite, checkout, tests):
     """How the runner is told to run only these: by file or class, for names of parameters may hold anything."""
+    if suite in others.RUNNERS:
+        return others.selectors(suite, tests)
     if suite == "django":
         return sorted(tests)
     files = set()
@@ -153,7 +117,13 @@ def selectors(suite, checkout, tests):
     return sorted(files)
 
 
+def database(suite):
+    """The one that has a policy: the one that the suite uses."""
+    return others.DATABASES.get(suite, DATABASE)
+
+
 RUNNERS = {
+    **others.RUNNERS,
     "asyncpg": pytest("asyncpg"),
     "django": django,
     "psycopg2": pytest("psycopg2"),
