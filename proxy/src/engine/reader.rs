@@ -32,6 +32,8 @@ pub(super) struct CatalogReader {
     database: Option<Database>,
     fingerprint: u64,
     revision: i64,
+    /// What was read last did not come to be in force, whatever kept it from that.
+    is_stale: bool,
     /// What was compiled against last, and the relations in it that another transaction was changing: of them it has what was known before.
     last: Option<(Arc<Catalog>, Vec<u32>)>,
     newest: Option<ColumnId>,
@@ -49,6 +51,7 @@ impl CatalogReader {
             database: None,
             fingerprint: 0,
             revision: 0,
+            is_stale: false,
             last: None,
             newest: None,
             judged: false,
@@ -57,7 +60,7 @@ impl CatalogReader {
 
     /// The next look finds a difference: what was compiled is not in force.
     pub(super) fn forget(&mut self) {
-        self.fingerprint = !self.fingerprint;
+        self.is_stale = true;
     }
 
     /// Whether the registry's rows were judged when it was compiled last.
@@ -73,9 +76,14 @@ impl CatalogReader {
     /// Whether the catalog, the description of a column, or with `ids` the registry of columns, is not what was compiled
     /// against last. The registry is looked at where a transaction has ended: values may bear ids that were given within it.
     pub(super) async fn has_changed(&mut self, ids: bool) -> anyhow::Result<bool> {
-        if !self.judged && self.keys.registry_now().is_some() {
+        if self.is_stale || !self.judged && self.keys.registry_now().is_some() {
             return Ok(true);
         }
+        self.differs(ids).await
+    }
+
+    /// Whether it is not what was read last.
+    async fn differs(&mut self, ids: bool) -> anyhow::Result<bool> {
         let (fingerprint, revision, newest) = (self.fingerprint, self.revision, self.newest);
         let busy = self.last.as_ref().map(|(_, busy)| busy.clone());
         let busy = busy.filter(|busy| !busy.is_empty());
@@ -154,11 +162,14 @@ impl CatalogReader {
         policy: &PolicyFile,
         as_what: (u64, Reading),
     ) -> anyhow::Result<Ruleset> {
-        let rules = self.compile_whole(policy, as_what).await?;
+        // Until it is in force: a look behind a reading that failed, or was broken off, must not find all as it was.
+        self.is_stale = true;
+        let mut rules = self.compile_whole(policy, as_what).await?;
         let client = self.client().await?;
         if pgveil_jobs::labels::record_new(client, &rules).await? {
-            return self.compile_whole(policy, as_what).await;
+            rules = self.compile_whole(policy, as_what).await?;
         }
+        self.is_stale = false;
         Ok(rules)
     }
 
@@ -173,7 +184,7 @@ impl CatalogReader {
         loop {
             match self.compile_once(policy, as_what).await {
                 // It was compared with the fingerprint from before the reading.
-                Err(_) if attempt < ATTEMPTS && self.has_changed(false).await.unwrap_or(false) => {
+                Err(_) if attempt < ATTEMPTS && self.differs(false).await.unwrap_or(false) => {
                     attempt += 1;
                 }
                 result => return result,
