@@ -427,6 +427,14 @@ fn types_get_longer_and_shorter_where_all_values_fit() -> Result<()> {
         .admin("SELECT string_agg(email::text, ' ' ORDER BY id) FROM people WHERE id < 3")?;
     ensure!(before == after, "no value is written anew");
 
+    // Without a key a row that is updated could be missed.
+    site.write_policy(&policy(4))?;
+    database.run("ALTER TABLE people DROP CONSTRAINT people_pkey")?;
+    let refused = site.command("apply", &["--yes"])?;
+    ensure!(refused.code != Some(0), "{refused:?}");
+    ensure!(refused.stderr.contains("no primary key"), "{refused:?}");
+    database.run("ALTER TABLE people ADD PRIMARY KEY (id)")?;
+
     // Too short for a row: it is named, and all is as before.
     site.write_policy(&policy(4))?;
     let refused = site.command("apply", &["--yes"])?;

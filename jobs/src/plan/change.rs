@@ -76,6 +76,14 @@ pub(super) async fn plan(
         Step::DropTerms => {
             (indexes, obstacles) = users_of(client, catalog, relation, &wanted.column).await?;
         }
+        // A row that is updated meanwhile stays in its range by its key only, and may be missed otherwise.
+        Step::Narrow { .. } if table.primary_key.is_empty() => {
+            let shown = table.shown();
+            obstacles.push(Obstacle::blocks(
+                format!("table {shown} has no primary key, by which every value could be looked at while rows are updated"),
+                format!("ALTER TABLE {shown} ADD PRIMARY KEY (...); or keep the longer type"),
+            ));
+        }
         Step::Widen { .. } | Step::Narrow { .. } => {}
     }
     Ok(Some(ChangePlan {

@@ -89,7 +89,7 @@ const QUIET: &str = "; SET LOCAL session_replication_role = 'replica'";
 
 /// Not if the job was cancelled: another may be bringing the same values to something else.
 const HOLDS: &str = "SELECT FROM pgveil.job_batches b WHERE token = $1 AND NOT is_done \
-    AND EXISTS (SELECT FROM pgveil.jobs j WHERE j.id = b.job AND j.state IN ('running', 'paused')) FOR UPDATE OF b";
+    AND EXISTS (SELECT FROM pgveil.jobs j WHERE j.id = b.job AND j.state IN ('queued', 'running', 'paused')) FOR UPDATE OF b";
 const DONE: &str = "UPDATE pgveil.job_batches SET is_done = true, until = clock_timestamp() + make_interval(secs => $2), \
     written = $3, rows = $4, left_rows = $5, faulty = $6, faults = $7 WHERE token = $1";
 const FAILED: &str = "UPDATE pgveil.job_batches SET attempts = attempts + 1, worker = NULL, error = $2, \
