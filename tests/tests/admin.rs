@@ -41,7 +41,7 @@ fn health_is_told_and_shows_no_value() -> Result<()> {
         "pgveil_keys_stale_uses_total 0",
         "pgveil_provider_up{provider=\"main\"} 1",
         "pgveil_provider_requests_total{provider=\"main\",verb=\"wrap\"} 1",
-        "pgveil_provider_requests_total{provider=\"main\",verb=\"unwrap\"} 2",
+        "pgveil_provider_requests_total{provider=\"main\",verb=\"unwrap\"} 1",
         "pgveil_provider_failures_total{provider=\"main\"} 0",
         "pgveil_kek_up{provider=\"main\",key=\"platform\"} 1",
     ] {

@@ -32,7 +32,7 @@ pub(super) struct CatalogReader {
     database: Option<Database>,
     fingerprint: u64,
     revision: i64,
-    /// What was read last did not come to be in force, whatever kept it from that.
+    /// The last reading was broken off: what is in force may be what was there before.
     is_stale: bool,
     /// What was compiled against last, and the relations in it that another transaction was changing: of them it has what was known before.
     last: Option<(Arc<Catalog>, Vec<u32>)>,
@@ -162,14 +162,25 @@ impl CatalogReader {
         policy: &PolicyFile,
         as_what: (u64, Reading),
     ) -> anyhow::Result<Ruleset> {
-        // Until it is in force: a look behind a reading that failed, or was broken off, must not find all as it was.
+        // A look behind a reading that was broken off must not find all as it was.
         self.is_stale = true;
-        let mut rules = self.compile_whole(policy, as_what).await?;
+        let read = self.compile_with_labels(policy, as_what).await;
+        // What does not fit the policy fits it no better when it is read again: then it is refused once, and told in the log.
+        self.is_stale =
+            { read.as_ref() }.is_err_and(|error| !error.is::<pgveil_config::Diagnostics>());
+        read
+    }
+
+    async fn compile_with_labels(
+        &mut self,
+        policy: &PolicyFile,
+        as_what: (u64, Reading),
+    ) -> anyhow::Result<Ruleset> {
+        let rules = self.compile_whole(policy, as_what).await?;
         let client = self.client().await?;
         if pgveil_jobs::labels::record_new(client, &rules).await? {
-            rules = self.compile_whole(policy, as_what).await?;
+            return self.compile_whole(policy, as_what).await;
         }
-        self.is_stale = false;
         Ok(rules)
     }
 
