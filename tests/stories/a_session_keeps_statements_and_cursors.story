@@ -9,6 +9,7 @@ execute add (2, 'bob@example.com');
 prepare found as select id from people where email = $1;
 execute found ('bob@example.com');
 execute found ('bob@' || 'example.com');
+execute found (current_user || '@example.com');
 select name, statement from pg_prepared_statements order by name;
 begin;
 declare everybody scroll cursor for select * from people order by id;
@@ -29,8 +30,9 @@ INSERT 0 1
 INSERT 0 1
 PREPARE
 2
+2
 ERROR:  0A000: argument 1 of EXECUTE is used for a protected column and must be a literal
-LINE 1: execute found ('bob@' || 'example.com');
+LINE 1: execute found (current_user || '@example.com');
                        ^
 DETAIL:  Its value is sealed or made a search term before the server sees it.
 HINT:  Give a literal of the parameter's type; compute the value in the application. See docs/errors.md#value-not-constant.
