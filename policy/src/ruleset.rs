@@ -14,11 +14,13 @@ mod guard;
 mod held;
 mod history;
 mod nearest;
+mod pending;
 mod renames;
 mod shape;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unfit;
 mod unique;
 pub(crate) mod words;
 
@@ -47,7 +49,9 @@ pub use declared::Declared;
 pub use dependents::Dependents;
 pub use guard::Guard;
 pub(crate) use held::Held;
+pub use pending::{Pending, PendingColumn};
 pub use shape::{KEPT, SHADOW, ShownAt, is_hidden};
+pub use unfit::Unfit;
 pub use words::takes_rows;
 
 /// One row of `pgveil.columns`: what a column id has meant since it was made. Never reused.
@@ -152,40 +156,6 @@ impl Protected {
     }
 }
 
-/// A column that the policy or the catalog calls protected and that cannot be used yet: every statement that names
-/// its table is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingColumn {
-    /// Schema.
-    pub schema: String,
-    /// Table.
-    pub table: String,
-    /// Column.
-    pub column: String,
-    /// Table OID.
-    pub table_oid: u32,
-    /// Attribute number.
-    pub attnum: i16,
-    /// The policy's type; `None` when the policy does not name the column.
-    pub logical: Option<LogicalType>,
-    /// Why.
-    pub state: Pending,
-}
-
-/// What is missing before a column is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pending {
-    /// It holds plaintext: its type is not the domain `pgveil.<type>`.
-    NotConverted,
-    /// It stands under the domain, but has no id in `pgveil.columns`.
-    NotRegistered,
-    /// It bears the name of a registered column, but stands elsewhere than that one did (a table was dropped and another one
-    /// took its name): what its values were sealed for has to be looked at first.
-    NotRecognised,
-    /// It stands under the domain without id, and no column of the policy can have sealed its values.
-    NotInPolicy,
-}
-
 /// What an equality term is bound to besides the plaintext (docs/sealed-value.md).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TermContext {
@@ -247,6 +217,8 @@ pub struct Ruleset {
     pub by_attribute: HashMap<(u32, i16), Arc<Protected>>,
     /// Columns that `pgveil apply` has to convert first, by table.
     pub pending: Vec<PendingColumn>,
+    /// Tables that do not fit the policy any more.
+    pub unfit: Vec<Unfit>,
     /// All columns that the policy names, existing ones and others.
     pub declared: Vec<Declared>,
     /// What the policy wants of values that are not so yet.
@@ -294,26 +266,43 @@ impl Ruleset {
     ) -> Result<Self, Vec<Diagnostic>> {
         let under_way = guard::under_way(&catalog);
         let catalog = shape::shown(catalog, registered);
-        let compiled = compile::compile(policy, &catalog, registered, compile::Names::Checked)?;
-        Ok(Self::assemble(compiled, catalog, &under_way, version))
+        let (compiled, findings, _) =
+            compile::compile(policy, &catalog, registered, compile::Names::Checked);
+        if !findings.is_empty() {
+            return Err({ findings.into_iter() }
+                .map(|finding| finding.diagnostic)
+                .collect());
+        }
+        Ok(Self::assemble(
+            compiled,
+            Vec::new(),
+            catalog,
+            &under_way,
+            version,
+        ))
     }
 
     /// The same for a policy that is in force: what is not there any more, or not yet, is no mistake in the policy, however
-    /// much another name looks like it. Whoever is in the middle of a migration makes one table after the other.
+    /// much another name looks like it. Whoever is in the middle of a migration makes one table after the other. Tables that
+    /// were changed so that they do not fit it are `unfit`: they are refused, and all else is served.
     pub fn recompile(
         policy: &PolicyFile,
         catalog: Arc<Catalog>,
         registered: &[RegisteredColumn],
         version: u64,
-    ) -> Result<Self, Vec<Diagnostic>> {
+    ) -> Self {
         let under_way = guard::under_way(&catalog);
         let catalog = shape::shown(catalog, registered);
-        let compiled = compile::compile(policy, &catalog, registered, compile::Names::Known)?;
-        Ok(Self::assemble(compiled, catalog, &under_way, version))
+        let (mut compiled, findings, renames) =
+            compile::compile(policy, &catalog, registered, compile::Names::Known);
+        let unfit = unfit::tables(policy, &catalog, &renames, &findings);
+        unfit::set_apart(&mut compiled, &unfit);
+        Self::assemble(compiled, unfit, catalog, &under_way, version)
     }
 
     fn assemble(
         compiled: compile::Compiled,
+        unfit: Vec<Unfit>,
         catalog: Arc<Catalog>,
         under_way: &BTreeSet<u32>,
         version: u64,
@@ -343,8 +332,11 @@ impl Ruleset {
         let guards = guard::guards(&catalog, &plain, sealed);
         let mut roots: BTreeSet<u32> = tables.keys().copied().collect();
         roots.extend(pending.iter().map(|column| column.table_oid));
+        let unfit_oids: BTreeSet<u32> = unfit.iter().flat_map(|table| table.oids.clone()).collect();
+        roots.extend(&unfit_oids);
         let heirs: BTreeSet<u32> = inherited.iter().map(|(oid, ..)| *oid).collect();
-        let moved = moved(&catalog, &tables, &heirs);
+        let mut moved = moved(&catalog, &tables, &heirs);
+        moved.retain(|oid| !unfit_oids.contains(oid));
         roots.extend(heirs.iter().chain(&moved));
         let dependents = Dependents::find(&catalog, &roots, &BTreeSet::new(), &moved);
         let rescoped = rescoped(&catalog, &tables);
@@ -356,6 +348,7 @@ impl Ruleset {
                 .filter(|column| !column.exists)
                 .map(|column| column.table.clone()),
         );
+        names.extend(unfit.iter().map(|table| table.table.clone()));
         // What only reads a table that is plaintext still is left to the server, under its guard.
         let guarded = guards.iter().flat_map(|guard| guard.names.iter().cloned());
         let scanned = names.iter().cloned().chain(guarded).collect();
@@ -385,6 +378,7 @@ impl Ruleset {
             .collect();
         Self {
             wanted,
+            unfit,
             relation_names,
             function_names,
             version,
@@ -541,11 +535,6 @@ impl Ruleset {
         self.sorted(tables.copied().collect())
     }
 
-    /// Tables with pending columns, by schema and name: statements that name them are refused.
-    pub fn pending_tables(&self) -> Vec<&Relation> {
-        self.sorted(self.pending.iter().map(|column| column.table_oid).collect())
-    }
-
     fn sorted(&self, oids: BTreeSet<u32>) -> Vec<&Relation> {
         let mut relations: Vec<&Relation> = oids
             .into_iter()
@@ -553,49 +542,6 @@ impl Ruleset {
             .collect();
         relations.sort_by_key(|relation| (&relation.schema, &relation.name));
         relations
-    }
-
-    /// Whether the table has a pending column.
-    pub fn is_pending_table(&self, oid: u32) -> bool {
-        self.pending.iter().any(|column| column.table_oid == oid)
-    }
-
-    /// The refusal of any statement that names this table, if it has a pending column.
-    pub fn refuse_pending(&self, table_oid: u32) -> Option<Refusal> {
-        let column = self
-            .pending
-            .iter()
-            .find(|column| column.table_oid == table_oid)?;
-        let name = format!("column {:?} of table {:?}", column.column, column.table);
-        Some(match column.state {
-            Pending::NotConverted => Refusal::unsupported(
-                "column-not-converted",
-                format!("{name} is not encrypted yet"),
-            )
-            .detail("The policy protects it, but it still holds plaintext.")
-            .hint("Run `pgveil apply`."),
-            Pending::NotRegistered => Refusal::unsupported(
-                "column-not-converted",
-                format!("{name} is not registered yet"),
-            )
-            .detail("Its type is a domain of schema pgveil, but pgveil.columns does not know it.")
-            .hint("Run `pgveil apply`."),
-            Pending::NotRecognised => Refusal::unsupported(
-                "column-not-recognised",
-                format!("{name} is not the one that was registered under its name"),
-            )
-            .detail(
-                "Another column has taken the name, and it holds values that were sealed for other columns, or could not \
-                 be looked at: searches would not find them.",
-            )
-            .hint("Rename the table, create it anew, and move its rows with INSERT ... SELECT."),
-            Pending::NotInPolicy => Refusal::unsupported(
-                "column-not-in-policy",
-                format!("{name} is not in the policy"),
-            )
-            .detail("Its type is a domain of schema pgveil: it can only hold sealed values.")
-            .hint("Name the column in policy.toml and run `pgveil apply`, or drop it."),
-        })
     }
 
     /// The columns that the policy names in a table, whether they exist or not.
@@ -610,6 +556,7 @@ impl Ruleset {
     pub fn is_to_come(&self, schema: &str, table: &str) -> bool {
         self.absent()
             .any(|column| column.schema == schema && column.table == table)
+            || self.is_unfit_to_come(schema, table)
     }
 
     /// Columns that the policy names and that do not exist: they get their types when they are made through pgveil.

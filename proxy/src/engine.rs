@@ -23,6 +23,7 @@ use pgveil_policy::{
     analysis::{Kept, Protocol},
     catalog::Catalog,
     plan::{Effect, Operand, ScopePart},
+    ruleset::Unfit,
     scan::relations::RelationName,
     splice::Spliced,
     types::TextFunction,
@@ -366,6 +367,7 @@ impl Engine {
         }
         let policy = self.policy.load_full();
         let set = catalog.compile(&policy, self.next_version()).await?;
+        warn_of_unfit(&set, &self.rules().set);
         let version = set.version;
         self.rules.store(Arc::new(Rules::new(
             set,
@@ -418,6 +420,8 @@ impl Engine {
         let mut registry = self.within.lock().await;
         let version = self.next_version();
         let policy = self.policy.load_full();
+        let in_force = self.rules();
+        let known = (known, in_force.set.unfit.as_slice());
         let compiled = registry.compile_within(&policy, seen, known, version);
         match compiled.await {
             Ok(_) if !registry.is_judged() => Err(unjudged()),
@@ -570,6 +574,31 @@ fn warn_of(set: &Ruleset) {
         tracing::warn!(
             column = format!("{}.{}.{}", wanted.schema, wanted.table, wanted.column),
             "its values are not yet what the policy wants; they are used as they are until `pgveil apply` has changed them"
+        );
+    }
+}
+
+/// Which tables do not fit the policy any more, and which fit it again.
+fn warn_of_unfit(now: &Ruleset, before: &Ruleset) {
+    for table in now
+        .unfit
+        .iter()
+        .filter(|table| !before.unfit.contains(table))
+    {
+        tracing::error!(
+            table = table.display_name(),
+            finding = table.finding.to_string(),
+            "a table was changed and does not fit the policy any more: it is refused until it does"
+        );
+    }
+    let was = |table: &&Unfit| {
+        let mut now = now.unfit.iter();
+        now.all(|unfit| (&unfit.schema, &unfit.table) != (&table.schema, &table.table))
+    };
+    for table in before.unfit.iter().filter(was) {
+        tracing::info!(
+            table = table.display_name(),
+            "a table fits the policy again, or is gone"
         );
     }
 }

@@ -400,7 +400,13 @@ fn labels_may_be_added_and_renamed() -> Result<()> {
         "sad|1\nok|2\ngreat|3\nfine|4"
     );
     // As from a dump: a type of the same labels with other OIDs.
-    let again = "DROP TYPE mood; CREATE TYPE mood AS ENUM ('fine', 'sad', 'ok', 'great')";
+    twin.proxy.psql("app", "DROP TYPE mood")?;
+    let said = twin.proxy.psql("app", "SELECT id FROM people")?;
+    assert!(
+        said.contains("table \"people\" does not fit the policy any more"),
+        "{said}"
+    );
+    let again = "CREATE TYPE mood AS ENUM ('fine', 'sad', 'ok', 'great')";
     twin.proxy.psql("app", again)?;
     for sql in [
         "SELECT * FROM people ORDER BY id",

@@ -378,3 +378,68 @@ async fn what_was_prepared_before_the_policy_named_it_is_prepared_again_or_refus
     ensure!(ids == ["2"], "{rows:?}");
     Ok(())
 }
+
+/// What was in force before is not what is there: the table is refused for as long as it does not fit, and all else is served.
+#[test]
+fn a_table_that_fits_the_policy_no_more_is_refused_every_time_and_nothing_else() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    let site = site(&database)?;
+    database.admin("CREATE TABLE plain (id int); GRANT ALL ON plain TO app")?;
+    let proxy = site.serve()?;
+    let read = "SELECT body FROM notes WHERE id = 1";
+    let until = |sign: &str| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let said = proxy.psql("app", read)?;
+            if said.contains(sign) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{said}");
+        }
+    };
+    proxy.psql("app", "INSERT INTO notes VALUES (1, 'acme', 'hello')")?;
+    until("hello")?;
+    let refusal = "table \"notes\" does not fit the policy any more";
+    for (change, what, mend) in [
+        (
+            "CREATE UNIQUE INDEX odd ON notes (length(body::bytea), id)",
+            "unique index odd computes on public.notes.body",
+            "DROP INDEX odd",
+        ),
+        (
+            "CREATE RULE odd AS ON DELETE TO notes DO ALSO NOTIFY gone",
+            "public.notes has rewrite rules",
+            "DROP RULE odd ON notes",
+        ),
+        (
+            "ALTER TABLE notes RENAME tenant TO owner",
+            "the scope reads column tenant, which public.notes does not have",
+            "ALTER TABLE notes RENAME owner TO tenant",
+        ),
+    ] {
+        database.admin(change)?;
+        until(refusal)?;
+        for sql in [
+            read,
+            "SELECT id FROM notes",
+            "INSERT INTO notes VALUES (2, 'acme', 'not sealed')",
+            "ALTER TABLE notes ADD COLUMN more text",
+            "CREATE VIEW notes_seen AS SELECT body FROM notes",
+            "COPY notes TO STDOUT",
+        ] {
+            let said = proxy.psql("app", sql)?;
+            ensure!(
+                said.contains(refusal) && said.contains(what),
+                "{sql}: {said}"
+            );
+        }
+        let said = proxy.psql(
+            "app",
+            "INSERT INTO plain VALUES (1); SELECT count(*) FROM plain",
+        )?;
+        ensure!(!said.contains("ERROR"), "{said}");
+        database.admin(mend)?;
+        until("hello")?;
+    }
+    Ok(())
+}

@@ -64,7 +64,7 @@ impl<'a> Protection<'a> {
 
     /// What a relation is.
     pub(super) fn standing(&self, relation: &Relation) -> Standing {
-        if relation.is_view() {
+        if relation.is_view() && !self.rules.is_pending_table(relation.oid) {
             if rules_or_session_depend(self.rules, self.view, relation, 0) {
                 return Standing::Dependent;
             }

@@ -46,7 +46,7 @@ pub(super) fn judge(door: &Door<'_>, statement: &Range<usize>) -> Result<Verdict
     if is_one_of(&NAME_ONLY) {
         return Ok(Verdict::Relay);
     }
-    if let Some(refusal) = moved_key(door, statement) {
+    if let Some(refusal) = unfit(door, statement).or_else(|| moved_key(door, statement)) {
         return Err(refusal);
     }
     if let Some(verdict) = ddl::judge(door, statement)? {
@@ -73,6 +73,19 @@ pub(super) fn judge(door: &Door<'_>, statement: &Range<usize>) -> Result<Verdict
         .name(first)
         .map_or_else(|| "this".to_owned(), |word| word.to_uppercase());
     Err(refusals::construct(&what).at(tokens.range(first).start))
+}
+
+/// Definitions of tables that do not fit the policy: what it says of their columns is not known whole. Dropping mends.
+fn unfit(door: &Door<'_>, statement: &Range<usize>) -> Option<Refusal> {
+    let tokens = door.tokens;
+    let defines =
+        tokens.is_word(statement.start, "create") || tokens.is_word(statement.start, "alter");
+    let mut names =
+        { statement.clone().filter(|_| defines) }.filter_map(|at| Some((at, tokens.name(at)?)));
+    names.find_map(|(at, name)| {
+        let refusal = door.rules.refuse_unfit_name(&name)?;
+        Some(refusal.at(tokens.range(at).start))
+    })
 }
 
 /// ALTER VIEW and ALTER MATERIALIZED VIEW, but for defaults: the server would keep their plaintext.

@@ -16,6 +16,7 @@ use super::{
     nearest::did_you_mean,
     renames::Renames,
     table::{self, Found},
+    unfit::Finding,
     unique,
 };
 use crate::catalog::Catalog;
@@ -34,7 +35,7 @@ pub(super) struct Compiled {
 
 /// Everything found wrong so far.
 pub(super) struct Findings {
-    found: Vec<Diagnostic>,
+    found: Vec<Finding>,
     names: Names,
 }
 
@@ -74,41 +75,48 @@ impl Findings {
         message: impl Into<String>,
         cure: impl Into<String>,
     ) {
-        self.found.push(Diagnostic {
+        let diagnostic = Diagnostic {
             at: Some(at.clone()),
             message: message.into(),
             cure: cure.into(),
+        };
+        self.found.push(Finding {
+            diagnostic,
+            table: None,
         });
     }
 
-    /// Adds a finding about no line of the policy.
-    pub(super) fn add_unplaced(&mut self, message: impl Into<String>, cure: impl Into<String>) {
-        self.found.push(Diagnostic {
-            at: None,
-            message: message.into(),
-            cure: cure.into(),
+    /// Adds a finding about a table that the policy does not name.
+    pub(super) fn add_unplaced(
+        &mut self,
+        table: u32,
+        message: impl Into<String>,
+        cure: impl Into<String>,
+    ) {
+        self.found.push(Finding {
+            diagnostic: Diagnostic::nowhere(message, cure),
+            table: Some(table),
         });
     }
 
-    fn sorted(mut self) -> Vec<Diagnostic> {
+    fn sorted(mut self) -> Vec<Finding> {
         let place = |at: &Position| (at.line, at.column);
         // What concerns no line comes last.
         self.found.sort_by_key(|finding| {
-            (
-                finding.at.is_none(),
-                finding.at.as_ref().map_or((0, 0), place),
-            )
+            let at = finding.diagnostic.at.as_ref();
+            (at.is_none(), at.map_or((0, 0), place))
         });
         self.found
     }
 }
 
+/// What of the policy the catalog and the history bear out, and everything that they do not.
 pub(super) fn compile(
     policy: &PolicyFile,
     catalog: &Catalog,
     registered: &[RegisteredColumn],
     names: Names,
-) -> Result<Compiled, Vec<Diagnostic>> {
+) -> (Compiled, Vec<Finding>, Renames) {
     let mut findings = Findings::new(names);
     let (renames, registered) = Renames::follow(catalog, registered);
     let registered = &registered;
@@ -173,11 +181,7 @@ pub(super) fn compile(
     }
     let strange = unmanaged(&named, policy, catalog, &current, &compiled);
     compiled.pending.extend(strange);
-    if findings.found.is_empty() {
-        Ok(compiled)
-    } else {
-        Err(findings.sorted())
-    }
+    (compiled, findings.sorted(), renames)
 }
 
 /// Looks up every name of the policy.

@@ -172,18 +172,18 @@ pub(super) fn check_omitted(
     findings: &mut Findings,
 ) {
     let named: Vec<Key<'_>> = policy.tables.iter().flat_map(names_of).collect();
-    let mut omitted: Vec<&RegisteredColumn> = current
+    let mut omitted: Vec<(&RegisteredColumn, u32)> = current
         .values()
         .copied()
         .filter(|past| !named.contains(&key(past)) && !resolved.contains(&key(past)))
-        .filter(|past| {
-            let relation = catalog.relation(&past.schema, &past.table);
-            let column = relation.and_then(|relation| relation.column(&past.column));
-            column.is_some_and(|column| column.sealed_domain().is_some())
+        .filter_map(|past| {
+            let relation = catalog.relation(&past.schema, &past.table)?;
+            let column = relation.column(&past.column)?;
+            column.sealed_domain().map(|_| (past, relation.oid))
         })
         .collect();
-    omitted.sort_by_key(|past| past.id);
-    for past in omitted {
+    omitted.sort_by_key(|(past, _)| past.id);
+    for (past, table) in omitted {
         let name = format!("{}.{}.{}", past.schema, past.table, past.column);
         let message = format!("{name} holds sealed values, but the policy no longer names it");
         let cure = format!(
@@ -197,7 +197,7 @@ pub(super) fn check_omitted(
             .find(|rule| (rule.schema.as_str(), rule.name.as_str()) == (&past.schema, &past.table));
         match entry {
             Some(rule) => findings.add(&rule.at, message, cure),
-            None => findings.add_unplaced(message, cure),
+            None => findings.add_unplaced(table, message, cure),
         }
     }
 }

@@ -10,7 +10,10 @@ use pgveil_keys::{
     keystore::registry,
 };
 use pgveil_policy::{
-    Ruleset, catalog::Catalog, plan::ColumnId, ruleset::RegisteredColumn,
+    Ruleset,
+    catalog::Catalog,
+    plan::ColumnId,
+    ruleset::{RegisteredColumn, Unfit},
     scan::relations::RelationName,
 };
 use tokio_postgres::types::{ToSql, Type};
@@ -165,9 +168,7 @@ impl CatalogReader {
         // A look behind a reading that was broken off must not find all as it was.
         self.is_stale = true;
         let read = self.compile_with_labels(policy, as_what).await;
-        // What does not fit the policy fits it no better when it is read again: then it is refused once, and told in the log.
-        self.is_stale =
-            { read.as_ref() }.is_err_and(|error| !error.is::<pgveil_config::Diagnostics>());
+        self.is_stale = read.is_err();
         read
     }
 
@@ -193,13 +194,13 @@ impl CatalogReader {
     ) -> anyhow::Result<Ruleset> {
         let mut attempt = 1;
         loop {
-            match self.compile_once(policy, as_what).await {
-                // It was compared with the fingerprint from before the reading.
-                Err(_) if attempt < ATTEMPTS && self.differs(false).await.unwrap_or(false) => {
-                    attempt += 1;
-                }
-                result => return result,
+            let read = self.compile_once(policy, as_what).await;
+            let fits = read.as_ref().is_ok_and(|rules| rules.unfit.is_empty());
+            // It is compared with the fingerprint from before the reading.
+            if fits || attempt == ATTEMPTS || !self.differs(false).await.unwrap_or(false) {
+                return read;
             }
+            attempt += 1;
         }
     }
 
@@ -268,17 +269,24 @@ impl CatalogReader {
         &mut self,
         policy: &PolicyFile,
         seen: Catalog,
-        known: &Catalog,
+        (known, unfit): (&Catalog, &[Unfit]),
         version: u64,
     ) -> anyhow::Result<Ruleset> {
         let seen = Arc::new(seen);
         let mut stored = self.registered().await?;
-        let mut rules = compiled_within(policy, &seen, known, &stored, version)?;
+        let mut rules = compiled_within(policy, &seen, known, &stored, version);
+        // What does not fit for anybody is refused for this transaction too; of what it has changed itself, everything is.
+        let is_its = |table: &&Unfit| !unfit.contains(table);
+        let its = rules.unfit.iter().filter(is_its);
+        let its: Vec<_> = its.map(|table| table.finding.clone()).collect();
+        if !its.is_empty() {
+            return Err(pgveil_config::Diagnostics(its).into());
+        }
         let keys = Arc::clone(&self.keys);
         let client = self.client().await?;
         if pgveil_jobs::register::made_in_a_transaction(client, &keys, &rules, known).await? {
             stored = self.registered().await?;
-            rules = compiled_within(policy, &seen, known, &stored, version)?;
+            rules = compiled_within(policy, &seen, known, &stored, version);
         }
         let client = self.client().await?;
         pgveil_jobs::register::follow_in_a_transaction(client, &keys, &rules, known, &stored)
@@ -307,10 +315,10 @@ fn compiled_within(
     known: &Catalog,
     stored: &[RegisteredColumn],
     version: u64,
-) -> anyhow::Result<Ruleset> {
+) -> Ruleset {
     let mut registered = stored.to_vec();
     pgveil_jobs::recognise::made_in_a_transaction(seen, known, &mut registered);
-    compiled(policy, seen, &registered, (version, Reading::Again))
+    Ruleset::recompile(policy, Arc::clone(seen), &registered, version)
 }
 
 fn compiled(
@@ -320,9 +328,9 @@ fn compiled(
     (version, reading): (u64, Reading),
 ) -> anyhow::Result<Ruleset> {
     let catalog = Arc::clone(catalog);
-    let compiled = match reading {
-        Reading::First => Ruleset::compile(policy, catalog, registered, version),
-        Reading::Again => Ruleset::recompile(policy, catalog, registered, version),
-    };
-    Ok(compiled.map_err(pgveil_config::Diagnostics)?)
+    match reading {
+        Reading::First => Ok(Ruleset::compile(policy, catalog, registered, version)
+            .map_err(pgveil_config::Diagnostics)?),
+        Reading::Again => Ok(Ruleset::recompile(policy, catalog, registered, version)),
+    }
 }
