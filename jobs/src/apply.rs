@@ -204,7 +204,8 @@ async fn change_values(
 pub(crate) async fn adopt(settings: &Settings, client: &Database) -> Result<Adopted, JobError> {
     let doing = || JobError::while_doing("look for keys without MACs");
     let asked = "SELECT EXISTS (SELECT FROM pgveil.keys WHERE mac IS NULL) \
-        OR EXISTS (SELECT FROM pgveil.overrides WHERE mac IS NULL) OR EXISTS (SELECT FROM pgveil.columns WHERE mac IS NULL)";
+        OR EXISTS (SELECT FROM pgveil.overrides WHERE mac IS NULL) OR EXISTS (SELECT FROM pgveil.columns WHERE mac IS NULL) \
+        OR EXISTS (SELECT FROM pgveil.enum_labels WHERE mac IS NULL)";
     let row = client.query_one(asked, &[]).await.map_err(doing())?;
     if !row.try_get(0).map_err(doing())? {
         return Ok(Adopted::default());
@@ -215,6 +216,14 @@ pub(crate) async fn adopt(settings: &Settings, client: &Database) -> Result<Adop
         let registry = keystore.registry().await?;
         register::in_transaction(client, "give columns their MACs", async || {
             registry.take_up(&**client).await?;
+            Ok(registry.seal(&**client, "taken over").await?)
+        })
+        .await?;
+    }
+    if keystore.labels_lack_macs().await? {
+        let registry = keystore.registry().await?;
+        register::in_transaction(client, "give labels their MACs", async || {
+            registry.take_up_labels(&**client).await?;
             Ok(registry.seal(&**client, "taken over").await?)
         })
         .await?;

@@ -8,7 +8,7 @@ pub mod seen;
 
 use std::sync::Arc;
 
-use pgveil_keys::keystore::labels;
+use pgveil_keys::keystore::registry::{self, Registry};
 use pgveil_policy::catalog::{Catalog, Column, Function, Relation, Type, Unique, session};
 use tokio_postgres::{Client, Row, error::SqlState};
 
@@ -20,18 +20,26 @@ const ATTEMPTS: usize = 5;
 const SHORT_WAIT: &str = "SET LOCAL lock_timeout = '250ms'";
 
 /// Reads the catalog of the connection's database, in one read-only transaction of its own: `client` must not be in
-/// one. Temporary relations are left out; a session asks for its own. Waits for transactions that change a relation.
-pub async fn read(client: &Client) -> Result<Catalog, JobError> {
-    Ok(read_again(client, None).await?.0)
+/// one. Temporary relations are left out; a session asks for its own. Waits for transactions that change a relation. As which
+/// numbers labels are sealed is judged.
+pub async fn read(client: &Client, registry: &Registry) -> Result<Catalog, JobError> {
+    Ok(read_again(client, Some(registry), None).await?.0)
+}
+
+/// The same with the labels as they stand there: values of enum types are neither sealed nor opened by it.
+pub async fn read_unjudged(client: &Client) -> Result<Catalog, JobError> {
+    Ok(read_again(client, None, None).await?.0)
 }
 
 /// The same without waiting for anybody: definitions of relations that another transaction has locked to change them are
-/// taken from what was known before. Also returns the relations so locked, if anything had to be taken from there.
+/// taken from what was known before. Also returns the relations so locked, if anything had to be taken from there. Without a
+/// registry, labels are not judged.
 pub async fn read_beside(
     client: &Client,
-    before: &Catalog,
+    registry: Option<&Registry>,
+    before: Option<&Catalog>,
 ) -> Result<(Catalog, Vec<u32>), JobError> {
-    read_again(client, Some(before)).await
+    read_again(client, registry, before).await
 }
 
 /// The relations that other transactions have locked to change them.
@@ -43,6 +51,7 @@ pub async fn being_changed(client: &Client) -> Result<Vec<u32>, JobError> {
 
 async fn read_again(
     client: &Client,
+    registry: Option<&Registry>,
     before: Option<&Catalog>,
 ) -> Result<(Catalog, Vec<u32>), JobError> {
     let mut attempt = 1;
@@ -53,8 +62,10 @@ async fn read_again(
             .await
             .map_err(JobError::while_doing("begin reading the catalog"))?;
         let catalog = match before {
-            Some(before) => read_without_waiting(client, before, attempt == ATTEMPTS).await,
-            None => read_in_transaction(client)
+            Some(before) => {
+                read_without_waiting(client, registry, before, attempt == ATTEMPTS).await
+            }
+            None => read_but(client, registry, |sql| busy::without(sql, &[]))
                 .await
                 .map(|catalog| (catalog, Vec::new())),
         };
@@ -72,6 +83,7 @@ async fn read_again(
 /// With `nothing_new`, of no relation is anything printed.
 async fn read_without_waiting(
     client: &Client,
+    registry: Option<&Registry>,
     before: &Catalog,
     nothing_new: bool,
 ) -> Result<(Catalog, Vec<u32>), JobError> {
@@ -83,9 +95,9 @@ async fn read_without_waiting(
     let mut catalog = if nothing_new {
         // No relation's OID: the next look finds others locked, whoever it is.
         busy.insert(0, 0);
-        read_but(client, busy::without_all).await?
+        read_but(client, registry, busy::without_all).await?
     } else {
-        read_but(client, |sql| busy::without(sql, &busy)).await?
+        read_but(client, registry, |sql| busy::without(sql, &busy)).await?
     };
     let any = busy::fill(&mut catalog, before);
     Ok((catalog, if any { busy } else { Vec::new() }))
@@ -93,12 +105,24 @@ async fn read_without_waiting(
 
 /// The same inside the caller's transaction, whose `search_path` is set to nothing until its end, so that
 /// expressions are printed with qualified names, and whose statements are not compiled.
-pub(crate) async fn read_in_transaction(client: &Client) -> Result<Catalog, JobError> {
-    read_but(client, |sql| busy::without(sql, &[])).await
+pub(crate) async fn read_in_transaction(
+    client: &Client,
+    registry: &Registry,
+) -> Result<Catalog, JobError> {
+    read_but(client, Some(registry), |sql| busy::without(sql, &[])).await
+}
+
+/// The same with the labels as they stand there.
+pub(crate) async fn read_in_transaction_unjudged(client: &Client) -> Result<Catalog, JobError> {
+    read_but(client, None, |sql| busy::without(sql, &[])).await
 }
 
 /// The catalog, with the queries changed by `but`.
-async fn read_but(client: &Client, but: impl Fn(&str) -> String) -> Result<Catalog, JobError> {
+async fn read_but(
+    client: &Client,
+    registry: Option<&Registry>,
+    but: impl Fn(&str) -> String,
+) -> Result<Catalog, JobError> {
     // Compiled, such a question takes far longer than it runs.
     let settings = "SET LOCAL search_path = pg_catalog; SET LOCAL jit = off";
     client
@@ -132,7 +156,10 @@ async fn read_but(client: &Client, but: impl Fn(&str) -> String) -> Result<Catal
             .map(type_of)
             .collect::<Result<_, _>>()
             .map_err(reading)?,
-        sealed_labels: labels::list(client).await?,
+        sealed_labels: match registry {
+            Some(registry) => registry.labels(client).await?,
+            None => registry::labels_unjudged(client).await?,
+        },
         system_functions: Arc::new(system),
         ..Catalog::default()
     };

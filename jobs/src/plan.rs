@@ -98,7 +98,7 @@ async fn plan_in_transaction(
     policy: &PolicyFile,
     client: &Client,
 ) -> Result<PlanReport, JobError> {
-    let catalog = catalog::read_in_transaction(client).await?;
+    let catalog = catalog::read_in_transaction_unjudged(client).await?;
     let schema = schema::step(client).await?;
     let mut registered = match schema {
         SchemaStep::Install { .. } => Vec::new(),

@@ -10,7 +10,6 @@ mod followed;
 mod inventory;
 mod jobs;
 mod keks;
-pub mod labels;
 mod memory;
 mod overrides;
 mod records;

@@ -1,4 +1,4 @@
--- Schema pgveil, version 4: domains and functions for protected columns, and the keystore's tables.
+-- Schema pgveil, version 5: domains and functions for protected columns, and the keystore's tables.
 -- Runs in one transaction, without superuser, on PostgreSQL 14 to 18. Names are qualified throughout and function
 -- bodies are bound when they are made, so that no session's search_path changes what they mean. Whatever is there already
 -- stays as it is, so that the same lines bring an earlier version's schema up to this one.
@@ -220,15 +220,36 @@ ALTER TABLE pgveil.scopes ADD COLUMN IF NOT EXISTS audit_seq bigint;
 ALTER TABLE pgveil.scopes ADD COLUMN IF NOT EXISTS mac bytea;
 COMMENT ON COLUMN pgveil.scopes.mac IS 'HMAC-SHA-256 over the row, once the scope was sealed, unsealed or erased: a seal taken off by hand is refused';
 
+CREATE TABLE IF NOT EXISTS pgveil.enum_labels (
+    type_schema text NOT NULL,
+    type_name   text NOT NULL,
+    label_oid   oid  NOT NULL,
+    label       text NOT NULL,
+    number      int4 NOT NULL,
+    PRIMARY KEY (type_schema, type_name, number)
+);
+ALTER TABLE pgveil.enum_labels ADD COLUMN IF NOT EXISTS labels int4;
+ALTER TABLE pgveil.enum_labels ADD COLUMN IF NOT EXISTS audit_seq bigint;
+ALTER TABLE pgveil.enum_labels ADD COLUMN IF NOT EXISTS mac bytea;
+COMMENT ON TABLE pgveil.enum_labels IS
+    'As which number a label of an enum type is sealed, whatever it is called. A deleted row makes values unreadable';
+COMMENT ON COLUMN pgveil.enum_labels.label_oid IS 'pg_enum.oid when the type was looked at last';
+COMMENT ON COLUMN pgveil.enum_labels.label IS 'What the label was called when the type was looked at last';
+COMMENT ON COLUMN pgveil.enum_labels.labels IS 'How many rows the type had when this one was written: all of a type are written together';
+COMMENT ON COLUMN pgveil.enum_labels.mac IS 'HMAC-SHA-256 over the row: one changed by hand is refused';
+
 CREATE TABLE IF NOT EXISTS pgveil.row_changes (
-    table_name text   NOT NULL CHECK (table_name IN ('columns', 'scopes')),
+    table_name text   NOT NULL CHECK (table_name IN ('columns', 'scopes', 'enum_labels')),
     row_name   text   NOT NULL,
     audit_seq  bigint NOT NULL,
     PRIMARY KEY (table_name, row_name, audit_seq)
 );
+ALTER TABLE pgveil.row_changes DROP CONSTRAINT IF EXISTS row_changes_table_name_check;
+ALTER TABLE pgveil.row_changes ADD CONSTRAINT row_changes_table_name_check
+    CHECK (table_name IN ('columns', 'scopes', 'enum_labels'));
 CREATE INDEX IF NOT EXISTS row_changes_audit_seq ON pgveil.row_changes (audit_seq);
 COMMENT ON TABLE pgveil.row_changes IS
-    'With which records of the audit log rows of pgveil.columns and pgveil.scopes were written: an older row that somebody puts back is refused';
+    'With which records of the audit log rows of other tables were written: an older row that somebody puts back is refused';
 
 CREATE SEQUENCE IF NOT EXISTS pgveil.key_ids AS bigint;
 COMMENT ON SEQUENCE pgveil.key_ids IS 'Ids of keys: taken before a key is wrapped, because the wrapping is bound to the id';
@@ -395,6 +416,8 @@ CREATE INDEX IF NOT EXISTS audit_overrides ON pgveil.audit (scope, seq) WHERE op
 -- A running proxy asks every few seconds what was set last for each scope.
 CREATE INDEX IF NOT EXISTS audit_overrides ON pgveil.audit (scope, seq)
     WHERE operation IN ('override.set', 'override.clear') AND outcome = 'done';
+-- Before a label gets a number, it is asked how many the type has had.
+CREATE INDEX IF NOT EXISTS audit_labels ON pgveil.audit (seq) WHERE operation = 'label.record';
 COMMENT ON TABLE pgveil.audit IS
     'The audit log: append-only, in a keyed hash chain. Read it with `pgveil audit list`, check it with `pgveil audit verify`';
 COMMENT ON COLUMN pgveil.audit.record IS 'What counts; the columns behind mac repeat some of it for filters, and verify compares them';
@@ -539,6 +562,8 @@ GRANT EXECUTE ON FUNCTION pgveil.keep_first(pg_catalog.bytea, pg_catalog.bytea) 
 GRANT EXECUTE ON FUNCTION pgveil.any_value(pg_catalog.bytea) TO PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA pgveil FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgveil FROM PUBLIC;
+-- Labels are no secret: pg_enum shows them to everybody.
+GRANT SELECT ON pgveil.enum_labels TO PUBLIC;
 
-INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '4')
+INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '5')
     ON CONFLICT (name) DO UPDATE SET value = excluded.value;

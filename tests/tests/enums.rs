@@ -399,6 +399,14 @@ fn labels_may_be_added_and_renamed() -> Result<()> {
         twin.veiled.admin(recorded)?.trim(),
         "sad|1\nok|2\ngreat|3\nfine|4"
     );
+    // A superuser lets two labels change places: what is shown would be another one. The next look at the catalog finds it.
+    let swap = "UPDATE pgveil.enum_labels k SET label = w.label, label_oid = w.label_oid FROM pgveil.enum_labels w \
+         WHERE k.number + w.number = 3";
+    twin.veiled.admin(swap)?;
+    twin.proxy.psql("app", "CREATE TABLE looked_at (id int)")?;
+    let refused = twin.proxy.psql("app", "SELECT mood FROM people")?;
+    assert!(refused.contains("PV002"), "{refused}");
+    twin.veiled.admin(swap)?;
     // As from a dump: a type of the same labels with other OIDs.
     twin.proxy.psql("app", "DROP TYPE mood")?;
     let said = twin.proxy.psql("app", "SELECT id FROM people")?;

@@ -7,6 +7,8 @@ mod authentic;
 mod connecting;
 #[path = "keystore/keys.rs"]
 mod keys;
+#[path = "keystore/labels.rs"]
+mod labels;
 #[path = "keystore/registry.rs"]
 mod registry;
 #[path = "support/row_mac.rs"]

@@ -53,7 +53,8 @@ async fn in_transaction(
 ) -> Result<Counts, JobError> {
     settle(client, planned).await?;
     lock::table(client, planned).await?;
-    let table = plan_again(client, policy, planned).await?;
+    let registry = keys.registry().await?;
+    let table = plan_again(client, &registry, policy, planned).await?;
 
     for sql in table.indexes.iter().filter_map(|step| step.drop.as_ref()) {
         client
@@ -64,10 +65,9 @@ async fn in_transaction(
                 table.shown()
             )))?;
     }
-    let (mut counts, mut to_seal) = ((0, 0), None);
+    let mut counts = (0, 0);
     if !table.columns.is_empty() {
-        record_labels(client, &table).await?;
-        let registry = keys.registry().await?;
+        record_labels(client, &registry, &table).await?;
         let ids = register(client, &registry, &table).await?;
         let registered = registered(client, &registry, &table, &ids).await?;
         let sealing = Sealing::new(keys, &table, registered);
@@ -80,7 +80,6 @@ async fn in_transaction(
             });
         }
         counts = (before.rows(), values);
-        to_seal = Some(registry);
     }
     for step in &table.indexes {
         let Some(sql) = &step.create else { continue };
@@ -95,9 +94,7 @@ async fn in_transaction(
             .map_err(JobError::while_doing(doing))?;
     }
     // Last: nobody writes a record of the audit log from here to the commit.
-    if let Some(registry) = to_seal {
-        registry.seal(client, "converted").await?;
-    }
+    registry.seal(client, "converted").await?;
     Ok(counts)
 }
 
@@ -122,10 +119,11 @@ pub(crate) async fn settle(client: &Client, table: &TablePlan) -> Result<(), Job
 /// Under the lock nothing can change any more: what was confirmed must still be true. Sizes may differ.
 pub(crate) async fn plan_again(
     client: &Client,
+    registry: &Registry,
     policy: &PolicyFile,
     planned: &TablePlan,
 ) -> Result<TablePlan, JobError> {
-    let catalog = catalog::read_in_transaction(client).await?;
+    let catalog = catalog::read_in_transaction(client, registry).await?;
     let changed = || JobError::ChangedMeanwhile {
         table: planned.shown(),
     };
@@ -153,12 +151,16 @@ pub(crate) async fn plan_again(
 }
 
 /// Enum labels must be on record before values are sealed as their numbers.
-pub(crate) async fn record_labels(client: &Client, table: &TablePlan) -> Result<(), JobError> {
+pub(crate) async fn record_labels(
+    client: &Client,
+    registry: &Registry,
+    table: &TablePlan,
+) -> Result<(), JobError> {
     let enums = enums_of(table.columns.iter().map(|column| column.to));
     if enums.is_empty() {
         return Ok(());
     }
-    let catalog = labels::in_transaction(client, &enums).await?;
+    let catalog = labels::in_transaction(client, registry, &enums).await?;
     let same = |column: &ColumnPlan| catalog.parse_type(&column.to.sql_name()) == Ok(column.to);
     if table.columns.iter().all(same) {
         return Ok(());

@@ -41,7 +41,8 @@ pub(super) async fn table(run: &Run<'_>, planned: &TablePlan) -> Result<(), JobE
 
 async fn in_transaction(run: &Run<'_>, planned: &TablePlan) -> Result<(), JobError> {
     let client = run.client;
-    let table = convert::plan_again(client, run.policy, planned).await?;
+    let registry = run.keys.registry().await?;
+    let table = convert::plan_again(client, &registry, run.policy, planned).await?;
     let doing = || JobError::while_doing(format!("add columns to {}", table.shown()));
     let order = client
         .query(
@@ -56,8 +57,7 @@ async fn in_transaction(run: &Run<'_>, planned: &TablePlan) -> Result<(), JobErr
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
         .collect::<Result<_, tokio_postgres::Error>>()
         .map_err(doing())?;
-    convert::record_labels(client, &table).await?;
-    let registry = run.keys.registry().await?;
+    convert::record_labels(client, &registry, &table).await?;
     let ids = convert::register(client, &registry, &table).await?;
     let mut columns = Vec::new();
     for (column, id) in table.columns.iter().zip(ids) {

@@ -47,7 +47,7 @@ impl Decryption {
 /// Plans the decryption of columns as the registry has them (before anything is opened, it is judged: [`super::table::known`]), named as `schema.table.column`. What is under way already is left out, and what has been decrypted: who was
 /// interrupted at the very end says the same again.
 pub(super) async fn plan(client: &Client, wanted: &[String]) -> Result<Vec<Decryption>, JobError> {
-    let catalog = catalog::read(client).await?;
+    let catalog = catalog::read_unjudged(client).await?;
     let registered = registry::list_unjudged(client).await?;
     let live = state::live(client).await?;
     let done = state::decrypted(client).await?;
@@ -191,7 +191,7 @@ async fn again(
     planned: &TablePlan,
     columns: &[RegisteredColumn],
 ) -> Result<TablePlan, JobError> {
-    let catalog = catalog::read_in_transaction(client).await?;
+    let catalog = catalog::read_in_transaction_unjudged(client).await?;
     let relation = catalog.relation_by_oid(planned.oid);
     let relation = relation.ok_or_else(|| changed(planned))?;
     let now = decrypting(client, &catalog, relation, columns).await?;
@@ -216,7 +216,7 @@ fn changed(table: &TablePlan) -> JobError {
 
 /// The plan of one that is under way, as the table is now. Something that blocks may have been made meanwhile.
 pub(super) async fn planned(client: &Client, migration: &Migration) -> Result<TablePlan, JobError> {
-    let catalog = catalog::read(client).await?;
+    let catalog = catalog::read_unjudged(client).await?;
     let changed = || JobError::ChangedMeanwhile {
         table: migration.shown(),
     };

@@ -101,7 +101,10 @@ async fn under_lock(
 ) -> Result<Tried, JobError> {
     let client = run.client;
     let planned = match migration.way {
-        Way::Seal => convert::plan_again(client, run.policy, planned).await?,
+        Way::Seal => {
+            let registry = run.keys.registry().await?;
+            convert::plan_again(client, &registry, run.policy, planned).await?
+        }
         Way::Open => decrypt::plan_again(client, migration, planned).await?,
     };
     if !index::are_ready(client, migration, &planned).await? {

@@ -44,8 +44,8 @@ impl Known {
 
 /// Reads it in a transaction of its own.
 pub(super) async fn known(run: &Run<'_>, migration: &Migration) -> Result<Known, JobError> {
-    let catalog = catalog::read(run.client).await?;
     let registry = run.keys.registry().await?;
+    let catalog = catalog::read(run.client, &registry).await?;
     migration.judge(&registry)?;
     let mut known = match migration.way {
         Way::Seal => of(&catalog, run.policy, migration)?,

@@ -165,8 +165,8 @@ impl ColumnChange {
         let wanted = WantedColumn::of(&job.target)?;
         let client = connect(settings).await?;
         let read = async {
-            let catalog = catalog::read(&client).await?;
             let registry = keystore.registry().await?;
+            let catalog = catalog::read(&client, &registry).await?;
             Ok((catalog, registry.history(&*client).await?))
         };
         let read: Result<_, JobError> = read.await;

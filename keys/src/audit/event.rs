@@ -88,6 +88,8 @@ operations! {
     ConfigRefuse = "config.refuse",
     /// Columns were converted as the policy says.
     PolicyApply = "policy.apply",
+    /// Labels of an enum type got their numbers, or are called otherwise.
+    LabelRecord = "label.record",
     /// Columns go back to plaintext, or have gone.
     ColumnDecrypt = "column.decrypt" needs step_up,
     /// A role without the right to see it asked for plaintext.

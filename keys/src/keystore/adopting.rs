@@ -25,6 +25,10 @@ const COLUMNS_ARE_OLD: &str = "SELECT EXISTS (SELECT FROM pgveil.columns) \
     AND NOT EXISTS (SELECT FROM pgveil.columns WHERE mac IS NOT NULL OR audit_seq IS NOT NULL) \
     AND NOT EXISTS (SELECT FROM pgveil.row_changes) \
     AND NOT EXISTS (SELECT FROM pgveil.audit WHERE operation = 'policy.apply')";
+const LABELS_ARE_OLD: &str = "SELECT EXISTS (SELECT FROM pgveil.enum_labels) \
+    AND NOT EXISTS (SELECT FROM pgveil.enum_labels WHERE mac IS NOT NULL OR audit_seq IS NOT NULL OR labels IS NOT NULL) \
+    AND NOT EXISTS (SELECT FROM pgveil.row_changes WHERE table_name = 'enum_labels') \
+    AND NOT EXISTS (SELECT FROM pgveil.audit WHERE operation = 'label.record')";
 const HAS_ROWS: &str = "SELECT EXISTS (SELECT FROM pgveil.keys) OR EXISTS (SELECT FROM pgveil.overrides) \
     OR EXISTS (SELECT FROM pgveil.row_changes)";
 const PUT_OVERRIDE: &str =
@@ -48,7 +52,7 @@ impl Keystore {
         Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
     }
 
-    /// Rows of keys, overrides, scopes and columns that pgveil does not use, because it did not write them, or not last.
+    /// Rows of keys, overrides, scopes, columns and labels that pgveil does not use, because it did not write them, or not last.
     pub async fn refused_rows(&self) -> Result<Vec<KeystoreError>, KeystoreError> {
         let secrets = self.log().secrets().await?;
         let mut refused = Vec::new();
@@ -69,6 +73,7 @@ impl Keystore {
         refused.extend(overrides.map(|(_, error)| error));
         refused.extend(self.refused_scopes().await?);
         refused.extend(self.refused_columns().await?);
+        refused.extend(self.refused_labels().await?);
         Ok(refused)
     }
 
@@ -114,7 +119,16 @@ impl Keystore {
     /// Whether the rows of columns are those of a keystore from before they had MACs: none has one, and the audit log, which
     /// must be sound and whole, shows that none ever had.
     pub async fn columns_lack_macs(&self) -> Result<bool, KeystoreError> {
-        let rows = self.query(COLUMNS_ARE_OLD, &[]).await?;
+        self.lack_macs(COLUMNS_ARE_OLD).await
+    }
+
+    /// The same of the labels of enum types.
+    pub async fn labels_lack_macs(&self) -> Result<bool, KeystoreError> {
+        self.lack_macs(LABELS_ARE_OLD).await
+    }
+
+    async fn lack_macs(&self, asked: &'static str) -> Result<bool, KeystoreError> {
+        let rows = self.query(asked, &[]).await?;
         let are_old: bool = rows.first().map_or(Ok(false), |row| row.try_get(0))?;
         if are_old {
             self.log_is_whole().await?;

@@ -1,9 +1,10 @@
 //! Table `pgveil.columns`: which id means which protected column. Works on any connection, so that `apply` can register
-//! a column in the transaction that converts it. Ids are never reused, rows never deleted.
+//! a column in the transaction that converts it. Ids are never reused, rows never deleted. [`labels`] has the numbers of labels.
 //!
 //! A row is read whole, judged, changed and written whole, under a MAC of the audit log's key: who swaps two rows, or says of
 //! values that they are of another type or for other eyes, gets errors. [`rows`] has the rows themselves.
 
+mod labels;
 mod migrations;
 mod rows;
 
@@ -20,9 +21,12 @@ use pgveil_policy::{
 use serde_json::json;
 use tokio_postgres::GenericClient;
 
-pub use self::migrations::{Begun, BegunColumn};
-use self::rows::ColumnRow;
 pub(super) use self::rows::damaged;
+use self::{labels::LabelRow, rows::ColumnRow};
+pub use self::{
+    labels::labels_unjudged,
+    migrations::{Begun, BegunColumn},
+};
 use super::{Keystore, KeystoreError, bigint_of};
 use crate::audit::{Event, Log, Operation, Within, event::bounded_names, secrets::Secrets};
 
@@ -128,6 +132,8 @@ pub struct Registry {
     secrets: Arc<Secrets>,
     /// Rows that were written and have no MAC yet.
     written: Mutex<BTreeMap<u32, ColumnRow>>,
+    /// The same of labels, by the names of their rows.
+    labels: Mutex<BTreeMap<String, LabelRow>>,
 }
 
 impl Registry {
@@ -137,6 +143,7 @@ impl Registry {
             secrets: log.secrets().await?,
             log: Arc::clone(log),
             written: Mutex::default(),
+            labels: Mutex::default(),
         })
     }
 
@@ -146,6 +153,7 @@ impl Registry {
             secrets: log.secrets_now()?,
             log: Arc::clone(log),
             written: Mutex::default(),
+            labels: Mutex::default(),
         })
     }
 
@@ -291,7 +299,7 @@ impl Registry {
         what: &'static str,
     ) -> Result<(), KeystoreError> {
         let written = std::mem::take(&mut *self.written());
-        if written.is_empty() {
+        if written.is_empty() && !self.has_written_labels() {
             return Ok(());
         }
         let within = Within::begin(&self.log, client).await?;
@@ -310,6 +318,7 @@ impl Registry {
             let event = Event::new(Operation::PolicyApply).detail(detail);
             events.push(event.changes_rows(TABLE, part));
         }
+        self.seal_labels(&within, client, what, &mut events).await?;
         within.append(events).await
     }
 

@@ -7,7 +7,7 @@ use pgveil_config::{PolicyFile, Settings};
 use pgveil_keys::{
     Keys,
     database::{self, Database},
-    keystore::registry,
+    keystore::registry::{self, Registry},
 };
 use pgveil_policy::{
     Ruleset,
@@ -178,8 +178,12 @@ impl CatalogReader {
         as_what: (u64, Reading),
     ) -> anyhow::Result<Ruleset> {
         let rules = self.compile_whole(policy, as_what).await?;
+        if !self.judged {
+            return Ok(rules);
+        }
+        let keys = Arc::clone(&self.keys);
         let client = self.client().await?;
-        if pgveil_jobs::labels::record_new(client, &rules).await? {
+        if pgveil_jobs::labels::record_new(client, &keys, &rules).await? {
             return self.compile_whole(policy, as_what).await;
         }
         Ok(rules)
@@ -210,16 +214,17 @@ impl CatalogReader {
         as_what: (u64, Reading),
     ) -> anyhow::Result<Ruleset> {
         let last = self.last.clone();
+        let registry = self.keys.registry_now();
         let client = self.client().await?;
         // The fingerprint is taken first: a change between the two reads makes the next look find a difference.
         let fingerprint = pgveil_jobs::catalog::fingerprint(client).await?;
         let revision = registry::revision(&**client).await?;
         // Whose transaction it is that changes a relation is not known: it may be that of the client who waits for this.
-        let (catalog, busy) = match last {
-            Some((last, _)) => pgveil_jobs::catalog::read_beside(client, &last).await?,
-            None => (pgveil_jobs::catalog::read(client).await?, Vec::new()),
-        };
-        let stored = self.registered().await?;
+        let last = last.as_ref().map(|(last, _)| &**last);
+        let (catalog, busy) =
+            pgveil_jobs::catalog::read_beside(client, registry.as_ref(), last).await?;
+        let stored = self.registered(registry.as_ref()).await?;
+        self.judged = registry.is_some();
         (self.fingerprint, self.revision) = (fingerprint, revision);
         let catalog = Arc::new(catalog);
         self.last = Some((Arc::clone(&catalog), busy));
@@ -234,7 +239,7 @@ impl CatalogReader {
         let client = self.client().await?;
         pgveil_jobs::register::follow(client, &keys, &rules, &stored).await?;
         if pgveil_jobs::register::made_through_the_proxy(client, &keys, &rules).await? {
-            registered = self.registered().await?;
+            registered = self.registered(registry.as_ref()).await?;
             rules = compiled(policy, &catalog, &registered, as_what)?;
         }
         self.newest = registered.iter().map(|column| column.id).max();
@@ -273,7 +278,9 @@ impl CatalogReader {
         version: u64,
     ) -> anyhow::Result<Ruleset> {
         let seen = Arc::new(seen);
-        let mut stored = self.registered().await?;
+        let registry = self.keys.registry_now();
+        self.judged = registry.is_some();
+        let mut stored = self.registered(registry.as_ref()).await?;
         let mut rules = compiled_within(policy, &seen, known, &stored, version);
         // What does not fit for anybody is refused for this transaction too; of what it has changed itself, everything is.
         let is_its = |table: &&Unfit| !unfit.contains(table);
@@ -285,7 +292,7 @@ impl CatalogReader {
         let keys = Arc::clone(&self.keys);
         let client = self.client().await?;
         if pgveil_jobs::register::made_in_a_transaction(client, &keys, &rules, known).await? {
-            stored = self.registered().await?;
+            stored = self.registered(registry.as_ref()).await?;
             rules = compiled_within(policy, &seen, known, &stored, version);
         }
         let client = self.client().await?;
@@ -295,11 +302,12 @@ impl CatalogReader {
     }
 
     /// Retired columns too: values that they sealed may have been moved.
-    async fn registered(&mut self) -> anyhow::Result<Vec<RegisteredColumn>> {
-        let registry = self.keys.registry_now();
-        self.judged = registry.is_some();
+    async fn registered(
+        &mut self,
+        registry: Option<&Registry>,
+    ) -> anyhow::Result<Vec<RegisteredColumn>> {
         let client = self.client().await?;
-        let rows = match &registry {
+        let rows = match registry {
             Some(registry) => registry.history(&**client).await?,
             None => registry::history_unjudged(&**client).await?,
         };

@@ -1,12 +1,12 @@
 //! Every column of every table of the keystore, changed by a superuser: a process that starts afterwards opens a value to what it
-//! was and makes the term that it had, or says an error. Tables that are added are swept by themselves.
+//! was, makes the term that it had and shows the label that it did, or says an error. Tables that are added are swept by themselves.
 
 use anyhow::{Context, Result, ensure};
 use pgveil_config::ScopePath;
 use pgveil_keys::{nonce, sealed, step_up::Authority, term};
 use pgveil_policy::{plan::ColumnId, ruleset::TermContext};
 
-use super::Site;
+use super::{Site, connect, labels};
 
 const PLAIN: &[u8] = b"ada@example.com";
 
@@ -35,6 +35,12 @@ async fn used(site: &Site, stored: &Stored) -> Result<bool> {
         let made = term::equality(&index, &TermContext::Column(ColumnId(1)), PLAIN);
         ensure!(made == stored.term, "another term: it would not be found");
         used = true;
+    }
+    let client = connect(&site.database).await?;
+    if let Ok(registry) = keys.registry().await
+        && let Ok(labels) = registry.labels(&*client).await
+    {
+        ensure!(labels == labels::moods()?, "other labels");
     }
     // What is sealed now must be what anybody else can open.
     if let Ok(key) = keys.sealing_key(&stored.scope).await {
@@ -102,6 +108,11 @@ async fn no_column_of_any_table_leads_to_another_value_or_term() -> Result<()> {
             term: made,
         }
     };
+    {
+        let registry = site.replica().await?.registry().await?;
+        let client = connect(&site.database).await?;
+        labels::record(&client, &registry, &labels::moods()?).await?;
+    }
     ensure!(used(&site, &stored).await?, "untouched, it opens");
     let admin = |sql: &str| site.database.admin(sql);
     admin("CREATE SCHEMA kept")?;

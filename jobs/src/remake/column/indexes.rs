@@ -48,7 +48,7 @@ async fn make_all(
     else {
         return Ok(());
     };
-    let catalog = catalog::read(client).await?;
+    let catalog = catalog::read_unjudged(client).await?;
     let Some(relation) = catalog.relation_by_oid(column.place.0) else {
         return Ok(());
     };
@@ -111,7 +111,7 @@ async fn drop_all(
     client: &Database,
     column: &RegisteredColumn,
 ) -> Result<Option<String>, JobError> {
-    let catalog = catalog::read(client).await?;
+    let catalog = catalog::read_unjudged(client).await?;
     let Some(relation) = catalog.relation_by_oid(column.place.0) else {
         return Ok(None);
     };
