@@ -6,6 +6,7 @@
 
 mod access;
 mod asymmetric;
+mod joined;
 mod key;
 mod kms;
 mod material;

@@ -18,6 +18,7 @@ pub(super) use work::{MAX_PLAINTEXT_BYTES, parse_version};
 use super::{
     Caller, Deed, KekStore, Key, KeyChange, KeyState, MaterialChange, OpenError, Operation, Origin,
     RootKey, StoredKey, VersionState,
+    joined::Joined,
     key::{self, Algorithm, Rotation, Usage},
     material::{self, Id, Material},
 };
@@ -61,7 +62,7 @@ impl LocalKms {
         let kms = Self {
             name: name.to_owned(),
             root: RootKey::read(root_key_file)?,
-            store,
+            store: Arc::new(Joined::new(store)),
             seen: Mutex::default(),
         };
         match kms.store.root_check(name).await? {
