@@ -3,19 +3,16 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
-
 use crate::{
-    KeyError, Keys, Keystore, Purpose,
+    Keys, Keystore, Purpose,
     keystore::{Claim, Followed, KeyState, KeyTable, NewJob},
     rewrap::{Rewrap, RewrapError},
     scopes::KekRef,
-    step_up::Authority,
 };
 use pgveil_config::ScopePath;
 
-/// Scopes that get their next data key side by side.
-const AT_ONCE: usize = 16;
+/// Scopes that get their next data key in one transaction.
+const BATCH: usize = 100;
 
 /// Brings everything under a KEK to a version of it; with `reencrypts`, queues the job that brings the values to their scopes'
 /// next data keys. `None`: another process does, or there is nothing to do.
@@ -87,40 +84,12 @@ async fn replace(
             let scope = ScopePath::parse(&record.scope).ok()?;
             (is_due && scopes.kek(&scope) == *kek).then_some((record.id, scope))
         });
-        let mut under_way = JoinSet::new();
-        for (id, scope) in due {
-            if under_way.len() >= AT_ONCE {
-                sum += ended(under_way.join_next().await)?;
+        let due: Vec<_> = due.collect();
+        for batch in due.chunks(BATCH) {
+            if !keystore.renew_claim(kek).await? {
+                return Err(RewrapError::Stopped);
             }
-            let keys = Arc::clone(keys);
-            under_way.spawn(async move {
-                let rotated = keys.rotate(&scope, Authority::Automatic).await;
-                rotated.map(|_| ()).map_err(|source| RewrapError::Key {
-                    id,
-                    scope: scope.to_string(),
-                    source,
-                })
-            });
+            sum += keys.rotate_all(batch.to_vec()).await?;
         }
-        while let Some(done) = under_way.join_next().await {
-            sum += ended(Some(done))?;
-        }
-        keystore.renew_claim(kek).await?;
-    }
-}
-
-/// How many were replaced: one, or none where it was stopped or its scope was sealed meanwhile.
-fn ended(
-    done: Option<Result<Result<(), RewrapError>, tokio::task::JoinError>>,
-) -> Result<u64, RewrapError> {
-    match done {
-        Some(Ok(Ok(()))) => Ok(1),
-        Some(Ok(Err(RewrapError::Key {
-            source: KeyError::ScopeSealed { .. },
-            ..
-        }))) => Ok(0),
-        Some(Ok(Err(error))) => Err(error),
-        Some(Err(_)) => Err(RewrapError::Stopped),
-        None => Ok(0),
     }
 }

@@ -53,7 +53,7 @@ impl Keys {
         Ok((active, is_ours.then_some(key)))
     }
 
-    async fn wrapped_key(
+    pub(super) async fn wrapped_key(
         &self,
         id: u64,
         scope: &ScopePath,

@@ -3,15 +3,24 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use super::Keys;
 use pgveil_config::ScopePath;
+use tokio::task::JoinSet;
 
-use crate::{DataKey, DekId, KeyError, Purpose, keystore::KeyRecord, step_up::Authority};
+use super::Keys;
+use crate::{
+    DataKey, DekId, KeyError, Purpose,
+    keystore::{KeyRecord, NewKey},
+    rewrap::RewrapError,
+    step_up::Authority,
+};
 
 /// After a DEK could not be replaced ahead of time, the next attempt.
 const PAUSE: Duration = Duration::from_secs(30);
 /// DEKs replaced ahead of time in one round: what is due later waits for the next.
 const AT_ONCE: usize = 64;
+
+/// New keys for which a provider is asked side by side.
+const WRAPPED_AT_ONCE: usize = 16;
 
 /// Which lease the caller asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,6 +128,70 @@ impl Keys {
             .await?;
         self.sealing.forget(|held, _| held == scope);
         Ok(Some(made))
+    }
+
+    /// Makes the next DEKs of scopes whose active ones these are, because a period or a version has ended: wrapped side by side,
+    /// stored and recorded in one transaction. Answers how many were still active. After a failure, what was wrapped is stored.
+    pub(crate) async fn rotate_all(
+        self: &Arc<Self>,
+        due: Vec<(u64, ScopePath)>,
+    ) -> Result<u64, RewrapError> {
+        let ids = self.table.next_ids(due.len()).await?;
+        let mut due = due.into_iter().zip(ids);
+        let (mut under_way, mut made, mut failed) = (JoinSet::new(), Vec::new(), None);
+        loop {
+            while under_way.len() < WRAPPED_AT_ONCE && failed.is_none() {
+                let Some(((retiring, scope), id)) = due.next() else {
+                    break;
+                };
+                let keys = Arc::clone(self);
+                under_way.spawn(async move {
+                    let wrapped = keys.wrapped_key(id, &scope, Purpose::Data).await;
+                    (retiring, scope, wrapped)
+                });
+            }
+            match under_way.join_next().await {
+                None => break,
+                Some(Ok((retiring, scope, Ok((new, _))))) => made.push((retiring, scope, new)),
+                Some(Ok((id, scope, Err(source)))) => {
+                    let scope = scope.to_string();
+                    failed.get_or_insert(RewrapError::Key { id, scope, source });
+                }
+                Some(Err(_)) => {
+                    failed.get_or_insert(RewrapError::Stopped);
+                }
+            }
+        }
+        let replaced = self.store_all(made).await?;
+        failed.map_or(Ok(replaced), Err)
+    }
+
+    async fn store_all(&self, made: Vec<(u64, ScopePath, NewKey)>) -> Result<u64, RewrapError> {
+        let (scopes, keys): (HashSet<ScopePath>, Vec<(u64, NewKey)>) = { made.into_iter() }
+            .map(|(retiring, scope, new)| (scope, (retiring, new)))
+            .unzip();
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let replaced = match self.table.replace_all(&keys).await {
+            Ok(replaced) => Ok(replaced),
+            // One of them is in the way of the others: which one is found out.
+            Err(_) => self.store_each(&keys).await,
+        };
+        self.sealing.forget(|held, _| scopes.contains(held));
+        replaced
+    }
+
+    async fn store_each(&self, keys: &[(u64, NewKey)]) -> Result<u64, RewrapError> {
+        for (id, key) in keys {
+            let stored = self.table.replace(*id, key, Authority::Automatic).await;
+            stored.map_err(|error| RewrapError::Key {
+                id: *id,
+                scope: key.scope.clone(),
+                source: error.into(),
+            })?;
+        }
+        Ok(keys.len() as u64)
     }
 
     /// Leases and makes ahead of time what will be needed soon. The proxy calls it every few seconds, so that no statement

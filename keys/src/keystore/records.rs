@@ -1,6 +1,6 @@
 //! Tables `pgveil.keys` and `pgveil.scopes`: wrapped keys, as [`crate::Keys`] asks for them. Nothing is unwrapped here.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pgveil_config::ScopePath;
@@ -107,6 +107,15 @@ pub trait KeyTable: Send + Sync + fmt::Debug {
     /// An id that no key has had.
     async fn next_id(&self) -> Result<u64, KeystoreError>;
 
+    /// So many such ids.
+    async fn next_ids(&self, count: usize) -> Result<Vec<u64>, KeystoreError> {
+        let mut ids = Vec::with_capacity(count);
+        for _ in 0..count {
+            ids.push(self.next_id().await?);
+        }
+        Ok(ids)
+    }
+
     /// The active key of a scope.
     async fn active(
         &self,
@@ -137,6 +146,15 @@ pub trait KeyTable: Send + Sync + fmt::Debug {
         key: &NewKey,
         right: Authority<'_>,
     ) -> Result<(), KeystoreError>;
+
+    /// As [`KeyTable::replace`] for data keys of different scopes, all or none: pgveil does it by itself. Beside each is the one
+    /// that it retires. Answers how many were still active.
+    async fn replace_all(&self, keys: &[(u64, NewKey)]) -> Result<u64, KeystoreError> {
+        for (retiring, key) in keys {
+            self.replace(*retiring, key, Authority::Automatic).await?;
+        }
+        Ok(keys.len() as u64)
+    }
 
     /// Adds to an active key's count of uses, if it stays within `limit`; answers the count now. `None`: it would not,
     /// or the key is not active any more.
@@ -169,6 +187,7 @@ macro_rules! select_key {
 }
 
 const NEXT_ID: &str = "SELECT nextval('pgveil.key_ids')";
+const NEXT_IDS: &str = "SELECT nextval('pgveil.key_ids') FROM generate_series(1, $1::int8)";
 const ACTIVE: &str = select_key!("k.scope = $1 AND k.purpose = $2 AND k.state = 'active'");
 const INDEX_KEY: &str = select_key!(
     "k.scope = $1 AND k.purpose = 'index' AND k.state <> 'destroyed' \
@@ -188,7 +207,8 @@ const NEWEST: &str =
 /// Keys that were made for a scope, the last first.
 const MADE: &str = "SELECT record FROM pgveil.audit WHERE scope = $1 AND operation IN ('dek.create', 'dek.rotate') \
     AND outcome = 'done' ORDER BY seq DESC LIMIT 1000";
-const NOTIFY: &str = "SELECT pg_notify($1, $2)";
+/// A hint: other replicas let go of the old key before its time in their memory is over.
+const NOTIFY: &str = "SELECT pg_notify($1, scope) FROM unnest($2::text[]) scope";
 /// Asked while nobody else changes anything: whoever seals a scope holds the end of the audit log too.
 const IS_SEALED: &str = concat!("SELECT ", words_of_chain!("$1::text"));
 
@@ -201,6 +221,14 @@ impl KeyTable for Keystore {
             .ok_or_else(|| damaged("nextval answers nothing"))?
             .try_get(0)?;
         u64::try_from(id).map_err(|_| damaged("a negative id"))
+    }
+
+    async fn next_ids(&self, count: usize) -> Result<Vec<u64>, KeystoreError> {
+        let rows = self.query(NEXT_IDS, &[&bigint(count as u64)?]).await?;
+        let id = |row: &Row| {
+            u64::try_from(row.try_get::<_, i64>(0)?).map_err(|_| damaged("a negative id"))
+        };
+        rows.iter().map(id).collect()
     }
 
     async fn active(
@@ -251,6 +279,13 @@ impl KeyTable for Keystore {
     ) -> Result<(), KeystoreError> {
         match self.replace_once(retiring, key, right).await {
             Err(KeystoreError::Unavailable { .. }) => self.replace_once(retiring, key, right).await,
+            answer => answer,
+        }
+    }
+
+    async fn replace_all(&self, keys: &[(u64, NewKey)]) -> Result<u64, KeystoreError> {
+        match self.replace_all_once(keys).await {
+            Err(KeystoreError::Unavailable { .. }) => self.replace_all_once(keys).await,
             answer => answer,
         }
     }
@@ -357,8 +392,7 @@ impl Keystore {
         }
         let epoch = 1 + newest.map_or(0, |row| row.epoch);
         let now_us = change.keystore_now_us().await?;
-        let new = Fresh { key, epoch, now_us };
-        if !change.insert_key(&new).await? {
+        if !change.insert_keys(&[Fresh { key, epoch, now_us }]).await? {
             return change.rollback().await;
         }
         let event = made(Operation::DekCreate, key, epoch);
@@ -427,14 +461,57 @@ impl Keystore {
         "decrypt_only".clone_into(&mut old.state);
         old.retired_us = Some(now_us);
         change.put_keys(&rows, 0).await?;
-        if !change.insert_key(&Fresh { key, epoch, now_us }).await? {
+        if !change.insert_keys(&[Fresh { key, epoch, now_us }]).await? {
             return change.rollback().await;
         }
-        // A hint: other replicas let go of the old key before its time in their memory is over.
-        change.query(NOTIFY, &[&CHANNEL, &key.scope]).await?;
-        let mut event = made(Operation::DekRotate, key, epoch);
-        event = event.more("replaces", json!(retiring));
-        change.commit(event.changes([retiring, key.id])).await
+        change
+            .query(NOTIFY, &[&CHANNEL, &[&key.scope].as_slice()])
+            .await?;
+        change.commit(replaced(retiring, key, epoch)).await
+    }
+
+    /// Each with a record of its own, in one transaction: no key is replaced whose record is not written.
+    async fn replace_all_once(&self, keys: &[(u64, NewKey)]) -> Result<u64, KeystoreError> {
+        let mut change = self.change().await?;
+        change.automatic();
+        let by_retiring: HashMap<u64, &NewKey> = keys
+            .iter()
+            .map(|(retiring, key)| (*retiring, key))
+            .collect();
+        let ids: Vec<u64> = by_retiring.keys().copied().collect();
+        let now_us = change.keystore_now_us().await?;
+        let mut rows = self.locked(&mut change, &ids).await?;
+        let (mut events, mut fresh, mut scopes) = (Vec::new(), Vec::new(), Vec::new());
+        rows.retain_mut(|row| {
+            let next = by_retiring.get(&row.id).filter(|key| {
+                key.purpose == Purpose::Data
+                    && row.purpose == key.purpose.as_str()
+                    && row.scope == key.scope
+            });
+            let Some(&key) = next.filter(|_| row.state == "active") else {
+                return false;
+            };
+            let epoch = 1 + row.epoch;
+            "decrypt_only".clone_into(&mut row.state);
+            row.retired_us = Some(now_us);
+            events.push(replaced(row.id, key, epoch));
+            fresh.push(Fresh { key, epoch, now_us });
+            scopes.push(key.scope.as_str());
+            true
+        });
+        if rows.is_empty() {
+            change.rollback().await?;
+            return Ok(0);
+        }
+        let of_each: Vec<usize> = (0..rows.len()).collect();
+        change.put_each(&rows, &of_each).await?;
+        if !change.insert_keys(&fresh).await? {
+            change.rollback().await?;
+            return Err(damaged("a new key finds another one in its place"));
+        }
+        change.query(NOTIFY, &[&CHANNEL, &scopes]).await?;
+        change.commit_all(events).await?;
+        Ok(rows.len() as u64)
     }
 }
 
@@ -458,6 +535,12 @@ fn made(operation: Operation, key: &NewKey, epoch: u32) -> Event {
     });
     let event = Event::new(operation).scope_text(&key.scope);
     event.key(key.id).detail(detail)
+}
+
+/// Of a key that took another one's place.
+fn replaced(retiring: u64, key: &NewKey, epoch: u32) -> Event {
+    let event = made(Operation::DekRotate, key, epoch).more("replaces", json!(retiring));
+    event.changes([retiring, key.id])
 }
 
 /// Of keys that were wrapped anew: what they have in common, once.

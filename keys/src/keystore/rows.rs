@@ -87,12 +87,15 @@ const PUT: &str = concat!(
 );
 /// The conflict may be on the id (our own, when a lost connection had committed): the winner is read afterwards.
 const INSERT: &str = concat!(
-    "WITH scope AS (INSERT INTO pgveil.scopes (path) VALUES ($2) ON CONFLICT DO NOTHING), \
+    "WITH v AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::int4[], $5::text[], $6::text[], $7::text[], \
+     $8::text[], $9::bytea[], $10::int8[], $11::int8[], $12::bytea[]) \
+     AS v (id, scope, purpose, epoch, state, provider, kek_id, kek_version, wrapped, created, audit_seq, mac)), \
+     scopes AS (INSERT INTO pgveil.scopes (path) SELECT DISTINCT scope FROM v ON CONFLICT DO NOTHING), \
      stored AS (INSERT INTO pgveil.keys \
      (id, scope, purpose, epoch, state, provider, kek_id, kek_version, wrapped, created_at, audit_seq, mac) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, ",
-    at!("$10::int8"),
-    ", $11, $12) ON CONFLICT DO NOTHING RETURNING id, audit_seq) \
+     SELECT id, scope, purpose, epoch, state, provider, kek_id, kek_version, wrapped, ",
+    at!("v.created"),
+    ", audit_seq, mac FROM v ON CONFLICT DO NOTHING RETURNING id, audit_seq) \
      INSERT INTO pgveil.key_changes (key_id, audit_seq) SELECT id, audit_seq FROM stored RETURNING key_id"
 );
 
@@ -248,10 +251,17 @@ impl Change {
         rows: &[KeyRow],
         event: usize,
     ) -> Result<(), KeystoreError> {
-        let seq = bigint_of(self.record_seq(event))?;
-        let macs: Vec<Vec<u8>> = { rows.iter() }
-            .map(|row| row.authentic(seq, self.secrets()).to_vec())
-            .collect();
+        self.put_each(rows, &vec![event; rows.len()]).await
+    }
+
+    /// The same, each row with an event of its own.
+    pub(super) async fn put_each(
+        &mut self,
+        rows: &[KeyRow],
+        events: &[usize],
+    ) -> Result<(), KeystoreError> {
+        let seqs = self.seqs(events)?;
+        let macs = self.macs(rows, &seqs);
         let ids: Vec<i64> = rows.iter().map(|row| row.id as i64).collect();
         let texts = |of: fn(&KeyRow) -> &String| rows.iter().map(of).collect::<Vec<_>>();
         let times = |of: fn(&KeyRow) -> Option<i64>| rows.iter().map(of).collect::<Vec<_>>();
@@ -269,7 +279,7 @@ impl Change {
                     &times(|row| row.retired_us),
                     &times(|row| row.destroy_us),
                     &times(|row| row.destroyed_us),
-                    &vec![seq; rows.len()],
+                    &seqs,
                     &macs,
                 ],
             )
@@ -280,32 +290,52 @@ impl Change {
         Ok(())
     }
 
-    /// Stores a new active key, with the first of the events that this is committed with. False: there is one of that id.
-    pub(super) async fn insert_key(&mut self, new: &Fresh<'_>) -> Result<bool, KeystoreError> {
-        let row = KeyRow::fresh(new);
-        let seq = bigint_of(self.record_seq(0))?;
-        let mac: &[u8] = &row.authentic(seq, self.secrets());
-        let epoch = i32::try_from(row.epoch).map_err(|_| damaged("an epoch beyond int4"))?;
+    /// Stores new active keys, the first with the first of the events that this is committed with, and so on. False: there is
+    /// one of such an id, or of such a scope.
+    pub(super) async fn insert_keys(&mut self, new: &[Fresh<'_>]) -> Result<bool, KeystoreError> {
+        let rows: Vec<KeyRow> = new.iter().map(KeyRow::fresh).collect();
+        let events: Vec<usize> = (0..rows.len()).collect();
+        let seqs = self.seqs(&events)?;
+        let macs = self.macs(&rows, &seqs);
+        let ids: Vec<i64> = rows.iter().map(|row| row.id as i64).collect();
+        let epochs: Result<Vec<i32>, _> = rows.iter().map(|row| row.epoch.try_into()).collect();
+        let epochs = epochs.map_err(|_| damaged("an epoch beyond int4"))?;
+        let texts = |of: fn(&KeyRow) -> &String| rows.iter().map(of).collect::<Vec<_>>();
+        let wrapped: Vec<_> = rows.iter().map(|row| row.wrapped.as_deref()).collect();
+        let created: Vec<i64> = rows.iter().map(|row| row.created_us).collect();
         let stored = self
             .query(
                 INSERT,
                 &[
-                    &bigint_of(row.id)?,
-                    &row.scope,
-                    &row.purpose,
-                    &epoch,
-                    &row.state,
-                    &row.provider,
-                    &row.kek,
-                    &row.kek_version,
-                    &row.wrapped,
-                    &row.created_us,
-                    &seq,
-                    &mac,
+                    &ids,
+                    &texts(|row| &row.scope),
+                    &texts(|row| &row.purpose),
+                    &epochs,
+                    &texts(|row| &row.state),
+                    &texts(|row| &row.provider),
+                    &texts(|row| &row.kek),
+                    &texts(|row| &row.kek_version),
+                    &wrapped,
+                    &created,
+                    &seqs,
+                    &macs,
                 ],
             )
             .await?;
-        Ok(!stored.is_empty())
+        Ok(stored.len() == rows.len())
+    }
+
+    fn seqs(&self, events: &[usize]) -> Result<Vec<i64>, KeystoreError> {
+        let seqs = events
+            .iter()
+            .map(|event| bigint_of(self.record_seq(*event)));
+        seqs.collect()
+    }
+
+    fn macs(&self, rows: &[KeyRow], seqs: &[i64]) -> Vec<Vec<u8>> {
+        let macs = rows.iter().zip(seqs);
+        macs.map(|(row, seq)| row.authentic(*seq, self.secrets()).to_vec())
+            .collect()
     }
 }
 

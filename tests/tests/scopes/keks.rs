@@ -218,3 +218,57 @@ fn a_period_asks_for_a_new_version_once() -> Result<()> {
     ensure!(body_of(&other, "acme")? == "a" && body_of(&proxy, "acme")? == "a");
     Ok(())
 }
+
+/// New data keys of many scopes are stored together, each with its record. What keeps one of them from being stored keeps none
+/// of the others, and the rest is done when it is gone.
+#[test]
+fn many_scopes_get_their_next_data_keys_together_and_one_in_the_way_is_named() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let site = Site::new(&database, POLICY)?;
+    site.apply()?;
+    let rows: Vec<String> = (100..330)
+        .map(|n| format!("({n}, 't{n}', 'prod', 'body {n}')"))
+        .collect();
+    let insert = format!("INSERT INTO notes VALUES {}", rows.join(", "));
+    site.serve()?.psql("app", &insert)?;
+    database.admin(
+        "CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$; \
+         CREATE TRIGGER stop BEFORE INSERT ON pgveil.keys FOR EACH ROW \
+         WHEN (NEW.scope LIKE 'tenant:t250%' AND NEW.epoch = 2) EXECUTE FUNCTION public.stop()",
+    )?;
+    let right = token(&site, Operation::KekRotate, "platform")?;
+    let said = site.command("keks", &["rotate", "platform", "--token", &right])?;
+    let named = said.stderr.contains("tenant:t250") && said.stderr.contains("not this one");
+    ensure!(said.code == Some(1) && named, "{}", said.stderr);
+    let epochs = "SELECT string_agg(epoch || ' ' || n, ', ' ORDER BY epoch) FROM (SELECT epoch, count(*) n FROM pgveil.keys \
+        WHERE state = 'active' AND purpose = 'data' GROUP BY 1) e";
+    let so_far = database.admin(epochs)?;
+    ensure!(so_far == "1 80, 2 150", "{so_far}");
+    database.admin("DROP FUNCTION public.stop() CASCADE")?;
+    let proxy = site.serve()?;
+    let followed = "SELECT version || coalesce(next_version, '') FROM pgveil.keks";
+    ensure!(
+        until(|| Ok(database.admin(followed)? == "2"))?,
+        "it was not finished: {}",
+        database.admin(epochs)?
+    );
+    let all = database.admin(epochs)?;
+    ensure!(all == "2 230", "{all}");
+    let made = database.admin(
+        "SELECT count(*) || ' ' || count(DISTINCT scope) FROM pgveil.audit WHERE operation = 'dek.rotate'",
+    )?;
+    ensure!(made == "230 230", "{made}");
+    // A hundred, fifty one by one, and eighty.
+    let transactions = database.admin(
+        "SELECT count(DISTINCT xmin::text) FROM pgveil.keys WHERE state = 'active' AND purpose = 'data'",
+    )?;
+    ensure!(transactions == "52", "{transactions}");
+    let (runtime, settings) = (tokio::runtime::Runtime::new()?, settings(&site)?);
+    runtime.block_on(row_mac::check_all(&database, &settings))?;
+    ensure!(site.command("audit", &["verify"])?.code == Some(0));
+    let read = proxy.psql("app", "SELECT body FROM notes ORDER BY id")?;
+    ensure!(read.lines().count() == 230, "{read}");
+    Ok(())
+}
