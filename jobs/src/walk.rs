@@ -1,5 +1,5 @@
 //! A walk over the rows of one table or partition, range by range: along its primary key, or block by block where it has
-//! none. It says which rows come next; it reads no values and changes nothing.
+//! none. It says which rows come next, and brings them along where it finds them anyway; it changes nothing.
 //!
 //! What holds while others write: every row that is there when the walk begins, stays until it ends and keeps its primary
 //! key lies in exactly one range. A row that is inserted, or whose key is changed, meanwhile may lie in a range or not; and
@@ -99,6 +99,15 @@ pub struct Step {
     pub upto: Option<Cursor>,
     /// Wanted rows in it, when it was looked at. There may be none: so many rows were looked at, and none was wanted.
     pub rows: u64,
+}
+
+/// What is read of a range's wanted rows while it is looked for.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Expressions about a row `t`, with its `ctid`. They stand first in the rows that are brought along.
+    pub list: String,
+    /// A range with a row that weighs more is not brought along.
+    pub most: i64,
 }
 
 impl Walk {
@@ -239,9 +248,30 @@ impl Walk {
         end: Option<&Cursor>,
         wanted: &Wanted,
     ) -> Result<Option<Step>, JobError> {
+        let stepped = self
+            .next_reading(client, (after, end), wanted, None)
+            .await?;
+        Ok(stepped.map(|(step, _)| step))
+    }
+
+    /// The same, with the wanted rows of the range where that takes no further look at the table.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub async fn next_reading(
+        &self,
+        client: &Client,
+        (after, end): (Option<&Cursor>, Option<&Cursor>),
+        wanted: &Wanted,
+        reading: Option<&Reading>,
+    ) -> Result<Option<(Step, Option<Vec<Row>>)>, JobError> {
         let stepped = match &self.by {
-            By::Key(columns) => self.next_by_key(client, columns, after, end, wanted).await,
-            By::Block { rows } => self.next_by_block(client, *rows, after, end, wanted).await,
+            By::Key(columns) => {
+                { self.next_by_key(client, columns, (after, end), wanted, reading) }.await
+            }
+            By::Block { rows } => { self.next_by_block(client, *rows, after, end, wanted) }
+                .await
+                .map(|step| step.map(|step| (step, None))),
         };
         stepped.map_err(self.walking())
     }
@@ -250,50 +280,61 @@ impl Walk {
         &self,
         client: &Client,
         columns: &[KeyColumn],
-        after: Option<&Cursor>,
-        end: Option<&Cursor>,
+        (after, end): (Option<&Cursor>, Option<&Cursor>),
         wanted: &Wanted,
-    ) -> Result<Option<Step>, tokio_postgres::Error> {
+        reading: Option<&Reading>,
+    ) -> Result<Option<(Step, Option<Vec<Row>>)>, tokio_postgres::Error> {
         let (table, range) = (self.quoted(), self.between(after, end));
-        let (place, order) = (key::cursor(columns), key::order(columns, ""));
+        let (texts, order) = (key::texts(columns), key::order(columns, ""));
         let Wanted {
             condition,
             size,
             rows,
             bytes,
         } = wanted;
+        let list = reading.map_or_else(String::new, |reading| format!("{}, ", reading.list));
         let statement = format!(
-            "SELECT {place}, ({size})::bigint FROM (SELECT t.* FROM ONLY {table} AS t WHERE {range} ORDER BY {order} \
-             LIMIT {MAX_SCANNED}) AS t WHERE {condition} ORDER BY {order} LIMIT {rows}"
+            "SELECT {list}({size})::bigint, {texts} FROM (SELECT t.ctid, t.* FROM ONLY {table} AS t WHERE {range} \
+             ORDER BY {order} LIMIT {MAX_SCANNED}) AS t WHERE {condition} ORDER BY {order} LIMIT {rows}"
         );
-        let found = client.query(&statement, &[]).await?;
-        let (mut weight, mut upto, mut count) = (0_i64, None, 0_u64);
+        let mut found = client.query_typed(&statement, &[]).await?;
+        // Behind what was asked for stand the weight and the key.
+        let key = |row: &Row| row.len().saturating_sub(columns.len());
+        let (mut weight, mut count, mut is_full, mut is_small) = (0_i64, 0, false, true);
         for row in &found {
-            weight = weight.saturating_add(row.try_get::<_, i64>(1)?);
+            let size: i64 = row.try_get(key(row).saturating_sub(1))?;
+            weight = weight.saturating_add(size);
             if count > 0 && weight > *bytes {
-                return Ok(Some(Step { upto, rows: count }));
+                is_full = true;
+                break;
             }
-            (upto, count) = (Some(Cursor(row.try_get(0)?)), count + 1);
+            is_small &= reading.is_some_and(|reading| size <= reading.most);
+            count += 1;
         }
-        if count >= u64::from(*rows) {
-            return Ok(Some(Step { upto, rows: count }));
-        }
-        // All that may be looked at at once was: where does it end?
-        let last = MAX_SCANNED - 1;
-        let statement = format!(
-            "SELECT {place} FROM ONLY {table} AS t WHERE {range} ORDER BY {order} OFFSET {last} LIMIT 1"
-        );
-        match client.query_opt(&statement, &[]).await? {
-            Some(row) => Ok(Some(Step {
-                upto: Some(Cursor(row.try_get(0)?)),
-                rows: count,
-            })),
-            None if count == 0 => Ok(None),
-            None => Ok(Some(Step {
-                upto: None,
-                rows: count,
-            })),
-        }
+        found.truncate(count);
+        let wanted_rows = found.len() as u64;
+        is_full |= wanted_rows >= u64::from(*rows);
+        let upto = if let (true, Some(last)) = (is_full, found.last()) {
+            let texts = (key(last)..last.len()).map(|at| last.try_get(at));
+            let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
+            Some(Cursor(serde_json::Value::from(texts).to_string()))
+        } else {
+            // All that may be looked at at once was: where does it end?
+            let (place, last) = (key::cursor(columns), MAX_SCANNED - 1);
+            let statement = format!(
+                "SELECT {place} FROM ONLY {table} AS t WHERE {range} ORDER BY {order} OFFSET {last} LIMIT 1"
+            );
+            match client.query_typed(&statement, &[]).await?.first() {
+                Some(row) => Some(Cursor(row.try_get(0)?)),
+                None if found.is_empty() => return Ok(None),
+                None => None,
+            }
+        };
+        let step = Step {
+            upto,
+            rows: wanted_rows,
+        };
+        Ok(Some((step, is_small.then_some(found))))
     }
 
     async fn next_by_block(

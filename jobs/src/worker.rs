@@ -12,6 +12,7 @@ mod claim;
 mod lead;
 pub(crate) mod pace;
 mod part;
+mod place;
 mod session;
 mod settle;
 
@@ -284,6 +285,11 @@ impl Worker {
             match claim::claim(home, *number, &settings.reencrypt, job.id, &*kind).await {
                 Ok(Claimed::Batch(batch)) => self.begin(*batch, kind),
                 Ok(Claimed::Nothing) => _ = over.insert(job.id),
+                // It is counted at once.
+                Ok(Claimed::Walked) => {
+                    over.insert(job.id);
+                    pause = Duration::ZERO;
+                }
                 Ok(Claimed::Busy { wait }) => {
                     pause = pause.min(wait);
                     break;

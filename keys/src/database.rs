@@ -31,6 +31,8 @@ pub struct Database {
     driver: JoinHandle<()>,
     /// As many as there are texts in the program.
     statements: Mutex<HashMap<&'static str, Statement>>,
+    /// One whose text was put together.
+    last: Mutex<Option<(String, Statement)>>,
 }
 
 impl std::fmt::Debug for Database {
@@ -65,6 +67,43 @@ impl Database {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let statement = self.prepared(sql).await?;
+        self.client.query(&statement, params).await
+    }
+
+    /// Prepares statements for [`Self::ask`]. Those that are then asked at once, without waiting for the answers in between,
+    /// reach the server in the order in which they are asked.
+    ///
+    /// # Errors
+    /// As the server or the connection has it.
+    pub async fn know(&self, statements: &[&'static str]) -> Result<(), tokio_postgres::Error> {
+        for sql in statements {
+            self.prepared(sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement that stays prepared until another one is run this way.
+    ///
+    /// # Errors
+    /// As the server or the connection has it.
+    pub async fn ask_again(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let held = || { self.last.lock() }.unwrap_or_else(PoisonError::into_inner);
+        let of_text = |(text, statement): &(String, Statement)| {
+            (text.as_str() == sql).then(|| statement.clone())
+        };
+        let known = held().as_ref().and_then(of_text);
+        let statement = match known {
+            Some(statement) => statement,
+            None => {
+                let statement = self.client.prepare(sql).await?;
+                *held() = Some((sql.to_owned(), statement.clone()));
+                statement
+            }
+        };
         self.client.query(&statement, params).await
     }
 
@@ -160,6 +199,7 @@ async fn plain(mut config: Config, told: Option<Told>) -> Result<Database, Conne
         client,
         driver: tokio::spawn(drive(connection, told)),
         statements: Mutex::default(),
+        last: Mutex::default(),
     })
 }
 
@@ -180,6 +220,7 @@ async fn encrypted(
         client,
         driver: tokio::spawn(drive(connection, told)),
         statements: Mutex::default(),
+        last: Mutex::default(),
     })
 }
 

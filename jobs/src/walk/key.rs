@@ -61,13 +61,18 @@ impl KeyColumn {
 
 /// The texts of a row's key as JSON. `concat` asks the type's output function, where a cast to text may be somebody's own.
 pub(super) fn cursor(columns: &[KeyColumn]) -> String {
-    let texts: Vec<String> = { columns.iter() }
-        .map(|column| format!("concat({})", column.of_row()))
-        .collect();
     format!(
         "pg_catalog.jsonb_build_array({})::pg_catalog.text",
-        texts.join(", ")
+        texts(columns)
     )
+}
+
+/// The texts of a row's key, one by one.
+pub(super) fn texts(columns: &[KeyColumn]) -> String {
+    let texts: Vec<String> = { columns.iter() }
+        .map(|column| format!("pg_catalog.concat({})", column.of_row()))
+        .collect();
+    texts.join(", ")
 }
 
 pub(super) fn order(columns: &[KeyColumn], direction: &str) -> String {

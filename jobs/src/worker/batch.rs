@@ -11,14 +11,14 @@ use std::{
 use futures_util::TryStreamExt;
 use pgveil_keys::database::Database;
 use pgveil_policy::types::{LogicalType, Value};
+use tokio::join;
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Shared, array::Array, claim::BATCH_BYTES, pace, part::Columns, session};
+use super::{Shared, array::Array, claim::BATCH_BYTES, pace, part::Columns, place::Place, session};
 use crate::{
     JobError,
     apply::raw::Raw,
     remake::{At, Remake, Trouble},
-    sql,
     walk::{Cursor, Walk},
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Batch {
     pub(super) upto: Option<Cursor>,
     /// Failures before.
     pub(super) attempts: i32,
+    /// Its rows, if they were read when it was claimed: for the first attempt.
+    pub(super) rows: Option<Vec<Row>>,
 }
 
 /// What tells an old value from any other, and the new one.
@@ -51,7 +53,7 @@ type Change = (Vec<u8>, Vec<u8>);
 
 /// A row that was read.
 struct Read {
-    ctid: String,
+    ctid: Place,
     /// By column; those that stay are `None`.
     values: Vec<Option<Vec<u8>>>,
     /// Of a column of arrays.
@@ -62,7 +64,7 @@ struct Read {
 
 /// A row with something to write.
 struct Remade {
-    ctid: String,
+    ctid: Place,
     /// By column.
     values: Vec<Option<Change>>,
     /// Of a column of arrays.
@@ -86,6 +88,8 @@ struct Tally {
 const AT_ONCE: &str = "BEGIN; SET LOCAL lock_timeout = '1ms'";
 const PASSING_OVER: &str = "BEGIN";
 const QUIET: &str = "; SET LOCAL session_replication_role = 'replica'";
+
+const COMMIT: &str = "COMMIT";
 
 /// Not if the job was cancelled: another may be bringing the same values to something else.
 const HOLDS: &str = "SELECT FROM pgveil.job_batches b WHERE token = $1 AND NOT is_done \
@@ -141,7 +145,10 @@ impl Batch {
         client: &Database,
     ) -> Result<(), JobError> {
         let mut tally = Tally::default();
-        let rows = self.read(client, kind).await?;
+        let rows = match self.rows.take() {
+            Some(rows) => rows,
+            None => self.read(client, kind).await?,
+        };
         let remade = self.remake(client, kind, &rows, &mut tally).await?;
         drop(rows);
         // The last time, each row by itself: then it is known which one cannot be written.
@@ -152,7 +159,7 @@ impl Batch {
                 if let Err(error) = self.write(shared, client, alone, &mut tally, false).await {
                     return Err(JobError::RowRefused {
                         table: self.walk.shown(),
-                        row: self.shown_row(client, &row.ctid).await,
+                        row: self.shown_row(client, row.ctid).await,
                         source: Box::new(error),
                     });
                 }
@@ -167,14 +174,9 @@ impl Batch {
         let reading = || JobError::while_doing(format!("read rows of {}", self.walk.shown()));
         let relation = self.walk.oid();
         let wants = |column: &str, value: &str| kind.wants(At { relation, column }, value);
-        let mut beside = String::new();
-        for name in kind.row_columns(relation) {
-            beside.push_str(", t.");
-            beside.push_str(&sql::quoted(&name));
-        }
         let statement = format!(
-            "SELECT t.ctid::pg_catalog.text, {}{beside} FROM ONLY {} AS t WHERE {} AND ({})",
-            self.columns.selected(wants),
+            "SELECT {} FROM ONLY {} AS t WHERE {} AND ({})",
+            self.columns.list(wants, &kind.row_columns(relation)),
             self.walk.quoted(),
             self.walk.between(self.after.as_ref(), self.upto.as_ref()),
             self.columns.condition(wants)
@@ -236,7 +238,7 @@ impl Batch {
                         news.push(new);
                     }
                     Err(trouble) => {
-                        self.troubled(client, tally, trouble, (at, &ctid)).await;
+                        self.troubled(client, tally, trouble, (at, ctid)).await;
                         news.push(None);
                     }
                 }
@@ -279,7 +281,7 @@ impl Batch {
         client: &Database,
         tally: &mut Tally,
         trouble: Trouble,
-        (at, ctid): (usize, &str),
+        (at, ctid): (usize, Place),
     ) {
         match trouble {
             Trouble::Later(why) => {
@@ -302,9 +304,9 @@ impl Batch {
     }
 
     /// A row for people: by its primary key, if it is still where it was.
-    async fn shown_row(&self, client: &Database, ctid: &str) -> String {
+    async fn shown_row(&self, client: &Database, ctid: Place) -> String {
         let statement = format!(
-            "SELECT {} FROM ONLY {} AS t WHERE t.ctid = $1::pg_catalog.text::pg_catalog.tid",
+            "SELECT {} FROM ONLY {} AS t WHERE t.ctid = $1",
             self.walk.place(),
             self.walk.quoted()
         );
@@ -320,7 +322,7 @@ impl Batch {
     /// `names`: of the columns beside the values.
     fn taken_apart(&self, row: &Row, names: &[String]) -> Result<Read, tokio_postgres::Error> {
         let ctid = row.try_get(0)?;
-        let behind = row.len() - names.len();
+        let behind = 1 + self.columns.count();
         let mut beside = Vec::with_capacity(names.len());
         for (at, name) in (behind..).zip(names) {
             let logical = LogicalType::from_oid(row.columns()[at].type_().oid(), -1);
@@ -360,16 +362,13 @@ impl Batch {
         tally: &mut Tally,
         ends: bool,
     ) -> Result<(), JobError> {
-        let lag = if ends {
-            pace::lag(client).await
-        } else {
-            Duration::ZERO
-        };
-        let judge = |took| ends.then(|| shared.pace.judge(took, lag));
+        { client.know(&[pace::LAG, HOLDS, DONE]) }
+            .await
+            .map_err(self.writing())?;
         // Arrays are written one by one; they always pass over.
         let mut passes_over = self.columns.array.is_some();
         let before = tally.clone();
-        let (valid, waits) = loop {
+        let (is_valid, waits) = loop {
             let begin = if passes_over { PASSING_OVER } else { AT_ONCE };
             let quiet = if self.columns.skips_triggers {
                 QUIET
@@ -377,26 +376,36 @@ impl Batch {
                 ""
             };
             let begin = format!("{begin}{quiet}");
-            client.batch_execute(&begin).await.map_err(self.writing())?;
-            let done = { self.in_transaction(client, rows, tally, passes_over, &judge) }.await;
-            let end = if matches!(done, Ok((true, _))) {
-                "COMMIT"
-            } else {
-                "ROLLBACK"
+            let token: [&(dyn ToSql + Sync); 1] = [&self.token];
+            // Sent together: the token is looked at in the transaction, the standbys before it.
+            let (lag, begun, held) = join!(
+                biased;
+                pace::lag(client),
+                client.batch_execute(&begin),
+                client.ask(HOLDS, &token)
+            );
+            let done = match begun.and(held) {
+                Ok(held) if held.is_empty() => Ok((false, None)),
+                Ok(_) => {
+                    let judge = |took| ends.then(|| shared.pace.judge(took, lag));
+                    self.in_transaction(client, rows, tally, passes_over, judge)
+                        .await
+                        .map(|waits| (true, waits))
+                }
+                Err(error) => Err(self.writing()(error)),
             };
-            let ended = client.batch_execute(end).await;
+            if !matches!(done, Ok((true, _))) {
+                let ended = client.batch_execute("ROLLBACK").await;
+                ended.map_err(self.writing())?;
+            }
             match done {
                 Err(error) if !passes_over && error.is_locked() => {
                     (passes_over, *tally) = (true, before.clone());
                 }
-                done => {
-                    let done = done?;
-                    ended.map_err(self.writing())?;
-                    break done;
-                }
+                done => break done?,
             }
         };
-        if !valid {
+        if !is_valid {
             tracing::info!(
                 job = self.job,
                 part = self.part,
@@ -410,19 +419,15 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether the token was valid, and what the job waits for.
+    /// Writes, and commits what was written. Answers what the job waits for.
     async fn in_transaction(
         &self,
         client: &Database,
         rows: &[Remade],
         tally: &mut Tally,
         passes_over: bool,
-        judge: &impl Fn(Duration) -> Option<(Duration, Option<String>)>,
-    ) -> Result<(bool, Option<String>), JobError> {
-        let held = client.ask(HOLDS, &[&self.token]).await;
-        if held.map_err(self.writing())?.is_empty() {
-            return Ok((false, None));
-        }
+        judge: impl FnOnce(Duration) -> Option<(Duration, Option<String>)>,
+    ) -> Result<Option<String>, JobError> {
         let began = Instant::now();
         let (updated, written) = if rows.is_empty() {
             (0, 0)
@@ -441,7 +446,8 @@ impl Batch {
         // Locked or changed meanwhile.
         tally.left += i64::try_from(rows.len()).unwrap_or(i64::MAX) - updated;
         let Some((mut pause, slowed)) = judge(took) else {
-            return Ok((true, None));
+            let ended = client.batch_execute(COMMIT).await;
+            return ended.map(|()| None).map_err(self.writing());
         };
         if tally.rows == 0 && tally.later.is_some() {
             pause = pause.max(LATER);
@@ -463,8 +469,15 @@ impl Batch {
             faulty,
             faults,
         ];
-        client.ask(DONE, &params).await.map_err(self.writing())?;
-        Ok((true, later.take().or(slowed)))
+        // Sent together: a COMMIT behind what failed is a ROLLBACK.
+        let (done, ended) = join!(
+            biased;
+            client.ask(DONE, &params),
+            client.batch_execute(COMMIT)
+        );
+        done.map_err(self.writing())?;
+        ended.map_err(self.writing())?;
+        Ok(later.take().or(slowed))
     }
 
     async fn update(
@@ -473,7 +486,7 @@ impl Batch {
         rows: &[Remade],
         passes_over: bool,
     ) -> Result<(i64, i64), tokio_postgres::Error> {
-        let ctids: Vec<&str> = rows.iter().map(|row| row.ctid.as_str()).collect();
+        let ctids: Vec<Place> = rows.iter().map(|row| row.ctid).collect();
         let count = self.columns.names.len();
         let column = |at: usize, pick: fn(&Change) -> &[u8]| -> Vec<Option<&[u8]>> {
             rows.iter()
@@ -487,10 +500,11 @@ impl Batch {
         }
         let mut params: Vec<&(dyn ToSql + Sync)> = vec![&ctids];
         params.extend(arrays.iter().map(|array| array as &(dyn ToSql + Sync)));
-        let row = client
-            .query_one(&self.update_statement(passes_over), &params)
-            .await?;
-        Ok((row.try_get(0)?, row.try_get(1)?))
+        let statement = self.update_statement(passes_over);
+        let rows = client.ask_again(&statement, &params).await?;
+        // An aggregate has one row.
+        let number = |at| rows.first().map_or(Ok(0), |row| row.try_get(at));
+        Ok((number(0)?, number(1)?))
     }
 
     /// Its parameters are the places of rows, and for each column the marks of its old values and the new ones.
@@ -511,9 +525,9 @@ impl Batch {
             set.push(format!("{name} = coalesce(new.n{at}, {value})"));
             written.push(format!("(new.n{at} IS NOT NULL)::int"));
         }
-        let new = format!("unnest($1::text[]{params}) AS new(place{names})");
+        let new = format!("unnest($1::tid[]{params}) AS new(place{names})");
         let (unchanged, set) = (unchanged.join(" AND "), set.join(", "));
-        let at_its_place = "t.ctid = new.place::tid";
+        let at_its_place = "t.ctid = new.place";
         let (locked, of, condition) = if passes_over {
             let locked = format!(
                 "locked AS MATERIALIZED (SELECT new.* FROM {new}, ONLY {table} AS t WHERE {at_its_place} AND {unchanged} \
@@ -546,7 +560,7 @@ impl Batch {
         );
         let statement = format!(
             "WITH locked AS MATERIALIZED (SELECT t.ctid AS place FROM ONLY {table} AS t \
-                WHERE t.ctid = $1::text::tid AND {value} = $2::bytea[] FOR NO KEY UPDATE OF t SKIP LOCKED) \
+                WHERE t.ctid = $1 AND {value} = $2::bytea[] FOR NO KEY UPDATE OF t SKIP LOCKED) \
              UPDATE ONLY {table} AS t SET {name} = $3::bytea[]::{cast} FROM locked WHERE t.ctid = locked.place"
         );
         let statement = client.prepare(&statement).await?;

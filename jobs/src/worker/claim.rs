@@ -1,4 +1,4 @@
-//! Hands out the next range of rows to one worker, over all replicas: a short transaction under one lock. It reads no values.
+//! Hands out the next range of rows to one worker, over all replicas: a short transaction under one lock. It opens no values.
 //!
 //! A done batch keeps its place until the pause behind it is over, so that the pace holds however many replicas there are.
 
@@ -6,19 +6,22 @@ use std::time::Duration;
 
 use pgveil_config::settings::Reencrypt;
 use pgveil_keys::database::Database;
+use tokio::join;
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{batch::Batch, part::Columns, session::ALIVE};
 use crate::{
     JobError,
     remake::{At, Remake},
-    walk::{Cursor, Walk, Wanted},
+    walk::{Cursor, Reading, Walk, Wanted},
 };
 
 /// Whoever has a batch must be done by then: longer with each attempt.
 const LEASE_S: f64 = 120.0;
 /// Bytes of values in one batch; one row may always be larger.
 pub(super) const BATCH_BYTES: i64 = 4 << 20;
+/// Bytes that are read at most to find a range: more than it will have.
+const BATCH_BYTES_READ: i64 = 2 * BATCH_BYTES;
 /// Rows of a batch at full speed.
 const FULL_SPEED_ROWS: usize = 2000;
 /// Ranges without wanted rows that are walked over in one claim.
@@ -32,12 +35,15 @@ pub(super) enum Claimed {
     Batch(Box<Batch>),
     /// This job has no range to give at the moment.
     Nothing,
+    /// All ranges are done: it is to be counted what is left.
+    Walked,
     /// As many batches as may be are at work, or resting.
     Busy {
         wait: Duration,
     },
 }
 
+const BEGIN: &str = "BEGIN";
 const LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, 0)";
 /// A process that is there holds the lock of its number. A pause behind a batch takes a place from those who keep to one.
 const PLACES: &str = "SELECT count(*), coalesce(extract(epoch FROM min(b.until) - clock_timestamp()), 0)::float8 \
@@ -83,8 +89,10 @@ pub(super) async fn claim(
     job: u64,
     kind: &dyn Remake,
 ) -> Result<Claimed, JobError> {
-    let doing = || JobError::while_doing("claim a range of rows");
-    client.batch_execute("BEGIN").await.map_err(doing())?;
+    let known = client.know(&[
+        BEGIN, LOCK, IS_RUNNING, PLACES, FOLD, TAKE_OVER, PART, ADVANCE, TAKE,
+    ]);
+    known.await.map_err(claiming())?;
     let claim = Claim {
         client,
         worker,
@@ -99,7 +107,7 @@ pub(super) async fn claim(
     };
     let ended = client.batch_execute(end).await;
     let claimed = claimed?;
-    ended.map_err(doing())?;
+    ended.map_err(claiming())?;
     Ok(claimed)
 }
 
@@ -112,34 +120,55 @@ struct Claim<'a> {
 
 impl Claim<'_> {
     async fn next(&self, kind: &dyn Remake) -> Result<Claimed, JobError> {
-        let locked = self.row(LOCK, &[&CLAIMS]).await?;
-        if !locked.is_some_and(|row| row.try_get(0).unwrap_or(false)) {
+        // Sent together, done one after another: what is asked under the lock is what holds under it.
+        let pauses = self.pauses();
+        let job: [&(dyn ToSql + Sync); 1] = [&self.job];
+        let (lock, places): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2]) =
+            ([&CLAIMS], [&ALIVE, &pauses]);
+        let (begun, locked, running, places) = join!(
+            biased;
+            self.row(BEGIN, &[]),
+            self.row(LOCK, &lock),
+            self.row(IS_RUNNING, &job),
+            self.row(PLACES, &places),
+        );
+        begun?;
+        if !locked?.is_some_and(|row| row.try_get(0).unwrap_or(false)) {
             return Ok(Claimed::Busy {
                 wait: CLAIMED_ELSEWHERE,
             });
         }
-        if self.row(IS_RUNNING, &[&self.job]).await?.is_none() {
+        if running?.is_none() {
             return Ok(Claimed::Nothing);
         }
-        if let Some(wait) = self.wait().await? {
+        if let Some(wait) = self.wait(places?)? {
             return Ok(Claimed::Busy { wait });
         }
-        self.execute(FOLD, &[&self.job, &self.pauses()]).await?;
-        if let Some(batch) = self.take_over().await? {
-            return Ok(Claimed::Batch(Box::new(batch)));
+        let fold: [&(dyn ToSql + Sync); 2] = [&self.job, &pauses];
+        let take: [&(dyn ToSql + Sync); 4] = [&ALIVE, &self.worker, &LEASE_S, &self.job];
+        let (folded, taken, part) = join!(
+            biased;
+            self.execute(FOLD, &fold),
+            self.row(TAKE_OVER, &take),
+            self.row(PART, &job),
+        );
+        folded?;
+        if let Some(row) = taken? {
+            return Ok(Claimed::Batch(Box::new(self.taken_over(&row).await?)));
         }
-        loop {
-            let Some(part) = self.row(PART, &[&self.job]).await? else {
-                let left = self.row(LEFT, &[&self.job]).await?;
-                if !left.is_some_and(|row| row.try_get(0).unwrap_or(true)) {
-                    self.execute(WALKED, &[&self.job]).await?;
-                }
-                return Ok(Claimed::Nothing);
-            };
+        let mut next = part?;
+        while let Some(part) = next {
             if let Some(batch) = self.range_of(&part, kind).await? {
                 return Ok(Claimed::Batch(Box::new(batch)));
             }
+            next = self.row(PART, &[&self.job]).await?;
         }
+        let left = self.row(LEFT, &[&self.job]).await?;
+        if left.is_some_and(|row| row.try_get(0).unwrap_or(true)) {
+            return Ok(Claimed::Nothing);
+        }
+        self.execute(WALKED, &[&self.job]).await?;
+        Ok(Claimed::Walked)
     }
 
     /// Whether it keeps to pauses. Who goes at full speed waits for nobody else's either.
@@ -148,8 +177,8 @@ impl Claim<'_> {
     }
 
     /// How long until there is a place, if there is none: of all jobs together.
-    async fn wait(&self) -> Result<Option<Duration>, JobError> {
-        let Some(row) = self.row(PLACES, &[&ALIVE, &self.pauses()]).await? else {
+    fn wait(&self, places: Option<Row>) -> Result<Option<Duration>, JobError> {
+        let Some(row) = places else {
             return Ok(None);
         };
         let (taken, wait): (i64, f64) = (get(&row, 0)?, get(&row, 1)?);
@@ -158,22 +187,19 @@ impl Claim<'_> {
     }
 
     /// A batch whose worker is gone, or whose lease or pause is over. Its old token is not valid any more.
-    async fn take_over(&self) -> Result<Option<Batch>, JobError> {
-        let row = self
-            .row(TAKE_OVER, &[&ALIVE, &self.worker, &LEASE_S, &self.job])
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let (after, upto): (Option<String>, Option<String>) = (get(&row, 4)?, get(&row, 5)?);
-        Ok(Some(Batch {
-            token: get(&row, 0)?,
+    async fn taken_over(&self, row: &Row) -> Result<Batch, JobError> {
+        let (after, upto): (Option<String>, Option<String>) = (get(row, 4)?, get(row, 5)?);
+        Ok(Batch {
+            token: get(row, 0)?,
             job: self.job,
-            part: get(&row, 1)?,
-            walk: Walk::over_by(self.client, get(&row, 2)?).await?,
-            columns: columns(get(&row, 3)?)?,
+            part: get(row, 1)?,
+            walk: Walk::over_by(self.client, get(row, 2)?).await?,
+            columns: columns(get(row, 3)?)?,
             after: after.map(Cursor::new),
             upto: upto.map(Cursor::new),
-            attempts: get(&row, 6)?,
-        }))
+            attempts: get(row, 6)?,
+            rows: None,
+        })
     }
 
     /// The next range of a part that has something to remake. `None`: there was none, and the part has moved on.
@@ -202,19 +228,34 @@ impl Claim<'_> {
             rows: u32::try_from(rows).unwrap_or(u32::MAX),
             bytes: BATCH_BYTES,
         };
+        let reading = reading(relation, &columns, kind, rows);
         for _ in 0..MAX_STEPS {
-            let step = walk.next(self.client, after.as_ref(), end.as_ref(), &wanted);
-            let Some(step) = step.await? else {
+            let range = (after.as_ref(), end.as_ref());
+            let step = walk.next_reading(self.client, range, &wanted, reading.as_ref());
+            let Some((step, rows)) = step.await? else {
                 self.advance(part, after.as_ref(), true).await?;
                 return Ok(None);
             };
             let before = std::mem::replace(&mut after, step.upto);
             if step.rows > 0 {
-                self.advance(part, after.as_ref(), after.is_none()).await?;
-                return self
-                    .taken(part, walk, columns, before, after.or(end))
-                    .await
-                    .map(Some);
+                let upto = after.clone().or(end);
+                let (advanced, token) = join!(
+                    biased;
+                    self.advance(part, after.as_ref(), after.is_none()),
+                    self.take(part, before.as_ref(), upto.as_ref()),
+                );
+                advanced?;
+                return Ok(Some(Batch {
+                    token: token?,
+                    job: self.job,
+                    part,
+                    walk,
+                    columns,
+                    after: before,
+                    upto,
+                    attempts: 0,
+                    rows,
+                }));
             }
             if after.is_none() {
                 self.advance(part, None, true).await?;
@@ -225,33 +266,17 @@ impl Claim<'_> {
         Ok(None)
     }
 
-    async fn taken(
+    async fn take(
         &self,
         part: i32,
-        walk: Walk,
-        columns: Columns,
-        after: Option<Cursor>,
-        upto: Option<Cursor>,
-    ) -> Result<Batch, JobError> {
-        let text = |cursor: &Option<Cursor>| cursor.as_ref().map(|c| c.as_str().to_owned());
-        let (from, to) = (text(&after), text(&upto));
-        let row = self
-            .row(
-                TAKE,
-                &[&self.job, &part, &from, &to, &self.worker, &LEASE_S],
-            )
-            .await?
-            .ok_or(JobError::NoConnection)?;
-        Ok(Batch {
-            token: get(&row, 0)?,
-            job: self.job,
-            part,
-            walk,
-            columns,
-            after,
-            upto,
-            attempts: 0,
-        })
+        after: Option<&Cursor>,
+        upto: Option<&Cursor>,
+    ) -> Result<i64, JobError> {
+        let (from, to) = (after.map(Cursor::as_str), upto.map(Cursor::as_str));
+        let params: [&(dyn ToSql + Sync); 6] =
+            [&self.job, &part, &from, &to, &self.worker, &LEASE_S];
+        let row = self.row(TAKE, &params).await?;
+        get(&row.ok_or(JobError::NoConnection)?, 0)
     }
 
     async fn advance(&self, part: i32, after: Option<&Cursor>, end: bool) -> Result<(), JobError> {
@@ -280,6 +305,22 @@ impl Claim<'_> {
 
 fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, JobError> {
     row.try_get(at).map_err(claiming())
+}
+
+/// What is read of rows while the next range is looked for. Rows that are so large that many of them would be too much at once
+/// are weighed first, and arrays: they are read by whoever has the range in hand.
+fn reading(relation: u32, columns: &Columns, kind: &dyn Remake, rows: usize) -> Option<Reading> {
+    if columns.array.is_some() {
+        return None;
+    }
+    let values = i64::try_from(rows.max(1).saturating_mul(columns.count())).unwrap_or(i64::MAX);
+    let most = BATCH_BYTES_READ / values.max(1);
+    let wants = |column: &str, value: &str| {
+        let wanted = kind.wants(At { relation, column }, value);
+        format!("{wanted} AND pg_catalog.octet_length({value}) <= {most}")
+    };
+    let list = columns.list(wants, &kind.row_columns(relation));
+    Some(Reading { list, most })
 }
 
 fn columns(text: &str) -> Result<Columns, JobError> {

@@ -17,7 +17,7 @@ const MOST: Duration = Duration::from_mins(1);
 const MAX_DOUBLED: u32 = 12;
 
 /// NULL where the role may not see it.
-const LAG: &str = "SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float8 FROM pg_catalog.pg_stat_replication";
+pub(super) const LAG: &str = "SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::float8 FROM pg_catalog.pg_stat_replication";
 
 /// How far the slowest standby is behind; nothing if nobody may know.
 pub(super) async fn lag(client: &Database) -> Duration {

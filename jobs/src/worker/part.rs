@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::held::is_sealed_and;
+use crate::{held::is_sealed_and, sql};
 
 /// What is remade of a table's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Columns {
     }
 
     /// The values of row `t` that are to be remade, and NULL for the others.
-    pub(super) fn selected(&self, wants: impl Fn(&str, &str) -> String) -> String {
+    fn selected(&self, wants: impl Fn(&str, &str) -> String) -> String {
         if self.array.is_some() {
             return self.array_value();
         }
@@ -73,6 +73,19 @@ impl Columns {
             format!("CASE WHEN {sealed} THEN {value} END")
         });
         each.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What is read of row `t`: its place, the values that are to be remade, and columns beside them.
+    pub(super) fn list(&self, wants: impl Fn(&str, &str) -> String, beside: &[String]) -> String {
+        let beside: String = { beside.iter() }
+            .map(|name| format!(", t.{}", sql::quoted(name)))
+            .collect();
+        format!("t.ctid, {}{beside}", self.selected(wants))
+    }
+
+    /// Values in one row of [`Self::list`].
+    pub(super) fn count(&self) -> usize {
+        self.names.len()
     }
 
     fn named_values(&self) -> impl Iterator<Item = (&str, String)> {
