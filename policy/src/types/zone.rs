@@ -28,6 +28,19 @@ pub(super) enum Zone {
 /// Changes of a zone's offset that are looked at; a rule goes on for ever.
 const MOST_CHANGES: usize = 1_000;
 
+/// What an abbreviation means in a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The zone has never used it.
+    None,
+    /// Seconds east of UTC and whether it is summer time, whenever it was used.
+    One(i64, bool),
+    /// Not always the same.
+    ByDate,
+    /// It is used, and cannot be told here.
+    Unknown,
+}
+
 impl Zone {
     /// A zone's name in any case, or a POSIX specification (`<+03>-03`, `UTC-3`). A specification with daylight
     /// saving must state its rule.
@@ -107,6 +120,33 @@ impl Zone {
             .chain(future)
             .find(|change| change.abbreviation() == abbreviation);
         Some(found.map_or(offset, |change| i64::from(change.offset().seconds())))
+    }
+
+    /// What an abbreviation, in upper case, means in this zone (`pg_timezone_abbrev_is_known`).
+    pub(super) fn meaning(&self, abbreviation: &str) -> Meaning {
+        if !self.knows(abbreviation) {
+            return Meaning::None;
+        }
+        let zone = match self {
+            Self::Fixed(offset, _) => return Meaning::One(*offset, false),
+            // Winter's and summer's offsets are not told apart here.
+            Self::Named(_, Some(_)) => return Meaning::Unknown,
+            Self::Named(zone, None) => zone,
+        };
+        let first = zone.to_offset_info(Timestamp::MIN);
+        let is_first = first.abbreviation() == abbreviation;
+        let first = is_first.then(|| (first.offset(), first.dst().is_dst()));
+        let changes = zone.following(Timestamp::MIN).take(MOST_CHANGES);
+        let later = changes.filter(|change| change.abbreviation() == abbreviation);
+        let later = later.map(|change| (change.offset(), change.dst().is_dst()));
+        let mut meanings = first.into_iter().chain(later);
+        match meanings.next() {
+            None => Meaning::None,
+            Some(one) if meanings.all(|other| other == one) => {
+                Meaning::One(i64::from(one.0.seconds()), one.1)
+            }
+            Some(_) => Meaning::ByDate,
+        }
     }
 
     /// The offset of a zone that never had another.
@@ -288,5 +328,20 @@ mod tests {
             berlin.offset_at(seconds(7757 + 146_097 * 100, 12, 0)),
             Some(7200)
         );
+    }
+
+    #[test]
+    fn abbreviations_mean_what_they_were_used_for() {
+        let meaning = |zone: &str, name: &str| Zone::find(zone).unwrap().meaning(name);
+        assert_eq!(meaning("Europe/Berlin", "CET"), Meaning::One(3600, false));
+        assert_eq!(meaning("Europe/Berlin", "CEST"), Meaning::One(7200, true));
+        assert_eq!(
+            meaning("America/New_York", "EDT"),
+            Meaning::One(-14_400, true)
+        );
+        assert_eq!(meaning("Europe/Moscow", "MSK"), Meaning::ByDate);
+        assert_eq!(meaning("Europe/Berlin", "EST"), Meaning::None);
+        assert_eq!(meaning("UTC", "UTC"), Meaning::One(0, false));
+        assert_eq!(meaning("EST5EDT,M3.2.0,M11.1.0", "EDT"), Meaning::Unknown);
     }
 }

@@ -113,7 +113,10 @@ fn a_table_to_come_is_not_made_without_the_type_that_is_gone() {
     ] {
         let said = answer(&rules, sql);
         let refused = ["does not fit the policy", "cannot be made of a query"];
-        assert!(refused.iter().any(|sign| said.contains(sign)), "{sql}: {said}");
+        assert!(
+            refused.iter().any(|sign| said.contains(sign)),
+            "{sql}: {said}"
+        );
     }
     assert_eq!(answer(&rules, "SELECT card FROM orders"), "served");
 }

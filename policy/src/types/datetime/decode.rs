@@ -11,7 +11,7 @@ use crate::types::{
     FormatSettings,
     calendar::{self, SECOND},
     settings::DateOrder,
-    zone::{Zone, lacks_rule},
+    zone::{Meaning, Zone, lacks_rule},
 };
 
 /// The release since which `infinity` and `epoch` stand alone, and a number follows `J`.
@@ -280,15 +280,25 @@ impl<'s> Decoder<'s> {
 
     /// The abbreviation of a zone's name, if it is one.
     pub(super) fn abbreviation(&mut self, text: &str) -> Result<Option<Mask>, Fault> {
-        let found = abbreviations::find(text, &self.settings.abbreviations);
+        let mut found = abbreviations::find(text, &self.settings.abbreviations);
         if self.settings.release >= ABBREVIATIONS_OF_SESSION {
             let name = text.to_ascii_uppercase();
-            let session = Zone::find(&self.settings.time_zone);
+            let unknown = || Fault::Unsupported("this time zone abbreviation");
             // The session's zone comes first, whatever it means there; such as LMT, which no set of abbreviations has.
-            if !matches!(session, Some(Zone::Fixed(0, _)))
-                && session.map_or(found.is_some(), |zone| zone.knows(&name))
-            {
-                return Err(Fault::Unsupported("this time zone abbreviation"));
+            match Zone::find(&self.settings.time_zone) {
+                None if found.is_some() => return Err(unknown()),
+                None => {}
+                Some(session) => match session.meaning(&name) {
+                    Meaning::None => {}
+                    Meaning::One(offset, summer) => {
+                        found = Some(Abbreviation::Fixed(offset, summer));
+                    }
+                    Meaning::ByDate => {
+                        self.zone = Given::Abbreviation(name, session);
+                        return Ok(Some(ZONE | DYNAMIC));
+                    }
+                    Meaning::Unknown => return Err(unknown()),
+                },
             }
         }
         Ok(match found {
