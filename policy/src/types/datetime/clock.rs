@@ -2,7 +2,7 @@
 
 use super::{
     Clock, Fault, Given,
-    decode::{DATE, Decoder, ERA, MERIDIEM, Mask, Meridiem, Pending, TIME, ZONE},
+    decode::{DATE, Decoder, ERA, MERIDIEM, Mask, Meridiem, Pending, STRICT, TIME, ZONE},
     fields::{Field, Kind},
     numbers::displacement,
     words::{self, Word},
@@ -38,7 +38,12 @@ impl Decoder<'_> {
         let text = field.text.as_str();
         match field.kind {
             Kind::Date => self.clock_date(fields, index).map(Some),
-            Kind::Time => self.time(text).map(Some),
+            Kind::Time => {
+                if self.settings.release >= STRICT && self.pending.take() == Some(Pending::Julian) {
+                    return Err(Fault::Format);
+                }
+                self.time(text).map(Some)
+            }
             Kind::Zone => {
                 self.zone = Given::Offset(displacement(text)?);
                 Ok(Some(ZONE))
