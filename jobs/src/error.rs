@@ -321,7 +321,7 @@ impl JobError {
                 "GRANT SET ON PARAMETER session_replication_role (PostgreSQL 15 and later), or let them fire with `triggers = \"fire\"` in [reencrypt]; then `pgveil jobs resume`"
             }
             Self::DoNotOpen { .. } => {
-                "restore these values from a backup, or overwrite them; then `pgveil jobs resume`"
+                "restore these values from a backup, overwrite them, or delete their rows; then `pgveil jobs resume`"
             }
             Self::JobEnded { .. } => {
                 "what it did stays: see `pgveil jobs show`, mend what it names, then `pgveil jobs resume`"

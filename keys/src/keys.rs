@@ -502,13 +502,14 @@ impl Keys {
     }
 
     async fn unwrap(&self, record: &KeyRecord) -> Result<KeyBytes, KeyError> {
+        // First: an erased scope stays sealed, and no unsealing brings its keys back.
+        if record.state == KeyState::Destroyed {
+            return Err(KeyError::Destroyed { id: record.id });
+        }
         if record.scope_sealed {
             return Err(KeyError::ScopeSealed {
                 scope: record.scope.clone(),
             });
-        }
-        if record.state == KeyState::Destroyed {
-            return Err(KeyError::Destroyed { id: record.id });
         }
         let gate = self.gate(record.id, &record.provider)?;
         let context = WrapContext {

@@ -2,6 +2,8 @@
 
 #[path = "jobs/chaos.rs"]
 mod chaos;
+#[path = "jobs/erased.rs"]
+mod erased;
 #[path = "jobs/index_keys.rs"]
 mod index_keys;
 #[path = "jobs/orders.rs"]
