@@ -45,7 +45,7 @@ const PART: &str = "INSERT INTO pgveil.job_parts (job, part, relation, schema_na
     SELECT $1, $2, c.oid, n.nspname, c.relname, $4, $5, $6 \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $3";
 const WALK: &str = "UPDATE pgveil.jobs SET phase = 'walk', pass = pass + 1, waits = $2, moved_at = now(), look_at = now(), \
-        found = CASE WHEN pass = 0 THEN $3 WHEN found <= written THEN written + $3 ELSE found END \
+        found = greatest(found, written + $3) \
     WHERE id = $1 AND state = 'running'";
 /// Triggers or rules that an UPDATE of this very table fires.
 const IS_WATCHED: &str = "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled IN ('O', 'A') \
