@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use crate::{
     Keys, Keystore, Purpose,
+    keys::STORED_AT_ONCE,
     keystore::{Claim, Followed, KeyState, KeyTable, NewJob},
     rewrap::{Rewrap, RewrapError},
     scopes::KekRef,
 };
 use pgveil_config::ScopePath;
-
-/// Scopes that get their next data key in one transaction.
-const BATCH: usize = 100;
 
 /// Brings everything under a KEK to a version of it; with `reencrypts`, queues the job that brings the values to their scopes'
 /// next data keys. `None`: another process does, or there is nothing to do.
@@ -85,7 +83,7 @@ async fn replace(
             (is_due && scopes.kek(&scope) == *kek).then_some((record.id, scope))
         });
         let due: Vec<_> = due.collect();
-        for batch in due.chunks(BATCH) {
+        for batch in due.chunks(STORED_AT_ONCE) {
             if !keystore.renew_claim(kek).await? {
                 return Err(RewrapError::Stopped);
             }

@@ -36,6 +36,7 @@ use crate::{
     scopes::{KekRef, Own},
     usage::Usage,
 };
+pub(crate) use term::STORED_AT_ONCE;
 use term::Wanted;
 pub use warm::MAX_WARMED;
 

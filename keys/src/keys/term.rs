@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::Keys;
 use crate::{
     DataKey, DekId, KeyError, Purpose,
-    keystore::{KeyRecord, NewKey},
+    keystore::{KeyRecord, KeyState, NewKey},
     rewrap::RewrapError,
     step_up::Authority,
 };
@@ -19,6 +19,8 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// DEKs replaced ahead of time in one round: what is due later waits for the next.
 const AT_ONCE: usize = 64;
 
+/// DEKs that are replaced in one transaction.
+pub(crate) const STORED_AT_ONCE: usize = 100;
 /// New keys for which a provider is asked side by side.
 const WRAPPED_AT_ONCE: usize = 16;
 
@@ -164,6 +166,38 @@ impl Keys {
         }
         let replaced = self.store_all(made).await?;
         failed.map_or(Ok(replaced), Err)
+    }
+
+    /// Makes the next DEKs of the scopes that are wanted, where theirs is from before `horizon`, unless a scope is sealed. Answers
+    /// how many were replaced.
+    ///
+    /// # Errors
+    /// If one cannot be made: those before it are.
+    pub async fn replace_before(
+        self: &Arc<Self>,
+        horizon: DekId,
+        wanted: impl Fn(&ScopePath) -> bool,
+    ) -> Result<u64, RewrapError> {
+        let (mut after, mut sum) = (0, 0);
+        loop {
+            let page = self.table.records(after).await?;
+            let Some(last) = page.last() else {
+                return Ok(sum);
+            };
+            after = last.id;
+            let due = page.into_iter().filter_map(|record| {
+                let is_due = record.purpose == Purpose::Data
+                    && record.state == KeyState::Active
+                    && record.id < horizon.0
+                    && !record.scope_sealed;
+                let scope = ScopePath::parse(&record.scope).ok()?;
+                (is_due && wanted(&scope)).then_some((record.id, scope))
+            });
+            let due: Vec<_> = due.collect();
+            for batch in due.chunks(STORED_AT_ONCE) {
+                sum += self.rotate_all(batch.to_vec()).await?;
+            }
+        }
     }
 
     async fn store_all(&self, made: Vec<(u64, ScopePath, NewKey)>) -> Result<u64, RewrapError> {

@@ -107,8 +107,18 @@ pub async fn rotate(config: &Path, rotate: &Rotate) -> anyhow::Result<ExitCode> 
             .keystore
             .order_rotation(&scope, rotate.below, horizon, !rotate.no_rewrap, &token);
     let job = ordered.await.map_err(|error| found(&error))?;
+    let is_meant =
+        |path: &ScopePath| *path == scope || rotate.below && path.chain().contains(&scope);
+    // What keeps one of them from it is told below.
+    let together = built.keys.replace_before(DekId(horizon), is_meant).await;
+    if let Err(error) = together {
+        tracing::debug!(%error, "new data keys are made one by one");
+    }
     let mut problems = Vec::new();
     for key in active(&built, &scope, rotate.below, "data").await? {
+        if key.id >= horizon {
+            continue;
+        }
         let path = parse_scope(&key.scope)?;
         if let Err(error) = built.keys.sealing_key_since(&path, DekId(horizon)).await {
             problems.push(format!("{path}: {error}; {}", error.cure()));
