@@ -1,12 +1,12 @@
 //! The command line: `init` never overwrites, `check` names file, line and cure, `explain` shows what would be sent, help and
 //! completions are there, exit codes are as documented.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, io, os::unix::fs::PermissionsExt, process::Command};
 
 use anyhow::{Result, ensure};
 use pgveil_tests::{
     postgres::TempPostgres,
-    site::{Site, run},
+    site::{Site, binary, run},
 };
 
 const POLICY: &str = r#"public.people  scope = "platform"  email: text, search = ["equality"]"#;
@@ -46,6 +46,23 @@ fn init_writes_three_files_and_never_overwrites() -> Result<()> {
         );
         ensure!(fs::read_to_string(etc.join(kept))? == "mine");
     }
+    Ok(())
+}
+
+/// As in `pgveil ... | head`.
+#[test]
+fn output_that_nobody_reads_ends_it_without_a_word() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let etc = dir.path().join("etc");
+    let (reader, writer) = io::pipe()?;
+    drop(reader);
+    let mut command = Command::new(binary()?);
+    let done = command.arg("init").arg(&etc).stdout(writer).output()?;
+    ensure!(
+        done.status.code() == Some(141) && done.stderr.is_empty(),
+        "{done:?}"
+    );
+    ensure!(etc.join("root.key").is_file());
     Ok(())
 }
 

@@ -140,7 +140,7 @@ impl Listed {
             vec![
                 provider.clone(),
                 kek.clone(),
-                version.to_owned(),
+                table::version_of(kek, version),
                 keys.to_string(),
                 scopes.to_string(),
                 self.state(),
@@ -232,8 +232,12 @@ async fn rotate(
     match followed {
         Some(done) => {
             println!(
-                "Key \"{}\" of provider \"{}\" has version {version}: {} keys wrapped anew, {} scopes with new data keys.",
-                kek.kek, kek.provider, done.rewrapped, done.rotated
+                "Key \"{}\" of provider \"{}\" has version {}: {} wrapped anew, {} with new data keys.",
+                kek.kek,
+                kek.provider,
+                table::version_of(&kek.kek, &version),
+                table::counted(done.rewrapped, "key"),
+                table::counted(done.rotated, "scope")
             );
             if let Some(job) = done.job {
                 println!(

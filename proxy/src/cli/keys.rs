@@ -235,7 +235,7 @@ impl Listed {
             key.state.clone(),
             key.provider.clone(),
             key.kek.clone(),
-            key.kek_version.clone(),
+            table::version_of(&key.kek, &key.kek_version),
             key.uses.to_string(),
             self.values
                 .map_or_else(|| "-".to_owned(), |n| n.to_string()),

@@ -67,7 +67,7 @@ impl<'a> Loss<'a> {
                 key.purpose.as_str().to_owned(),
                 key.provider.clone(),
                 key.kek.clone(),
-                key.wrapped.kek_version.clone(),
+                table::version_of(&key.kek, &key.wrapped.kek_version),
                 self.of(lost).to_string(),
                 self.places(lost),
                 lost.source.to_string(),

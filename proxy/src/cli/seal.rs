@@ -10,6 +10,7 @@ use super::{
     ask::{self, confirmed, found},
     audit::sign_and_send,
     step_up::scope_of,
+    table,
 };
 use crate::app;
 
@@ -104,9 +105,9 @@ pub async fn erase(
         );
     } else {
         println!(
-            "{} keys of {} scopes are destroyed; they stay sealed until they are unsealed, and then begin anew",
-            erased.keys,
-            erased.scopes.len()
+            "{} of {} are destroyed; they stay sealed until they are unsealed, and then begin anew",
+            table::counted(erased.keys as u64, "key"),
+            table::counted(erased.scopes.len() as u64, "scope")
         );
         for scope in erased.scopes {
             println!("  {scope}");

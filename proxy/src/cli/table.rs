@@ -29,6 +29,25 @@ const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 
+/// `1 scope`, `2 scopes`.
+pub(super) fn counted(count: impl Into<u64>, what: &str) -> String {
+    match count.into() {
+        1 => format!("1 {what}"),
+        several => format!("{several} {what}s"),
+    }
+}
+
+/// A version of a KEK, without the name of the KEK where a provider's word for it begins with that.
+pub(super) fn version_of(kek: &str, version: &str) -> String {
+    let short = version
+        .strip_prefix(kek)
+        .and_then(|rest| rest.rsplit('/').next());
+    short
+        .filter(|short| !short.is_empty())
+        .unwrap_or(version)
+        .to_owned()
+}
+
 /// Prints a heading and rows. All rows have as many cells as the heading.
 pub(super) fn print(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let heading: Vec<String> = heading.iter().map(|cell| (*cell).to_owned()).collect();
