@@ -4,6 +4,7 @@
 mod hostile;
 mod limits;
 mod render;
+mod turning;
 mod world;
 
 use std::path::PathBuf;
@@ -65,11 +66,14 @@ fn read(text: &str) -> Vec<(String, Case)> {
 
 /// Compares every case of a file with the plan it gets.
 fn check(file: &str) {
+    check_in(file, world());
+}
+
+fn check_in(file: &str, (rules, view): (&super::Ruleset, super::SessionView)) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("src/analysis/tests")
         .join(file);
     let text = std::fs::read_to_string(&path).unwrap();
-    let (rules, view) = world();
     let (mut wrong, mut written) = (Vec::new(), String::new());
     for (comments, case) in read(&text) {
         let plan = rules.analyse(&case.sql, &view, case.protocol, &case.oids);
@@ -150,6 +154,11 @@ tables! {
     calls_functions: "function.txt",
     makes_functions: "routine.txt",
     keeps_the_list_of_others_mistakes: "peers.txt",
+}
+
+#[test]
+fn follows_a_turning_of_terms_step_by_step() {
+    check_in("turning.txt", turning::world());
 }
 
 /// What a statement gets in a session that differs from the ordinary one.

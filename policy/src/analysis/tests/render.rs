@@ -9,6 +9,7 @@ use crate::{
         ClientParam, Effect, Field, Make, Operand, Output, Rendering, ScopePart, ServerParam,
         Shape, Slot,
     },
+    ruleset::Protected,
     types::{FormatSettings, LogicalType, Value},
 };
 
@@ -288,10 +289,23 @@ fn slot_text(rules: &Ruleset, slot: &Slot) -> String {
     let scope: Vec<_> = slot.scope.iter().map(part_text).collect();
     let operand = operand_text(&slot.operand, column.logical);
     format!(
-        "{make} {} {operand} in {}",
+        "{make} {} {operand} in {}{}",
         column_text(rules, slot.column),
-        scope.concat()
+        scope.concat(),
+        numbers_text(slot.make, column)
     )
+}
+
+/// Which terms: of a column that has others than those without a number.
+fn numbers_text(make: Make, column: &Protected) -> String {
+    let own = column.generation.number;
+    match (make, &column.also) {
+        (Make::EqualityTerm | Make::EqualityTerms, _) if own > 0 => format!(" under {own}"),
+        (Make::EqualityTerm | Make::EqualityTerms, _) => String::new(),
+        (_, Some(also)) => format!(" with terms {own} and {}", also.generation.number),
+        (_, None) if own > 0 => format!(" with term {own}"),
+        (_, None) => String::new(),
+    }
 }
 
 fn document_text(rules: &Ruleset, slot: &Slot) -> String {

@@ -148,11 +148,15 @@ table public.invoices scope tenant:{tenant_id}
 /// The rules and the view of an ordinary session. Compiled once.
 pub(super) fn world() -> (&'static Ruleset, SessionView) {
     static RULES: LazyLock<Ruleset> = LazyLock::new(|| ruleset(CATALOG, POLICY));
-    let view = SessionView {
+    (&RULES, ordinary())
+}
+
+/// A session without anything of its own.
+pub(super) fn ordinary() -> SessionView {
+    SessionView {
         schemas: vec!["pg_catalog".into(), "public".into()],
         relations: vec![],
         readable_text: true,
         format: FormatSettings::default(),
-    };
-    (&RULES, view)
+    }
 }
