@@ -162,6 +162,25 @@ pub enum JobError {
         /// How many.
         rows: u64,
     },
+    /// A unique index does not take what is in the table: values that were unique when it was planned, or made.
+    #[error("table {table} has values that are not unique, and index {index} does not take them")]
+    NotUnique {
+        /// The table.
+        table: String,
+        /// The index.
+        index: String,
+    },
+    /// Transactions of before a step do not end.
+    #[error(
+        "transactions that began before are still open after {waited}: {}",
+        open.join("; ")
+    )]
+    TransactionsRun {
+        /// How long was waited, for people.
+        waited: String,
+        /// Whose they are, as far as may be seen.
+        open: Vec<String>,
+    },
     /// A row whose scope columns yield no scope.
     #[error("table {table}, row with {row}: no scope, because {column} is NULL, empty or no name")]
     NoScope {
@@ -259,6 +278,25 @@ impl JobError {
         }
     }
 
+    /// The same for what a unique index may refuse. Its name is told; the server's own words would show the values.
+    pub(crate) fn while_writing(
+        table: String,
+        doing: &'static str,
+    ) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |source| {
+            let refused = { source.as_db_error() }
+                .filter(|answer| *answer.code() == SqlState::UNIQUE_VIOLATION)
+                .and_then(|answer| answer.constraint());
+            match refused {
+                Some(index) => Self::NotUnique {
+                    table,
+                    index: index.to_owned(),
+                },
+                None => Self::while_doing(format!("{doing} of {table}"))(source),
+            }
+        }
+    }
+
     /// Whether somebody else has a lock, or had it first.
     pub(crate) fn is_locked(&self) -> bool {
         let code = self.sqlstate().map(SqlState::code);
@@ -348,6 +386,14 @@ impl JobError {
             Self::RowsHeld { .. } => {
                 "end the transactions that hold them, or give the role of [keystore] url the right to set \
                  session_replication_role; then run it again: it goes on from there"
+            }
+            Self::NotUnique { .. } => {
+                "make the values unique, or drop that index and the constraint or unique index of the column that it stands for; \
+                 then run it again: it goes on from there"
+            }
+            Self::TransactionsRun { .. } => {
+                "end them, by their application or with SELECT pg_terminate_backend(pid) (prepared ones: COMMIT PREPARED or \
+                 ROLLBACK PREPARED); then run it again: it goes on from there. --wait says how many seconds it waits"
             }
             Self::NoScope { .. } => "fill the column, or change the scope in the policy",
             Self::OnlyAtOnce { .. } => {

@@ -23,6 +23,7 @@ mod verify;
 use std::{
     fmt::{self, Display, Formatter},
     sync::Arc,
+    time::Duration,
 };
 
 use pgveil_config::{PolicyFile, Settings};
@@ -57,6 +58,8 @@ pub struct Options {
     pub prepare: bool,
     /// No pauses between batches, whatever `[reencrypt]` says.
     pub full_speed: bool,
+    /// How long transactions of before a step are waited for.
+    pub patience: Duration,
 }
 
 /// What all phases of one run need.
@@ -141,8 +144,11 @@ pub async fn migrate(
 /// Drops the plaintext columns of all migrations that have swapped.
 ///
 /// # Errors
-/// If a table's lock is not to be had. Run again, it goes on.
-pub async fn contract(settings: &Settings) -> Result<MigrationReport, JobError> {
+/// If a table's lock is not to be had, or transactions of before are still open after `patience`. Run again, it goes on.
+pub async fn contract(
+    settings: &Settings,
+    patience: Duration,
+) -> Result<MigrationReport, JobError> {
     let client = connected(settings).await?;
     settle(&client).await?;
     let mut report = MigrationReport::default();
@@ -150,7 +156,9 @@ pub async fn contract(settings: &Settings) -> Result<MigrationReport, JobError> 
         if migration.phase != Phase::Swapped || migration.way == Way::Open {
             continue;
         }
-        contract::table(&client, &mut migration).await?;
+        let done = contract::table(&client, &mut migration, patience).await;
+        stopped(&client, &migration, &done).await?;
+        done?;
         report.remains.push(format!(
             "dropped values in the pages of {table}: VACUUM (FULL, ANALYZE) {table}; (locks it; pg_repack does not)",
             table = migration.shown()
@@ -260,12 +268,12 @@ pub async fn decrypt(
     migrations.retain(|migration| migration.way == Way::Open);
     if { migrations.iter() }.any(decrypt::has_not_written) {
         // A proxy that has not looked at the catalog yet would show the columns to come.
-        barrier::wait(&client).await?;
+        barrier::wait(&client, options.patience).await?;
     }
     for mut migration in migrations {
         let mut done = forward(&run, &mut migration, options.prepare).await;
         if done.is_ok() && migration.phase == Phase::Swapped {
-            done = decrypt::settle(&client, keystore, &mut migration).await;
+            done = decrypt::settle(&client, keystore, &mut migration, options.patience).await;
         }
         stopped(&client, &migration, &done).await?;
         done?;

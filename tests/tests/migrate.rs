@@ -3,6 +3,8 @@
 
 #[path = "migrate/chaos.rs"]
 mod chaos;
+#[path = "migrate/contract.rs"]
+mod contract;
 #[path = "migrate/decrypt.rs"]
 mod decrypt;
 #[path = "migrate/guarded.rs"]
@@ -15,6 +17,8 @@ mod phases;
 mod token;
 #[path = "migrate/traffic.rs"]
 mod traffic;
+#[path = "migrate/unique.rs"]
+mod unique;
 
 use std::fs;
 

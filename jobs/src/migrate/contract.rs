@@ -1,16 +1,22 @@
 //! The contract: the plaintext columns and what hangs on them are dropped. From then on nothing can be undone.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
 
 use super::{Migration, Phase, begin, names, short};
 use crate::{JobError, change::barrier, sql};
 
 /// Drops what is kept of one table.
-pub(super) async fn table(client: &Client, migration: &mut Migration) -> Result<(), JobError> {
+pub(super) async fn table(
+    client: &Client,
+    migration: &mut Migration,
+    patience: Duration,
+) -> Result<(), JobError> {
     super::swap::settle(client, migration).await?;
     // One that looks at the database as it was before the swap would miss what was sealed in the swap. Until now proxies find
     // out by the columns beside it.
-    barrier::transactions(client).await?;
+    barrier::transactions(client, patience).await?;
     short::lock(client, migration).await?;
     let done = under_lock(client, migration).await;
     short::end(

@@ -5,7 +5,7 @@
 //!
 //! It asks nobody: who begins one has a step-up token.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pgveil_config::ScopePath;
 use pgveil_keys::{
@@ -333,6 +333,7 @@ pub(super) async fn settle(
     client: &Client,
     keystore: &Arc<Keystore>,
     migration: &mut Migration,
+    patience: Duration,
 ) -> Result<(), JobError> {
     swap::settle(client, migration).await?;
     let doing = || JobError::while_doing(format!("finish {}", migration.shown()));
@@ -347,7 +348,7 @@ pub(super) async fn settle(
         .await
         .map_err(doing())?;
     if !nets.is_empty() {
-        barrier::wait(client).await?;
+        barrier::wait(client, patience).await?;
         short::lock(client, migration).await?;
         let mut text = Vec::new();
         for row in &nets {

@@ -14,6 +14,11 @@ use crate::{
 pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<(), JobError> {
     let client = run.client;
     let planned = planned(run, migration).await?;
+    for name in unplanned(client, migration, &planned).await? {
+        let path = sql::qualified(&migration.schema, &name);
+        let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {path}");
+        { client.batch_execute(&drop).await }.map_err(making(migration))?;
+    }
     for (at, step) in planned.indexes.iter().enumerate() {
         make(client, migration, at, step).await?;
     }
@@ -103,7 +108,39 @@ async fn make(
     anew(client, migration, &name, &online.sql(&name), &marked).await
 }
 
-/// Whether every index that the swap needs is there.
+/// Indexes that were made for what the table had then. A unique one would go on refusing values that the table may hold by now.
+async fn unplanned(
+    client: &Client,
+    migration: &Migration,
+    planned: &TablePlan,
+) -> Result<Vec<String>, JobError> {
+    let made = { client }
+        .query(
+            "SELECT c.relname::text, obj_description(c.oid, 'pg_class') FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+             WHERE i.indrelid = $1 AND starts_with(c.relname::text, $2)",
+            &[&migration.oid, &names::new_indexes(migration.id)],
+        )
+        .await
+        .map_err(making(migration))?;
+    let steps = { planned.indexes.iter().enumerate() }.filter(|(_, step)| step.online.is_some());
+    let wanted: Vec<_> = steps
+        .map(|(at, step)| (names::new_index(migration.id, at), Some(marked(step))))
+        .collect();
+    let mut left = Vec::new();
+    for row in &made {
+        let found = (row.try_get(0), row.try_get(1));
+        let found = (
+            found.0.map_err(making(migration))?,
+            found.1.map_err(making(migration))?,
+        );
+        if !wanted.contains(&found) {
+            left.push(found.0);
+        }
+    }
+    Ok(left)
+}
+
+/// Whether every index that the swap needs is there, and no other.
 pub(super) async fn are_ready(
     client: &Client,
     migration: &Migration,
@@ -115,16 +152,16 @@ pub(super) async fn are_ready(
             return Ok(false);
         }
     }
-    Ok(true)
+    Ok(unplanned(client, migration, planned).await?.is_empty())
 }
 
 /// What it is for and how it was made, kept as its comment: the table's indexes may change before the swap.
 fn marked(step: &IndexStep) -> String {
-    let rest = step
-        .online
-        .as_ref()
-        .map_or("", |online| online.rest.as_str());
-    format!("{}: {rest}", step.name)
+    let online = step.online.as_ref();
+    let rest = online.map_or("", |online| online.rest.as_str());
+    let unique = online.is_some_and(|online| online.unique);
+    let unique = if unique { "unique, " } else { "" };
+    format!("{}: {unique}{rest}", step.name)
 }
 
 async fn is_ready(
@@ -168,5 +205,5 @@ async fn anew(
 }
 
 fn making(migration: &Migration) -> impl FnOnce(tokio_postgres::Error) -> JobError + use<> {
-    JobError::while_doing(format!("make the indexes of {}", migration.shown()))
+    JobError::while_writing(migration.shown(), "make the indexes")
 }

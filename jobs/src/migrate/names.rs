@@ -21,7 +21,12 @@ pub(crate) fn kept(column: &str) -> String {
 
 /// An index over columns to come, until the swap: the `at`-th of its migration.
 pub(crate) fn new_index(migration: i64, at: usize) -> String {
-    format!("{OWN}new_{migration}_{at}")
+    format!("{}{at}", new_indexes(migration))
+}
+
+/// All of them begin so.
+pub(crate) fn new_indexes(migration: i64) -> String {
+    format!("{OWN}new_{migration}_")
 }
 
 /// An index over plaintext from the swap on.

@@ -1,5 +1,6 @@
 //! Rows of a table under way: reading both columns of each, finding those whose copy is stale, and writing it. A row is
-//! written only if it is the very version that was read, and is passed over while somebody else has it. It walks nowhere.
+//! written only if it is the very version that was read, in the very file, and is passed over while somebody else has it. It walks
+//! nowhere.
 
 use pgveil_config::ScopePath;
 use pgveil_policy::types::{LogicalType, Value};
@@ -45,6 +46,9 @@ pub(super) type Copied = Vec<Option<Vec<u8>>>;
 
 /// One row.
 pub(super) struct Found {
+    /// The table's file in which it stood there: another one has other rows at its places, with the same transaction if they
+    /// were written together.
+    file: Option<u32>,
     ctid: Vec<u8>,
     xmin: Vec<u8>,
     /// For people.
@@ -97,9 +101,10 @@ impl Table<'_> {
             .map(|limit| format!(" LIMIT {limit}"))
             .unwrap_or_default();
         let statement = format!(
-            "SELECT t.ctid, t.xmin, {place}{}{} FROM ONLY {} AS t WHERE {condition}{limit}",
+            "SELECT t.ctid, t.xmin, {place}{}{}, pg_relation_filenode({}) FROM ONLY {} AS t WHERE {condition}{limit}",
             scopes.concat(),
             values.concat(),
+            self.migration.oid,
             self.migration.quoted()
         );
         let rows = self.client.query(&statement, &[]).await;
@@ -204,6 +209,7 @@ impl Table<'_> {
         copies: Vec<Copied>,
         way: Way,
     ) -> Result<u64, JobError> {
+        let file = rows.first().and_then(|row| row.file);
         let (ctids, xmins): (Vec<Raw<'_>>, Vec<Raw<'_>>) = rows
             .iter()
             .map(|row| (Raw(&row.ctid), Raw(&row.xmin)))
@@ -214,7 +220,7 @@ impl Table<'_> {
                 column.push(value.as_deref().map(Raw));
             }
         }
-        let mut parameters: Vec<&(dyn postgres_types::ToSql + Sync)> = vec![&ctids, &xmins];
+        let mut parameters: Vec<&(dyn postgres_types::ToSql + Sync)> = vec![&ctids, &xmins, &file];
         parameters.extend(
             columns
                 .iter()
@@ -222,8 +228,10 @@ impl Table<'_> {
         );
         let statement = self.writing(way);
         let written = self.client.execute(&statement, &parameters).await;
-        let doing = format!("write the rows of {}", self.migration.shown());
-        written.map_err(JobError::while_doing(doing))
+        written.map_err(JobError::while_writing(
+            self.migration.shown(),
+            "write the rows",
+        ))
     }
 
     fn writing(&self, way: Way) -> String {
@@ -237,7 +245,7 @@ impl Table<'_> {
                 }
                 Way::Open => (&column.plain, column.from.as_str(), String::new()),
             };
-            arrays.push_str(&format!(", ${}::{of}[]", at + 3));
+            arrays.push_str(&format!(", ${}::{of}[]", at + 4));
             names.push_str(&format!(", c{at}"));
             locked.push_str(&format!(", v.c{at}"));
             set.push(format!("{target} = l.c{at}{cast}"));
@@ -246,8 +254,9 @@ impl Table<'_> {
         format!(
             "WITH v AS MATERIALIZED (SELECT * FROM unnest($1::tid[], $2::xid[]{arrays}) AS v(place, version{names})), \
              l AS MATERIALIZED (SELECT t.ctid AS place{locked} FROM ONLY {table} AS t JOIN v ON t.ctid = v.place \
-             WHERE t.xmin = v.version FOR UPDATE OF t SKIP LOCKED) \
+             WHERE t.xmin = v.version AND pg_relation_filenode({}) = $3::oid FOR UPDATE OF t SKIP LOCKED) \
              UPDATE ONLY {table} AS t SET {} FROM l WHERE t.ctid = l.place",
+            self.migration.oid,
             set.join(", ")
         )
     }
@@ -279,8 +288,10 @@ fn found(row: &Row, scopes: usize) -> Result<Found, tokio_postgres::Error> {
         let logical = LogicalType::from_oid(row.columns()[at].type_().oid(), -1);
         Ok(logical.zip(bytes(at)?.map(Value::from_send_form)))
     });
-    let values = (3 + scopes..row.len()).step_by(2);
+    let last = row.len() - 1;
+    let values = (3 + scopes..last).step_by(2);
     Ok(Found {
+        file: row.try_get(last)?,
         ctid: bytes(0)?.unwrap_or_default(),
         xmin: bytes(1)?.unwrap_or_default(),
         place: row.try_get(2)?,

@@ -26,6 +26,10 @@ pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<()
     let client = run.client;
     loop {
         let planned = index::planned(run, migration).await?;
+        if !index::are_ready(client, migration, &planned).await? {
+            // One that is not planned any more may be in the way of rows that are to be copied.
+            return migration.enter(client, Phase::Index).await;
+        }
         let known = table::known(run, migration).await?;
         catch_up(run, &known, migration, migration.way).await?;
         short::lock(client, migration).await?;

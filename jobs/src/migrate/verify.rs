@@ -1,6 +1,8 @@
 //! The verification: every row of the table is read, its sealed values opened with the keys of its own scope and compared with
 //! its plaintext. Repairs nothing. What is stale is not verified here: it is copied again before the swap.
 
+use std::time::Instant;
+
 use super::{
     Migration, Phase, Run, Way, backfill,
     rows::{Found, Table},
@@ -12,8 +14,8 @@ use crate::{
     walk::{Cursor, Walk, Wanted},
 };
 
-/// Most rows at a time, and most bytes.
-const BATCH: (u32, i64) = (2000, 2 << 20);
+/// Most bytes at a time.
+const BATCH_BYTES: i64 = 2 << 20;
 
 /// Walks over the whole table once.
 pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<(), JobError> {
@@ -30,8 +32,8 @@ pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<()
     let wanted = Wanted {
         condition: "true".to_owned(),
         size,
-        rows: BATCH.0,
-        bytes: BATCH.1,
+        rows: run.pacing.rows(),
+        bytes: BATCH_BYTES,
     };
     let mut after = migration.cursor.clone().map(Cursor::new);
     while let Some(step) = walk
@@ -41,7 +43,9 @@ pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<()
         let upto = step.upto.as_ref().or(end.as_ref());
         let at_work = known.at_work(run, migration);
         let range = walk.between(after.as_ref(), upto);
+        let begun = Instant::now();
         let rows = at_work.read(&walk.place(), &range, None).await?;
+        let took = begun.elapsed();
         let rows = backfill::with_shown_places(rows, &walk);
         for row in &rows {
             compare(&at_work, row).await?;
@@ -56,6 +60,7 @@ pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<()
         if after.is_none() {
             break;
         }
+        run.pacing.pause(client, took, &progress).await;
     }
     progress.done();
     migration.enter(client, Phase::Swap).await

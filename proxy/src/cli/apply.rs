@@ -4,6 +4,7 @@ use std::{
     io::{self, BufRead, IsTerminal, Write},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 use pgveil_config::{PolicyFile, ScopePath, Settings};
@@ -49,6 +50,9 @@ pub struct How {
     /// Leave what a job does to `pgveil serve` and `pgveil jobs run`, and do not wait for its end
     #[arg(long)]
     detach: bool,
+    /// With --contract or --decrypt: how long transactions of before are waited for
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    wait: u32,
 }
 
 /// What `apply` does.
@@ -96,6 +100,7 @@ pub async fn run(
         yes,
         prepare: how.prepare,
         full_speed: how.full_speed,
+        patience: Duration::from_secs(how.wait.into()),
     };
     if way.status || way.json {
         return status(config, way.json).await;
@@ -126,7 +131,7 @@ pub async fn run(
         return Ok(ExitCode::from(1));
     }
     let done = match (way.contract, way.rollback) {
-        (true, _) => migrate::contract(&settings).await,
+        (true, _) => migrate::contract(&settings, options.patience).await,
         (_, true) => migrate::roll_back(&settings, &policy).await,
         _ => migrate::migrate(&settings, &policy, options, confirm).await,
     };

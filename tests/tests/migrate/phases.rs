@@ -24,7 +24,7 @@ const HOLD: &str = "BEGIN; SELECT phase FROM pgveil.migrations WHERE ended_at IS
 /// How many wait for a row that another one has, or, making an index and before the contract, for a transaction of before to
 /// end: ours.
 const WAITING: &str = "SELECT (SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple', 'virtualxid'))
-    + (SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE 'SELECT (SELECT count(DISTINCT virtualtransaction)%')";
+    + (SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE 'SELECT format(''pid %')";
 const END: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
     WHERE usename = 'pgveil' AND backend_type = 'client backend'";
 /// For all runs of one way. On a busy machine, or while the server recovers, one may give up before we see that it waits.

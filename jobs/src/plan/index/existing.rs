@@ -158,6 +158,13 @@ impl Index {
                 format!("exclusion constraint {name} compares {column}"),
                 drop,
             );
+        } else if self.unique && !self.valid {
+            let path = sql::qualified(&table.schema, &self.name);
+            let cure = format!("REINDEX INDEX CONCURRENTLY {path};  -- or drop it");
+            let what = format!(
+                "unique index {name} on {column} is not valid: there may be values that are not unique"
+            );
+            blocks(what, cure);
         } else if self.replica_identity {
             let cure = format!("ALTER TABLE {} REPLICA IDENTITY DEFAULT;", table.shown());
             blocks(
