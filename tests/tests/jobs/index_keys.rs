@@ -178,6 +178,23 @@ fn violate(proxies: &[&Proxy], state: &str) -> Result<()> {
     Ok(())
 }
 
+/// Which terms each replica says that it compares, and finds conflicts by.
+fn explained(proxies: &[&Proxy]) -> Result<BTreeSet<String>> {
+    let mut terms = BTreeSet::new();
+    for proxy in proxies {
+        for sql in [
+            "SELECT id FROM people WHERE tenant = 'acme' AND email = 'ada@example.com'",
+            "INSERT INTO people (tenant, email) VALUES ('acme', 'x') ON CONFLICT (tenant, email) DO NOTHING",
+        ] {
+            let said = proxy.psql("app", &format!("EXPLAIN (PGVEIL) {sql}"))?;
+            let (_, term) = said.split_once("pgveil.eq_term(").context(said.clone())?;
+            let (term, _) = term.split_once("email").context(said.clone())?;
+            terms.insert(term.trim_end_matches(", ").to_owned());
+        }
+    }
+    Ok(terms)
+}
+
 fn state(database: &Database<'_>) -> Result<String> {
     database.admin(
         "SELECT coalesce(string_agg(DISTINCT change, ' '), '') FROM pgveil.columns WHERE equality",
@@ -236,6 +253,7 @@ fn searches_and_uniqueness_hold_in_every_step_of_a_rotation() -> Result<()> {
     let turned = (|| {
         let job = order(&site)?;
         let (mut seen, mut third) = (BTreeSet::new(), site.serve()?);
+        let mut compared: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         loop {
             let now = state(&database)?;
             if seen.insert(now.clone()) {
@@ -244,6 +262,10 @@ fn searches_and_uniqueness_hold_in_every_step_of_a_rotation() -> Result<()> {
                 third = site.serve()?;
             }
             violate(&[&one, &two, &third], &now)?;
+            let terms = explained(&[&one, &two, &third])?;
+            if state(&database)? == now {
+                compared.entry(now).or_default().extend(terms);
+            }
             let shown = shown(&site, &job)?;
             let job_state = shown["state"].as_str().unwrap_or_default();
             match job_state {
@@ -254,6 +276,18 @@ fn searches_and_uniqueness_hold_in_every_step_of_a_rotation() -> Result<()> {
         }
         for step in ["turning", "turned", "clearing"] {
             ensure!(seen.contains(step), "{step} was not seen: {seen:?}");
+        }
+        // A replica that has not heard of `turned` yet compares by the former terms.
+        let (former, next) = (String::new(), job.to_string());
+        for (step, may) in [
+            ("turning", &[&former][..]),
+            ("turned", &[&former, &next]),
+            ("clearing", &[&next]),
+        ] {
+            let terms = compared.remove(step).unwrap_or_default();
+            let must = may.last().is_some_and(|term| terms.contains(*term));
+            let is_right = must && terms.iter().all(|term| may.contains(&term));
+            ensure!(is_right, "{step}: {terms:?}");
         }
         Ok(job)
     })();
