@@ -39,6 +39,7 @@ mod group;
 mod hold;
 mod holder;
 mod insert;
+mod joined;
 mod kept;
 mod kind;
 mod list;

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     copy::CopyPlan,
-    types::{LogicalType, TextFunction, Value},
+    types::{LogicalType, TextExpression, Value},
 };
 
 /// The row of `pgveil.columns` a value was sealed for.
@@ -117,6 +117,8 @@ pub struct Slot {
     pub scope: Vec<ScopePart>,
     /// Of [`Make::SealMembers`]: what becomes of the document's members.
     pub members: Option<Box<Members>>,
+    /// The statement does more with the value than to store it: one that the column's length would cut is refused.
+    pub exact: bool,
 }
 
 impl Slot {
@@ -158,6 +160,8 @@ pub struct Member {
     pub column: ColumnId,
     /// With which scope's keys.
     pub scope: Vec<ScopePart>,
+    /// As of [`Slot`].
+    pub exact: bool,
 }
 
 /// What a slot makes.
@@ -236,8 +240,8 @@ pub enum Operand {
     Argument(Option<Value>, LogicalType),
     /// An argument of EXECUTE that is an array of this type.
     ArgumentArray(Vec<Option<Value>>, LogicalType),
-    /// What functions make of a client parameter (from 0) that is a text, the innermost first.
-    Computed(Vec<TextFunction>, usize),
+    /// What functions make of client parameters that are texts.
+    Computed(TextExpression),
     /// A client parameter (from 0), to be decoded as `client_params[n]` says and converted as the slot's `Make` says.
     Param(usize),
 }
@@ -446,6 +450,13 @@ pub enum Shape {
     },
     /// A composite value of exactly these fields.
     Row(Vec<Shape>),
+    /// The same, of which the client sees the text that is made of its fields.
+    Text {
+        /// Texts, sealed or not.
+        fields: Vec<Shape>,
+        /// What is made of them: its parameters are the fields.
+        expression: TextExpression,
+    },
     /// A `json` or `jsonb` document. A string in it that is a whole sealed value of one of the columns is one.
     Json {
         /// Columns that sealed values in it can have come from.

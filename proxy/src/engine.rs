@@ -26,7 +26,6 @@ use pgveil_policy::{
     ruleset::Unfit,
     scan::relations::RelationName,
     splice::Spliced,
-    types::TextFunction,
 };
 use tokio::sync::Mutex;
 
@@ -651,7 +650,7 @@ fn cacheable(sql: &str, plan: &Plan) -> bool {
         | Operand::Array(_)
         | Operand::Argument(..)
         | Operand::ArgumentArray(..) => true,
-        Operand::Computed(functions, _) => functions.iter().any(TextFunction::holds_literal),
+        Operand::Computed(expression) => expression.holds_literal(),
         Operand::Literal(None) | Operand::Param(_) => false,
     };
     // What EXECUTE means depends on the session; what PREPARE keeps may hold literals.

@@ -436,7 +436,6 @@ UPDATE patients AS p SET email = $1 WHERE p.last_name = $2
 -- with: u@example.com | Builder
 
 SELECT p.id, p.email || '' FROM patients p
--- refused: protected column "email" cannot be used in an expression with || | public.patients.email holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT CASE WHEN p.email = $1 THEN 'me' ELSE 'other' END AS who, p.id FROM patients p ORDER BY p.id
 -- with: ada@example.com

@@ -63,7 +63,6 @@ SELECT c.country, sum(i.total) AS spent FROM customer AS c JOIN invoice AS i ON 
 SELECT c.customer_id, c.email, sum(i.total) FROM customer c JOIN invoice i USING (customer_id) GROUP BY c.customer_id, c.email ORDER BY 1;
 
 SELECT c.customer_id, c.first_name || ' ' || c.last_name AS full_name FROM customer c;
--- refused: protected column "first_name" cannot be used in an expression with || | public.customer.first_name holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT c.customer_id, c.email, sum(i.total) AS total FROM customer c JOIN invoice i USING (customer_id) GROUP BY c.customer_id ORDER BY total DESC, c.customer_id LIMIT 2;
 

@@ -244,7 +244,6 @@ UPDATE donors SET email = 'X' || $1 || '@example.com' WHERE id = 1 RETURNING ema
 
 UPDATE donors SET email = $1 || $2 WHERE id = 1 RETURNING email
 -- with: y | z
--- refused: protected column "email" cannot be set to an expression | A value for public.donors.email is sealed before the server sees it.
 
 UPDATE donors SET email = 'a' || 'b', full_name = trim(both 'x' from 'xax') WHERE id = 1 RETURNING email, full_name
 
@@ -324,7 +323,6 @@ EXECUTE p2('x', 1)
 PREPARE p3 AS SELECT id FROM donors WHERE email = lower($1)
 
 EXECUTE p3('ADA@example.com')
--- refused: argument 1 of EXECUTE is used for a protected column and must be a literal | Its value is sealed or made a search term before the server sees it.
 
 PREPARE p4(json) AS WITH s AS (INSERT INTO notes (id, tenant_id, author) SELECT b.id, b.tenant_id, b.author FROM (SELECT $1 AS d) p, LATERAL (SELECT * FROM json_to_recordset(p.d) AS _(id int, tenant_id int, author text)) b RETURNING *) SELECT json_agg(s) FROM s
 

@@ -271,10 +271,8 @@ SELECT length(email), upper(email), md5(email) FROM accounts
 -- refused: protected column "email" cannot be used in function length | public.accounts.email holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT email || ' <' || phone || '>' FROM accounts
--- refused: protected column "email" cannot be used in an expression with || | public.accounts.email holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT concat(full_name, ' ', email) FROM accounts
--- refused: protected column "full_name" cannot be used in function concat | public.accounts.full_name holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT * FROM accounts WHERE email ~* '^ada'
 -- refused: protected column "email" cannot be used in an expression with ~* | public.accounts.email holds sealed values; PostgreSQL cannot compute on them.

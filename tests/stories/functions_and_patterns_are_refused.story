@@ -10,10 +10,10 @@ LINE 1: select upper(email) from people
                      ^
 DETAIL:  public.people.email holds sealed values; PostgreSQL cannot compute on them.
 HINT:  Select the column as it is, or compare it for equality; compute the rest in the application. See docs/errors.md#expression-not-supported.
--- as app: select email || '!' from people --
+-- as app: select distinct email || '!' from people --
 ERROR:  0A000: protected column "email" cannot be used in an expression with ||
-LINE 1: select email || '!' from people
-               ^
+LINE 1: select distinct email || '!' from people
+                        ^
 DETAIL:  public.people.email holds sealed values; PostgreSQL cannot compute on them.
 HINT:  Select the column as it is, or compare it for equality; compute the rest in the application. See docs/errors.md#expression-not-supported.
 -- as app: select id from people where email like 'ada%' --

@@ -205,6 +205,8 @@ macro_rules! corpora {
 
 corpora! {
     clinic
+    given
+    helpdesk
     keys
     music_store
     payloads

@@ -51,6 +51,7 @@ stories! {
     several_statements_in_one_string
     statements_of_later_releases_are_refused
     tenants_have_keys_of_their_own
+    texts_are_joined_where_they_are_opened
     the_command_line_explains
     the_server_is_asked_to_explain
     the_session_names_its_tenant

@@ -77,10 +77,9 @@ impl Columns {
 
     /// What is read of row `t`: its place, the values that are to be remade, and columns beside them.
     pub(super) fn list(&self, wants: impl Fn(&str, &str) -> String, beside: &[String]) -> String {
-        let beside: String = { beside.iter() }
-            .map(|name| format!(", t.{}", sql::quoted(name)))
-            .collect();
-        format!("t.ctid, {}{beside}", self.selected(wants))
+        let mut list = vec!["t.ctid".to_owned(), self.selected(wants)];
+        list.extend(beside.iter().map(|name| format!("t.{}", sql::quoted(name))));
+        list.join(", ")
     }
 
     /// Values in one row of [`Self::list`].

@@ -176,7 +176,7 @@ impl Analyser<'_> {
             Kind::Plain(_) | Kind::Untyped => Ok(Kind::Plain(None)),
             Kind::Holder(holder) => match holder.inside() {
                 Inside::Array { .. } if sliced => Ok(kind),
-                Inside::Array { element, .. } => Ok(element.as_ref().clone().computed()),
+                Inside::Array { element, modified } => Ok(element.element_of(*modified)),
                 Inside::Row(_) | Inside::Json(_) => Err(refusals::holder(holder, place)),
             },
             Kind::Sealed(sealed) => Err(refusals::not_supported(sealed.column(), place)),

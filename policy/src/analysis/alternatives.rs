@@ -1,20 +1,23 @@
-//! Sealed values that can come from columns whose terms differ, as `COALESCE(email, phone)`: what they are compared with
-//! becomes one term for each of the columns, and equals one of them. Two such values have no terms in common.
+//! Sealed values that can come from columns whose terms differ, as `COALESCE(email, phone)`, or of rows of several scopes,
+//! as with `tenant_id IN (1, 2)`: what they are compared with becomes one term for each, and equals one of them. Two such
+//! values have no terms in common.
 
 use sqlparser::{ast::Expr, tokenizer::Token};
 
 use super::{
     Analyser,
-    kind::{Sealed, Source},
+    facts::ask_among,
+    kind::{Place, Sealed, Source},
     operand::Operand,
     refusals,
     scope::Part,
     term::{COMPARISON, check_equality, eq_term, is_text},
 };
 use crate::{Refusal, plan::Replacement, types::LogicalType};
+use pgveil_config::SearchKey;
 
-/// Terms that one operand becomes at most.
-const MOST_ALTERNATIVES: usize = 8;
+/// Terms that one operand becomes at most: of several columns, and of several scopes.
+const MOST_ALTERNATIVES: usize = 64;
 
 /// Whether equal values of both columns have equal terms, if they are of one scope.
 fn are_alike(one: &Source, other: &Source) -> bool {
@@ -48,7 +51,18 @@ impl Analyser<'_> {
             return None;
         }
         let mut found: Vec<(Option<Vec<Part>>, Sealed)> = Vec::new();
+        let mut spread = false;
+        let mut sources = Vec::new();
         for source in &sealed.sources {
+            match self.by_scopes(source) {
+                Some(several) => {
+                    spread = true;
+                    sources.extend(several);
+                }
+                None => sources.push(source.clone()),
+            }
+        }
+        for source in &sources {
             let scope = self.term_scope(source);
             let same = found
                 .iter_mut()
@@ -64,8 +78,44 @@ impl Analyser<'_> {
                 )),
             }
         }
-        let several = (2..=MOST_ALTERNATIVES).contains(&found.len());
+        let least = if spread { 1 } else { 2 };
+        let several = (least..=MOST_ALTERNATIVES).contains(&found.len());
         several.then(|| found.into_iter().map(|(_, one)| one).collect())
+    }
+
+    /// A source whose scope is one of several that the statement gives (`tenant_id IN (1, 2)`), once for each of them: terms
+    /// of another scope equal none of its values.
+    fn by_scopes(&self, source: &Source) -> Option<Vec<Source>> {
+        if source.column.search_key != SearchKey::Scope || !matches!(source.place, Place::Row(_)) {
+            return None;
+        }
+        let mut scopes = vec![Vec::new()];
+        for part in self.term_scope(source)? {
+            let parts: Vec<Part> = match &part {
+                Part::Cell(cell) => ask_among(&self.facts, *cell)?
+                    .iter()
+                    .cloned()
+                    .map(Part::Constant)
+                    .collect(),
+                _ => vec![part],
+            };
+            if scopes.len() * parts.len() > MOST_ALTERNATIVES {
+                return None;
+            }
+            scopes = { scopes.iter() }
+                .flat_map(|scope: &Vec<Part>| {
+                    let with =
+                        |part: &Part| [scope.as_slice(), std::slice::from_ref(part)].concat();
+                    parts.iter().map(with).collect::<Vec<_>>()
+                })
+                .collect();
+        }
+        let place = |scope| Source {
+            place: Place::Made(Some(scope)),
+            ..source.clone()
+        };
+        // One scope is pinned without this.
+        (scopes.len() > 1).then(|| scopes.into_iter().map(place).collect())
     }
 
     /// `value = operand`, `value <> operand` become `value [NOT] IN (term, term)`. `false` if something else stands

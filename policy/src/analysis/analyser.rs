@@ -66,6 +66,14 @@ pub(super) struct Analyser<'a> {
     pub(super) source_columns: HashMap<(usize, usize), SourceColumn>,
     /// The columns that the SELECT under analysis is to yield values for.
     pub(super) wanted: Option<Wanted<'a>>,
+    /// What is sealed now is used as plaintext would be besides being stored.
+    pub(super) exact: bool,
+    /// What the statement yields is shown to the client, and nothing else is done with it.
+    pub(super) shows: bool,
+    /// The list (its place in memory) that those rows are made by.
+    pub(super) outermost: Option<usize>,
+    /// The select list at hand is that one's.
+    pub(super) shown: bool,
     /// What plain columns of the rows get that such a SELECT makes.
     pub(super) given: HashMap<String, Part>,
     /// Tokens that name the columns which INSERT and UPDATE write.
@@ -138,6 +146,10 @@ impl<'a> Analyser<'a> {
             element_columns: HashMap::new(),
             source_columns: HashMap::new(),
             wanted: None,
+            exact: false,
+            shows: false,
+            outermost: None,
+            shown: false,
             given: HashMap::new(),
             targets: HashSet::new(),
             accounted: HashSet::new(),

@@ -212,7 +212,11 @@ impl Analyser<'_> {
         self.branches(inner, cx, &mut branches)?;
         let mut operands = Vec::new();
         for leaf in branches.leaves {
-            match self.operand(leaf)? {
+            let operand = match self.operand(leaf)? {
+                None if is_text(column.logical) => self.text_nullif(leaf)?,
+                operand => operand,
+            };
+            match operand {
                 Some(operand) => operands.push(operand),
                 None => {
                     self.moved(leaf, column, held, cx)?;
@@ -400,7 +404,15 @@ impl Analyser<'_> {
             if !self.stored {
                 self.replace_operand(&operand, Replacement::Text("NULL::bytea".to_owned()));
             }
-            return Ok(sealed);
+            // A NULL has no modifiers, and so both have none.
+            if self.stored || operand.cast == Cast::To(sealed.shown) {
+                return Ok(sealed);
+            }
+            let column = sealed.column().clone();
+            return sealed.of_expression().ok_or_else(|| {
+                let place = "an expression that casts it to a type with a length";
+                refusals::not_supported(&column, place).at(at)
+            });
         }
         if sealed.converted {
             let place = "an expression that casts it beside a literal or parameter";
@@ -451,7 +463,7 @@ impl Analyser<'_> {
     }
 
     /// The literal as a value of the column's type without modifiers.
-    fn made_bare(&self, operand: &Operand, column: &Protected) -> Result<Made, Refusal> {
+    pub(super) fn made_bare(&self, operand: &Operand, column: &Protected) -> Result<Made, Refusal> {
         let bare = Protected {
             logical: column.logical.without_modifiers(),
             ..column.clone()

@@ -1,5 +1,5 @@
-//! Functions of text over a literal or parameter: `lower($1)`, `trim('x ')`, `$1 || '@example.com'`. The server must not
-//! see their argument, so what they make is computed here (`types::computed`).
+//! Functions of text over literals and parameters: `lower($1)`, `trim('x ')`, `$1 || '@' || $2`. The server must not
+//! see their arguments, so what they make is computed here (`types::computed`).
 
 use sqlparser::ast::{BinaryOperator, Expr, Function, FunctionArguments, TrimWhereField};
 use zeroize::Zeroizing;
@@ -7,92 +7,123 @@ use zeroize::Zeroizing;
 use super::{
     Analyser,
     from::unnamed,
+    function::is_nullif,
     literal::Literal,
-    operand::{Cast, Operand, What},
+    operand::{Cast, Given, Operand, What},
 };
 use crate::{
     Refusal,
-    types::{LogicalType, TextFunction},
+    types::{LogicalType, TextExpression, TextFunction},
 };
 
-/// Functions inside each other that are followed.
-const MOST: usize = 16;
+/// Texts and functions in one expression that are followed.
+const MOST: usize = 64;
+
+/// An expression of texts, and the parameters in it.
+struct Text {
+    expression: TextExpression,
+    params: Vec<Given>,
+}
+
+impl Text {
+    fn made(self, function: TextFunction) -> Self {
+        Self {
+            expression: TextExpression::Made(function, Box::new(self.expression)),
+            ..self
+        }
+    }
+
+    /// Several, made one.
+    fn all(texts: Vec<Self>, make: impl FnOnce(Vec<TextExpression>) -> TextExpression) -> Self {
+        let (mut expressions, mut params) = (Vec::new(), Vec::new());
+        for text in texts {
+            expressions.push(text.expression);
+            params.extend(text.params);
+        }
+        Self {
+            expression: make(expressions),
+            params,
+        }
+    }
+}
 
 impl Analyser<'_> {
     /// Reads such an expression as an operand.
     pub(super) fn computed(&self, expr: &Expr) -> Result<Option<Operand>, Refusal> {
-        let Some((function, inner)) = self.text_function(expr)? else {
+        let Some(text) = self.text_expression(expr)? else {
             return Ok(None);
         };
-        let Some(operand) = self.operand(inner)? else {
-            return Ok(None);
-        };
-        let open = match (&operand.what, &operand.cast) {
-            (What::Applied { .. }, _) => true,
-            (What::Literal(literal), Cast::None) => literal.logical.is_none(),
-            (_, Cast::None | Cast::To(LogicalType::Text | LogicalType::Varchar(None))) => true,
-            _ => false,
-        };
-        if !open {
+        let mut parts = 0;
+        text.expression.each(&mut |_| parts += 1);
+        if parts > MOST {
             return Ok(None);
         }
-        let what = match operand.what {
-            What::Null => What::Null,
-            What::Literal(literal) => match function.apply(&literal.text, &self.view.format) {
-                Ok(text) => What::Literal(Literal {
+        let what = if text.params.is_empty() {
+            let format = &self.view.format;
+            match text.expression.value(&|_| Ok(None), format) {
+                Ok(Some(text)) => What::Literal(Literal {
                     text: text.as_str().to_owned(),
                     logical: None,
                 }),
+                Ok(None) => What::Null,
                 Err(_) => return Ok(None),
-            },
-            What::Param(param, token) if self.arrives_as_text(param) => What::Applied {
-                param,
-                token,
-                functions: vec![function],
-            },
-            What::Applied {
-                param,
-                token,
-                mut functions,
-            } if functions.len() < MOST => {
-                functions.push(function);
-                What::Applied {
-                    param,
-                    token,
-                    functions,
-                }
             }
-            What::Param(..) | What::Applied { .. } => return Ok(None),
-        };
-        // The client is told of the type that it is cast to.
-        let cast = match (&what, operand.cast) {
-            (What::Applied { .. }, cast @ Cast::To(_)) => cast,
-            _ => Cast::To(LogicalType::Text),
+        } else {
+            What::Applied {
+                expression: text.expression,
+                params: text.params,
+            }
         };
         Ok(self.tokens.extent(expr).ok().map(|extent| Operand {
             what,
-            cast,
+            cast: Cast::To(LogicalType::Text),
             common: None,
             extent,
         }))
     }
 
-    /// The function of an expression, and what it is applied to.
-    fn text_function<'e>(
-        &self,
-        expr: &'e Expr,
-    ) -> Result<Option<(TextFunction, &'e Expr)>, Refusal> {
+    /// `NULLIF($1, '')` among the values of which one is stored: both are texts there.
+    pub(super) fn text_nullif(&self, expr: &Expr) -> Result<Option<Operand>, Refusal> {
+        let Expr::Function(function) = expr else {
+            return Ok(None);
+        };
+        let FunctionArguments::List(list) = &function.args else {
+            return Ok(None);
+        };
+        let args = unnamed(&list.args).filter(|_| is_nullif(function));
+        let Some([text, other]) = args.as_deref() else {
+            return Ok(None);
+        };
+        let (Some(text), Some(other)) = (self.text(text)?, self.text(other)?) else {
+            return Ok(None);
+        };
+        let Text { expression, params } = Text::all(vec![text, other], |mut both| {
+            let other = both.pop().unwrap_or(TextExpression::Given(None));
+            let text = both.pop().unwrap_or(TextExpression::Given(None));
+            TextExpression::Unless(Box::new(text), Box::new(other))
+        });
+        let extent = self.tokens.extent(expr)?;
+        Ok((!params.is_empty()).then_some(Operand {
+            what: What::Applied { expression, params },
+            cast: Cast::To(LogicalType::Text),
+            common: None,
+            extent,
+        }))
+    }
+
+    /// What functions and operators make of texts.
+    fn text_expression(&self, expr: &Expr) -> Result<Option<Text>, Refusal> {
         match expr {
             Expr::BinaryOp {
                 left,
                 op: BinaryOperator::StringConcat,
                 right,
             } => {
-                if let Some(text) = self.text_of(left)? {
-                    return Ok(Some((TextFunction::Behind(text), right)));
-                }
-                let text = self.text_of(right)?;
-                Ok(text.map(|text| (TextFunction::Before(text), &**left)))
+                // A parameter beside what is no text would have another type.
+                let (Some(left), Some(right)) = (self.text(left)?, self.text(right)?) else {
+                    return Ok(None);
+                };
+                Ok(Some(Text::all(vec![left, right], TextExpression::Joined)))
             }
             Expr::Trim {
                 expr,
@@ -109,31 +140,92 @@ impl Analyser<'_> {
                     trailing: !matches!(trim_where, Some(TrimWhereField::Leading)),
                     characters,
                 };
-                Ok(characters.map(|characters| (trim(characters), &**expr)))
+                let Some(characters) = characters else {
+                    return Ok(None);
+                };
+                Ok(self.text(expr)?.map(|text| text.made(trim(characters))))
             }
             Expr::Function(function) => self.named_text_function(function),
             _ => Ok(None),
         }
     }
 
-    fn named_text_function<'e>(
-        &self,
-        function: &'e Function,
-    ) -> Result<Option<(TextFunction, &'e Expr)>, Refusal> {
+    /// An argument that is a text: a literal, a parameter or what functions make of them.
+    fn text(&self, expr: &Expr) -> Result<Option<Text>, Refusal> {
+        let Some(operand) = self.operand(expr)? else {
+            return Ok(None);
+        };
+        let is_text = matches!(
+            operand.cast,
+            Cast::None | Cast::To(LogicalType::Text | LogicalType::Varchar(None))
+        );
+        Ok(match operand.what {
+            What::Applied { expression, params } => Some(Text { expression, params }),
+            What::Null if is_text => Some(given(None)),
+            What::Literal(literal) if is_text && literal.logical.is_none() => {
+                Some(given(Some(Zeroizing::new(literal.text))))
+            }
+            What::Param(param, token) if is_text && self.arrives_as_text(param) => Some(Text {
+                expression: TextExpression::Param(param),
+                params: vec![Given {
+                    param,
+                    token,
+                    cast: match operand.cast {
+                        Cast::None => Cast::To(LogicalType::Text),
+                        cast => cast,
+                    },
+                }],
+            }),
+            What::Null | What::Literal(_) | What::Param(..) => None,
+        })
+    }
+
+    /// An argument of a function that takes any type: a parameter must have one.
+    fn typed_text(&self, expr: &Expr) -> Result<Option<Text>, Refusal> {
+        if let Some(Operand {
+            what: What::Param(param, _),
+            cast: Cast::None,
+            ..
+        }) = self.operand(expr)?
+            && matches!(self.oids.get(param).copied().unwrap_or(0), 0 | 705)
+        {
+            return Ok(None);
+        }
+        self.text(expr)
+    }
+
+    fn typed_texts(&self, exprs: &[&Expr]) -> Result<Option<Vec<Text>>, Refusal> {
+        exprs.iter().map(|expr| self.typed_text(expr)).collect()
+    }
+
+    /// The name of a function of PostgreSQL's own that is called with nothing but arguments.
+    pub(super) fn plain_call(&self, function: &Function) -> Option<String> {
         let plain = function.over.is_none()
             && function.filter.is_none()
             && function.within_group.is_empty()
             && function.null_treatment.is_none()
             && matches!(function.parameters, FunctionArguments::None);
         let FunctionArguments::List(list) = &function.args else {
-            return Ok(None);
+            return None;
         };
         if !plain || list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
-            return Ok(None);
+            return None;
         }
-        let (Some(name), Some(args)) = (self.own_name(function), unnamed(&list.args)) else {
+        self.own_name(function)
+    }
+
+    fn named_text_function(&self, function: &Function) -> Result<Option<Text>, Refusal> {
+        let (Some(name), FunctionArguments::List(list)) =
+            (self.plain_call(function), &function.args)
+        else {
             return Ok(None);
         };
+        let Some(args) = unnamed(&list.args) else {
+            return Ok(None);
+        };
+        if let Some(made) = self.listed_text(&name, &args)? {
+            return Ok(Some(made));
+        }
         let trim = |leading, trailing, characters| TextFunction::Trim {
             leading,
             trailing,
@@ -145,16 +237,51 @@ impl Analyser<'_> {
             "rtrim" => (false, true),
             _ => (false, false),
         };
-        Ok(match (name.as_str(), args.as_slice()) {
-            ("lower", [text]) => Some((TextFunction::Lower, *text)),
-            ("upper", [text]) => Some((TextFunction::Upper, *text)),
-            ("btrim" | "ltrim" | "rtrim", [text]) => Some((trim(sides.0, sides.1, blank()), *text)),
-            ("btrim" | "ltrim" | "rtrim", [text, characters]) => {
-                let characters = self.text_of(characters)?;
-                characters.map(|characters| (trim(sides.0, sides.1, characters), *text))
+        let (function, text) = match (name.as_str(), args.as_slice()) {
+            ("lower", [text]) => (TextFunction::Lower, *text),
+            ("upper", [text]) => (TextFunction::Upper, *text),
+            ("btrim" | "ltrim" | "rtrim", [text]) => (trim(sides.0, sides.1, blank()), *text),
+            ("btrim" | "ltrim" | "rtrim", [text, characters]) => match self.text_of(characters)? {
+                Some(characters) => (trim(sides.0, sides.1, characters), *text),
+                None => return Ok(None),
+            },
+            ("replace", [text, from, to]) => match (self.text_of(from)?, self.text_of(to)?) {
+                (Some(from), Some(to)) => (TextFunction::Replace { from, to }, *text),
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        Ok(self.text(text)?.map(|text| text.made(function)))
+    }
+
+    /// `concat`, `concat_ws`, and `format` with nothing but `%s`.
+    fn listed_text(&self, name: &str, args: &[&Expr]) -> Result<Option<Text>, Refusal> {
+        let (separator, texts) = match (name, args) {
+            ("concat", [_, ..]) => (given(Some(Zeroizing::default())), self.typed_texts(args)?),
+            ("concat_ws", [separator, texts @ ..]) if !texts.is_empty() => {
+                let Some(separator) = self.text(separator)? else {
+                    return Ok(None);
+                };
+                (separator, self.typed_texts(texts)?)
             }
-            _ => None,
-        })
+            ("format", [form, texts @ ..]) => {
+                let Some(form) = self.text_of(form)? else {
+                    return Ok(None);
+                };
+                let texts = self.typed_texts(texts)?;
+                let texts = texts.and_then(|texts| formatted(&form, texts));
+                (given(Some(Zeroizing::default())), texts)
+            }
+            _ => return Ok(None),
+        };
+        Ok(texts.map(|texts| {
+            let mut all = vec![separator];
+            all.extend(texts);
+            Text::all(all, |mut all| {
+                let separator = all.remove(0);
+                TextExpression::Listed(Box::new(separator), all)
+            })
+        }))
     }
 
     /// The name of a function that can only be PostgreSQL's own.
@@ -182,7 +309,7 @@ impl Analyser<'_> {
     }
 
     /// A literal that can only be a text.
-    fn text_of(&self, expr: &Expr) -> Result<Option<Zeroizing<String>>, Refusal> {
+    pub(super) fn text_of(&self, expr: &Expr) -> Result<Option<Zeroizing<String>>, Refusal> {
         Ok(match self.operand(expr)? {
             Some(Operand {
                 what: What::Literal(literal),
@@ -196,4 +323,35 @@ impl Analyser<'_> {
 
 fn blank() -> Zeroizing<String> {
     Zeroizing::new(" ".to_owned())
+}
+
+fn given(text: Option<Zeroizing<String>>) -> Text {
+    Text {
+        expression: TextExpression::Given(text),
+        params: Vec::new(),
+    }
+}
+
+/// The pieces of `format`, if its form wants these texts and nothing but their text.
+fn formatted(form: &str, texts: Vec<Text>) -> Option<Vec<Text>> {
+    let mut texts = texts.into_iter();
+    let mut pieces = Vec::new();
+    let mut piece = Zeroizing::new(String::with_capacity(form.len()));
+    let mut rest = form.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '%' => match rest.next()? {
+                '%' => piece.push('%'),
+                's' => {
+                    pieces.push(given(Some(std::mem::take(&mut piece))));
+                    piece.reserve(form.len());
+                    pieces.push(texts.next()?);
+                }
+                _ => return None,
+            },
+            c => piece.push(c),
+        }
+    }
+    pieces.push(given(Some(piece)));
+    texts.next().is_none().then_some(pieces)
 }

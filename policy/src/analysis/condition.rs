@@ -7,10 +7,13 @@ use super::{
     compare::{row_of, strip},
     constant::family,
     expr::Cx,
-    facts::Fact,
+    facts::{Constant, Fact},
     kind::Cell,
 };
 use crate::types::Conversion;
+
+/// Constants of which a column may be one by OR.
+const MOST_AMONG: usize = 64;
 
 impl Analyser<'_> {
     /// Adds what the conjuncts of a condition say.
@@ -35,8 +38,68 @@ impl Analyser<'_> {
                 list,
                 negated: false,
             } if list.len() == 1 => self.collect_equality(expr, &list[0], cx),
+            Expr::InList { .. }
+            | Expr::AnyOp { .. }
+            | Expr::BinaryOp {
+                op: BinaryOperator::Or,
+                ..
+            } => {
+                if let Some((cell, constants)) = self.among(expr, cx) {
+                    self.facts.push(Fact::Among(cell, constants));
+                }
+            }
             _ => {}
         }
+    }
+
+    /// `tenant_id IN (1, 2)`, `tenant_id = ANY (ARRAY[1, 2])`, `tenant_id = 1 OR tenant_id = 2`: a column, and what it is one of.
+    fn among(&self, expr: &Expr, cx: Cx<'_>) -> Option<(Cell, Vec<Constant>)> {
+        let listed = |left: &Expr, list: &[Expr]| {
+            let cell = self.cell_of(left, cx)?;
+            let constants = list.iter().map(|item| self.constant_of(cell, item));
+            Some((cell, constants.collect::<Option<Vec<_>>>()?))
+        };
+        match expr {
+            Expr::Nested(inner) => self.among(inner, cx),
+            Expr::InList {
+                expr,
+                list,
+                negated: false,
+            } => listed(expr, list),
+            Expr::AnyOp {
+                left,
+                compare_op: BinaryOperator::Eq,
+                right,
+                ..
+            } => match strip(right) {
+                Expr::Array(array) => listed(left, &array.elem),
+                _ => None,
+            },
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Eq,
+                right,
+            } => match self.cell_of(left, cx) {
+                Some(_) => listed(left, std::slice::from_ref(right)),
+                None => listed(right, std::slice::from_ref(left)),
+            },
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Or,
+                right,
+            } => {
+                let (cell, mut constants) = self.among(left, cx)?;
+                let (other, more) = self.among(right, cx)?;
+                constants.extend(more);
+                (cell == other && constants.len() <= MOST_AMONG).then_some((cell, constants))
+            }
+            _ => None,
+        }
+    }
+
+    fn constant_of(&self, cell: Cell, expr: &Expr) -> Option<Constant> {
+        let operand = self.operand(expr).ok()??;
+        self.constant(&operand, self.column_type(cell)?, Conversion::Comparison)
     }
 
     pub(super) fn collect_equality(&mut self, left: &Expr, right: &Expr, cx: Cx<'_>) {
@@ -67,12 +130,7 @@ impl Analyser<'_> {
     }
 
     fn add_constant(&mut self, cell: Cell, expr: &Expr) {
-        let Some(logical) = self.column_type(cell) else {
-            return;
-        };
-        if let Ok(Some(operand)) = self.operand(expr)
-            && let Some(constant) = self.constant(&operand, logical, Conversion::Comparison)
-        {
+        if let Some(constant) = self.constant_of(cell, expr) {
             self.facts.push(Fact::Is(cell, constant));
         }
     }

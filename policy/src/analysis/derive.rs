@@ -152,7 +152,7 @@ impl Head {
     }
 
     fn table(&self, door: &Door<'_>) -> Result<Verdict, Refusal> {
-        let understood = door.understand(&self.query, &(0..0), door.protocol)?;
+        let understood = door.understand(&self.query, &(0..0), door.protocol, false)?;
         let Some(Understood {
             mut analyser, rows, ..
         }) = understood
@@ -169,7 +169,7 @@ impl Head {
         if self.is_deparsed(door.tokens) {
             return self.restored(door).map_err(|refusal| refusal.at(start));
         }
-        let understood = door.understand(&self.query, &(0..0), Protocol::Simple)?;
+        let understood = door.understand(&self.query, &(0..0), Protocol::Simple, false)?;
         let Some(Understood {
             mut analyser, rows, ..
         }) = understood
@@ -324,7 +324,7 @@ impl Into {
         statement: &Range<usize>,
     ) -> Result<Verdict, Refusal> {
         check_target(door, &self.name, self.at, self.temporary)?;
-        let understood = door.understand(statement, &self.clause, door.protocol)?;
+        let understood = door.understand(statement, &self.clause, door.protocol, false)?;
         let Some(Understood {
             mut analyser, rows, ..
         }) = understood

@@ -385,7 +385,16 @@ impl Analyser<'_> {
             What::Param(number, _) => plan::Operand::Param(*number),
             What::Literal(_) | What::Applied { .. } => {
                 let elements = self.literal_elements(&operand, column);
-                plan::Operand::Array(elements.map_err(|refusal| refusal.at(at))?)
+                let elements = elements.map_err(|refusal| refusal.at(at))?;
+                let bare = Protected {
+                    logical: column.logical.without_modifiers(),
+                    ..column.clone()
+                };
+                if self.exact && self.literal_elements(&operand, &bare)? != elements {
+                    let what = "a literal that does not fit, and is used elsewhere too";
+                    return Err(refusals::not_sealable(column, what).at(at));
+                }
+                plan::Operand::Array(elements)
             }
         };
         let scope = written_scope(column, held).map_err(|refusal| refusal.at(at))?;

@@ -4,6 +4,7 @@
 use std::{ops::Range, sync::Arc};
 
 use sqlparser::{ast::Expr, dialect::PostgreSqlDialect, parser::Parser, tokenizer::Token as Kind};
+use zeroize::Zeroizing;
 
 use super::{
     Analyser,
@@ -194,13 +195,27 @@ enum Wanted {
 
 /// The type of a parameter of which some slot or scope is made, as the client sees it.
 fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> {
-    let uses = |operand: &plan::Operand| matches!(operand, plan::Operand::Param(n) if *n == param);
+    let wanted = wanted_as(kept, param, catalog)?;
     let computes =
-        |slot: &Slot| matches!(&slot.operand, plan::Operand::Computed(_, n) if *n == param);
-    if kept.plan.slots.iter().any(computes) {
-        // An argument is not computed with.
-        return Some(Wanted::Unusable);
-    }
+        |slot: &Slot| matches!(&slot.operand, plan::Operand::Computed(text) if text.uses(param));
+    let is_text = matches!(
+        wanted,
+        Wanted::Value(LogicalType::Text | LogicalType::Varchar(None))
+    );
+    let computed = kept.plan.slots.iter().any(computes);
+    Some(if computed && !is_text {
+        Wanted::Unusable
+    } else {
+        wanted
+    })
+}
+
+fn wanted_as(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> {
+    let uses = |operand: &plan::Operand| match operand {
+        plan::Operand::Param(n) => *n == param,
+        plan::Operand::Computed(text) => text.uses(param),
+        _ => false,
+    };
     let scope = |slot: &Slot| {
         slot.parts().find_map(|part| match part {
             ScopePart::Row(operand, logical) if uses(operand) => Some(Wanted::Value(*logical)),
@@ -265,6 +280,16 @@ fn given(slot: &Slot, values: &[Option<plan::Operand>]) -> Slot {
             // An argument of which a slot is made always has a value; NULL would be none that is wrong.
             _ => plan::Operand::Literal(None),
         },
+        plan::Operand::Computed(text) => {
+            plan::Operand::Computed(text.filled(&|param| match values.get(param) {
+                Some(Some(plan::Operand::Argument(value, _))) => {
+                    let value = value.as_ref()?;
+                    let text = std::str::from_utf8(value.as_bytes()).ok()?;
+                    Some(Zeroizing::new(text.to_owned()))
+                }
+                _ => None,
+            }))
+        }
         other => copy(other),
     };
     let part = |part: &ScopePart| match part {
@@ -289,12 +314,14 @@ fn given(slot: &Slot, values: &[Option<plan::Operand>]) -> Slot {
         operand: fill(&slot.operand),
         column: slot.column,
         scope: slot.scope.iter().map(part).collect(),
+        exact: slot.exact,
         members: slot.members.as_ref().map(|members| {
             let sealed = members.sealed.iter().map(|member| Member {
                 name: member.name.clone(),
                 from: member.from,
                 column: member.column,
                 scope: member.scope.iter().map(part).collect(),
+                exact: member.exact,
             });
             Box::new(Members {
                 jsonb: members.jsonb,
@@ -329,7 +356,7 @@ fn copy(operand: &plan::Operand) -> plan::Operand {
         Array(values) => Array(values.clone()),
         Argument(value, logical) => Argument(value.clone(), *logical),
         ArgumentArray(values, logical) => ArgumentArray(values.clone(), *logical),
-        Computed(functions, param) => Computed(functions.clone(), *param),
+        Computed(text) => Computed(text.clone()),
         Param(param) => Param(*param),
     }
 }

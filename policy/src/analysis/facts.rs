@@ -63,19 +63,27 @@ pub(super) enum Fact {
     Same(Cell, Cell),
     /// A column is constant.
     Is(Cell, Constant),
+    /// A column is one of several constants.
+    Among(Cell, Vec<Constant>),
 }
 
 impl Fact {
     /// Whether it speaks of a parameter.
     pub(super) fn has_parameter(&self) -> bool {
-        matches!(self, Self::Is(_, constant) if matches!(constant.what, Known::Param(_)))
+        let constants = match self {
+            Self::Same(..) => &[],
+            Self::Is(_, constant) => std::slice::from_ref(constant),
+            Self::Among(_, constants) => constants.as_slice(),
+        };
+        let mut constants = constants.iter();
+        constants.any(|constant| matches!(constant.what, Known::Param(_)))
     }
 
     /// Gives the row variables other numbers.
     pub(super) fn renumber(&mut self, number: &mut dyn FnMut(usize) -> usize) {
         let cells = match self {
             Self::Same(a, b) => [Some(a), Some(b)],
-            Self::Is(a, _) => [Some(a), None],
+            Self::Is(a, _) | Self::Among(a, _) => [Some(a), None],
         };
         for cell in cells.into_iter().flatten() {
             cell.instance = number(cell.instance);
@@ -86,7 +94,7 @@ impl Fact {
     pub(super) fn cells(&self) -> impl Iterator<Item = &Cell> {
         let (first, second) = match self {
             Self::Same(a, b) => (a, Some(b)),
-            Self::Is(a, _) => (a, None),
+            Self::Is(a, _) | Self::Among(a, _) => (a, None),
         };
         std::iter::once(first).chain(second)
     }
@@ -103,27 +111,44 @@ pub(super) enum Answer {
 
 /// Follows the facts from a column.
 pub(super) fn ask(facts: &[Fact], cell: Cell) -> Answer {
+    let class = equals(facts, cell);
+    let constant = facts.iter().find_map(|fact| match fact {
+        Fact::Is(known, constant) if class.contains(known) => Some(constant.clone()),
+        Fact::Is(..) | Fact::Among(..) | Fact::Same(..) => None,
+    });
+    match constant {
+        Some(constant) => Answer::Constant(constant),
+        None => Answer::Cell(class.into_iter().min().unwrap_or(cell)),
+    }
+}
+
+/// The constants of which a column is known to be one.
+pub(super) fn ask_among(facts: &[Fact], cell: Cell) -> Option<&[Constant]> {
+    let class = equals(facts, cell);
+    facts.iter().find_map(|fact| match fact {
+        Fact::Among(known, constants) if class.contains(known) => Some(constants.as_slice()),
+        Fact::Is(..) | Fact::Among(..) | Fact::Same(..) => None,
+    })
+}
+
+/// A column and all that equal it.
+fn equals(facts: &[Fact], cell: Cell) -> Vec<Cell> {
     let mut class = vec![cell];
     let mut next = 0;
     while let Some(at) = class.get(next).copied() {
         next += 1;
         for fact in facts {
-            match fact {
-                Fact::Is(known, constant) if *known == at => {
-                    return Answer::Constant(constant.clone());
+            let Fact::Same(a, b) = fact else {
+                continue;
+            };
+            for (from, to) in [(a, b), (b, a)] {
+                if *from == at && !class.contains(to) {
+                    class.push(*to);
                 }
-                Fact::Same(a, b) => {
-                    for (from, to) in [(a, b), (b, a)] {
-                        if *from == at && !class.contains(to) {
-                            class.push(*to);
-                        }
-                    }
-                }
-                Fact::Is(..) => {}
             }
         }
     }
-    Answer::Cell(class.into_iter().min().unwrap_or(cell))
+    class
 }
 
 #[cfg(test)]
@@ -152,5 +177,21 @@ mod tests {
         assert_eq!(ask(&facts, cell(1)), Answer::Constant(five));
         assert_eq!(ask(&facts, cell(5)), Answer::Cell(cell(4)));
         assert_eq!(ask(&facts, cell(6)), Answer::Cell(cell(6)));
+    }
+
+    #[test]
+    fn follows_equalities_to_several_constants() {
+        let constant = |param| Constant {
+            what: Known::Param(param),
+            logical: LogicalType::Int4,
+        };
+        let both = vec![constant(0), constant(1)];
+        let facts = [
+            Fact::Among(cell(1), both.clone()),
+            Fact::Same(cell(2), cell(1)),
+        ];
+        assert_eq!(ask(&facts, cell(2)), Answer::Cell(cell(1)));
+        assert_eq!(ask_among(&facts, cell(2)), Some(both.as_slice()));
+        assert_eq!(ask_among(&facts, cell(3)), None);
     }
 }

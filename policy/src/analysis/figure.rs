@@ -1,6 +1,6 @@
 //! The name that PostgreSQL gives to a select item without an alias (`FigureColname`). `None` where it is not sure.
 
-use sqlparser::ast::{Expr, SelectItem, SetExpr, TypedString, Value};
+use sqlparser::ast::{Expr, SelectItem, SetExpr, TrimWhereField, TypedString, Value};
 
 use super::{function::last_name, namespace::name_of};
 use crate::types::LogicalType;
@@ -52,6 +52,11 @@ fn figure(expr: &Expr) -> Option<Figure> {
             },
             _ => None,
         },
+        Expr::Trim { trim_where, .. } => strong(match trim_where {
+            Some(TrimWhereField::Leading) => "ltrim",
+            Some(TrimWhereField::Trailing) => "rtrim",
+            Some(TrimWhereField::Both) | None => "btrim",
+        }),
         Expr::Array(_) => strong("array"),
         Expr::Tuple(_) => strong("row"),
         Expr::Extract { .. } => strong("extract"),

@@ -10,6 +10,7 @@ use sqlparser::ast::{
 use super::{
     Analyser,
     branch::{coalesced, is_grouped},
+    compare::row_of,
     expr::{Cx, Place},
     group::Grouping,
     hold::{array_of_query, holding},
@@ -273,6 +274,11 @@ impl Analyser<'_> {
                 Kind::Sealed(_) => self.wrap(expr, "", ""),
                 Kind::Plain(_) | Kind::Untyped | Kind::Holder(_) => Ok(()),
             };
+        }
+        if let Some(members) = row_of(expr) {
+            // Rows are told apart by their members.
+            let mut members = members.into_iter();
+            return members.try_for_each(|member| self.counted(member, true, cx, grouping));
         }
         let sealed = match self.passed(expr, cx)? {
             Kind::Sealed(sealed) => sealed,

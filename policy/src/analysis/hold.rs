@@ -224,7 +224,8 @@ impl Analyser<'_> {
             },
             Holding::Unnest => match &first {
                 Kind::Holder(holder) if args.len() == 1 => match holder.inside() {
-                    Inside::Array { element, .. } => Ok(element.as_ref().clone().computed()),
+                    // A function's result has no modifiers.
+                    Inside::Array { element, .. } => Ok(element.element_of(false)),
                     Inside::Row(_) | Inside::Json(_) => Err(refuse(&first, &place)),
                 },
                 other => Err(refuse(other, &place)),
@@ -433,6 +434,18 @@ impl Kind {
                 ..sealed
             }),
             other @ (Self::Plain(_) | Self::Untyped | Self::Holder(_)) => other,
+        }
+    }
+
+    /// As an element of an array that has the modifiers of its elements' type, or has not.
+    pub(super) fn element_of(&self, modified: bool) -> Self {
+        match self {
+            Self::Sealed(sealed) if !modified && !sealed.converted => Self::Sealed(Sealed {
+                computed: true,
+                shown: sealed.shown.without_modifiers(),
+                ..sealed.clone()
+            }),
+            other => other.clone().computed(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     Refusal,
     plan::{ColumnId, Rendering, Shape},
     ruleset::Protected,
-    types::LogicalType,
+    types::{LogicalType, TextExpression},
 };
 
 /// Most values, at all levels together, that one holder may be made of. Rows of rows double with every level.
@@ -27,6 +27,8 @@ pub(super) struct Holder {
     parts: usize,
     /// How deep holders are in it, itself included.
     levels: usize,
+    /// Of a row of texts that is a column of the whole result: what is shown of it.
+    text: Option<TextExpression>,
 }
 
 /// What a holder is made of.
@@ -88,6 +90,7 @@ impl Holder {
             inside,
             parts: parts + 1,
             levels: levels + 1,
+            text: None,
         };
         if holder.parts > MAX_PARTS || holder.levels > MAX_LEVELS {
             return Err(refusals::too_nested());
@@ -137,6 +140,14 @@ impl Holder {
             *modified = false;
         }
         self
+    }
+
+    /// A row, as the text that is made of its fields. Nothing but the result may hold it.
+    pub(super) fn shown_as(self, expression: TextExpression) -> Self {
+        Self {
+            text: Some(expression),
+            ..self
+        }
     }
 
     pub(super) fn inside(&self) -> &Inside {
@@ -214,7 +225,14 @@ impl Holder {
                 modified: *modified,
             },
             Inside::Row(fields) => {
-                Shape::Row(fields.iter().map(|field| field.kind.shape()).collect())
+                let fields = fields.iter().map(|field| field.kind.shape()).collect();
+                match &self.text {
+                    Some(expression) => Shape::Text {
+                        fields,
+                        expression: expression.clone(),
+                    },
+                    None => Shape::Row(fields),
+                }
             }
             Inside::Json(document) => {
                 let mut columns: Vec<ColumnId> = document

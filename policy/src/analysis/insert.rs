@@ -12,7 +12,7 @@ use super::{
     kind::Kind,
     meant::{Use, Wanted},
     namespace::{Ctes, Namespace, Scope, name_of},
-    operand::{Operand, is_default},
+    operand::{Cast, Operand, What, is_default},
     query::Rows,
     refusals,
     relation::idents_of,
@@ -393,7 +393,16 @@ impl<'a> Analyser<'a> {
                         .transpose()?
                         .flatten();
                     match (operand, self.elements_of(source, index)?) {
-                        (Some(operand), _) => self.seal(protected, operand, &held)?,
+                        (Some(operand), _) => {
+                            let bare = match operand.what {
+                                What::Param(_, token) if operand.cast == Cast::None => Some(token),
+                                _ => None,
+                            };
+                            self.seal(protected, operand, &held)?;
+                            if let Some(token) = bare {
+                                self.resolve_last(token);
+                            }
+                        }
                         (None, Some(array)) => {
                             self.seal_elements(protected, array, &held_elements)?;
                         }

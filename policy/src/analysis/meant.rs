@@ -138,7 +138,9 @@ impl<'a> Analyser<'a> {
         // What the column's type cuts or rounds would be compared and shown otherwise than the server does.
         let exact = target.logical == target.logical.without_modifiers()
             && (own == target.logical || (is_text(own) && is_text(target.logical)));
-        if (!exact || retyped.is_some()) && !only_written {
+        // A text that the column's length does not cut is what it is.
+        let cut = is_text(own) && is_text(target.logical) && retyped.is_none();
+        if (!exact || retyped.is_some()) && !only_written && !cut {
             return Ok(None);
         }
         let known = meant.uses.iter().find_map(|used| {
@@ -159,6 +161,7 @@ impl<'a> Analyser<'a> {
         self.hide(&column.source, only_written);
         // They stand where the rows that the statement changes cannot be named.
         let (touched, conflict) = (self.touched_rows.take(), self.conflict.take());
+        let around = std::mem::replace(&mut self.exact, !exact && !only_written);
         let sealed = match column.source {
             Source::Array(array) => {
                 let held = |name: &str| self.row_part(&target, &parts, name, None);
@@ -185,6 +188,7 @@ impl<'a> Analyser<'a> {
             }
         };
         (self.touched_rows, self.conflict) = (touched, conflict);
+        self.exact = around;
         sealed?;
         Ok(Some(Kind::Sealed(Sealed {
             sources: vec![kind::Source {

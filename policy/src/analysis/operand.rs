@@ -17,7 +17,7 @@ use crate::{
     Refusal, plan,
     ruleset::Protected,
     types::{
-        Conversion, Converted, Element, LogicalType, TextFunction, Value, convert, has_operator,
+        Conversion, Converted, Element, LogicalType, TextExpression, Value, convert, has_operator,
         is_assignable,
     },
 };
@@ -40,12 +40,22 @@ pub(super) enum What {
     Literal(Literal),
     /// From 0; and the token it is.
     Param(usize, usize),
-    /// What functions make of a parameter that is a text, the innermost first.
+    /// What functions make of parameters that are texts.
     Applied {
-        param: usize,
-        token: usize,
-        functions: Vec<TextFunction>,
+        expression: TextExpression,
+        params: Vec<Given>,
     },
+}
+
+/// A parameter of which an operand is made.
+#[derive(Clone)]
+pub(super) struct Given {
+    /// From 0.
+    pub(super) param: usize,
+    /// Its token.
+    pub(super) token: usize,
+    /// What it is cast to.
+    pub(super) cast: Cast,
 }
 
 /// What an operand is cast to.
@@ -72,6 +82,7 @@ pub(super) enum Made {
 impl Analyser<'_> {
     /// Reads an expression as an operand, if it is one.
     pub(super) fn operand(&self, expr: &Expr) -> Result<Option<Operand>, Refusal> {
+        use LogicalType::{Text, Varchar};
         let (inner, cast) = match expr {
             Expr::Nested(inner) => {
                 let Some(operand) = self.operand(inner)? else {
@@ -96,6 +107,13 @@ impl Analyser<'_> {
                     Cast::None => named,
                     // psycopg 2 writes `'...'::uuid`, and SQLAlchemy `::UUID` behind it.
                     same @ (Cast::To(_) | Cast::Array(_)) if same == named => named,
+                    // The text stays what it is.
+                    Cast::To(Text | Varchar(None))
+                        if matches!(named, Cast::To(Text | Varchar(None)))
+                            && matches!(&operand.what, What::Literal(text) if text.logical.is_none()) =>
+                    {
+                        named
+                    }
                     _ => Cast::Other("given by several casts".to_owned()),
                 };
                 let what = match operand.what {
@@ -466,25 +484,26 @@ impl What {
     pub(super) fn planned_param(&self) -> Option<plan::Operand> {
         match self {
             Self::Param(param, _) => Some(plan::Operand::Param(*param)),
-            Self::Applied {
-                param, functions, ..
-            } => Some(plan::Operand::Computed(functions.clone(), *param)),
-            Self::Null | Self::Literal(_) => None,
-        }
-    }
-
-    /// The parameter that it is made of, and its token.
-    pub(super) fn param(&self) -> Option<(usize, usize)> {
-        match self {
-            Self::Param(param, token) | Self::Applied { param, token, .. } => {
-                Some((*param, *token))
-            }
+            Self::Applied { expression, .. } => Some(plan::Operand::Computed(expression.clone())),
             Self::Null | Self::Literal(_) => None,
         }
     }
 }
 
 impl Operand {
+    /// The parameters that it is made of.
+    pub(super) fn params(&self) -> Vec<Given> {
+        match &self.what {
+            What::Param(param, token) => vec![Given {
+                param: *param,
+                token: *token,
+                cast: self.cast.clone(),
+            }],
+            What::Applied { params, .. } => params.clone(),
+            What::Null | What::Literal(_) => Vec::new(),
+        }
+    }
+
     /// The plan's form of an operand that is no parameter.
     pub(super) fn planned(made: Made) -> Option<plan::Operand> {
         match made {

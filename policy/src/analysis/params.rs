@@ -11,7 +11,7 @@ use sqlparser::tokenizer::Token as Kind;
 use super::{
     Analyser, Protocol,
     constant::family,
-    operand::{Cast, Operand, check_blanks, check_types, keeps_value, unusable},
+    operand::{Cast, Operand, What, check_blanks, check_types, keeps_value, unusable},
 };
 use crate::{
     Refusal,
@@ -42,6 +42,10 @@ pub(super) struct Role {
     make: Make,
     /// What it becomes by an explicit cast before anything else.
     cast: Option<LogicalType>,
+    /// What is made of it is NULL exactly when it is.
+    follows: bool,
+    /// PostgreSQL finds its type here only when it has found those of all other uses.
+    last: bool,
 }
 
 /// The parameters of a statement that is done.
@@ -63,23 +67,25 @@ impl Analyser<'_> {
         scope: Vec<ScopePart>,
         operand: &Operand,
     ) -> Result<(), Refusal> {
-        let mut given_as = None;
-        if let Some((param, token)) = operand.what.param() {
+        let mut given_as = Vec::new();
+        let computed = matches!(operand.what, What::Applied { .. });
+        let array = matches!(
+            make,
+            Make::EqualityTerms | Make::SealElements | Make::SealElementsPerScope
+        );
+        for used in operand.params() {
+            let (param, token) = (used.param, used.token);
             let position = self.tokens.range(token).start;
             let cast = cast_before(operand, column.logical);
             if self.protocol == Protocol::Simple {
                 let message = format!("there is no parameter ${}", param + 1);
                 return Err(Refusal::new("42P02", "parameter-not-usable", message).at(position));
             }
-            let array = matches!(
-                make,
-                Make::EqualityTerms | Make::SealElements | Make::SealElementsPerScope
-            );
             let given = if array {
-                self.array_parameter_type(param, &operand.cast)
+                self.array_parameter_type(param, &used.cast)
             } else {
                 // What the cast rounds is rounded when it is done.
-                let named = match (cast, &operand.cast) {
+                let named = match (cast, &used.cast) {
                     (Some(to), Cast::To(_)) => Cast::To(to.without_modifiers()),
                     (_, named) => named.clone(),
                 };
@@ -88,7 +94,12 @@ impl Analyser<'_> {
             let given = given
                 .and_then(|given| Self::given_among(param, operand, given, column.logical))
                 .map_err(|refusal| refusal.at(position))?;
-            if let Some(given) = cast.or(given) {
+            let judged = if computed {
+                Some(LogicalType::Text)
+            } else {
+                cast.or(given)
+            };
+            if let Some(given) = judged {
                 let why = if make.stores() {
                     Conversion::Assignment
                 } else {
@@ -108,7 +119,7 @@ impl Analyser<'_> {
                     check_types(cast, column, why).map_err(|refusal| refusal.at(position))?;
                 }
             }
-            given_as = Some((param, token, given, array, cast));
+            given_as.push((param, token, given, cast));
         }
         let wanted = Slot {
             make,
@@ -116,13 +127,18 @@ impl Analyser<'_> {
             column: column.id,
             scope,
             members: None,
+            exact: make.stores() && self.exact,
         };
-        let given = given_as.and_then(|(_, _, given, _, _)| given);
+        let given = given_as.first().and_then(|(_, _, given, _)| *given);
+        let follows = match &wanted.operand {
+            plan::Operand::Computed(expression) => expression.follows_its_parameter(),
+            _ => true,
+        };
         let slot = self.made_before(&wanted, given).unwrap_or_else(|| {
             self.slots.push(wanted);
             self.slots.len() - 1
         });
-        if let Some((param, token, given, array, cast)) = given_as {
+        for (param, token, given, cast) in given_as {
             self.roles.push(Role {
                 param,
                 token,
@@ -135,6 +151,8 @@ impl Analyser<'_> {
                 array,
                 make,
                 cast,
+                follows,
+                last: false,
             });
         }
         self.replace_operand(operand, Replacement::Slot(slot));
@@ -158,7 +176,17 @@ impl Analyser<'_> {
             array: false,
             make: Make::SealMembers,
             cast: None,
+            follows: true,
+            last: false,
         });
+    }
+
+    /// The type of this parameter, a select item of INSERT's source, is found last: when all others of the source have theirs.
+    pub(super) fn resolve_last(&mut self, token: usize) {
+        let roles = self.roles.iter_mut();
+        roles
+            .filter(|role| role.token == token && role.given.is_none())
+            .for_each(|role| role.last = true);
     }
 
     /// The slot that makes the same term already. In GROUP BY and ORDER BY the server tells by its parameter that an
@@ -253,7 +281,7 @@ impl Analyser<'_> {
         for param in 0..count {
             let (mut plain, roles) = by_param.remove(&param).unwrap_or_default();
             let untyped = matches!(self.oids.get(param).copied().unwrap_or(0), 0 | 705);
-            let bare = self.test_sealed(&mut plain, &roles);
+            let bare = self.test_sealed(param, &mut plain, &roles)?;
             if let Some(slot) = bare.filter(|_| untyped && plain.is_empty()) {
                 parameters.untold.push(slot);
             }
@@ -282,8 +310,21 @@ impl Analyser<'_> {
 
     /// `$1 IS NULL OR email = $1`: what is made of the parameter is NULL when it is, so that its plaintext need not be
     /// sent for the test. Such uses are plain no longer. Returns the slot if nothing but its terms tells its type.
-    fn test_sealed(&mut self, plain: &mut Vec<usize>, roles: &[&Role]) -> Option<usize> {
-        let role = roles.first()?;
+    fn test_sealed(
+        &mut self,
+        param: usize,
+        plain: &mut Vec<usize>,
+        roles: &[&Role],
+    ) -> Result<Option<usize>, Refusal> {
+        let Some(first) = roles.first() else {
+            return Ok(None);
+        };
+        let Some(role) = roles.iter().find(|role| role.follows) else {
+            if plain.iter().any(|token| self.null_tested(*token).is_some()) {
+                return Err(unusable(param, "it is computed with and tested for NULL"));
+            }
+            return Ok(None);
+        };
         let (mut tested, mut cast) = (false, false);
         plain.retain(|token| {
             let Some(extent) = self.null_tested(*token) else {
@@ -297,10 +338,9 @@ impl Analyser<'_> {
             self.edits.replace(bytes, Replacement::Slot(role.slot));
             false
         });
-        let terms = |role: &&Role| {
-            !role.make.stores() && role.slot == roles[0].slot && role.given.is_none()
-        };
-        (tested && !cast && roles.iter().all(terms)).then_some(role.slot)
+        let terms =
+            |role: &&Role| !role.make.stores() && role.slot == first.slot && role.given.is_none();
+        Ok((tested && !cast && roles.iter().all(terms)).then_some(role.slot))
     }
 
     /// A parameter with its casts and brackets, if it is only tested for NULL.
@@ -346,21 +386,27 @@ impl Analyser<'_> {
                 "it is used both as an array and as a single value",
             ));
         }
-        let arrives = first.arrives();
+        let told = !matches!(self.oids.get(param).copied().unwrap_or(0), 0 | 705);
+        // Where it is first used, its type is found, if anything there tells it.
+        let earliest = roles.iter().min_by_key(|role| role.token);
+        let typed = earliest.filter(|role| role.given.is_some() && !told && !role.array);
+        let arrives = typed.unwrap_or(first).arrives();
         for role in roles {
             if role.arrives() != arrives && !role.arrives().comparable_with(arrives) {
                 return Err(unusable(param, "it is used for columns of different types"));
             }
             let both_stored = role.make.stores() && first.make.stores();
-            if both_stored && role.arrives() != arrives {
-                let message = format!("inconsistent types deduced for parameter ${}", param + 1);
-                let detail = format!(
-                    "{} versus {}",
-                    arrives.sql_name(),
-                    role.arrives().sql_name()
-                );
-                return Err(Refusal::new("42P08", "parameter-not-usable", message).detail(detail));
+            let follows = typed.is_some() && role.given.is_none();
+            if both_stored && role.arrives() != arrives && !follows {
+                return Err(inconsistent(param, arrives, role.arrives()));
             }
+        }
+        if let Some(last) = roles
+            .iter()
+            .find(|role| role.last && !told && typed.is_none())
+            && let Some(other) = roles.iter().find(|role| role.arrives() != last.arrives())
+        {
+            return Err(inconsistent(param, other.arrives(), last.arrives()));
         }
         if let Some(to) = first.cast {
             let alike = |role: &&Role| role.cast == first.cast && role.arrives() == arrives;
@@ -467,6 +513,12 @@ fn cast_before(operand: &Operand, column: LogicalType) -> Option<LogicalType> {
         Cast::To(to) if to == column && to != to.without_modifiers() && !to.is_string() => Some(to),
         _ => None,
     }
+}
+
+fn inconsistent(param: usize, first: LogicalType, then: LogicalType) -> Refusal {
+    let message = format!("inconsistent types deduced for parameter ${}", param + 1);
+    let detail = format!("{} versus {}", first.sql_name(), then.sql_name());
+    Refusal::new("42P08", "parameter-not-usable", message).detail(detail)
 }
 
 /// Whether a bracket behind this token only groups.

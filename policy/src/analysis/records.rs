@@ -74,6 +74,8 @@ struct Want {
     from: LogicalType,
     column: Arc<Protected>,
     parts: Vec<Of>,
+    /// It is used for more than to be stored, and its column has a length.
+    exact: bool,
 }
 
 /// A part of its scope.
@@ -478,7 +480,8 @@ impl Analyser<'_> {
             || (column.logical == column.logical.without_modifiers()
                 && is_text(from)
                 && is_text(column.logical));
-        if !exact && made.named.is_some() && !self.only_written(&made.name, token) {
+        let further = !exact && made.named.is_some() && !self.only_written(&made.name, token);
+        if further && !(is_text(from) && is_text(column.logical)) {
             return Ok(());
         }
         let of = |part: Part| match part {
@@ -506,6 +509,7 @@ impl Analyser<'_> {
             from,
             column: Arc::clone(column),
             parts,
+            exact: further,
         };
         let call = call.clone();
         match self.wants.iter_mut().find(|decided| decided.token == token) {
@@ -646,6 +650,7 @@ impl Analyser<'_> {
                 from: want.from,
                 column: want.column.id,
                 scope,
+                exact: want.exact,
             });
         }
         let is_sealed = |index: usize| decided.sealed.iter().any(|want| want.index == index);
@@ -667,6 +672,7 @@ impl Analyser<'_> {
                 plain: plain.collect(),
                 sealed,
             })),
+            exact: false,
         });
         Ok(self.slots.len() - 1)
     }

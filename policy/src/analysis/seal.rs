@@ -10,7 +10,7 @@ use crate::{
     Refusal,
     plan::{self, Make, Replacement},
     ruleset::Protected,
-    types::Conversion,
+    types::{Conversion, Value},
 };
 
 impl Analyser<'_> {
@@ -25,7 +25,13 @@ impl Analyser<'_> {
         let what = match operand.what.planned_param() {
             Some(param) => param,
             None => match self.made(&operand, column, Conversion::Assignment)? {
-                Made::Value(value) => plan::Operand::Literal(Some(value)),
+                Made::Value(value) => {
+                    if self.exact && !self.is_exact(&operand, &value, column)? {
+                        let what = "a literal that does not fit, and is used elsewhere too";
+                        return Err(refusals::not_sealable(column, what).at(at));
+                    }
+                    plan::Operand::Literal(Some(value))
+                }
                 Made::Null | Made::NeverEqual => {
                     self.replace_operand(&operand, Replacement::Text("NULL".to_owned()));
                     return Ok(());
@@ -47,5 +53,16 @@ impl Analyser<'_> {
             refusals::name_of(column)
         ));
         self.slot(Make::Seal, what, column, scope, &operand)
+    }
+
+    /// Whether a literal is the same without the column's length.
+    fn is_exact(
+        &self,
+        operand: &Operand,
+        value: &Value,
+        column: &Protected,
+    ) -> Result<bool, Refusal> {
+        let bare = self.made_bare(operand, column)?;
+        Ok(matches!(bare, Made::Value(bare) if bare == *value))
     }
 }

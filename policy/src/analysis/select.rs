@@ -24,6 +24,7 @@ use super::{
     query::Rows,
     refusals,
     relation::idents_of,
+    statement::place,
     term::uncast,
     using::written,
 };
@@ -168,6 +169,14 @@ impl Analyser<'_> {
         items: &[SelectItem],
         cx: Cx<'_>,
     ) -> Result<(Vec<Output>, bool), Refusal> {
+        let shown = self.outermost == Some(place(items));
+        let around = std::mem::replace(&mut self.shown, shown);
+        let listed = self.listed(items, cx);
+        self.shown = around;
+        listed
+    }
+
+    fn listed(&mut self, items: &[SelectItem], cx: Cx<'_>) -> Result<(Vec<Output>, bool), Refusal> {
         let mut outputs = Vec::new();
         let mut open = false;
         for item in items {
@@ -220,6 +229,16 @@ impl Analyser<'_> {
                 written: None,
             });
         }
+        if let Some(kind) = self.joined_item(expr, cx)? {
+            if alias.is_none() {
+                self.name_item(expr, name.as_deref())?;
+            }
+            return Ok(Output {
+                name,
+                kind,
+                written: None,
+            });
+        }
         let grouped = cx.grouping.filter(|grouping| grouping.holds_item(expr));
         let inner = match grouped {
             // The columns in it are those of each row.
@@ -249,7 +268,6 @@ impl Analyser<'_> {
                 written: None,
             });
         }
-        let position = self.start_of(expr);
         let column = match uncast(expr) {
             inner @ Expr::Identifier(ident) => Some((inner, std::slice::from_ref(ident))),
             inner @ Expr::CompoundIdentifier(idents) => Some((inner, idents.as_slice())),
@@ -273,20 +291,26 @@ impl Analyser<'_> {
             }
         };
         if renamed && alias.is_none() {
-            let name = name.as_deref().ok_or_else(|| {
-                refusals::not_understood("The name of a column of the result is not known")
-                    .at(position)
-            })?;
-            let end = self.tokens.extent(expr)?.end;
-            let at = self.tokens.range(end - 1).end;
-            self.edits
-                .close(at, format!(" AS {}", quote_identifier(name)));
+            self.name_item(expr, name.as_deref())?;
         }
         Ok(Output {
             name,
             kind,
             written,
         })
+    }
+
+    /// Gives an item the name that it has as the client wrote it.
+    fn name_item(&mut self, expr: &Expr, name: Option<&str>) -> Result<(), Refusal> {
+        let name = name.ok_or_else(|| {
+            refusals::not_understood("The name of a column of the result is not known")
+                .at(self.start_of(expr))
+        })?;
+        let end = self.tokens.extent(expr)?.end;
+        let at = self.tokens.range(end - 1).end;
+        self.edits
+            .close(at, format!(" AS {}", quote_identifier(name)));
+        Ok(())
     }
 
     /// `*`

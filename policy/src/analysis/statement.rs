@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlparser::{
-    ast::{Ident, Query, SetExpr, Statement, Visit, Visitor},
+    ast::{Ident, Query, SelectItem, SetExpr, Statement, Visit, Visitor},
     dialect::PostgreSqlDialect,
     keywords::Keyword,
     parser::{Parser, ParserError},
@@ -216,7 +216,7 @@ impl Door<'_> {
 
     /// Parses and analyses a query or a data-changing statement.
     pub(super) fn analyse(&self, statement: &Range<usize>) -> Result<Verdict, Refusal> {
-        let Some(understood) = self.understand(statement, &(0..0), self.protocol)? else {
+        let Some(understood) = self.understand(statement, &(0..0), self.protocol, true)? else {
             return Ok(Verdict::Relay);
         };
         let Understood {
@@ -229,12 +229,14 @@ impl Door<'_> {
         Changes::of(analyser, parameters, output)
     }
 
-    /// The same without the end: `None` if it uses nothing protected. The tokens `apart` are no part of it.
+    /// The same without the end: `None` if it uses nothing protected. The tokens `apart` are no part of it; `shows`: its
+    /// rows go to the client.
     pub(super) fn understand(
         &self,
         statement: &Range<usize>,
         apart: &Range<usize>,
         protocol: Protocol,
+        shows: bool,
     ) -> Result<Option<Understood<'_>>, Refusal> {
         if depth(self.tokens, statement) > MAX_DEPTH {
             return Err(Refusal::unsupported("statement-too-complex", "the statement is nested too deeply")
@@ -251,6 +253,7 @@ impl Door<'_> {
             self.oids,
             self.tokens,
         );
+        analyser.shows = shows;
         analyser.account_types(statement);
         let mut read = analyser.statement(&parsed);
         let decided = analyser.take_decided();
@@ -265,6 +268,7 @@ impl Door<'_> {
                 self.tokens,
             );
             analyser.decided = decided;
+            analyser.shows = shows;
             analyser.account_types(statement);
             read = analyser.statement(&parsed);
         }
@@ -352,6 +356,28 @@ pub(super) fn parse(
     Ok((parsed, taught.left_out))
 }
 
+/// Where a list stands in memory: which of the statement's it is.
+pub(super) fn place(items: &[SelectItem]) -> usize {
+    items.as_ptr().addr()
+}
+
+/// The list of what a statement yields, where rows are neither compared nor combined.
+fn shown_list(parsed: &Statement) -> Option<&[SelectItem]> {
+    match parsed {
+        Statement::Query(query) => match query.body.as_ref() {
+            SetExpr::Select(select) if select.distinct.is_none() => Some(&select.projection),
+            SetExpr::Insert(inner) | SetExpr::Update(inner) | SetExpr::Delete(inner) => {
+                shown_list(inner)
+            }
+            _ => None,
+        },
+        Statement::Insert(insert) => insert.returning.as_deref(),
+        Statement::Update(update) => update.returning.as_deref(),
+        Statement::Delete(delete) => delete.returning.as_deref(),
+        _ => None,
+    }
+}
+
 /// Parses a query, of a view for example.
 pub(super) fn parse_query(
     tokens: &Tokens<'_>,
@@ -384,6 +410,7 @@ impl Analyser<'_> {
     /// A parsed statement: its rows, and whether it returns none by nature.
     pub(super) fn statement(&mut self, parsed: &Statement) -> Result<(Rows, bool), Refusal> {
         let ctes = Ctes::default();
+        self.outermost = shown_list(parsed).filter(|_| self.shows).map(place);
         match parsed {
             Statement::Query(query) => {
                 let writes = matches!(

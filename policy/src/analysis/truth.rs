@@ -44,6 +44,7 @@ impl Analyser<'_> {
             column: sealed.column().id,
             scope: scope.map_err(|refusal| refusal.at(at))?,
             members: None,
+            exact: false,
         });
         self.wrap(expr, &format!("({}", eq_term(sealed)), ") = ")?;
         let end = self.tokens.extent(expr)?.end;

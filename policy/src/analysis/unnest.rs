@@ -62,7 +62,7 @@ impl Analyser<'_> {
                             };
                             columns.extend(fields.iter().map(field));
                         }
-                        element => columns.push(column(element.clone().computed())),
+                        element => columns.push(column(element.element_of(false))),
                     },
                     Inside::Row(_) | Inside::Json(_) => {
                         return Err(refusals::holder(holder, UNNEST).at(self.start_of(array)));

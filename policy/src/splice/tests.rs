@@ -23,6 +23,7 @@ fn slot() -> Slot {
         column: ColumnId(1),
         scope: Vec::new(),
         members: None,
+        exact: false,
     }
 }
 

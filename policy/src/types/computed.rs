@@ -10,6 +10,25 @@ use super::{FormatSettings, InputError};
 /// Longest text that is made of a shorter one.
 const MAX_BYTES: usize = 256 << 20;
 
+/// Texts joined, and functions of them.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TextExpression {
+    /// A literal; `None` is NULL.
+    Given(Option<Zeroizing<String>>),
+    /// A client parameter (from 0) that is a text.
+    Param(usize),
+    /// What a function makes of a text; NULL of NULL.
+    Made(TextFunction, Box<Self>),
+    /// `a || b`: NULL if one of them is.
+    Joined(Vec<Self>),
+    /// `COALESCE(a, b)`: the first that is not NULL.
+    First(Vec<Self>),
+    /// `NULLIF(a, b)`: NULL if both are equal.
+    Unless(Box<Self>, Box<Self>),
+    /// `concat(a, b)`, `concat_ws(separator, a, b)`: without those that are NULL, but NULL without a separator.
+    Listed(Box<Self>, Vec<Self>),
+}
+
 /// A function of one text.
 #[derive(Clone, PartialEq, Eq)]
 pub enum TextFunction {
@@ -26,10 +45,13 @@ pub enum TextFunction {
         /// Which characters go.
         characters: Zeroizing<String>,
     },
-    /// `'text' || x`
-    Behind(Zeroizing<String>),
-    /// `x || 'text'`
-    Before(Zeroizing<String>),
+    /// `replace(x, from, to)`
+    Replace {
+        /// What goes.
+        from: Zeroizing<String>,
+        /// What comes.
+        to: Zeroizing<String>,
+    },
 }
 
 /// Literals are not printed.
@@ -46,13 +68,8 @@ impl TextFunction {
             Self::Lower => "lower",
             Self::Upper => "upper",
             Self::Trim { .. } => "trim",
-            Self::Behind(_) | Self::Before(_) => "||",
+            Self::Replace { .. } => "replace",
         }
-    }
-
-    /// Whether a literal is part of it.
-    pub fn holds_literal(&self) -> bool {
-        matches!(self, Self::Behind(_) | Self::Before(_))
     }
 
     /// What it makes of a text.
@@ -72,15 +89,6 @@ impl TextFunction {
                 "{}() of a text with other characters than ASCII is not computed for a protected column",
                 self.name()
             )))
-        };
-        let joined = |first: &str, second: &str| {
-            if first.len() + second.len() > MAX_BYTES {
-                return Err(InputError::new("54000", "requested length too large"));
-            }
-            let mut text = Zeroizing::new(String::with_capacity(first.len() + second.len()));
-            text.push_str(first);
-            text.push_str(second);
-            Ok(text)
         };
         match self {
             Self::Lower => cased(str::to_ascii_lowercase),
@@ -103,8 +111,183 @@ impl TextFunction {
                 };
                 Ok(Zeroizing::new(text.to_owned()))
             }
-            Self::Behind(first) => joined(first, text),
-            Self::Before(second) => joined(text, second),
+            Self::Replace { from, to } => {
+                if from.is_empty() {
+                    return Ok(Zeroizing::new(text.to_owned()));
+                }
+                let pieces: Vec<&str> = text.split(from.as_str()).collect();
+                joined(&pieces, to)
+            }
+        }
+    }
+}
+
+/// Texts with another between them.
+fn joined(texts: &[&str], between: &str) -> Result<Zeroizing<String>, InputError> {
+    let gaps = between.len().saturating_mul(texts.len().saturating_sub(1));
+    let length = { texts.iter() }.fold(gaps, |sum, text| sum.saturating_add(text.len()));
+    if length > MAX_BYTES {
+        return Err(InputError::new("54000", "requested length too large"));
+    }
+    // As long as it gets, so that no part of it is left behind in memory.
+    let mut all = Zeroizing::new(String::with_capacity(length));
+    for (index, text) in texts.iter().enumerate() {
+        if index > 0 {
+            all.push_str(between);
+        }
+        all.push_str(text);
+    }
+    Ok(all)
+}
+
+/// Literals are not printed.
+impl fmt::Debug for TextExpression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(None) => f.write_str("NULL"),
+            Self::Given(Some(_)) => f.write_str("'...'"),
+            Self::Param(param) => write!(f, "${}", param + 1),
+            Self::Made(function, text) => write!(f, "{function:?}({text:?})"),
+            Self::Joined(texts) => f.debug_tuple("||").field(texts).finish(),
+            Self::First(texts) => f.debug_tuple("coalesce").field(texts).finish(),
+            Self::Unless(text, other) => {
+                let mut unless = f.debug_tuple("nullif");
+                unless.field(text).field(other).finish()
+            }
+            Self::Listed(separator, texts) => {
+                let mut listed = f.debug_tuple("concat");
+                listed.field(separator).field(texts).finish()
+            }
+        }
+    }
+}
+
+impl TextExpression {
+    /// Its value, given its parameters'. `None` is NULL.
+    ///
+    /// # Errors
+    /// A text of which only the server's locale knows what becomes of it, or one that is too long.
+    pub fn value(
+        &self,
+        param: &dyn Fn(usize) -> Result<Option<Zeroizing<String>>, InputError>,
+        settings: &FormatSettings,
+    ) -> Result<Option<Zeroizing<String>>, InputError> {
+        let all = |texts: &[Self]| {
+            let values = texts.iter().map(|text| text.value(param, settings));
+            values.collect::<Result<Vec<_>, _>>()
+        };
+        match self {
+            Self::Given(text) => Ok(text.clone()),
+            Self::Param(index) => param(*index),
+            Self::Made(function, text) => match text.value(param, settings)? {
+                Some(text) => function.apply(&text, settings).map(Some),
+                None => Ok(None),
+            },
+            Self::Joined(texts) => {
+                let values = all(texts)?;
+                let texts: Option<Vec<&str>> = { values.iter() }
+                    .map(|value| value.as_ref().map(|text| text.as_str()))
+                    .collect();
+                texts.map(|texts| joined(&texts, "")).transpose()
+            }
+            Self::First(texts) => Ok(all(texts)?.into_iter().flatten().next()),
+            Self::Unless(text, other) => {
+                let (text, other) = (text.value(param, settings)?, other.value(param, settings)?);
+                Ok(text.filter(|text| other.as_ref() != Some(text)))
+            }
+            Self::Listed(separator, texts) => {
+                let Some(separator) = separator.value(param, settings)? else {
+                    return Ok(None);
+                };
+                let values = all(texts)?;
+                let texts: Vec<&str> = { values.iter().flatten() }
+                    .map(|text| text.as_str())
+                    .collect();
+                joined(&texts, &separator).map(Some)
+            }
+        }
+    }
+
+    /// Calls `f` with everything in it, itself included.
+    pub fn each<'e>(&'e self, f: &mut dyn FnMut(&'e Self)) {
+        f(self);
+        match self {
+            Self::Given(_) | Self::Param(_) => {}
+            Self::Made(_, text) => text.each(f),
+            Self::Joined(texts) | Self::First(texts) => {
+                for text in texts {
+                    text.each(f);
+                }
+            }
+            Self::Unless(text, other) => {
+                text.each(f);
+                other.each(f);
+            }
+            Self::Listed(separator, texts) => {
+                separator.each(f);
+                for text in texts {
+                    text.each(f);
+                }
+            }
+        }
+    }
+
+    /// Whether a literal can be part of what it makes.
+    pub fn holds_literal(&self) -> bool {
+        let mut found = false;
+        self.each(&mut |part| {
+            found |= match part {
+                Self::Given(text) => text.is_some(),
+                Self::Made(TextFunction::Replace { to, .. }, _) => !to.is_empty(),
+                Self::Param(_)
+                | Self::Made(..)
+                | Self::Joined(_)
+                | Self::First(_)
+                | Self::Unless(..)
+                | Self::Listed(..) => false,
+            }
+        });
+        found
+    }
+
+    /// Whether this parameter is part of it.
+    pub fn uses(&self, param: usize) -> bool {
+        let mut found = false;
+        self.each(&mut |part| found |= matches!(part, Self::Param(n) if *n == param));
+        found
+    }
+
+    /// Whether it is NULL exactly when its only parameter is.
+    pub fn follows_its_parameter(&self) -> bool {
+        let (mut params, mut strict) = (Vec::new(), true);
+        self.each(&mut |part| match part {
+            Self::Param(param) if !params.contains(param) => params.push(*param),
+            Self::Given(None) | Self::First(_) | Self::Unless(..) | Self::Listed(..) => {
+                strict = false;
+            }
+            Self::Param(_) | Self::Given(Some(_)) | Self::Made(..) | Self::Joined(_) => {}
+        });
+        strict && params.len() == 1
+    }
+
+    /// The same with values in the place of parameters.
+    pub fn filled(&self, values: &dyn Fn(usize) -> Option<Zeroizing<String>>) -> Self {
+        let all = |texts: &[Self]| texts.iter().map(|text| text.filled(values)).collect();
+        match self {
+            Self::Given(text) => Self::Given(text.clone()),
+            Self::Param(param) => Self::Given(values(*param)),
+            Self::Made(function, text) => {
+                Self::Made(function.clone(), Box::new(text.filled(values)))
+            }
+            Self::Joined(texts) => Self::Joined(all(texts)),
+            Self::First(texts) => Self::First(all(texts)),
+            Self::Unless(text, other) => Self::Unless(
+                Box::new(text.filled(values)),
+                Box::new(other.filled(values)),
+            ),
+            Self::Listed(separator, texts) => {
+                Self::Listed(Box::new(separator.filled(values)), all(texts))
+            }
         }
     }
 }
@@ -123,7 +306,10 @@ mod tests {
 
     #[test]
     fn makes_of_texts_what_the_server_makes() {
-        let of = |text: &str| Zeroizing::new(text.to_owned());
+        let replace = |from: &str, to: &str| TextFunction::Replace {
+            from: Zeroizing::new(from.to_owned()),
+            to: Zeroizing::new(to.to_owned()),
+        };
         // Taken from PostgreSQL 15.
         for (function, text, expected) in [
             (TextFunction::Lower, "Ada@Example.COM", "ada@example.com"),
@@ -132,12 +318,56 @@ mod tests {
             (trim(true, false, "xy"), "yxaxy", "axy"),
             (trim(false, true, "é "), "aé é", "a"),
             (trim(true, true, ""), " a ", " a "),
-            (TextFunction::Behind(of("x")), "a", "xa"),
-            (TextFunction::Before(of("x")), "a", "ax"),
+            (replace("", "x"), "ab", "ab"),
+            (replace("aa", "a"), "aaaaa", "aaa"),
+            (replace("é", ""), "éaéé", "a"),
         ] {
             let made = function.apply(text, &FormatSettings::default()).unwrap();
             assert_eq!(*made, expected, "{function:?} {text}");
         }
+    }
+
+    #[test]
+    fn joins_texts_as_the_server_does() {
+        use TextExpression::{First, Given, Joined, Listed, Made, Param, Unless};
+        let of = |text: &str| Given(Some(Zeroizing::new(text.to_owned())));
+        let value = |expression: &TextExpression| {
+            let param = |index: usize| Ok((index == 0).then(|| Zeroizing::new("A b".to_owned())));
+            let made = expression.value(&param, &FormatSettings::default());
+            made.unwrap().map(|text| text.to_string())
+        };
+        // The second parameter is NULL.
+        for (expression, expected) in [
+            (Joined(vec![Param(0), of("-"), Param(0)]), Some("A b-A b")),
+            (Joined(vec![Param(0), Param(1)]), None),
+            (Joined(vec![Param(0), Given(None)]), None),
+            (
+                Listed(Box::new(of("")), vec![Param(0), Param(1), of("x")]),
+                Some("A bx"),
+            ),
+            (
+                Listed(Box::new(of(", ")), vec![Param(1), of(""), Param(0)]),
+                Some(", A b"),
+            ),
+            (Listed(Box::new(of("")), vec![Param(1)]), Some("")),
+            (Listed(Box::new(Param(1)), vec![Param(0)]), None),
+            (First(vec![Param(1), of("x"), Param(0)]), Some("x")),
+            (First(vec![Param(1), Given(None)]), None),
+            (Unless(Box::new(Param(0)), Box::new(of("A b"))), None),
+            (Unless(Box::new(Param(0)), Box::new(Param(1))), Some("A b")),
+            (
+                Made(
+                    TextFunction::Lower,
+                    Box::new(Joined(vec![Param(0), of("C")])),
+                ),
+                Some("a bc"),
+            ),
+        ] {
+            assert_eq!(value(&expression).as_deref(), expected, "{expression:?}");
+        }
+        assert!(Joined(vec![Param(0), of("x")]).follows_its_parameter());
+        assert!(!Joined(vec![Param(0), Param(1)]).follows_its_parameter());
+        assert!(!Listed(Box::new(of("")), vec![Param(0)]).follows_its_parameter());
     }
 
     #[test]

@@ -305,6 +305,7 @@ fn fits(shape: &Shape, oid: u32) -> bool {
     match shape {
         Shape::Plain | Shape::Sealed { .. } => false,
         Shape::Row(_) => oid == RECORD || oid >= FIRST_OWN,
+        Shape::Text { .. } => oid == RECORD,
         Shape::Json { jsonb: false, .. } => oid == LogicalType::Json.oid(),
         Shape::Json { jsonb: true, .. } => oid == LogicalType::Jsonb.oid(),
         Shape::Array { element, .. } => match element.as_ref() {
@@ -312,7 +313,7 @@ fn fits(shape: &Shape, oid: u32) -> bool {
             Shape::Row(_) => oid == RECORD_ARRAY || oid >= FIRST_OWN,
             Shape::Json { jsonb: false, .. } => oid == LogicalType::Json.array_oid(),
             Shape::Json { jsonb: true, .. } => oid == LogicalType::Jsonb.array_oid(),
-            Shape::Plain | Shape::Array { .. } => false,
+            Shape::Plain | Shape::Array { .. } | Shape::Text { .. } => false,
         },
     }
 }

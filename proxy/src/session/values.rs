@@ -31,8 +31,10 @@ use pgveil_policy::{
     },
 };
 
+use zeroize::Zeroizing;
+
 use self::refusing::{
-    damaged, does_not_fit, no_longer_in_policy, not_sealed, scope_null, session_unset,
+    damaged, does_not_fit, no_longer_in_policy, not_exact, not_sealed, scope_null, session_unset,
     unknown_column,
 };
 pub use self::{
@@ -124,7 +126,15 @@ impl Maker<'_> {
                     Make::SealBare => column.logical.without_modifiers(),
                     _ => column.logical,
                 };
-                let Some(value) = self.value(&slot.operand, wanted, Conversion::Assignment)? else {
+                let why = Conversion::Assignment;
+                let value = self.value(&slot.operand, wanted, why);
+                if slot.exact {
+                    let bare = self.value(&slot.operand, wanted.without_modifiers(), why)?;
+                    if value.as_ref().ok() != Some(&bare) {
+                        return Err(not_exact(column));
+                    }
+                }
+                let Some(value) = value? else {
                     return Ok(Made::Null);
                 };
                 let Converted::Value(value) = value else {
@@ -175,7 +185,15 @@ impl Maker<'_> {
         column: &Protected,
     ) -> Result<Made, Refusal> {
         let why = Conversion::Assignment;
-        let Some(elements) = self.elements(&slot.operand, column.logical, why)? else {
+        let elements = self.elements(&slot.operand, column.logical, why);
+        if slot.exact {
+            let bare = column.logical.without_modifiers();
+            let bare = self.elements(&slot.operand, bare, why)?;
+            if elements.as_ref().ok() != Some(&bare) {
+                return Err(not_exact(column));
+            }
+        }
+        let Some(elements) = elements? else {
             return Ok(Made::Null);
         };
         let mut beside = Vec::new();
@@ -312,23 +330,27 @@ impl Maker<'_> {
                 "invalid-input",
                 "an array stands where a single value is wanted",
             )),
-            Operand::Computed(functions, index) => {
-                let Some(bytes) = self.params.values.get(*index).copied().flatten() else {
-                    return Ok(None);
-                };
+            Operand::Computed(expression) => {
                 let settings = &self.view.session.format;
                 let text = LogicalType::Text;
-                // The form of a text is the same in both formats.
-                let mut value = text.input(bytes, settings).map_err(input_refusal)?;
-                for function in functions {
+                let param = |index: usize| {
+                    let Some(bytes) = self.params.values.get(index).copied().flatten() else {
+                        return Ok(None);
+                    };
+                    // The form of a text is the same in both formats.
+                    let value = text.input(bytes, settings)?;
                     let given = std::str::from_utf8(value.as_bytes());
-                    let given = given.map_err(|_| unknown_column())?;
-                    let made = function.apply(given, settings).map_err(input_refusal)?;
-                    value = Value::from_send_form(made.as_bytes().to_vec());
-                }
-                adapt(value, text, wanted, why, settings)
-                    .map(Some)
-                    .map_err(input_refusal)
+                    let given =
+                        given.map_err(|_| InputError::new("22021", "not a text in UTF-8"))?;
+                    Ok(Some(Zeroizing::new(given.to_owned())))
+                };
+                let made = expression.value(&param, settings).map_err(input_refusal)?;
+                made.map(|made| {
+                    let value = Value::from_send_form(made.as_bytes().to_vec());
+                    adapt(value, text, wanted, why, settings)
+                })
+                .transpose()
+                .map_err(input_refusal)
             }
             Operand::Param(index) => {
                 let Some(bytes) = self.params.values.get(*index).copied().flatten() else {

@@ -72,6 +72,10 @@ fn inside(shape: &Shape, found: &mut Vec<ColumnId>) {
         Shape::Plain => {}
         Shape::Sealed { columns, .. } | Shape::Json { columns, .. } => found.extend(columns),
         Shape::Array { element, .. } => inside(element, found),
-        Shape::Row(fields) => fields.iter().for_each(|field| inside(field, found)),
+        Shape::Row(fields) | Shape::Text { fields, .. } => {
+            for field in fields {
+                inside(field, found);
+            }
+        }
     }
 }

@@ -35,7 +35,7 @@ async fn until(client: &Client, condition: &str) -> Result<()> {
 
 fn refused(proxy: &Proxy, statement: &str) -> Result<()> {
     let said = proxy.psql("app", statement);
-    let said = said.map_or_else(|error| error.to_string(), |said| said);
+    let said = said.unwrap_or_else(|error| error.to_string());
     ensure!(said.contains("duplicate key value"), "{said}");
     Ok(())
 }

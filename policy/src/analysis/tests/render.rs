@@ -10,7 +10,7 @@ use crate::{
         Shape, Slot,
     },
     ruleset::Protected,
-    types::{FormatSettings, LogicalType, Value},
+    types::{FormatSettings, LogicalType, TextExpression, Value},
 };
 
 /// The sent text, then slots, parameters and results, a line each.
@@ -248,6 +248,13 @@ fn shape_text(rules: &Ruleset, shape: &Shape) -> String {
                 .collect();
             format!("row({})", fields.join(", "))
         }
+        Shape::Text { fields, expression } => {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|field| shape_text(rules, field))
+                .collect();
+            format!("{} of ({})", computed_text(expression), fields.join(", "))
+        }
         Shape::Json {
             columns,
             jsonb,
@@ -288,8 +295,9 @@ fn slot_text(rules: &Ruleset, slot: &Slot) -> String {
     let column = &rules.columns[&slot.column];
     let scope: Vec<_> = slot.scope.iter().map(part_text).collect();
     let operand = operand_text(&slot.operand, column.logical);
+    let exactly = if slot.exact { " exactly" } else { "" };
     format!(
-        "{make} {} {operand} in {}{}",
+        "{make}{exactly} {} {operand} in {}{}",
         column_text(rules, slot.column),
         scope.concat(),
         numbers_text(slot.make, column)
@@ -319,7 +327,8 @@ fn document_text(rules: &Ruleset, slot: &Slot) -> String {
         let scope: Vec<_> = member.scope.iter().map(part_text).collect();
         let (name, from) = (&member.name, member.from.sql_name());
         let column = column_text(rules, member.column);
-        format!("{name} {from} for {column} in {}", scope.concat())
+        let exactly = if member.exact { " exactly" } else { "" };
+        format!("{name} {from}{exactly} for {column} in {}", scope.concat())
     });
     format!(
         "seal members of {}: {}; plain {}",
@@ -373,10 +382,30 @@ fn operand_text(operand: &Operand, logical: LogicalType) -> String {
             format!("[{}]::{}[]", values.join(","), from.sql_name())
         }
         Operand::Param(n) => format!("${}", n + 1),
-        Operand::Computed(functions, n) => {
-            functions.iter().fold(format!("${}", n + 1), |inner, f| {
-                format!("{}({inner})", f.name())
-            })
+        Operand::Computed(expression) => computed_text(expression),
+    }
+}
+
+fn computed_text(expression: &TextExpression) -> String {
+    let all = |texts: &[TextExpression]| texts.iter().map(computed_text).collect::<Vec<_>>();
+    match expression {
+        TextExpression::Given(None) => "NULL".to_owned(),
+        TextExpression::Given(Some(text)) => format!("'{}'", text.as_str()),
+        TextExpression::Param(n) => format!("${}", n + 1),
+        TextExpression::Made(function, text) => {
+            format!("{}({})", function.name(), computed_text(text))
+        }
+        TextExpression::Joined(texts) => format!("({})", all(texts).join(" || ")),
+        TextExpression::First(texts) => format!("coalesce({})", all(texts).join(", ")),
+        TextExpression::Unless(text, other) => {
+            format!("nullif({}, {})", computed_text(text), computed_text(other))
+        }
+        TextExpression::Listed(separator, texts) => {
+            format!(
+                "concat_ws({}, {})",
+                computed_text(separator),
+                all(texts).join(", ")
+            )
         }
     }
 }

@@ -4,13 +4,14 @@ use pgveil_keys::sealed;
 use pgveil_policy::{
     Refusal,
     plan::{Rendering, Shape},
-    types::{LogicalType, json_string},
+    types::{LogicalType, TextExpression, json_string},
 };
+use zeroize::Zeroizing;
 
 use super::{
     Lens, Opened, Scratch, Unsealed, array,
     codec::{Each, Malformed, Step, Stop},
-    damaged, document, not_sealed,
+    damaged, document, input_refusal, not_sealed,
     opening::decode_bytea_text,
     row,
 };
@@ -90,12 +91,43 @@ impl Inside<'_> {
                     row::text(value, fields, out, each)?;
                 }
             }
+            Shape::Text { fields, expression } => {
+                return self.text(fields, expression, value, out);
+            }
             Shape::Json {
                 jsonb,
                 rendering,
                 types,
                 ..
             } => self.document(value, *jsonb, *rendering, types, out)?,
+        }
+        Ok(true)
+    }
+
+    /// A text that is made of a row's fields.
+    fn text(
+        &mut self,
+        fields: &[Shape],
+        expression: &TextExpression,
+        row: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Stop> {
+        let mut texts = Vec::with_capacity(fields.len());
+        for (shape, field) in { fields.iter() }.zip(row::fields(row, fields.len(), self.binary)?) {
+            let mut opened = Zeroizing::new(Vec::new());
+            let shown = match field {
+                Some(field) => self.value(shape, &field, &mut opened)?,
+                None => false,
+            };
+            // Texts are the same in both formats.
+            let text = std::str::from_utf8(&opened).map_err(|_| no_value())?;
+            texts.push(shown.then(|| Zeroizing::new(text.to_owned())));
+        }
+        let field = |index: usize| Ok(texts.get(index).cloned().flatten());
+        let made = expression.value(&field, self.lens.settings);
+        match made.map_err(input_refusal)? {
+            Some(text) => out.extend_from_slice(text.as_bytes()),
+            None => return Ok(false),
         }
         Ok(true)
     }
@@ -167,9 +199,14 @@ impl Inside<'_> {
 pub fn type_oid(shape: &Shape) -> Option<u32> {
     match shape {
         Shape::Sealed { shown, .. } => Some(shown.oid()),
+        Shape::Text { .. } => Some(LogicalType::Text.oid()),
         Shape::Array { element, .. } => match element.as_ref() {
             Shape::Sealed { shown, .. } => Some(shown.array_oid()),
-            Shape::Plain | Shape::Array { .. } | Shape::Row(_) | Shape::Json { .. } => None,
+            Shape::Plain
+            | Shape::Array { .. }
+            | Shape::Row(_)
+            | Shape::Text { .. }
+            | Shape::Json { .. } => None,
         },
         Shape::Plain | Shape::Row(_) | Shape::Json { .. } => None,
     }

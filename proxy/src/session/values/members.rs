@@ -7,7 +7,7 @@ use pgveil_policy::{
     types::{Conversion, Converted, LogicalType, Record, Records, json_string, records},
 };
 
-use super::{Made, Maker, adapt, does_not_fit, input_refusal, unknown_column};
+use super::{Made, Maker, adapt, does_not_fit, input_refusal, not_exact, unknown_column};
 
 impl Maker<'_> {
     /// The document's text with sealed members.
@@ -86,6 +86,14 @@ impl Maker<'_> {
                 let why = Conversion::Assignment;
                 adapt(value, sealed.from, column.logical, why, settings)
             });
+            if sealed.exact {
+                let bare = sealed.from.without_modifiers();
+                let bare = bare.input(&text, settings).map_err(input_refusal)?;
+                let same = matches!(&value, Ok(Converted::Value(value)) if *value == bare);
+                if !same {
+                    return Err(not_exact(column));
+                }
+            }
             let Converted::Value(value) = value.map_err(input_refusal)? else {
                 return Err(does_not_fit(column));
             };

@@ -48,6 +48,16 @@ pub(super) fn does_not_fit(column: &Protected) -> Refusal {
     )
 }
 
+/// A value that the statement compares, too, before the column's length would cut it.
+pub(super) fn not_exact(column: &Protected) -> Refusal {
+    Refusal::unsupported(
+        "value-not-constant",
+        format!("a value is too long for protected column \"{}\"", column.name),
+    )
+    .detail("The statement does more with the value than to store it, and the server would not cut it everywhere.")
+    .hint("Send a value that fits.")
+}
+
 pub(super) fn scope_null() -> Refusal {
     Refusal::new(
         "PV001",

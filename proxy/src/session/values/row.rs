@@ -1,6 +1,7 @@
 //! Composite values as `record_out` and `record_send` write them, with fields replaced. Knows nothing of what fields are.
 
 use pgveil_policy::plan::Shape;
+use zeroize::Zeroizing;
 
 use super::{
     array::put_value,
@@ -33,7 +34,11 @@ pub(super) fn text(
                 each(shape, &field, &mut Vec::new())?;
                 out.extend_from_slice(written);
             }
-            Shape::Sealed { .. } | Shape::Array { .. } | Shape::Row(_) | Shape::Json { .. } => {
+            Shape::Sealed { .. }
+            | Shape::Array { .. }
+            | Shape::Row(_)
+            | Shape::Text { .. }
+            | Shape::Json { .. } => {
                 let mut opened = zeroize::Zeroizing::new(Vec::new());
                 if each(shape, &field, &mut opened)? {
                     put_field(&opened, out);
@@ -46,6 +51,41 @@ pub(super) fn text(
     }
     out.push(b')');
     Ok(())
+}
+
+/// The fields of a row of as many; `None` is NULL.
+pub(super) fn fields(
+    row: &[u8],
+    count: usize,
+    binary: bool,
+) -> Result<Vec<Option<Zeroizing<Vec<u8>>>>, Malformed> {
+    let mut found = Vec::new();
+    if binary {
+        let mut cursor = Cursor::new(row, "row");
+        if usize::try_from(cursor.u32()?) != Ok(count) {
+            return Err(Malformed("row"));
+        }
+        for _ in 0..count {
+            cursor.u32()?;
+            let field = cursor.value()?;
+            found.push(field.map(|field| Zeroizing::new(field.to_vec())));
+        }
+        cursor.end()?;
+        return Ok(found);
+    }
+    let mut rest = row.strip_prefix(b"(").ok_or(Malformed("row"))?;
+    for index in 0..count {
+        if index > 0 {
+            rest = rest.strip_prefix(b",").ok_or(Malformed("row"))?;
+        }
+        let mut field = Zeroizing::new(Vec::new());
+        let written = take_field(&mut rest, &mut field)?;
+        found.push((!written.is_empty()).then_some(field));
+    }
+    if rest != b")" {
+        return Err(Malformed("row"));
+    }
+    Ok(found)
 }
 
 /// Takes a field off the front: as it is written, and what that means. Written as nothing, it is NULL.
