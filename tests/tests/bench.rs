@@ -64,9 +64,10 @@ fn a_smoke_run_of_the_load_says_what_an_application_notices_of_a_job() -> Result
     prints(
         &["--load"],
         &[
-            "nothing beside it",
-            "a job at the default pace",
-            "a job at full speed",
+            "100 rows every 5 s (default)",
+            "20 rows every second",
+            "full speed",
+            "of 2 pairs",
         ],
     )
 }
