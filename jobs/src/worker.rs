@@ -6,6 +6,7 @@
 //! server notices that its connection is gone, or when their lease is over. A process that was only slow finds that its token
 //! is not valid any more, and writes nothing.
 
+mod again;
 mod array;
 mod batch;
 mod claim;

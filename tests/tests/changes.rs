@@ -464,6 +464,49 @@ fn types_get_longer_and_shorter_where_all_values_fit() -> Result<()> {
 }
 
 #[test]
+fn a_value_whose_row_goes_behind_the_look_is_looked_at_again() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(
+        "CREATE TABLE people (id int PRIMARY KEY, email varchar(8)); \
+         INSERT INTO people SELECT n, 'short' FROM generate_series(1, 400) n; UPDATE people SET email = 'too long' WHERE id = 400",
+    )?;
+    let policy = |n: u32| format!("public.people  scope = \"platform\"   email: varchar({n})");
+    let mut site = Site::new(&database, &policy(8))?;
+    site.apply()?;
+    site.set("reencrypt", "concurrency", "1")?;
+    site.set("reencrypt", "batch_size", "100")?;
+    site.set("reencrypt", "interval", "\"2s\"")?;
+    site.write_policy(&policy(5))?;
+    site.command("apply", &["--yes", "--detach"])?.ok()?;
+    let mut run = site.start("jobs", &["run"])?;
+    // Between the first batch and the others, three pauses before the last one.
+    let limit = Instant::now() + Duration::from_mins(2);
+    while database.admin("SELECT count(*) FROM pgveil.job_parts WHERE after IS NOT NULL")? == "0" {
+        ensure!(Instant::now() < limit, "it does not begin to look");
+    }
+    let moved = "UPDATE people SET id = 0 WHERE id = 400 RETURNING (SELECT count(*) FROM pgveil.job_parts WHERE NOT exhausted)";
+    let left = database.admin(moved)?;
+    ensure!(left == "1", "it had looked at all of them: {left}");
+    run.wait()?;
+    let ended = database.admin("SELECT state, failure FROM pgveil.jobs")?;
+    ensure!(ended.starts_with("failed|1 values do not fit"), "{ended}");
+    ensure!(ended.contains("row with id = 0"), "{ended}");
+    ensure!(!ended.contains("too long"), "{ended}");
+    let described = database.admin("SELECT logical_type, change FROM pgveil.columns")?;
+    ensure!(described == "character varying(8)|", "{described}");
+
+    // It fits: and a row that goes there now does, too.
+    let proxy = site.serve()?;
+    site.write_policy(&policy(8))?;
+    proxy.psql("app", "UPDATE people SET email = 'short' WHERE id = 0")?;
+    site.write_policy(&policy(5))?;
+    let applied = site.command("apply", &["--yes", "--full-speed"])?.ok()?;
+    ensure!(applied.contains("was narrowed"), "{applied}");
+    Ok(())
+}
+
+#[test]
 fn comparing_a_value_without_a_term_is_an_error_and_no_silence() -> Result<()> {
     let server = TempPostgres::shared()?;
     let database = server.database()?;

@@ -10,7 +10,7 @@ use pgveil_keys::{
 use serde_json::json;
 
 use super::{
-    Shared,
+    Shared, again,
     part::Columns,
     session::{self, LEADS},
     settle::{Settled, settle},
@@ -176,14 +176,42 @@ impl Lead<'_> {
     /// Every value has been looked at.
     async fn judge(&self, waits: Option<String>) -> Result<(), JobError> {
         let faulty: i64 = self.job.parts.iter().map(|part| part.faulty).sum();
-        if faulty == 0 {
-            return self.advance(&Count::default(), waits).await;
+        if faulty > 0 {
+            self.kind.give_up().await?;
+            return Err(JobError::DoNotFit {
+                values: faulty,
+                named: self.named_faults(),
+            });
         }
-        self.kind.give_up().await?;
-        Err(JobError::DoNotFit {
-            values: faulty,
-            named: self.named_faults(),
-        })
+        let seen = again::look(self.client, &*self.kind, self.horizon().await?).await?;
+        if seen.faulty > 0 {
+            self.kind.give_up().await?;
+            return Err(JobError::DoNotFit {
+                values: seen.faulty,
+                named: named(seen.faults.iter().map(String::as_str)),
+            });
+        }
+        if let Some(why) = &seen.later {
+            return self.wait(why, WAIT_S, "count").await;
+        }
+        self.advance(&Count::default(), waits).await
+    }
+
+    /// What began before this transaction had ended when the walk could begin.
+    async fn horizon(&self) -> Result<u64, JobError> {
+        let horizon = { self.client }
+            .query_opt(
+                "SELECT settle_horizon::text FROM pgveil.jobs WHERE id = $1",
+                &[&self.id],
+            )
+            .await
+            .map_err(leading())?;
+        let horizon: Option<String> = match horizon {
+            Some(row) => row.try_get(0).map_err(leading())?,
+            None => None,
+        };
+        // None, of a job that does not wait for anybody: every row counts as written since.
+        Ok(horizon.and_then(|text| text.parse().ok()).unwrap_or(3))
     }
 
     /// Nothing is left: the next step, or the end.
@@ -379,11 +407,7 @@ impl Lead<'_> {
     }
 
     fn named_faults(&self) -> String {
-        let named: Vec<&str> = { self.job.parts.iter() }
-            .flat_map(|part| part.faults.iter().map(String::as_str))
-            .take(MAX_NAMED)
-            .collect();
-        named.join("; ")
+        named({ self.job.parts.iter() }.flat_map(|part| part.faults.iter().map(String::as_str)))
     }
 
     async fn in_views(&self, count: &Count) -> Result<(), JobError> {
@@ -423,6 +447,10 @@ impl Lead<'_> {
         }
         Ok(())
     }
+}
+
+fn named<'a>(faults: impl Iterator<Item = &'a str>) -> String {
+    faults.take(MAX_NAMED).collect::<Vec<_>>().join("; ")
 }
 
 fn leading() -> impl FnOnce(tokio_postgres::Error) -> JobError {
