@@ -1,9 +1,10 @@
 //! `unnest` in FROM: elements of arrays become the columns of rows.
 
-use sqlparser::ast::{Expr, TableAlias};
+use sqlparser::ast::{Expr, TableAlias, Value};
 
 use super::{
     Analyser,
+    compare::strip,
     elements::Source,
     expr::Cx,
     holder::Inside,
@@ -32,7 +33,7 @@ impl Analyser<'_> {
         let plain = kinds.iter().all(|(kind, _)| kind.protected().is_none());
         let mut known = true;
         for (_, array) in &kinds {
-            known &= self.array_operand(array)?.is_some();
+            known &= self.array_operand(array)?.is_some() || is_of_constants(array);
         }
         if plain && !known {
             return self.function_rows(alias, Some(UNNEST.to_owned()));
@@ -76,6 +77,7 @@ impl Analyser<'_> {
                 // How many columns another array makes is known only if its elements are no rows.
                 Kind::Plain(_) | Kind::Untyped => match self.array_operand(array)? {
                     Some(_) => columns.push(column(Kind::Plain(None))),
+                    None if is_of_constants(array) => columns.push(column(Kind::Plain(None))),
                     None => {
                         return Err(refusals::construct(
                             "unnest of arrays with and without protected values",
@@ -106,6 +108,19 @@ impl Analyser<'_> {
         }
         Ok(names)
     }
+}
+
+/// `ARRAY[1, 2]`: its elements are no rows.
+fn is_of_constants(array: &Expr) -> bool {
+    let Expr::Array(array) = strip(array) else {
+        return false;
+    };
+    let constant = |element: &Expr| match strip(element) {
+        Expr::Value(value) => !matches!(value.value, Value::Placeholder(_)),
+        Expr::UnaryOp { expr, .. } => matches!(strip(expr), Expr::Value(_)),
+        _ => false,
+    };
+    !array.elem.is_empty() && array.elem.iter().all(constant)
 }
 
 /// A field of a value: it may hold what a column held, but it is none.

@@ -20,7 +20,7 @@ pub(super) fn wrap(
         1 => (
             "cursor",
             vec![
-                format!("DECLARE w CURSOR FOR {sql}"),
+                format!("DECLARE w SCROLL CURSOR FOR {sql}"),
                 "FETCH ALL FROM w".to_owned(),
                 "MOVE BACKWARD ALL IN w".to_owned(),
                 "FETCH FORWARD ALL FROM w".to_owned(),
