@@ -274,6 +274,9 @@ impl Door<'_> {
         }
         let (rows, silent) = read?;
         check_given(&rows)?;
+        if shows && !silent {
+            check_known(&rows)?;
+        }
         if !analyser.touches() {
             return Ok(None);
         }
@@ -495,6 +498,22 @@ fn check_given(rows: &Rows) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Where it is not known which column of a result is which, none could be opened when it comes.
+fn check_known(rows: &Rows) -> Result<(), Refusal> {
+    if !rows.open
+        || rows
+            .columns
+            .iter()
+            .all(|column| column.kind.protected().is_none())
+    {
+        return Ok(());
+    }
+    Err(
+        refusals::construct("* beside a function whose columns only the server knows")
+            .hint("Name the columns that are wanted."),
+    )
 }
 
 fn fields(rows: &Rows) -> Output {
