@@ -9,7 +9,7 @@ use std::{
     hash::BuildHasher,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -160,7 +160,9 @@ pub struct Engine {
     plans: DashMap<u64, CachedPlan>,
     plan_bytes: AtomicUsize,
     hasher: RandomState,
-    catalog_changed: AtomicBool,
+    /// How often the catalog may have changed, and how often that was followed.
+    catalog_changed: AtomicU64,
+    catalog_followed: AtomicU64,
     /// How often names of relations may have changed, and how often that was followed.
     names_changed: AtomicU64,
     names_followed: AtomicU64,
@@ -212,7 +214,8 @@ impl Engine {
             plans: DashMap::new(),
             plan_bytes: AtomicUsize::new(0),
             hasher: RandomState::new(),
-            catalog_changed: AtomicBool::new(false),
+            catalog_changed: AtomicU64::new(0),
+            catalog_followed: AtomicU64::new(0),
             names_changed: AtomicU64::new(0),
             names_followed: AtomicU64::new(0),
             within: Mutex::new(within),
@@ -234,7 +237,7 @@ impl Engine {
     /// new look; with `names`, every statement does, because it is not known which ones are protected.
     pub fn catalog_may_have_changed(&self, names: bool) {
         self.nowhere.clear();
-        self.catalog_changed.store(true, Ordering::Release);
+        self.catalog_changed.fetch_add(1, Ordering::AcqRel);
         if names {
             self.names_changed.fetch_add(1, Ordering::AcqRel);
         }
@@ -331,6 +334,7 @@ impl Engine {
     fn is_due(&self) -> bool {
         let confirmed = self.confirmed.load(Ordering::Acquire);
         self.catalog_changed.load(Ordering::Acquire)
+            != self.catalog_followed.load(Ordering::Acquire)
             || self.names_may_have_changed()
             || self.running_ms().saturating_sub(confirmed) >= LEASE.as_millis() as u64
     }
@@ -347,13 +351,15 @@ impl Engine {
         }
         let asked = self.running_ms();
         self.nowhere.clear();
-        // Cleared before reading: a change during the read sets it again.
-        self.catalog_changed.store(false, Ordering::Release);
+        // A change during the read is not followed by it; until the read is done, nobody goes by what was there before.
+        let changed = self.catalog_changed.load(Ordering::Acquire);
         let names = self.names_changed.load(Ordering::Acquire);
         let result = self.refresh_with(&mut catalog).await;
         if result.is_err() {
-            self.catalog_changed.store(true, Ordering::Release);
+            // Whatever it is that could not be read: the next statement looks again.
+            self.catalog_changed.fetch_add(1, Ordering::AcqRel);
         } else {
+            self.catalog_followed.fetch_max(changed, Ordering::AcqRel);
             self.names_followed.fetch_max(names, Ordering::AcqRel);
             self.confirmed.store(asked, Ordering::Release);
         }
