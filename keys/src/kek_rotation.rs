@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     Keys, Keystore, Purpose,
-    keys::STORED_AT_ONCE,
+    keys::{Replaced, STORED_AT_ONCE},
     keystore::{Claim, Followed, KeyState, KeyTable, NewJob},
     rewrap::{Rewrap, RewrapError},
     scopes::KekRef,
@@ -67,11 +67,11 @@ async fn replace(
     claim: Claim,
 ) -> Result<u64, RewrapError> {
     let scopes = keys.scopes();
-    let (mut after, mut sum) = (0, 0);
+    let (mut after, mut replaced) = (0, Replaced::default());
     loop {
         let page = keystore.records(after).await?;
         let Some(last) = page.last() else {
-            return Ok(sum);
+            return replaced.all();
         };
         after = last.id;
         let due = page.into_iter().filter_map(|record| {
@@ -87,7 +87,7 @@ async fn replace(
             if !keystore.renew_claim(kek).await? {
                 return Err(RewrapError::Stopped);
             }
-            sum += keys.rotate_all(batch.to_vec()).await?;
+            replaced.add(keys.rotate_all(batch.to_vec()).await?)?;
         }
     }
 }

@@ -36,8 +36,8 @@ use crate::{
     scopes::{KekRef, Own},
     usage::Usage,
 };
-pub(crate) use term::STORED_AT_ONCE;
 use term::Wanted;
+pub(crate) use term::{Replaced, STORED_AT_ONCE};
 pub use warm::MAX_WARMED;
 
 /// Of a provider's words, so many characters go into a record.

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::Keys;
 use crate::{
     DataKey, DekId, KeyError, Purpose,
-    keystore::{KeyRecord, KeyState, NewKey},
+    keystore::{KeyRecord, KeyState, KeystoreError, NewKey},
     rewrap::RewrapError,
     step_up::Authority,
 };
@@ -23,6 +23,43 @@ const AT_ONCE: usize = 64;
 pub(crate) const STORED_AT_ONCE: usize = 100;
 /// New keys for which a provider is asked side by side.
 const WRAPPED_AT_ONCE: usize = 16;
+/// Scopes whose next DEK cannot be stored before it is believed that none can.
+const MAX_IN_THE_WAY: usize = 16;
+
+/// What came of making the next DEKs of many scopes.
+#[derive(Default)]
+pub(crate) struct Replaced {
+    /// How many were still active.
+    count: u64,
+    /// Those that could not be stored, while the others are.
+    in_the_way: Vec<RewrapError>,
+}
+
+impl Replaced {
+    /// Adds a batch.
+    ///
+    /// # Errors
+    /// If too many could not be stored.
+    pub(crate) fn add(&mut self, batch: Self) -> Result<(), RewrapError> {
+        self.count += batch.count;
+        self.in_the_way.extend(batch.in_the_way);
+        match self.in_the_way.len() {
+            ..=MAX_IN_THE_WAY => Ok(()),
+            _ => Err(self.in_the_way.swap_remove(0)),
+        }
+    }
+
+    /// How many were replaced.
+    ///
+    /// # Errors
+    /// If one could not be stored: the first of them. All others are.
+    pub(crate) fn all(mut self) -> Result<u64, RewrapError> {
+        if self.in_the_way.is_empty() {
+            return Ok(self.count);
+        }
+        Err(self.in_the_way.swap_remove(0))
+    }
+}
 
 /// Which lease the caller asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -133,11 +170,14 @@ impl Keys {
     }
 
     /// Makes the next DEKs of scopes whose active ones these are, because a period or a version has ended: wrapped side by side,
-    /// stored and recorded in one transaction. Answers how many were still active. After a failure, what was wrapped is stored.
+    /// stored and recorded in one transaction. One that cannot be stored is left out.
+    ///
+    /// # Errors
+    /// If one cannot be wrapped, or the keystore is away. What was wrapped is stored where that can be done.
     pub(crate) async fn rotate_all(
         self: &Arc<Self>,
         due: Vec<(u64, ScopePath)>,
-    ) -> Result<u64, RewrapError> {
+    ) -> Result<Replaced, RewrapError> {
         let ids = self.table.next_ids(due.len()).await?;
         let mut due = due.into_iter().zip(ids);
         let (mut under_way, mut made, mut failed) = (JoinSet::new(), Vec::new(), None);
@@ -172,17 +212,17 @@ impl Keys {
     /// how many were replaced.
     ///
     /// # Errors
-    /// If one cannot be made: those before it are.
+    /// If one cannot be made. Those that are only not stored keep none of the others from it.
     pub async fn replace_before(
         self: &Arc<Self>,
         horizon: DekId,
         wanted: impl Fn(&ScopePath) -> bool,
     ) -> Result<u64, RewrapError> {
-        let (mut after, mut sum) = (0, 0);
+        let (mut after, mut replaced) = (0, Replaced::default());
         loop {
             let page = self.table.records(after).await?;
             let Some(last) = page.last() else {
-                return Ok(sum);
+                return replaced.all();
             };
             after = last.id;
             let due = page.into_iter().filter_map(|record| {
@@ -195,20 +235,27 @@ impl Keys {
             });
             let due: Vec<_> = due.collect();
             for batch in due.chunks(STORED_AT_ONCE) {
-                sum += self.rotate_all(batch.to_vec()).await?;
+                replaced.add(self.rotate_all(batch.to_vec()).await?)?;
             }
         }
     }
 
-    async fn store_all(&self, made: Vec<(u64, ScopePath, NewKey)>) -> Result<u64, RewrapError> {
+    async fn store_all(
+        &self,
+        made: Vec<(u64, ScopePath, NewKey)>,
+    ) -> Result<Replaced, RewrapError> {
         let (scopes, keys): (HashSet<ScopePath>, Vec<(u64, NewKey)>) = { made.into_iter() }
             .map(|(retiring, scope, new)| (scope, (retiring, new)))
             .unzip();
         if keys.is_empty() {
-            return Ok(0);
+            return Ok(Replaced::default());
         }
         let replaced = match self.table.replace_all(&keys).await {
-            Ok(replaced) => Ok(replaced),
+            Ok(count) => Ok(Replaced {
+                count,
+                in_the_way: Vec::new(),
+            }),
+            Err(error @ KeystoreError::Unavailable { .. }) => Err(error.into()),
             // One of them is in the way of the others: which one is found out.
             Err(_) => self.store_each(&keys).await,
         };
@@ -216,16 +263,23 @@ impl Keys {
         replaced
     }
 
-    async fn store_each(&self, keys: &[(u64, NewKey)]) -> Result<u64, RewrapError> {
+    async fn store_each(&self, keys: &[(u64, NewKey)]) -> Result<Replaced, RewrapError> {
+        let mut replaced = Replaced::default();
         for (id, key) in keys {
-            let stored = self.table.replace(*id, key, Authority::Automatic).await;
-            stored.map_err(|error| RewrapError::Key {
-                id: *id,
-                scope: key.scope.clone(),
-                source: error.into(),
-            })?;
+            match self.table.replace_all(&[(*id, key.clone())]).await {
+                Ok(count) => replaced.count += count,
+                Err(error @ KeystoreError::Unavailable { .. }) => return Err(error.into()),
+                Err(error) if replaced.in_the_way.len() < MAX_IN_THE_WAY => {
+                    replaced.in_the_way.push(RewrapError::Key {
+                        id: *id,
+                        scope: key.scope.clone(),
+                        source: error.into(),
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(keys.len() as u64)
+        Ok(replaced)
     }
 
     /// Leases and makes ahead of time what will be needed soon. The proxy calls it every few seconds, so that no statement

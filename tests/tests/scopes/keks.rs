@@ -245,7 +245,7 @@ fn many_scopes_get_their_next_data_keys_together_and_one_in_the_way_is_named() -
     let epochs = "SELECT string_agg(epoch || ' ' || n, ', ' ORDER BY epoch) FROM (SELECT epoch, count(*) n FROM pgveil.keys \
         WHERE state = 'active' AND purpose = 'data' GROUP BY 1) e";
     let so_far = database.admin(epochs)?;
-    ensure!(so_far == "1 80, 2 150", "{so_far}");
+    ensure!(so_far == "1 1, 2 229", "{so_far}");
     database.admin("DROP FUNCTION public.stop() CASCADE")?;
     let proxy = site.serve()?;
     let followed = "SELECT version || coalesce(next_version, '') FROM pgveil.keks";
@@ -260,11 +260,12 @@ fn many_scopes_get_their_next_data_keys_together_and_one_in_the_way_is_named() -
         "SELECT count(*) || ' ' || count(DISTINCT scope) FROM pgveil.audit WHERE operation = 'dek.rotate'",
     )?;
     ensure!(made == "230 230", "{made}");
-    // A hundred, fifty one by one, and eighty.
+    // Three batches; in the one that t250 was in, one by one. Which that is is left to who asked for its first key first.
     let transactions = database.admin(
         "SELECT count(DISTINCT xmin::text) FROM pgveil.keys WHERE state = 'active' AND purpose = 'data'",
     )?;
-    ensure!(transactions == "52", "{transactions}");
+    let one_by_one = ["32", "102"].contains(&&*transactions);
+    ensure!(one_by_one, "{transactions}");
     let (runtime, settings) = (tokio::runtime::Runtime::new()?, settings(&site)?);
     runtime.block_on(row_mac::check_all(&database, &settings))?;
     ensure!(site.command("audit", &["verify"])?.code == Some(0));
