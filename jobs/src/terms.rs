@@ -1,8 +1,10 @@
 //! The equality terms of a value, as its column's registration describes them. Which values get others is the business of
 //! [`crate::change`] and [`crate::remake`].
 
+use std::{borrow::Cow, iter};
+
 use pgveil_config::ScopePath;
-use pgveil_keys::{KeyError, Keys, sealed::Terms, term};
+use pgveil_keys::{KeyError, Keys, Wanted, sealed::Terms, term};
 use pgveil_policy::{
     plan::ColumnId,
     ruleset::{Change, OtherTerms, RegisteredColumn},
@@ -30,20 +32,39 @@ pub(crate) async fn make(
     scope: &ScopePath,
     plain: &[u8],
 ) -> Result<Numbered, KeyError> {
-    let platform = ScopePath::platform();
-    let scope = if described.shared_key {
-        &platform
-    } else {
-        scope
-    };
-    let newest = described.generation.newest_key;
-    let key = match keys.cached_index_key(scope, newest) {
+    let (scope, newest) = (owner(described, scope), described.generation.newest_key);
+    let key = match keys.cached_index_key(&scope, newest) {
         Some(key) => key,
-        None => keys.index_key(scope, newest).await?,
+        None => keys.index_key(&scope, newest).await?,
     };
     let context = described.context(id);
     let term = term::equality(&key, &context, &logical.canonical(plain));
     Ok((described.generation.number, term))
+}
+
+/// The scope whose index key makes them.
+fn owner<'a>(described: &OtherTerms, scope: &'a ScopePath) -> Cow<'a, ScopePath> {
+    if described.shared_key {
+        Cow::Owned(ScopePath::platform())
+    } else {
+        Cow::Borrowed(scope)
+    }
+}
+
+/// The keys for what [`of_new`] makes.
+pub(crate) fn wanted_of_new(
+    column: &RegisteredColumn,
+    scope: &ScopePath,
+) -> impl Iterator<Item = Wanted> {
+    let other = match &column.change {
+        Some(Change::Turning(other) | Change::Turned(other)) => Some(other.clone()),
+        _ => None,
+    };
+    let described = iter::once(compared(column)).chain(other);
+    described.map(|described| {
+        let scope = owner(&described, scope).into_owned();
+        Wanted::Index(scope, described.generation.newest_key)
+    })
 }
 
 /// What a new value of a column with terms bears.

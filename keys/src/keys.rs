@@ -36,9 +36,9 @@ use crate::{
     scopes::{KekRef, Own},
     usage::Usage,
 };
-use term::Wanted;
+use term::Lease;
 pub(crate) use term::{Replaced, STORED_AT_ONCE};
-pub use warm::MAX_WARMED;
+pub use warm::{MAX_WARMED, Wanted};
 
 /// Of a provider's words, so many characters go into a record.
 const MAX_REASON_CHARS: usize = 300;
@@ -206,7 +206,7 @@ impl Keys {
                 .sealing
                 .get_or_load(scope, || self.load_sealing(scope), |_| self.stale(scope))
                 .await?;
-            if self.lease(&key, Wanted::Any).await? {
+            if self.lease(&key, Lease::Any).await? {
                 return Ok(key);
             }
             self.replace(&key).await?;

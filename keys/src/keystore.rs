@@ -11,6 +11,7 @@ mod inventory;
 mod jobs;
 mod keks;
 mod memory;
+mod offers;
 mod overrides;
 mod records;
 pub mod registry;
@@ -59,6 +60,7 @@ pub struct Keystore {
     log: Arc<Log>,
     target: Target,
     rows: rows::Known,
+    offers: offers::Offers,
 }
 
 impl Keystore {
@@ -86,6 +88,7 @@ impl Keystore {
             log,
             target,
             rows: rows::Known::default(),
+            offers: offers::Offers::default(),
         })
     }
 

@@ -33,6 +33,6 @@ pub use clock::Clock;
 pub use error::KeyError;
 pub use gate::{ProviderState, Requests};
 pub use key::{DataKey, DekId, IndexKey, Purpose};
-pub use keys::{Keys, KeysStatus, MAX_WARMED, ProviderStatus};
+pub use keys::{Keys, KeysStatus, MAX_WARMED, ProviderStatus, Wanted};
 pub use keystore::Keystore;
 pub use scopes::Scopes;

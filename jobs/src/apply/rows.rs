@@ -36,8 +36,12 @@ pub(super) async fn seal_all(
             break;
         }
         let mut staged = Vec::with_capacity(batch.len());
-        for row in &batch {
-            let row = walk.parts(row)?;
+        let rows: Result<Vec<Parts<'_>>, _> = batch.iter().map(|row| walk.parts(row)).collect();
+        let rows = rows?;
+        let full = { rows.iter() }.filter(|row| row.values.iter().any(Option::is_some));
+        let scopes = full.filter_map(|row| sealing.scope(&row.scope).ok());
+        sealing.ready(scopes.collect()).await;
+        for row in rows {
             let sealed = match seal_row(sealing, &row).await {
                 Ok(sealed) => sealed,
                 Err(problem) => return Err(explain(client, table, row.place, problem).await),

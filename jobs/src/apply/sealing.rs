@@ -1,8 +1,10 @@
 //! Seals and opens the values of one table's columns with the keys of each row's scope. Reads and writes no rows.
 
+use std::collections::HashSet;
+
 use pgveil_config::ScopePath;
 use pgveil_keys::{
-    KeyError, Keys, nonce,
+    KeyError, Keys, Wanted, nonce,
     sealed::{self, Envelope, Terms},
 };
 use pgveil_policy::{
@@ -101,6 +103,20 @@ impl<'a> Sealing<'a> {
         row: &[Option<(LogicalType, Value)>],
     ) -> Result<ScopePath, RowProblem> {
         row_scope(&self.table.scope, row)
+    }
+
+    /// Has the keys of these rows' values together, if any of them is not in memory. What fails, fails again at its row.
+    pub(crate) async fn ready(&self, scopes: HashSet<ScopePath>) {
+        let mut wanted = HashSet::new();
+        for scope in scopes {
+            for (column, registered) in &self.columns {
+                if column.equality {
+                    wanted.extend(terms::wanted_of_new(registered, &scope));
+                }
+            }
+            wanted.insert(Wanted::Sealing(scope));
+        }
+        self.keys.ready(wanted).await;
     }
 
     /// Seals a row's values; NULL stays NULL. `values` are send forms in the columns' present types.

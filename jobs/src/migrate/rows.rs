@@ -131,6 +131,12 @@ impl Table<'_> {
 
     /// Makes the copies of these rows, outside of any transaction: keys may have to be fetched.
     pub(super) async fn copies(&self, rows: &[Found], way: Way) -> Result<Vec<Copied>, JobError> {
+        if way == Way::Seal {
+            let full =
+                { rows.iter() }.filter(|row| row.values.iter().any(|(plain, _)| plain.is_some()));
+            let scopes = full.filter_map(|row| self.scope(row).ok());
+            self.sealing.ready(scopes.collect()).await;
+        }
         let mut copies = Vec::with_capacity(rows.len());
         for row in rows {
             let copy = match way {

@@ -63,7 +63,7 @@ impl Replaced {
 
 /// Which lease the caller asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum Lease {
     /// Something is left to seal with.
     Any,
     /// More than half a block is left.
@@ -72,9 +72,9 @@ pub(super) enum Wanted {
 
 impl Keys {
     /// Sees that a DEK has uses left. False: it has none and gets none, because it is used up or not active any more.
-    pub(super) async fn lease(&self, key: &DataKey, wanted: Wanted) -> Result<bool, KeyError> {
+    pub(super) async fn lease(&self, key: &DataKey, wanted: Lease) -> Result<bool, KeyError> {
         let usage = &key.usage;
-        let enough = || usage.has_lease() && (wanted == Wanted::Any || !usage.is_low());
+        let enough = || usage.has_lease() && (wanted == Lease::Any || !usage.is_low());
         if enough() {
             return Ok(true);
         }
@@ -298,7 +298,7 @@ impl Keys {
                 replaced += 1;
                 self.replace(&key).await
             } else if key.usage.is_low() {
-                self.lease(&key, Wanted::Ahead).await.map(|_| ())
+                self.lease(&key, Lease::Ahead).await.map(|_| ())
             } else {
                 continue;
             };

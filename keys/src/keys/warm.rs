@@ -1,14 +1,25 @@
-//! DEKs that will be needed in a moment, loaded together: one question to the keystore, and the providers asked side by side.
+//! Keys that will be needed in a moment, had together, and the providers asked side by side.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
+use futures_util::{StreamExt, stream};
+use pgveil_config::ScopePath;
 use tokio::task::JoinSet;
 
 use super::Keys;
 use crate::DekId;
 
-/// DEKs loaded in one go.
+/// DEKs loaded in one go, and keys that are asked for side by side.
 pub const MAX_WARMED: usize = 64;
+
+/// A key of a scope, which may have to be made first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// [`Keys::sealing_key`].
+    Sealing(ScopePath),
+    /// [`Keys::index_key`].
+    Index(ScopePath, u64),
+}
 
 impl Keys {
     /// Loads those of these DEKs that are not in memory, [`MAX_WARMED`] at the most. Whoever needs one meanwhile gets the load
@@ -37,5 +48,26 @@ impl Keys {
             });
         }
         while loads.join_next().await.is_some() {}
+    }
+
+    /// Loads or makes those of these keys that are not in memory, until one fails: who needs that one finds out why.
+    pub async fn ready(&self, wanted: HashSet<Wanted>) {
+        let asked = wanted.into_iter().filter(|wanted| !self.has(wanted));
+        let asked = asked.map(|wanted| async move {
+            match wanted {
+                Wanted::Sealing(scope) => self.sealing_key(&scope).await.is_ok(),
+                Wanted::Index(scope, newest) => self.index_key(&scope, newest).await.is_ok(),
+            }
+        });
+        let mut had = stream::iter(asked).buffer_unordered(MAX_WARMED);
+        while had.next().await == Some(true) {}
+    }
+
+    /// Whether it is in memory.
+    pub fn has(&self, wanted: &Wanted) -> bool {
+        match wanted {
+            Wanted::Sealing(scope) => self.cached_sealing_key(scope).is_some(),
+            Wanted::Index(scope, newest) => self.cached_index_key(scope, *newest).is_some(),
+        }
     }
 }

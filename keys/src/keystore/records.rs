@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Purpose,
-    audit::{Change, Event, Log, Operation, Record, event::MAX_CHANGED_KEYS},
+    audit::{Event, Log, Operation, event::MAX_CHANGED_KEYS},
     scopes::KekRef,
     step_up::Authority,
 };
@@ -201,16 +201,8 @@ const DATA_KEYS: &str = select_key!("k.id = ANY ($1) AND k.purpose = 'data'");
 const LEASE: &str = "UPDATE pgveil.keys SET uses = uses + $2 \
     WHERE id = $1 AND state = 'active' AND uses + $2 <= $3 RETURNING uses";
 const PAGE: &str = select_key!("k.id > $1 ORDER BY k.id LIMIT 1000");
-/// The newest key of a scope.
-const NEWEST: &str =
-    "SELECT id FROM pgveil.keys WHERE scope = $1 AND purpose = $2 ORDER BY epoch DESC LIMIT 1";
-/// Keys that were made for a scope, the last first.
-const MADE: &str = "SELECT record FROM pgveil.audit WHERE scope = $1 AND operation IN ('dek.create', 'dek.rotate') \
-    AND outcome = 'done' ORDER BY seq DESC LIMIT 1000";
 /// A hint: other replicas let go of the old key before its time in their memory is over.
 const NOTIFY: &str = "SELECT pg_notify($1, scope) FROM unnest($2::text[]) scope";
-/// Asked while nobody else changes anything: whoever seals a scope holds the end of the audit log too.
-const IS_SEALED: &str = concat!("SELECT ", words_of_chain!("$1::text"));
 
 #[async_trait]
 impl KeyTable for Keystore {
@@ -265,10 +257,7 @@ impl KeyTable for Keystore {
     }
 
     async fn offer(&self, key: &NewKey) -> Result<(), KeystoreError> {
-        match self.offer_once(key).await {
-            Err(KeystoreError::Unavailable { .. }) => self.offer_once(key).await,
-            answer => answer,
-        }
+        self.store_offered(key).await
     }
 
     async fn replace(
@@ -375,61 +364,6 @@ impl Keystore {
         Ok(records)
     }
 
-    /// The key and its record, or neither.
-    async fn offer_once(&self, key: &NewKey) -> Result<(), KeystoreError> {
-        let mut change = self.change().await?;
-        let said = change.query(IS_SEALED, &[&key.scope]).await?;
-        let said: Option<&str> = said.first().map_or(Ok(None), |row| row.try_get(0))?;
-        if words::is_sealed(said, change.secrets())? {
-            change.rollback().await?;
-            return Err(KeystoreError::ScopeSealed {
-                scope: key.scope.clone(),
-            });
-        }
-        let newest = self.newest(&mut change, key).await?;
-        if newest.as_ref().is_some_and(|row| row.state == "active") {
-            return change.rollback().await;
-        }
-        let epoch = 1 + newest.map_or(0, |row| row.epoch);
-        let now_us = change.keystore_now_us().await?;
-        if !change.insert_keys(&[Fresh { key, epoch, now_us }]).await? {
-            return change.rollback().await;
-        }
-        let event = made(Operation::DekCreate, key, epoch);
-        change.commit(event.changes([key.id])).await
-    }
-
-    /// The last key that a scope was given. Where it is hidden, by another state or because it is gone, no other is made: values
-    /// that were sealed for search under another index key would not be found any more.
-    async fn newest(
-        &self,
-        change: &mut Change,
-        key: &NewKey,
-    ) -> Result<Option<KeyRow>, KeystoreError> {
-        let purpose = key.purpose.as_str();
-        let found = change.query(NEWEST, &[&key.scope, &purpose]).await?;
-        let id: Option<i64> = found.first().map(|row| row.try_get(0)).transpose()?;
-        let ids: Vec<u64> = id.into_iter().map(|id| id as u64).collect();
-        let newest = self.locked(change, &ids).await?.pop();
-        let records = change.query(MADE, &[&key.scope]).await?;
-        let made = records.iter().find_map(|row| {
-            let record = Record::from_bytes(row.try_get(0).ok()?)?;
-            let of_purpose = record.detail_json()["purpose"] == purpose;
-            of_purpose.then(|| record.key.parse::<u64>().ok())?
-        });
-        match made {
-            Some(made) if newest.as_ref().is_none_or(|row| row.id != made) => {
-                self.told(Err(KeystoreError::KeyRow {
-                    id: made,
-                    reason: "it was the last that its scope was given, and its row is gone"
-                        .to_owned(),
-                }))?;
-                Ok(None)
-            }
-            _ => Ok(newest),
-        }
-    }
-
     async fn replace_once(
         &self,
         retiring: u64,
@@ -525,7 +459,7 @@ enum Refused {
 }
 
 /// Of a key that was made.
-fn made(operation: Operation, key: &NewKey, epoch: u32) -> Event {
+pub(super) fn made(operation: Operation, key: &NewKey, epoch: u32) -> Event {
     let detail = json!({
         "purpose": key.purpose.as_str(),
         "epoch": epoch,
@@ -620,7 +554,7 @@ fn bigint(n: u64) -> Result<i64, KeystoreError> {
     i64::try_from(n).map_err(|_| damaged("a number beyond bigint"))
 }
 
-fn damaged(reason: &str) -> KeystoreError {
+pub(super) fn damaged(reason: &str) -> KeystoreError {
     KeystoreError::Damaged {
         table: "pgveil.keys",
         reason: reason.to_owned(),

@@ -231,7 +231,7 @@ impl KeyRow {
 
 impl Change {
     /// Rows as nobody else changes them until this ends, not judged yet.
-    async fn read_keys(&mut self, ids: &[u64]) -> Result<Vec<KeyRow>, KeystoreError> {
+    pub(super) async fn read_keys(&mut self, ids: &[u64]) -> Result<Vec<KeyRow>, KeystoreError> {
         let ids: Result<Vec<i64>, _> = ids.iter().map(|id| bigint_of(*id)).collect();
         let rows = self.query(LOCK, &[&ids?]).await?;
         rows.iter().map(KeyRow::of).collect()

@@ -1,6 +1,7 @@
 //! Where what policy wants meets what keys do: makes the sealed values and search terms of a plan's slots,
 //! and opens the values of a result. The only file of the proxy in which plaintext and keys meet.
 
+mod ahead;
 mod array;
 mod codec;
 mod document;
@@ -38,6 +39,7 @@ use self::refusing::{
     unknown_column,
 };
 pub use self::{
+    ahead::Ahead,
     inside::{open_holder, type_oid},
     opening::{Lens, Opened, Opening, Scratch, Unsealed, open_field},
     per_scope::AskedScopes,
@@ -98,6 +100,8 @@ pub struct Maker<'a> {
     pub params: Parameters<'a>,
     /// What the plan's scope queries found.
     pub asked: &'a [AskedScopes],
+    /// Of its keys.
+    pub ahead: Ahead,
 }
 
 impl Maker<'_> {
@@ -184,6 +188,30 @@ impl Maker<'_> {
         slot: &Slot,
         column: &Protected,
     ) -> Result<Made, Refusal> {
+        let Some(elements) = self.scoped_elements(index, slot, column)? else {
+            return Ok(Made::Null);
+        };
+        let mut sealed = Vec::with_capacity(elements.len());
+        for element in &elements {
+            sealed.push(match element {
+                None => None,
+                Some((value, scope)) => Some(self.seal(column, scope, value).await?),
+            });
+        }
+        Ok(Made::Array(sealed))
+    }
+
+    /// The elements of an array, each with the scope of its own row. `None`: there is no array.
+    #[expect(
+        clippy::type_complexity,
+        reason = "an array that may be NULL of what may be NULL"
+    )]
+    fn scoped_elements(
+        &self,
+        index: usize,
+        slot: &Slot,
+        column: &Protected,
+    ) -> Result<Option<Vec<Option<(Value, Cow<'_, Scoped>)>>>, Refusal> {
         let why = Conversion::Assignment;
         let elements = self.elements(&slot.operand, column.logical, why);
         if slot.exact {
@@ -194,7 +222,7 @@ impl Maker<'_> {
             }
         }
         let Some(elements) = elements? else {
-            return Ok(Made::Null);
+            return Ok(None);
         };
         let mut beside = Vec::new();
         for part in &slot.scope {
@@ -202,9 +230,9 @@ impl Maker<'_> {
                 beside.push(self.elements(operand, *logical, why)?.unwrap_or_default());
             }
         }
-        let mut sealed = Vec::with_capacity(elements.len());
-        for (at, element) in elements.iter().enumerate() {
-            sealed.push(match element {
+        let mut scoped = Vec::with_capacity(elements.len());
+        for (at, element) in elements.into_iter().enumerate() {
+            scoped.push(match element {
                 None => None,
                 Some(Converted::NeverEqual) => return Err(does_not_fit(column)),
                 Some(Converted::Value(value)) => {
@@ -214,11 +242,11 @@ impl Maker<'_> {
                         .map(|array| array.get(at).and_then(Option::as_ref))
                         .collect();
                     let scope = self.scope_of(index, slot, &row, &[])?;
-                    Some(self.seal(column, &scope, value).await?)
+                    Some((value, scope))
                 }
             });
         }
-        Ok(Made::Array(sealed))
+        Ok(Some(scoped))
     }
 
     async fn seal(
@@ -233,7 +261,14 @@ impl Maker<'_> {
         let terms = self.terms(column, scope, value).await?;
         let mut out = Vec::new();
         loop {
-            let key = sealing_key(&self.engine.keys, scope.sealing(column)).await?;
+            let scope = scope.sealing(column);
+            let key = match self.engine.keys.cached_sealing_key(scope) {
+                Some(key) => key,
+                None => {
+                    self.keys_ahead().await;
+                    sealing_key(&self.engine.keys, scope).await?
+                }
+            };
             let sealed = sealed::seal(
                 &key,
                 column.id,
@@ -301,7 +336,13 @@ impl Maker<'_> {
         value: &Value,
     ) -> Result<[u8; 16], Refusal> {
         let (scope, newest) = key_of(column.search_key, column.generation, scope.compared());
-        let key = index_key(&self.engine.keys, &scope, newest).await?;
+        let key = match self.engine.keys.cached_index_key(&scope, newest) {
+            Some(key) => key,
+            None => {
+                self.keys_ahead().await;
+                index_key(&self.engine.keys, &scope, newest).await?
+            }
+        };
         Ok(term::equality(
             &key,
             &column.context,

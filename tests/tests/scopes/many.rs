@@ -34,3 +34,101 @@ fn a_result_over_many_scopes_is_read_whole_in_every_way() -> Result<()> {
     }
     Ok(())
 }
+
+/// Rows of so many new scopes in one statement, from the `first`th on.
+fn insert(first: u32, count: u32) -> String {
+    let rows: Vec<String> = (first..first + count)
+        .map(|n| format!("({n}, 't{n}', 'prod', 'body {n}')"))
+        .collect();
+    format!("INSERT INTO notes VALUES {}", rows.join(", "))
+}
+
+#[test]
+fn first_keys_of_many_scopes_are_stored_together() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let site = Site::new(&database, POLICY)?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    let keys_of = |like: &str| {
+        database.admin(&format!(
+            "SELECT count(*) || ' of ' || count(DISTINCT scope) FROM pgveil.keys WHERE scope LIKE '{like}'"
+        ))
+    };
+    proxy.psql("app", &insert(1000, 400))?;
+    let made = keys_of("tenant:t1%")?;
+    ensure!(
+        made == "800 of 400",
+        "a data key and an index key each: {made}"
+    );
+    let transactions: u32 = database
+        .admin(
+            "SELECT count(DISTINCT xmin::text) FROM pgveil.key_changes WHERE key_id IN \
+             (SELECT id FROM pgveil.keys WHERE scope LIKE 'tenant:t1%')",
+        )?
+        .parse()?;
+    ensure!(
+        transactions < 200,
+        "800 keys in {transactions} transactions"
+    );
+    let found = proxy.psql(
+        "app",
+        "SELECT id FROM notes WHERE tenant = 't1399' AND env = 'prod' AND body = 'body 1399'",
+    )?;
+    ensure!(found == "1399", "{found}");
+
+    // Two sessions at once make one key each for the same scopes, whoever is first.
+    let (one, other) = std::thread::scope(|threads| {
+        let one = threads.spawn(|| proxy.psql("app", &insert(2000, 100)));
+        let other = insert(2000, 100).replace("(2", "(3");
+        (one.join(), proxy.psql("app", &other))
+    });
+    one.map_err(|_| anyhow::anyhow!("it panicked"))??;
+    other?;
+    let made = keys_of("tenant:t2%")?;
+    ensure!(made == "200 of 100", "{made}");
+    let read = site
+        .serve()?
+        .psql("app", "SELECT count(body) FROM notes WHERE id >= 2000")?;
+    ensure!(read == "200", "{read}");
+    ensure!(site.command("audit", &["verify"])?.code == Some(0));
+    Ok(())
+}
+
+#[test]
+fn one_scope_that_gets_no_key_keeps_no_other_from_its_own() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let site = Site::new(&database, POLICY)?;
+    site.apply()?;
+    database.admin(
+        "CREATE FUNCTION public.stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$; \
+         CREATE TRIGGER stop BEFORE INSERT ON pgveil.keys FOR EACH ROW \
+         WHEN (NEW.scope = 'tenant:t1050/env:prod') EXECUTE FUNCTION public.stop()",
+    )?;
+    let proxy = site.serve()?;
+    // In one session it is in the way; the other one does not notice.
+    let (refused, stored) = std::thread::scope(|threads| {
+        let refused = threads.spawn(|| proxy.psql("app", &insert(1000, 100)));
+        (refused.join(), proxy.psql("app", &insert(2000, 100)))
+    });
+    let refused = refused.map_err(|_| anyhow::anyhow!("it panicked"))?;
+    let said = refused
+        .as_ref()
+        .map_or_else(ToString::to_string, Clone::clone);
+    ensure!(
+        said.contains("PV002") || said.contains("not this one"),
+        "{said}"
+    );
+    stored?;
+    let rows = database.admin("SELECT min(id) || ' ' || count(*) FROM notes")?;
+    ensure!(rows == "2000 100", "{rows}");
+    database.admin("DROP FUNCTION public.stop() CASCADE")?;
+    proxy.psql("app", &insert(1000, 100))?;
+    let keys = database.admin("SELECT count(*) || ' ' || count(DISTINCT scope) FROM pgveil.keys WHERE scope LIKE 'tenant:t%'")?;
+    ensure!(keys == "400 200", "{keys}");
+    ensure!(site.command("audit", &["verify"])?.code == Some(0));
+    Ok(())
+}

@@ -29,7 +29,7 @@ use crate::{
         refuse::STAND_IN,
         relayed::Relayed,
         results::Described,
-        values::Maker,
+        values::{Ahead, Maker},
     },
 };
 
@@ -442,6 +442,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 view: &view,
                 params: parameters(&bind, &protected.declared),
                 asked: &asked,
+                ahead: Ahead::default(),
             }
             .make_all()
             .await

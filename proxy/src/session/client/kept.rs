@@ -17,7 +17,7 @@ use crate::{
     session::{
         ledger::{LiteralSlot, ProtectedStatement, Statement},
         names::{KeptBy, plan_changed},
-        values::{Made, Maker, Parameters},
+        values::{Ahead, Made, Maker, Parameters},
         view::View,
     },
 };
@@ -142,6 +142,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             view,
             params: Parameters::default(),
             asked: &[],
+            ahead: Ahead::default(),
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
         SessionError,
         ledger::{Owed, QueryOwed},
         refuse::STAND_IN,
-        values::{Made, Maker, Parameters},
+        values::{Ahead, Made, Maker, Parameters},
         view::View,
     },
 };
@@ -257,6 +257,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             view: &view,
             params: Parameters::default(),
             asked: &asked,
+            ahead: Ahead::default(),
         }
         .make_all()
         .await;

@@ -14,7 +14,7 @@ use crate::{
     session::{
         SessionError,
         ledger::{Owed, PROBE_CLOSES, Probed},
-        values::{AskedScopes, Made, Maker, Parameters},
+        values::{Ahead, AskedScopes, Made, Maker, Parameters},
         view::View,
     },
 };
@@ -76,6 +76,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                     view,
                     params,
                     asked: &[],
+                    ahead: Ahead::default(),
                 };
                 match maker.make_all().await {
                     Ok(made) => {

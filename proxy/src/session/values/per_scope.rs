@@ -103,7 +103,11 @@ impl Maker<'_> {
     }
 
     /// The scopes that a slot's value is sealed for, each with its key. `values` are sealed for each of them.
-    fn asked_scopes(&self, slot: &Slot, values: usize) -> Result<Vec<(Vec<u8>, Scoped)>, Refusal> {
+    pub(super) fn asked_scopes(
+        &self,
+        slot: &Slot,
+        values: usize,
+    ) -> Result<Vec<(Vec<u8>, Scoped)>, Refusal> {
         let mut columns: Vec<(usize, usize)> = Vec::new();
         for part in &slot.scope {
             if let ScopePart::Asked { query, column, .. } = part
