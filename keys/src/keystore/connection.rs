@@ -21,10 +21,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Keys must be on disk before values sealed with them can be: a role's or database's laxer setting is overruled,
-/// a stricter one (`remote_apply`) is kept.
+/// a stricter one (`remote_apply`) is kept. Rows are looked up by index: plans are kept as long as the connection, and one that
+/// was made while a table was small would go on reading the whole of it until it is analysed.
 const SET_UP: &str = "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false), \
     CASE WHEN pg_catalog.current_setting('synchronous_commit') IN ('off', 'local') \
-    THEN pg_catalog.set_config('synchronous_commit', 'on', false) END";
+    THEN pg_catalog.set_config('synchronous_commit', 'on', false) END, \
+    pg_catalog.set_config('enable_seqscan', 'off', false), pg_catalog.set_config('jit', 'off', false)";
 
 /// How long a statement may take before its connection counts as lost.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);

@@ -198,8 +198,9 @@ const MEANT: &str =
     "SELECT coalesce(max(greatest(newest_key, other_newest_key)), 0) FROM pgveil.columns";
 const DATA_KEY: &str = select_key!("k.id = $1 AND k.purpose = 'data'");
 const DATA_KEYS: &str = select_key!("k.id = ANY ($1) AND k.purpose = 'data'");
+/// No condition that the index `keys_active` has: where the table was not analysed yet, it would be gone through for the id.
 const LEASE: &str = "UPDATE pgveil.keys SET uses = uses + $2 \
-    WHERE id = $1 AND state = 'active' AND uses + $2 <= $3 RETURNING uses";
+    WHERE id = $1 AND state || '' = 'active' AND uses + $2 <= $3 RETURNING uses";
 const PAGE: &str = select_key!("k.id > $1 ORDER BY k.id LIMIT 1000");
 /// A hint: other replicas let go of the old key before its time in their memory is over.
 const NOTIFY: &str = "SELECT pg_notify($1, scope) FROM unnest($2::text[]) scope";
