@@ -1,5 +1,5 @@
 //! Config and policy against the live system: everything that would keep `serve` from working, with file, line and
-//! cure. Changes nothing, except that the built-in provider may be asked whether its root key is the right one.
+//! cure. Changes nothing; key managers are asked whether their keys work.
 
 mod keystore;
 mod provider;

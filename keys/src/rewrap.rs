@@ -2,6 +2,7 @@
 //! sealed is not touched, and no key is ever without a row that opens: the new wrapping takes the old one's place only after
 //! it was seen to open.
 
+pub mod elsewhere;
 pub mod loss;
 
 use std::{collections::HashSet, sync::Arc};
@@ -179,7 +180,7 @@ impl<'a> Rewrap<'a> {
             Aim::Settings { scopes, under } if *under == platform => {
                 Ok(log.rewrap_root(&scopes.kek(&platform), how).await?)
             }
-            Aim::Version { kek, .. } if log.root_is_under(kek).await? => {
+            Aim::Version { kek, .. } if log.root_kek().await?.as_ref() == Some(kek) => {
                 Ok(log.rewrap_root(kek, how).await?)
             }
             _ => Ok(false),

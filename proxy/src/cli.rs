@@ -65,9 +65,9 @@ enum Command {
     },
     /// Check the configuration and the policy against the live database
     #[command(
-        after_help = "Example:\n  pgveil check --config conf/pgveil.toml\n\nExit code 1 if anything is wrong."
+        after_help = "Example:\n  pgveil check --config conf/pgveil.toml\n\nExit code 1 if anything is wrong; warnings alone are exit code 0."
     )]
-    Check(WithConfig),
+    Check(check::Check),
     /// Show what `apply` would change in the database, and what will not work any more
     #[command(after_help = "Example:\n  pgveil plan --config conf/pgveil.toml")]
     Plan(WithConfig),
@@ -267,7 +267,7 @@ fn person() -> Actor {
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Init { dir } => init::run(&dir),
-        Command::Check(with) => check::run(&with.config).await,
+        Command::Check(check) => check::run(&check).await,
         Command::Plan(with) => apply::plan(&with.config).await,
         Command::Apply {
             config,

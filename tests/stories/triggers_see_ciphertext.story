@@ -48,7 +48,7 @@ warning: policy.toml:4:1: trigger copies of public.people (public.copy_all) ment
     cure: let it copy the value as it is, into a column of the same type; what computes with the value belongs into the application
 warning: policy.toml:4:1: trigger lowers of public.people (public.lowers) mentions email: it sees ciphertext
     cure: let it copy the value as it is, into a column of the same type; what computes with the value belongs into the application
-pgveil.toml: in order
+pgveil.toml: in order, with 3 warnings
 -- restart --
 -- as app: create trigger t before update on people for each row execute function lowers() --
 ERROR:  0A000: CREATE is not supported in a statement that names something protected

@@ -193,7 +193,40 @@ fn check_finds_nothing_wrong_after_apply() -> Result<()> {
     database.run("CREATE TABLE people (id int, email text)")?;
     let site = Site::new(&database, POLICY)?;
     site.apply()?;
-    site.command("check", &[])?.ok().map(drop)
+    let said = site.command("check", &[])?.ok()?;
+    ensure!(said.ends_with("pgveil.toml: in order\n"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn check_tells_programs_where_and_what() -> Result<()> {
+    let database = TempPostgres::fresh_database()?;
+    database.run("CREATE TABLE people (id int, email text)")?;
+    let mut site = Site::new(&database, POLICY)?;
+    site.apply()?;
+    let found = |site: &Site<'_>| -> Result<(Option<i32>, serde_json::Value)> {
+        let ran = site.command("check", &["--json"])?;
+        Ok((ran.code, serde_json::from_str(&ran.stdout)?))
+    };
+    let (code, said) = found(&site)?;
+    ensure!(
+        code == Some(0) && said["in_order"] == true && said["errors"] == serde_json::json!([]),
+        "{said:#}"
+    );
+    // A file that cannot be read is a finding too.
+    site.set("cache", "ttl", "\"5 parsecs\"")?;
+    let (code, said) = found(&site)?;
+    let error = &said["errors"][0];
+    let file = error["file"].as_str().unwrap_or_default();
+    ensure!(
+        code == Some(1) && said["in_order"] == false && file.ends_with("pgveil.toml"),
+        "{said:#}"
+    );
+    ensure!(
+        error["line"].is_u64() && error["cure"].is_string() && error["message"].is_string(),
+        "{said:#}"
+    );
+    Ok(())
 }
 
 #[test]
@@ -297,9 +330,8 @@ fn output_that_nobody_reads_is_no_panic() -> Result<()> {
 }
 
 /// Verbs that print for people only, or lines of JSON by themselves.
-const WITHOUT_JSON: [&str; 10] = [
+const WITHOUT_JSON: [&str; 9] = [
     "init",
-    "check",
     "plan",
     "serve",
     "explain",

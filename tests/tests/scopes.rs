@@ -13,6 +13,8 @@ use pgveil_tests::{
 
 use token::{settings, token};
 
+#[path = "scopes/elsewhere.rs"]
+mod elsewhere;
 #[path = "scopes/keks.rs"]
 mod keks;
 #[path = "scopes/lifecycle.rs"]

@@ -1,10 +1,17 @@
-//! Providers: does each open as it is configured, and does every KEK wrap and unwrap. No key is made.
+//! Providers: does each open as it is configured, does every KEK wrap and unwrap, and do keys stand under the KEKs that hold
+//! for their scopes. No key is made, and none is moved.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use pgveil_config::{Diagnostic, ScopePath, Settings};
-use pgveil_keys::{Keystore, Scopes, keystore::KeystoreError, scopes::KekRef};
+use pgveil_keys::{
+    Keys, Keystore, Scopes,
+    clock::SystemClock,
+    keystore::{KeystoreError, MemoryKeyTable},
+    rewrap::{Rewrap, RewrapError, elsewhere::Elsewhere, loss::Lost},
+    scopes::{KekRef, Own},
+};
 use pgveil_providers::{
     Probe, ProviderError, Providers,
     local::{KekStore, MemoryKekStore},
@@ -26,48 +33,175 @@ pub(super) async fn check(settings: &Settings, report: &mut CheckReport) {
         Some(keystore) => Arc::clone(keystore) as _,
         None => Arc::new(MemoryKekStore::default()),
     };
-    match pgveil_providers::build(settings, &keks).await {
-        Ok(providers) => {
-            probe_all(settings, &providers, report).await;
-            if let Some(keystore) = keystore {
-                judge_rows(settings, &keystore, &providers, report).await;
-            }
+    let providers = match pgveil_providers::build(settings, &keks).await {
+        Ok(providers) => providers,
+        Err(error) => {
+            report.error(error.diagnostic());
+            return;
         }
-        Err(error) => report.error(error.diagnostic()),
+    };
+    let mut scopes = Scopes::new(settings);
+    let Some(keystore) = keystore else {
+        probe_all(settings, &scopes, &providers, report).await;
+        return;
+    };
+    let platform = scopes.kek(&ScopePath::platform());
+    keystore.log().use_providers(&providers, &platform);
+    // A KEK that does not answer is named before the rows that cannot be judged without it.
+    let mut rows = CheckReport::default();
+    let stored = judge_rows(settings, &keystore, &mut rows).await;
+    let is_sound = stored.is_some();
+    scopes = scopes.with_stored(stored.unwrap_or_default());
+    probe_all(settings, &scopes, &providers, report).await;
+    report.errors.append(&mut rows.errors);
+    if !is_sound {
+        return;
+    }
+    // Over a table without an audit log: a check records nothing of what it meets.
+    let nothing = Arc::new(MemoryKeyTable::default());
+    let keys = Keys::new(nothing, providers, settings, Arc::new(SystemClock));
+    let moved = moved(settings, &Arc::new(keys), &keystore, &scopes, report).await;
+    if let Err(error) = moved {
+        report.error(at_keystore(settings, &error.to_string(), error.cure()));
     }
 }
 
-/// Whether every row of keys is one that pgveil wrote. A keystore without any is not asked: it may have no audit log yet.
+/// What was set for scopes at run time, if there are rows and pgveil wrote every one of them. A keystore without any is not
+/// asked: it may have no audit log yet.
 async fn judge_rows(
     settings: &Settings,
     keystore: &Keystore,
-    providers: &Providers,
     report: &mut CheckReport,
-) {
-    let platform = Scopes::new(settings).kek(&ScopePath::platform());
-    keystore.log().use_providers(providers, &platform);
+) -> Option<BTreeMap<ScopePath, Own>> {
     let judged = match keystore.has_rows().await {
-        Ok(false) => return,
+        Ok(false) => return None,
         Ok(true) => keystore.refused_rows().await,
         Err(error) => Err(error),
     };
-    let finding = |error: &KeystoreError| Diagnostic {
-        at: settings.keystore.at.clone(),
-        message: error.to_string(),
-        cure: error.cure().to_owned(),
+    let stored = match judged {
+        Ok(refused) if refused.is_empty() => keystore.stored().await,
+        Ok(refused) => {
+            for error in refused {
+                report.error(at_keystore(settings, &error.to_string(), error.cure()));
+            }
+            return None;
+        }
+        Err(error) => Err(error),
     };
-    match judged {
-        Ok(refused) => refused
-            .iter()
-            .for_each(|error| report.error(finding(error))),
+    match stored {
+        Ok(stored) => Some(stored),
         // What the tables lack is said elsewhere.
-        Err(KeystoreError::Refused { .. }) => {}
-        Err(error) => report.error(finding(&error)),
+        Err(KeystoreError::Refused { .. }) => None,
+        Err(error) => {
+            report.error(at_keystore(settings, &error.to_string(), error.cure()));
+            None
+        }
     }
 }
 
-async fn probe_all(settings: &Settings, providers: &Providers, report: &mut CheckReport) {
-    let uses: BTreeMap<KekRef, Vec<ScopePath>> = Scopes::new(settings).uses();
+fn at_keystore(settings: &Settings, message: &str, cure: &str) -> Diagnostic {
+    Diagnostic {
+        at: settings.keystore.at.clone(),
+        message: message.to_owned(),
+        cure: cure.to_owned(),
+    }
+}
+
+/// Keys that stand under another KEK than the one that holds for their scope: `pgveil.toml` was changed, or `--keep-wrapped` was
+/// given, and nobody moved them. They go on opening as long as the former KEK does.
+async fn moved(
+    settings: &Settings,
+    keys: &Arc<Keys>,
+    keystore: &Keystore,
+    scopes: &Scopes,
+    report: &mut CheckReport,
+) -> Result<(), RewrapError> {
+    let rewrap = Rewrap::new(keys, keystore, scopes.clone(), ScopePath::platform());
+    let found = rewrap.elsewhere().await?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let lost = match rewrap.survey().await {
+        Ok(lost) => lost,
+        // A sealed scope's keys are not tried: whether they open is not known, and not asked for.
+        Err(RewrapError::Key { .. }) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let levels = scopes.uses();
+    for keys in &found {
+        let platform = ScopePath::platform();
+        let level = levels.get(&keys.to).and_then(|levels| levels.first());
+        let level = level.unwrap_or(&platform);
+        let gone = lost
+            .iter()
+            .find(|lost| lost.key.provider == keys.from.provider && lost.key.kek == keys.from.kek);
+        let finding = stands_elsewhere(settings, keys, level, gone);
+        match gone {
+            Some(_) => report.error(finding),
+            None => report.warn(finding),
+        }
+    }
+    Ok(())
+}
+
+fn stands_elsewhere(
+    settings: &Settings,
+    keys: &Elsewhere,
+    level: &ScopePath,
+    gone: Option<&Lost>,
+) -> Diagnostic {
+    let Elsewhere {
+        from,
+        to,
+        keys: count,
+        scope,
+    } = keys;
+    let who = match count {
+        1 => format!("1 key, of {scope}, stands"),
+        several => format!("{several} keys, the first of {scope}, stand"),
+    };
+    let mut message = format!(
+        "{who} under key \"{}\" of provider \"{}\", while key \"{}\" of provider \"{}\" holds for their scopes",
+        from.kek, from.provider, to.kek, to.provider
+    );
+    let cure = match gone {
+        None => format!(
+            "run `pgveil keys rewrap {level}`, which brings them there; until then they need the former one"
+        ),
+        Some(lost) => {
+            message += &format!(
+                "; the former one does not unwrap key {}: {}",
+                lost.key.id, lost.source
+            );
+            format!(
+                "bring the former one back; `pgveil keys rewrap {level}` tells which values cannot be read without it"
+            )
+        }
+    };
+    Diagnostic {
+        at: { settings.providers.get(&to.provider) }.map(|at| at.at().clone()),
+        message,
+        cure,
+    }
+}
+
+async fn probe_all(
+    settings: &Settings,
+    scopes: &Scopes,
+    providers: &Providers,
+    report: &mut CheckReport,
+) {
+    let uses = scopes.uses();
+    for (kek, levels) in &uses {
+        if let (None, Some(scope)) = (providers.get(&kek.provider), levels.first()) {
+            // Files that name one which they do not have are refused; this was set at run time.
+            report.error(at_keystore(
+                settings,
+                &format!("{scope} was set to use provider \"{}\", which pgveil.toml does not have", kek.provider),
+                "give the provider back to pgveil.toml, or take back what was set with `pgveil scopes clear`",
+            ));
+        }
+    }
     let probes = uses.into_iter().filter_map(|(kek, levels)| {
         let (holder, scope) = (providers.get(&kek.provider)?, levels.into_iter().next()?);
         let holder = Arc::clone(holder);

@@ -137,9 +137,9 @@ impl Log {
         Ok(true)
     }
 
-    /// Whether the root key stands under this KEK.
-    pub(crate) async fn root_is_under(&self, kek: &KekRef) -> Result<bool, KeystoreError> {
-        Ok(self.root().await?.is_some_and(|root| root.kek == *kek))
+    /// The KEK that the root key stands under, if there is a root key.
+    pub(crate) async fn root_kek(&self) -> Result<Option<KekRef>, KeystoreError> {
+        Ok(self.root().await?.map(|root| root.kek))
     }
 
     async fn root(&self) -> Result<Option<Root>, KeystoreError> {

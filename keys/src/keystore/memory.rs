@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use super::{KeyRecord, KeyState, KeyTable, KeystoreError, NewKey, Rewrapped};
 use crate::{Purpose, step_up::Authority};
 
-/// A table that lives as long as the process: for tests of what stands above it.
+/// A table that lives as long as the process, without an audit log: for tests of what stands above it, and for who asks
+/// providers and keeps no key.
 #[derive(Debug, Default)]
 pub struct MemoryKeyTable(Mutex<Memory>);
 

@@ -2,34 +2,77 @@
 
 use std::{path::Path, process::ExitCode};
 
-use pgveil_config::Settings;
+use clap::Args;
+use pgveil_config::Diagnostic;
+use pgveil_jobs::check::{CheckReport, check_file};
+use serde_json::{Value, json};
+
+use super::{WithConfig, table::counted};
+
+/// `pgveil check`
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    config: WithConfig,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
 
 /// Prints what is wrong and what deserves attention.
 ///
 /// # Errors
-/// If the check itself cannot be done.
-pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
-    let settings = Settings::load(config)?;
-    let report = pgveil_jobs::check::check(&settings).await;
+/// None: what cannot be read is a finding like others.
+pub async fn run(check: &Check) -> anyhow::Result<ExitCode> {
+    let config = &check.config.config;
+    let report = check_file(config).await;
+    if check.json {
+        println!("{:#}", as_json(&report));
+    } else {
+        print(config, &report);
+    }
+    Ok(if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}
+
+fn print(config: &Path, report: &CheckReport) {
     for warning in &report.warnings {
         println!("warning: {warning}");
     }
     for error in &report.errors {
         eprintln!("{error}");
     }
-    if report.errors.is_empty() {
-        println!("{}: in order", config.display());
-        Ok(ExitCode::SUCCESS)
-    } else {
-        eprintln!("pgveil: {} found", count(report.errors.len(), "error"));
-        Ok(ExitCode::from(1))
+    let (errors, warnings) = (report.errors.len() as u64, report.warnings.len() as u64);
+    match (errors, warnings) {
+        (0, 0) => println!("{}: in order", config.display()),
+        (0, _) => println!(
+            "{}: in order, with {}",
+            config.display(),
+            counted(warnings, "warning")
+        ),
+        _ => eprintln!("pgveil: {} found", counted(errors, "error")),
     }
 }
 
-fn count(n: usize, noun: &str) -> String {
-    if n == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{n} {noun}s")
-    }
+fn as_json(report: &CheckReport) -> Value {
+    let all = |found: &[Diagnostic]| -> Vec<Value> { found.iter().map(finding).collect() };
+    json!({
+        "in_order": report.is_good(),
+        "errors": all(&report.errors),
+        "warnings": all(&report.warnings),
+    })
+}
+
+fn finding(found: &Diagnostic) -> Value {
+    let at = found.at.as_ref();
+    json!({
+        "file": at.map(|at| at.file.display().to_string()),
+        "line": at.map(|at| at.line),
+        "column": at.map(|at| at.column),
+        "message": found.message,
+        "cure": found.cure,
+    })
 }
