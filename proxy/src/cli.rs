@@ -237,7 +237,7 @@ pub struct WithConfig {
 pub async fn run(arguments: Arguments) -> ExitCode {
     let actor = match &arguments.command {
         Command::Serve(_) | Command::Demo { .. } => Actor::pgveil(),
-        _ => person(),
+        _ => Actor::person(&operating_user()),
     };
     let done = acting(actor, dispatch(arguments.command)).await;
     done.unwrap_or_else(|error| {
@@ -252,16 +252,17 @@ pub async fn run(arguments: Arguments) -> ExitCode {
     })
 }
 
-/// Who runs this command, as the operating system knows them.
-fn person() -> Actor {
+/// The name of the user that runs this, or its number: who acts is recorded by it. (libc would be asked for users of
+/// directories, too: `pgveil kms --as`.)
+fn operating_user() -> String {
     let uid = rustix::process::getuid().as_raw();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = users.lines().find_map(|line| {
         let mut fields = line.split(':');
-        let name = fields.next()?;
+        let name = fields.next().filter(|name| !name.is_empty())?;
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     });
-    Actor::person(&name.unwrap_or_else(|| uid.to_string()))
+    name.unwrap_or_else(|| uid.to_string())
 }
 
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {

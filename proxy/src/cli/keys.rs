@@ -14,7 +14,14 @@ use pgveil_keys::{
 };
 use serde_json::{Value, json};
 
-use super::{Found, ask::StepUp, audit::sign_and_send, connect, loss::Loss, parse_scope, table};
+use super::{
+    Found,
+    ask::{StepUp, confirmed},
+    audit::sign_and_send,
+    connect,
+    loss::Loss,
+    parse_scope, table,
+};
 use crate::app;
 
 /// Keys that end within this time are counted apart.
@@ -52,6 +59,9 @@ pub enum Key {
         #[arg(long)]
         accept_loss: bool,
         /// The right to accept it: dek.rewrap
+        /// The scope's name again, instead of being asked, where a loss is accepted
+        #[arg(long, value_name = "SCOPE", requires = "accept_loss")]
+        confirm: Option<String>,
         #[command(flatten)]
         step_up: StepUp,
         /// Print JSON
@@ -62,7 +72,7 @@ pub enum Key {
     },
     /// Schedule the destruction of a retired data key that no value uses
     #[command(
-        after_help = "Example:\n  pgveil step-up token key.schedule-destruction tenant:acme > token\n  pgveil keys destroy 17 --after 30d --token token\n\nThe values that name the key are counted first, and again when the time has come; if there is one, nothing is destroyed."
+        after_help = "Example:\n  pgveil step-up token key.schedule-destruction tenant:acme > token\n  pgveil keys destroy 17 --after 30d --token token\n\nAsks for the name of the key's scope. The values that name the key are counted first, and again when the time has come; if there is one, nothing is destroyed."
     )]
     Destroy {
         /// The right to do it
@@ -72,6 +82,9 @@ pub enum Key {
         #[arg(long, default_value = DESTROY_AFTER, value_parser = after)]
         after: Duration,
         /// Print JSON
+        /// The name of the key's scope, instead of being asked
+        #[arg(long, value_name = "SCOPE")]
+        confirm: Option<String>,
         #[arg(long)]
         json: bool,
         /// The key's id
@@ -112,18 +125,20 @@ pub async fn run(config: &Path, command: Key) -> anyhow::Result<ExitCode> {
         Key::Rewrap {
             accept_loss,
             step_up,
+            confirm,
             json,
             scope,
         } => {
-            let accepts = accept_loss.then_some(&step_up);
+            let accepts = accept_loss.then_some((&step_up, confirm.as_deref()));
             rewrap(config, &scope, accepts, json).await
         }
         Key::Destroy {
             step_up,
             after,
             json,
+            confirm,
             id,
-        } => destroy(config, id, after, &step_up, json).await,
+        } => destroy(config, id, after, (&step_up, confirm.as_deref()), json).await,
         Key::Keep { json, id } => keep(config, id, json).await,
     }
 }
@@ -176,8 +191,24 @@ async fn list(
         .collect();
     let soon = keys.iter().filter(|listed| listed.is_soon()).count();
     if as_json {
+    let count = |state: &str| {
+        { keys.iter() }
+            .filter(|listed| listed.key.state == state)
+            .count()
+    };
+    let (active, decrypt_only) = (count("active"), count("decrypt_only"));
+    let destroyed = count("destroyed");
         let all: Vec<Value> = keys.iter().map(Listed::as_json).collect();
-        println!("{:#}", json!({ "keys": all, "ending_within_72h": soon }));
+        println!(
+            "{:#}",
+            json!({
+                "keys": all,
+                "active": active,
+                "decrypt_only": decrypt_only,
+                "destroyed": destroyed,
+                "ending_within_72h": soon,
+            })
+        );
         return Ok(ExitCode::SUCCESS);
     }
     table::print(
@@ -187,16 +218,8 @@ async fn list(
         ],
         keys.iter().map(Listed::as_row),
     );
-    let count = |state: &str| {
-        keys.iter()
-            .filter(|listed| listed.key.state == state)
-            .count()
-    };
     println!(
-        "\n{} active, {} decrypt only, {} destroyed; {soon} end within 72 hours.",
-        count("active"),
-        count("decrypt_only"),
-        count("destroyed"),
+        "\n{active} active, {decrypt_only} decrypt only, {destroyed} destroyed; {soon} end within 72 hours."
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -292,7 +315,7 @@ fn rough(time: Duration) -> String {
 async fn rewrap(
     config: &Path,
     scope: &str,
-    accepts: Option<&StepUp>,
+    accepts: Option<(&StepUp, Option<&str>)>,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
     let path = parse_scope(scope)?;
@@ -312,10 +335,15 @@ async fn rewrap(
         } else {
             loss.print();
         }
-        let Some(step_up) = accepts else {
+        let Some((step_up, confirm)) = accepts else {
             return Err(Found(loss.refusal(&path)).into());
         };
         let log = keystore.log();
+        confirmed(
+            path.as_str(),
+            confirm,
+            "What the keys that do not open have sealed is given up, unless their KEK comes back.",
+        )?;
         let token = step_up.token(log, Operation::DekRewrap, &path).await?;
         rewrap = rewrap.without(&lost);
         rewrap.check().await.map_err(refused)?;
@@ -371,7 +399,7 @@ async fn destroy(
     config: &Path,
     id: u64,
     after: Duration,
-    step_up: &StepUp,
+    (step_up, confirm): (&StepUp, Option<&str>),
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
     let built = app::build(config).await?;
@@ -379,6 +407,10 @@ async fn destroy(
     let scope = scope.ok_or_else(|| Found(format!("there is no key {id}")))?;
     let scope = parse_scope(&scope)?;
     let log = built.keystore.log();
+    let what = format!(
+        "Key {id} of {scope} will be destroyed: what it sealed, in backups too, can never be read again."
+    );
+    confirmed(scope.as_str(), confirm, &what)?;
     let token = step_up.token(log, Operation::KeySchedule, &scope).await?;
     let uses = uses::count(&built.settings).await?;
     if let Some(columns) = uses.values.get(&id) {

@@ -1,6 +1,5 @@
 //! `pgveil kms`: the local KMS from the command line. What is printed is in `show`, what is done with keys in `work`.
 
-mod confirm;
 mod policy;
 mod serve;
 mod show;
@@ -16,7 +15,12 @@ use pgveil_providers::local::{
     Operation, Usage,
 };
 
-use super::{Found, WithConfig, ask::StepUp, audit::sign_and_send};
+use super::{
+    Found, WithConfig,
+    ask::{StepUp, confirmed},
+    audit::sign_and_send,
+    operating_user,
+};
 use crate::app;
 
 /// `pgveil kms ...`
@@ -334,18 +338,6 @@ fn local_provider<'s>(
     }
 }
 
-/// The name of the user that runs this, or its number. (libc would be asked for users of directories, too: `--as`.)
-fn operating_user() -> String {
-    let uid = rustix::process::getuid().as_raw().to_string();
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let found = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid && !name.is_empty()).then(|| name.to_owned())
-    });
-    found.unwrap_or(uid)
-}
-
 fn refused(error: KmsError) -> anyhow::Error {
     Found(format!("{error}; {}", error.cure())).into()
 }
@@ -414,13 +406,13 @@ impl Site {
                 let what = format!(
                     "What version {version} of \"{name}\" encrypted cannot be read again by anybody."
                 );
-                confirm::ask(&what, &name, confirm.as_deref())?;
+                confirmed(&name, confirm.as_deref(), &what)?;
                 kms.destroy_version(&name, version, caller).await
             }
             Verb::Delete { name, confirm, .. } => {
                 kms.show(&name, caller).await.map_err(refused)?;
                 let what = format!("Key \"{name}\" will be gone for good.");
-                confirm::ask(&what, &name, confirm.as_deref())?;
+                confirmed(&name, confirm.as_deref(), &what)?;
                 kms.delete(&name, caller).await
             }
             Verb::Grant {

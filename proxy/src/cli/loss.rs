@@ -104,7 +104,7 @@ impl<'a> Loss<'a> {
     pub(super) fn refusal(&self, scope: &ScopePath) -> String {
         let mut text = format!(
             "{} keys are not unwrapped by their KEK any more, and {} values could not be read without them; nothing was changed. \
-             Bring the KEK back, or run it again with --accept-loss and a token for dek.rewrap on {scope}: the other keys are moved, \
+             Bring the KEK back, or run it again with --accept-loss and a token for dek.rewrap on {scope}; it asks for that name again: the other keys are moved, \
              and scopes get a next data key in the place of a lost one. Lost keys stay where they are: their values are refused, and open again \
              if the KEK comes back",
             self.lost.len(),

@@ -9,8 +9,7 @@ use serde_json::json;
 use super::{
     ask::{self, confirmed, found},
     audit::sign_and_send,
-    step_up::scope_of,
-    table,
+    parse_scope, table,
 };
 use crate::app;
 
@@ -19,7 +18,7 @@ use crate::app;
 /// # Errors
 /// If the keystore cannot be used.
 pub async fn seal(config: &Path, scope: &str, as_json: bool) -> anyhow::Result<ExitCode> {
-    let scope = scope_of(scope)?;
+    let scope = parse_scope(scope)?;
     let (_, keystore) = app::keystore(config).await?;
     let sealed = keystore.seal(&scope).await.map_err(|error| found(&error))?;
     if as_json {
@@ -45,7 +44,7 @@ pub async fn unseal(
     step_up: &ask::StepUp,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let scope = scope_of(scope)?;
+    let scope = parse_scope(scope)?;
     let (_, keystore) = app::keystore(config).await?;
     let token = step_up
         .token(keystore.log(), Operation::ScopeUnseal, &scope)
@@ -84,7 +83,7 @@ pub async fn erase(
     step_up: &ask::StepUp,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let scope = scope_of(scope)?;
+    let scope = parse_scope(scope)?;
     confirmed(
         scope.as_str(),
         confirm,

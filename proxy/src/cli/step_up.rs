@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{
     Found,
     ask::{self, found},
-    table,
+    parse_scope, table,
 };
 use crate::app;
 
@@ -146,7 +146,7 @@ pub async fn run(config: &Path, command: Command) -> anyhow::Result<ExitCode> {
             scope,
         } => {
             let operation = dangerous(&operation)?;
-            let scope = scope_of(&scope)?;
+            let scope = parse_scope(&scope)?;
             let token = step_up.token(log, operation, &scope).await?;
             let text = token.expose();
             if as_json {
@@ -162,11 +162,6 @@ pub async fn run(config: &Path, command: Command) -> anyhow::Result<ExitCode> {
     }
     super::audit::sign_and_send(config, &keystore).await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A scope as it was typed.
-pub(super) fn scope_of(text: &str) -> anyhow::Result<ScopePath> {
-    ScopePath::parse(text).map_err(|error| Found(format!("{text:?} is no scope: {error}")).into())
 }
 
 fn dangerous(text: &str) -> anyhow::Result<Operation> {

@@ -22,7 +22,8 @@ fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
     let scope = "tenant:acme/env:prod";
     let permitted = |args: &[&str], operation: Operation| {
         let token = token(&site, operation, scope)?;
-        site.command("keys", &[args, &["--token", &token]].concat())
+        let confirm = ["--confirm", scope, "--token", &token];
+        site.command("keys", &[args, &confirm].concat())
     };
     let epoch_of = |id: u32| {
         database.admin(&format!(
@@ -54,11 +55,23 @@ fn a_key_is_replaced_and_destroyed_only_when_no_value_names_it() -> Result<()> {
     let listed = site.command("keys", &["list", "--json"])?.ok()?;
     let listed: serde_json::Value = serde_json::from_str(&listed)?;
     ensure!(
+        listed["active"] == 2 && listed["decrypt_only"] == 1 && listed["destroyed"] == 0,
+        "{listed:#}"
+    );
+    ensure!(
         listed["ending_within_72h"] == 0,
         "a retired key stays until somebody ends it: {listed:#}"
     );
     let old = database.admin("SELECT id FROM pgveil.keys WHERE purpose = 'data' AND epoch = 1")?;
     let destroy = ["destroy", &old, "--after", "0s"];
+    for other in [&[][..], &["--confirm", "tenant:acme"]] {
+        let slip = site.command("keys", &[&destroy[..], other].concat())?;
+        ensure!(
+            slip.code == Some(1) && slip.stderr.contains("tenant:acme/env:prod"),
+            "it was not asked for the scope's name: {}",
+            slip.stderr
+        );
+    }
     let used = permitted(&destroy, Operation::KeySchedule)?;
     ensure!(
         used.code == Some(1)

@@ -67,7 +67,15 @@ fn what_a_lost_kek_takes_with_it_is_told_and_nothing_done_until_it_is_accepted()
         told["lost"]["values"] == 2 && told["lost"]["keys"][0]["key"] == "acme",
         "{told:#}"
     );
-    let bare = site.command("keys", &["rewrap", "tenant:acme", "--accept-loss"])?;
+    let accept = ["rewrap", "tenant:acme", "--accept-loss"];
+    let unconfirmed = site.command("keys", &accept)?;
+    ensure!(
+        unconfirmed.code == Some(1) && unconfirmed.stderr.contains("--confirm tenant:acme"),
+        "{}",
+        unconfirmed.stderr
+    );
+    let accept = [&accept[..], &["--confirm", "tenant:acme"]].concat();
+    let bare = site.command("keys", &accept)?;
     ensure!(
         bare.code == Some(1) && bare.stderr.contains("step-up token"),
         "{}",
@@ -75,7 +83,6 @@ fn what_a_lost_kek_takes_with_it_is_told_and_nothing_done_until_it_is_accepted()
     );
     ensure!(state()? == before, "{}", state()?);
 
-    let accept = ["rewrap", "tenant:acme", "--accept-loss"];
     let said = with("keys", Operation::DekRewrap, &accept)?.ok()?;
     ensure!(
         said.ends_with(
