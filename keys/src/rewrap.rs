@@ -11,7 +11,7 @@ use pgveil_config::ScopePath;
 use tokio::task::JoinSet;
 
 use crate::{
-    KeyError, Keys, Keystore, Scopes,
+    DekId, KeyError, Keys, Keystore, Purpose, Scopes,
     audit::root::Move,
     keystore::{KeyRecord, KeyState, KeyTable, KeystoreError, Rewrapped},
     scopes::KekRef,
@@ -146,6 +146,32 @@ impl<'a> Rewrap<'a> {
     pub async fn check(&self) -> Result<(), RewrapError> {
         self.each(Act::Try).await?;
         self.audit_key(Move::Try).await.map(drop)
+    }
+
+    /// Gives the scopes whose active data keys are to be moved their next ones, under the KEK that they have now: what the former
+    /// one unwraps, out of a backup too, seals nothing more. `horizon` is an id from before. Done before [`Rewrap::run`], after which
+    /// nobody knows any more which they were; run again after a failure, it goes on. Answers how many.
+    ///
+    /// # Errors
+    /// If one cannot be made.
+    pub async fn renew(&self, horizon: u64) -> Result<u64, RewrapError> {
+        let mut due = HashSet::new();
+        let mut after = 0;
+        loop {
+            let page = self.table.records(after).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            let active = page.iter().filter(|record| {
+                let is_active = record.state == KeyState::Active;
+                is_active && record.purpose == Purpose::Data && self.target(record).is_some()
+            });
+            due.extend(active.filter_map(|record| ScopePath::parse(&record.scope).ok()));
+        }
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let is_due = |scope: &ScopePath| due.contains(scope);
+        self.keys.replace_before(DekId(horizon), is_due).await
     }
 
     /// Moves the keys, and answers how many were moved. Run again after a failure, it goes on where it stopped.

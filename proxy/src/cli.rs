@@ -13,6 +13,7 @@ pub mod keks;
 pub mod keys;
 pub mod kms;
 mod loss;
+mod moved;
 pub mod rotate;
 pub mod scopes;
 pub mod seal;

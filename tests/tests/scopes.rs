@@ -171,9 +171,22 @@ fn what_is_set_at_run_time_moves_the_keys_and_is_followed() -> Result<()> {
     };
     let said = permitted(&set, Operation::OverrideSet)?.ok()?;
     ensure!(
-        said == "tenant:acme: key = vault acme, dek_epoch = 30d.\nKeys wrapped anew: 2.\n",
+        said.starts_with(
+            "tenant:acme: key = vault acme, dek_epoch = 30d.\nKeys wrapped anew: 2.\nScopes with a next data key: 1.\nJob "
+        ),
         "{said}"
     );
+    // What the former KEK unwraps, out of a backup of the keystore, seals nothing more.
+    let epochs = database.admin(
+        "SELECT string_agg(scope || ' ' || epoch || ' ' || state, '; ' ORDER BY scope, epoch) FROM pgveil.keys WHERE purpose = 'data'",
+    )?;
+    ensure!(
+        epochs
+            == "tenant:acme/env:prod 1 decrypt_only; tenant:acme/env:prod 2 active; tenant:globex/env:prod 1 active",
+        "{epochs}"
+    );
+    let job = site.command("jobs", &["list", "--json"])?.ok()?;
+    ensure!(job.contains("another key encryption key"), "{job}");
     ensure!(
         wrapped()? == "tenant:acme/env:prod vault acme; tenant:globex/env:prod main platform",
         "{}",

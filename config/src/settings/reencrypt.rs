@@ -55,7 +55,7 @@ pub(super) static SECTION: Section = Section {
             kind: Kind::Switch,
             need: Need::Default("true"),
             support: Support::Since("0.1"),
-            meaning: "Whether the rotation of a KEK queues a job by itself. `pgveil rotate` says it each time; the end of `dek_epoch` queues none.",
+            meaning: "Whether the rotation of a KEK, or another KEK for a scope, queues a job by itself. `pgveil rotate` says it each time; the end of `dek_epoch` queues none.",
         },
         Key {
             name: "concurrency",

@@ -9,7 +9,7 @@ use pgveil_config::{
 use serde_json::json;
 use tokio_postgres::Row;
 
-use super::{Keystore, KeystoreError, bigint_of};
+use super::{Keystore, KeystoreError, bigint_of, sealing::notify};
 use crate::{
     audit::{
         Actor, Event, Operation,
@@ -212,6 +212,7 @@ impl Keystore {
             "kek_period_s": kek_period,
             "destroy_retired_after_s": destroy,
         });
+        notify(&mut change, scope).await?;
         let event = Event::new(operation).scope(scope).detail(detail);
         change.commit(event).await
     }

@@ -262,7 +262,8 @@ async fn put(change: &mut Change, word: &Word, event: usize) -> Result<(), Keyst
         .map(drop)
 }
 
-async fn notify(change: &mut Change, scope: &ScopePath) -> Result<(), KeystoreError> {
+/// Has the others look at what changed of a scope, once it is committed.
+pub(super) async fn notify(change: &mut Change, scope: &ScopePath) -> Result<(), KeystoreError> {
     change
         .query(NOTIFY, &[&CHANNEL, &scope.as_str()])
         .await

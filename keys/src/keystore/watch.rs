@@ -54,8 +54,12 @@ impl Keystore {
     }
 
     /// Lets go of what was sealed since the last look, since what is sealed is not loaded any more, and of keys that were
-    /// replaced.
+    /// replaced; takes up what was set for scopes.
     async fn look(&self, keys: &Keys, known: &mut HashSet<Seal>) {
+        // Who looks every two seconds tells what is wrong with it.
+        if let Ok(stored) = self.stored().await {
+            keys.set_stored(stored);
+        }
         match self.retired(keys.held_to_seal()).await {
             Ok(retired) if retired.is_empty() => {}
             Ok(retired) => keys.seal_no_more(&retired),

@@ -20,6 +20,7 @@ use super::{
     audit::sign_and_send,
     connect,
     loss::Loss,
+    moved::Moved,
     parse_scope, table,
 };
 use crate::app;
@@ -58,10 +59,10 @@ pub enum Key {
         /// Move the others, although some keys do not open any more
         #[arg(long)]
         accept_loss: bool,
-        /// The right to accept it: dek.rewrap
         /// The scope's name again, instead of being asked, where a loss is accepted
         #[arg(long, value_name = "SCOPE", requires = "accept_loss")]
         confirm: Option<String>,
+        /// The right to accept it: dek.rewrap
         #[command(flatten)]
         step_up: StepUp,
         /// Print JSON
@@ -81,10 +82,10 @@ pub enum Key {
         /// How long from now
         #[arg(long, default_value = DESTROY_AFTER, value_parser = after)]
         after: Duration,
-        /// Print JSON
         /// The name of the key's scope, instead of being asked
         #[arg(long, value_name = "SCOPE")]
         confirm: Option<String>,
+        /// Print JSON
         #[arg(long)]
         json: bool,
         /// The key's id
@@ -124,8 +125,8 @@ pub async fn run(config: &Path, command: Key) -> anyhow::Result<ExitCode> {
         }
         Key::Rewrap {
             accept_loss,
-            step_up,
             confirm,
+            step_up,
             json,
             scope,
         } => {
@@ -135,8 +136,8 @@ pub async fn run(config: &Path, command: Key) -> anyhow::Result<ExitCode> {
         Key::Destroy {
             step_up,
             after,
-            json,
             confirm,
+            json,
             id,
         } => destroy(config, id, after, (&step_up, confirm.as_deref()), json).await,
         Key::Keep { json, id } => keep(config, id, json).await,
@@ -190,7 +191,6 @@ async fn list(
         })
         .collect();
     let soon = keys.iter().filter(|listed| listed.is_soon()).count();
-    if as_json {
     let count = |state: &str| {
         { keys.iter() }
             .filter(|listed| listed.key.state == state)
@@ -198,6 +198,7 @@ async fn list(
     };
     let (active, decrypt_only) = (count("active"), count("decrypt_only"));
     let destroyed = count("destroyed");
+    if as_json {
         let all: Vec<Value> = keys.iter().map(Listed::as_json).collect();
         println!(
             "{:#}",
@@ -338,12 +339,12 @@ async fn rewrap(
         let Some((step_up, confirm)) = accepts else {
             return Err(Found(loss.refusal(&path)).into());
         };
-        let log = keystore.log();
         confirmed(
             path.as_str(),
             confirm,
             "What the keys that do not open have sealed is given up, unless their KEK comes back.",
         )?;
+        let log = keystore.log();
         let token = step_up.token(log, Operation::DekRewrap, &path).await?;
         rewrap = rewrap.without(&lost);
         rewrap.check().await.map_err(refused)?;
@@ -352,13 +353,13 @@ async fn rewrap(
             .map_err(|error| Found(format!("{error}; {}", error.cure())))?;
         replaced = { loss::replace(&built.keys, &lost).await }.map_err(refused)?;
     }
-    let moved = rewrap.run().await.map_err(refused)?;
+    let moved = Moved::by(&built, &rewrap, &path).await.map_err(refused)?;
     if as_json {
-        let done =
-            json!({ "keys_moved": moved, "keys_lost": lost.len(), "keys_replaced": replaced });
+        let mut done = json!({ "keys_lost": lost.len(), "keys_replaced": replaced });
+        moved.put(&mut done);
         println!("{done:#}");
     } else {
-        println!("Keys wrapped anew: {moved}.");
+        moved.print();
         if !lost.is_empty() {
             println!(
                 "Keys lost: {}; scopes that got a next data key: {replaced}.",
@@ -406,11 +407,11 @@ async fn destroy(
     let scope = built.keystore.scope_of(id).await?;
     let scope = scope.ok_or_else(|| Found(format!("there is no key {id}")))?;
     let scope = parse_scope(&scope)?;
-    let log = built.keystore.log();
     let what = format!(
         "Key {id} of {scope} will be destroyed: what it sealed, in backups too, can never be read again."
     );
     confirmed(scope.as_str(), confirm, &what)?;
+    let log = built.keystore.log();
     let token = step_up.token(log, Operation::KeySchedule, &scope).await?;
     let uses = uses::count(&built.settings).await?;
     if let Some(columns) = uses.values.get(&id) {

@@ -6,8 +6,7 @@ use clap::Args;
 use pgveil_config::{ScopePath, settings::Failure, show_duration};
 use pgveil_keys::{
     Scopes,
-    audit::Operation,
-    keystore::OverrideRecord,
+    keystore::{OverrideRecord, override_operation},
     rewrap::{Rewrap, RewrapError},
     scopes::Own,
     step_up::Authority,
@@ -17,7 +16,7 @@ use serde_json::json;
 use super::table;
 use crate::{
     app,
-    cli::{Found, ask::StepUp, audit::sign_and_send, connect, parse_scope},
+    cli::{Found, ask::StepUp, audit::sign_and_send, connect, moved::Moved, parse_scope},
 };
 
 /// `pgveil scopes set`
@@ -139,16 +138,12 @@ async fn apply(
     { built.settings.compliance }
         .allows(own.failure, own.rotation.dek_epoch)
         .map_err(Found)?;
-    let operation = if own.is_empty() {
-        Operation::OverrideClear
-    } else {
-        Operation::OverrideSet
-    };
+    let operation = override_operation(&own);
     let log = built.keystore.log();
     let token = act.step_up.token(log, operation, &scope).await?;
     stored.insert(scope.clone(), own.clone());
     let scopes = Scopes::new(&built.settings).with_stored(stored);
-    let rewrap = Rewrap::new(&built.keys, &*built.keystore, scopes, scope.clone());
+    let rewrap = Rewrap::new(&built.keys, &*built.keystore, scopes.clone(), scope.clone());
     let unchanged =
         |error: RewrapError| Found(format!("{error}; {}; nothing was changed", error.cure()));
     rewrap.probe().await.map_err(unchanged)?;
@@ -168,23 +163,28 @@ async fn apply(
         .set_override(&scope, &own, right)
         .await
         .map_err(|error| Found(format!("{error}; {}", error.cure())))?;
-    let moved = if act.keep_wrapped {
-        0
-    } else {
-        rewrap.run().await?
-    };
-    report(&scope, &own, moved, act.json);
+    let mut moved = Moved::default();
+    if !act.keep_wrapped {
+        built.keys.set_stored(scopes.stored().clone());
+        moved = Moved::by(&built, &rewrap, &scope).await.map_err(|error| {
+            Found(format!(
+                "{error}; {}; it is set, and `pgveil keys rewrap {scope}` goes on",
+                error.cure()
+            ))
+        })?;
+    }
+    report(&scope, &own, &moved, act.json);
     sign_and_send(config, &built.keystore).await;
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(scope: &ScopePath, own: &Own, moved: u64, as_json: bool) {
+fn report(scope: &ScopePath, own: &Own, moved: &Moved, as_json: bool) {
     if as_json {
-        let value = json!({
+        let mut value = json!({
             "scope": scope.as_str(),
             "override": (!own.is_empty()).then(|| own_json(own)),
-            "keys_moved": moved,
         });
+        moved.put(&mut value);
         println!("{value:#}");
         return;
     }
@@ -193,8 +193,8 @@ fn report(scope: &ScopePath, own: &Own, moved: u64, as_json: bool) {
     } else {
         println!("{scope}: {}.", own_text(own));
     }
-    if moved > 0 {
-        println!("Keys wrapped anew: {moved}.");
+    if moved.is_any() {
+        moved.print();
     }
 }
 
