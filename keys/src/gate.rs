@@ -260,18 +260,18 @@ impl Gate {
         }
     }
 
-    /// Whether what needs this KEK is not asked for just now: the provider denied it a moment ago, or is away.
+    /// Whether what needs this KEK was refused just now: the provider denied it a moment ago, or did not answer the last that
+    /// was asked.
     pub(crate) fn refuses(&self, kek: &str) -> bool {
         let now = self.clock.now();
         let denied = |state: &State, verb| {
             let denial = state.denied.get(&(verb, kek.to_owned()));
             denial.is_some_and(|denial| now < denial.until)
         };
-        let is_denied = {
-            let state = self.lock();
-            !state.denied.is_empty() && (denied(&state, Verb::Wrap) || denied(&state, Verb::Unwrap))
-        };
-        is_denied || self.is_out(kek)
+        let state = self.lock();
+        state.ways.contains_key(state.known(self.provider.way(kek)))
+            || !state.denied.is_empty()
+                && (denied(&state, Verb::Wrap) || denied(&state, Verb::Unwrap))
     }
 
     /// How often it was asked since the start.

@@ -289,7 +289,8 @@ impl Keys {
         })
     }
 
-    /// Whether statements that need this KEK are refused just now, as far as providers' last answers show.
+    /// Whether statements that need this KEK were refused just now, as far as providers' last answers show; one that was not
+    /// answered is enough.
     pub fn refuses(&self, kek: &KekRef) -> bool {
         let gate = self.gates.get(&kek.provider);
         gate.is_some_and(|gate| gate.refuses(&kek.kek))

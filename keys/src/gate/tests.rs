@@ -243,8 +243,10 @@ async fn a_no_holds_for_its_kek_and_for_a_moment() {
     assert!(world.gate.denied().is_empty());
 }
 
+        assert!(world.gate.refuses("a"), "nobody looks how the KEK is");
 #[tokio::test]
 async fn a_probe_that_is_given_up_leaves_room_for_the_next() {
+        assert!(!world.gate.refuses("a"));
     let world = World::new();
     world.fail(away());
     for _ in 0..FAILURES {
