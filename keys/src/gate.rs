@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a "no" is taken for the answer. A scope whose KEK is given back opens within this time.
 const DENIED_FOR: Duration = Duration::from_secs(5);
-/// Requests under way to one provider. KMS limit rates; whoever comes later waits for his turn.
+/// Requests under way on one way to a provider. KMS limit rates; whoever comes later waits for his turn.
 const AT_ONCE: usize = 64;
 /// The purpose of what only shows whether a KEK works.
 const PROBE: &str = "probe";
@@ -38,7 +38,8 @@ pub(crate) struct Gate {
     name: String,
     provider: Arc<dyn KeyProvider>,
     clock: Arc<dyn Clock>,
-    permits: Semaphore,
+    /// By way, so that one that hangs takes nobody's turn on another.
+    permits: Mutex<HashMap<String, Arc<Semaphore>>>,
     state: Mutex<State>,
 }
 
@@ -171,7 +172,7 @@ impl Gate {
             name: name.to_owned(),
             provider,
             clock,
-            permits: Semaphore::new(AT_ONCE),
+            permits: Mutex::default(),
             state: Mutex::default(),
         }
     }
@@ -236,7 +237,7 @@ impl Gate {
         if self.is_out(kek) {
             return None;
         }
-        let _permit = self.permits.acquire().await.ok()?;
+        let _permit = self.permits(kek).acquire_owned().await.ok()?;
         let answer = self.provider.entropy(kek, context).await;
         answer.unwrap_or_else(|error| {
             tracing::debug!(%error, "a provider gave no random bytes for a new key");
@@ -293,7 +294,8 @@ impl Gate {
         request: impl Future<Output = Result<T, ProviderError>>,
     ) -> Answer<T> {
         let probe = self.enter(asked)?;
-        let permit = self.permits.acquire().await.expect("it is never closed");
+        let permit = self.permits(asked.1).acquire_owned().await;
+        let permit = permit.expect("it is never closed");
         // While it waited for its turn, the others may have learnt that nobody is there.
         let probe = match probe {
             Some(probe) => Some(probe),
@@ -340,6 +342,17 @@ impl Gate {
             return Err((error, Fresh::Remembered));
         }
         outage.probing = true;
+    fn permits(&self, kek: &str) -> Arc<Semaphore> {
+        let mut permits = self.permits.lock().expect("no holder of this lock panics");
+        let way = self.provider.way(kek);
+        if let Some(known) = permits.get(way) {
+            return Arc::clone(known);
+        }
+        let way = if permits.len() < MAX_WAYS { way } else { "" };
+        let new = || Arc::new(Semaphore::new(AT_ONCE));
+        Arc::clone(permits.entry(way.to_owned()).or_insert_with(new))
+    }
+
         Ok(Some(Probe { gate: self, way }))
     }
 
