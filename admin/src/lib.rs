@@ -75,11 +75,13 @@ async fn readyz(State(watched): State<Watched>) -> impl IntoResponse {
     // A process that was started while the platform's provider is away must not take the place of one that serves.
     let registry = (watched.judged)();
     let ready = keystore && registry && !draining;
+    let degraded = watched.keys.is_degraded();
     let body = json!({
         "ready": ready,
         "draining": draining,
         "keystore": keystore,
         "registry": registry,
+        "degraded": degraded,
         "keys": keks,
     });
     let code = if ready {

@@ -36,6 +36,12 @@ pub(crate) fn text(
     );
     page.sample("pgveil_keys_stale_uses_total", &[], keys.stale_uses as f64);
     page.family(
+        "pgveil_degraded",
+        "gauge",
+        "Whether keys go on past their time just now (failure = \"open\").",
+    );
+    page.sample("pgveil_degraded", &[], f64::from(u8::from(keys.degraded)));
+    page.family(
         "pgveil_provider_up",
         "gauge",
         "Whether the provider answered statements when it was last asked.",

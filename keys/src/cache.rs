@@ -8,7 +8,7 @@ use std::{
     future::Future,
     hash::Hash,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -36,6 +36,8 @@ pub(crate) struct Cache<K, V> {
     clock: Arc<dyn Clock>,
     /// Times that something was used past its time.
     stale_uses: AtomicU64,
+    /// Until when the last of these is used.
+    stale_until: Mutex<Option<Instant>>,
     /// How often something was let go on demand: what was being loaded meanwhile may be of it, and is not held.
     forgotten: AtomicU64,
 }
@@ -97,6 +99,7 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
             max_entries,
             clock,
             stale_uses: AtomicU64::new(0),
+            stale_until: Mutex::default(),
             forgotten: AtomicU64::new(0),
         }
     }
@@ -188,7 +191,19 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         }
         held.expires = held.until.min(now + STALE_STEP);
         self.stale_uses.fetch_add(1, Ordering::Relaxed);
+        *self.stale_until() = Some(held.expires);
         Some(held.loaded())
+    }
+
+    fn stale_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        let until = self.stale_until.lock();
+        until.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something is used past its time just now.
+    pub(crate) fn is_stale(&self) -> bool {
+        let now = self.clock.now();
+        self.stale_until().is_some_and(|until| now < until)
     }
 
     /// How often something was let go on demand: for [`Cache::insert_unless_forgotten`], read before loading.

@@ -78,6 +78,8 @@ pub struct KeysStatus {
     /// (`failure = "open"`).
     pub stale_uses: u64,
     /// By `[provider.NAME]`.
+    /// Whether one does just now.
+    pub degraded: bool,
     pub providers: BTreeMap<String, ProviderStatus>,
 }
 
@@ -180,10 +182,16 @@ impl Keys {
                 + self.opening.stale_uses()
                 + self.index.stale_uses(),
             providers: providers.collect(),
+            degraded: self.is_degraded(),
         }
     }
 
     /// The scope's active DEK, if it is in memory and may seal one value more. Never waits.
+    /// Whether keys in memory are used past their time just now, because their provider is away.
+    pub fn is_degraded(&self) -> bool {
+        self.sealing.is_stale() || self.opening.is_stale() || self.index.is_stale()
+    }
+
     pub fn cached_sealing_key(&self, scope: &ScopePath) -> Option<Arc<DataKey>> {
         self.sealing.get(scope).filter(|key| key.usage.has_lease())
     }

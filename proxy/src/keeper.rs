@@ -25,8 +25,18 @@ async fn renew(keys: Arc<Keys>, keystore: Arc<Keystore>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = String::new();
+    let mut was_degraded = false;
     loop {
         ticks.tick().await;
+        let is_degraded = keys.is_degraded();
+        if is_degraded && !was_degraded {
+            tracing::warn!(
+                "degraded: a key provider is away, and keys in memory go on past their time (failure = \"open\")"
+            );
+        } else if was_degraded && !is_degraded {
+            tracing::info!("no longer degraded: no key is used past its time");
+        }
+        was_degraded = is_degraded;
         match keystore.stored().await {
             Ok(stored) => {
                 keys.set_stored(stored);

@@ -29,7 +29,7 @@ fn health_is_told_and_shows_no_value() -> Result<()> {
     ensure!(status == "HTTP/1.1 200 OK", "{status} {ready}");
     let ready: serde_json::Value = serde_json::from_str(&ready)?;
     ensure!(
-        ready["ready"] == true && ready["keystore"] == true,
+        ready["ready"] == true && ready["keystore"] == true && ready["degraded"] == false,
         "{ready}"
     );
     ensure!(ready["keys"][0]["provider"] == "main", "{ready}");
@@ -39,6 +39,7 @@ fn health_is_told_and_shows_no_value() -> Result<()> {
         "# TYPE pgveil_keys_held gauge",
         "pgveil_keys_held 2",
         "pgveil_keys_stale_uses_total 0",
+        "pgveil_degraded 0",
         "pgveil_provider_up{provider=\"main\"} 1",
         "pgveil_provider_requests_total{provider=\"main\",verb=\"wrap\"} 1",
         "pgveil_provider_requests_total{provider=\"main\",verb=\"unwrap\"} 1",

@@ -243,10 +243,12 @@ async fn a_key_that_is_held_to_open_seals_while_its_provider_is_away_and_no_long
     let opens = keys.opening_key(id).await.unwrap();
     world.clock.advance(TTL);
     *world.provider.fault.lock().await = Some(unavailable());
+    assert!(!keys.status().degraded);
     let seals = keys.sealing_key(&acme).await.unwrap();
     assert!(Arc::ptr_eq(&opens, &seals));
-    assert!(keys.status().stale_uses > 0);
+    assert!(keys.status().stale_uses > 0 && keys.status().degraded);
     world.clock.advance(STALE_MAX);
+    assert!(!keys.status().degraded);
     let error = keys.sealing_key(&acme).await.unwrap_err();
     assert!(matches!(error, KeyError::Unavailable { .. }), "{error}");
     // Under `closed`, not at all.
