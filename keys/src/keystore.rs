@@ -21,6 +21,7 @@ mod sealing;
 mod turn;
 mod watch;
 mod words;
+mod written;
 
 use std::{path::PathBuf, sync::Arc};
 

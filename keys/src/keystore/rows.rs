@@ -12,12 +12,9 @@ use std::{
 
 use tokio_postgres::Row;
 
-use super::{Keystore, KeystoreError, bigint_of};
+use super::{Keystore, KeystoreError, bigint_of, written::Written};
 use crate::{
-    audit::{
-        Actor, Change, Event, Operation, Outcome,
-        secrets::{Secrets, same},
-    },
+    audit::{Actor, Change, Event, Operation, Outcome, secrets::Secrets},
     canonical::Canonical,
 };
 
@@ -177,26 +174,16 @@ impl KeyRow {
 
     /// Whether pgveil wrote it, and wrote it last.
     pub(super) fn judge(&self, secrets: &Secrets) -> Result<(), KeystoreError> {
-        let refused = |reason: &str| {
-            Err(KeystoreError::KeyRow {
-                id: self.id,
-                reason: reason.to_owned(),
-            })
+        let written = Written {
+            mac: self.mac.as_deref(),
+            seq: self.audit_seq,
+            last: self.last_seq,
         };
-        let (Some(mac), Some(seq)) = (&self.mac, self.audit_seq) else {
-            return refused("it has no MAC: pgveil did not write it");
-        };
-        if !same(&self.authentic(seq, secrets), mac) {
-            return refused(
-                "its MAC does not fit: it was changed by somebody else than pgveil, or with another key of the audit log",
-            );
-        }
-        match self.last_seq {
-            Some(last) if last > seq => {
-                refused("it is an older row than the last that pgveil wrote: somebody put it back")
-            }
-            _ => Ok(()),
-        }
+        let judged = written.judge(|seq| self.authentic(seq, secrets));
+        judged.map_err(|why| KeystoreError::KeyRow {
+            id: self.id,
+            reason: why.to_owned(),
+        })
     }
 
     /// The record of the audit log with which it was written.

@@ -11,7 +11,7 @@ use pgveil_keys::{
 };
 use pgveil_policy::catalog::SealedLabel;
 
-use super::{Site, connect};
+use super::{Site, connect, registry::commit};
 
 pub(super) fn label(
     type_name: &str,
@@ -42,17 +42,12 @@ pub(super) async fn record(
     registry: &Registry,
     labels: &[SealedLabel],
 ) -> Result<()> {
-    client.batch_execute("BEGIN").await?;
-    let done = registry.record_labels(&**client, labels).await;
-    if let Err(error) = done {
-        client.batch_execute("ROLLBACK").await?;
-        return Err(error.into());
-    }
-    // Read where it was written, before the MACs are there.
-    registry.labels(&**client).await?;
-    registry.seal(&**client, "a test").await?;
-    client.batch_execute("COMMIT").await?;
-    Ok(())
+    commit(client, registry, async || {
+        registry.record_labels(&**client, labels).await?;
+        // Read where it was written, before the MACs are there.
+        registry.labels(&**client).await.map(drop)
+    })
+    .await
 }
 
 /// What the type was called first stands in `public.before`, what it is called now in `public.was`.
@@ -220,10 +215,10 @@ async fn labels_from_before_macs_get_them_once() -> Result<()> {
     ensure!(keystore.labels_lack_macs().await?);
     let registry = keystore.registry().await?;
     ensure!(says(&registry.labels(&*client).await, "no MAC"));
-    client.batch_execute("BEGIN").await?;
-    registry.take_up_labels(&*client).await?;
-    registry.seal(&*client, "taken over").await?;
-    client.batch_execute("COMMIT").await?;
+    commit(&client, &registry, async || {
+        registry.take_up_labels(&*client).await
+    })
+    .await?;
     let registry = site.keystore().await?.registry().await?;
     ensure!(registry.labels(&*client).await? == moods()?[2..]);
     ensure!(!keystore.labels_lack_macs().await?);

@@ -32,13 +32,19 @@ fn column(name: &str) -> NewColumn {
 }
 
 /// In a transaction with its record, as `apply` does it.
-async fn commit<T>(
+pub(super) async fn commit<T>(
     client: &Database,
     registry: &Registry,
     work: impl AsyncFnOnce() -> Result<T, KeystoreError>,
 ) -> Result<T> {
     client.batch_execute("BEGIN").await?;
-    let done = work().await?;
+    let done = match work().await {
+        Ok(done) => done,
+        Err(error) => {
+            client.batch_execute("ROLLBACK").await?;
+            return Err(error.into());
+        }
+    };
     registry.seal(&**client, "a test").await?;
     client.batch_execute("COMMIT").await?;
     Ok(done)

@@ -15,13 +15,9 @@ use tokio_postgres::{GenericClient, Row};
 
 use super::Registry;
 use crate::{
-    audit::{
-        Event, Operation, Record, Within,
-        event::bounded_names,
-        secrets::{Secrets, same},
-    },
+    audit::{Event, Operation, Record, Within, event::bounded_names, secrets::Secrets},
     canonical::Canonical,
-    keystore::{Keystore, KeystoreError, bigint_of},
+    keystore::{Keystore, KeystoreError, bigint_of, written::Written},
 };
 
 const LABEL: &[u8] = b"enum_labels";
@@ -126,20 +122,13 @@ impl LabelRow {
 
     /// Whether pgveil wrote it, and wrote it last.
     fn judge(&self, secrets: &Secrets) -> Result<(), KeystoreError> {
-        let (Some(mac), Some(seq)) = (&self.mac, self.audit_seq) else {
-            return Err(self.refused("it has no MAC: pgveil did not write it"));
+        let written = Written {
+            mac: self.mac.as_deref(),
+            seq: self.audit_seq,
+            last: self.last_seq,
         };
-        if !same(&self.authentic(seq, secrets), mac) {
-            return Err(self.refused(
-                "its MAC does not fit: it was changed by somebody else than pgveil, or with another key of the audit log",
-            ));
-        }
-        match self.last_seq {
-            Some(last) if last > seq => Err(self.refused(
-                "it is an older row than the last that pgveil wrote: somebody put it back",
-            )),
-            _ => Ok(()),
-        }
+        let judged = written.judge(|seq| self.authentic(seq, secrets));
+        judged.map_err(|why| self.refused(why))
     }
 
     fn says_the_same(&self, other: &Self) -> bool {
@@ -225,9 +214,7 @@ impl Registry {
             // Within the transaction that writes a row, its record is not there yet.
             return Err(damaged(&format!("the row of {name} is gone")));
         }
-        let found = client.query(ALL, &[]).await?;
-        let rows: Result<Vec<LabelRow>, _> = found.iter().map(LabelRow::of).collect();
-        let rows = rows?;
+        let rows = label_rows(&client.query(ALL, &[]).await?)?;
         for row in &rows {
             let written = self.written_labels().get(&row.name()).cloned();
             match written {
@@ -264,21 +251,32 @@ impl Registry {
             let Some(rows) = types.remove(&name) else {
                 continue;
             };
-            let count = i32::try_from(rows.len()).map_err(|_| damaged("too many labels"))?;
             self.never_had_more(client, &name, rows.len()).await?;
-            for label in rows.into_values() {
-                let row = LabelRow {
-                    label,
-                    labels: Some(count),
-                    audit_seq: None,
-                    mac: None,
-                    last_seq: None,
-                };
-                row.put(client).await?;
-                self.written_labels().insert(row.name(), row);
-            }
+            self.put_labels(client, rows).await?;
         }
         Ok(())
+    }
+
+    /// Writes all rows of a type, and answers how many they are.
+    async fn put_labels(
+        &self,
+        client: &impl GenericClient,
+        rows: BTreeMap<i32, SealedLabel>,
+    ) -> Result<usize, KeystoreError> {
+        let count = rows.len();
+        let labels = i32::try_from(count).map_err(|_| damaged("too many labels"))?;
+        for label in rows.into_values() {
+            let row = LabelRow {
+                label,
+                labels: Some(labels),
+                audit_seq: None,
+                mac: None,
+                last_seq: None,
+            };
+            row.put(client).await?;
+            self.written_labels().insert(row.name(), row);
+        }
+        Ok(count)
     }
 
     /// The audit log knows how many labels of a type had numbers. Were they hidden, others would get theirs.
@@ -309,26 +307,10 @@ impl Registry {
         &self,
         client: &impl GenericClient,
     ) -> Result<usize, KeystoreError> {
-        let types = by_type({
-            let found = client.query(ALL, &[]).await?;
-            let rows: Result<Vec<LabelRow>, _> = found.iter().map(LabelRow::of).collect();
-            rows?
-        });
+        let types = by_type(label_rows(&client.query(ALL, &[]).await?)?);
         let mut taken = 0;
         for rows in types.into_values() {
-            let count = i32::try_from(rows.len()).map_err(|_| damaged("too many labels"))?;
-            for label in rows.into_values() {
-                let row = LabelRow {
-                    label,
-                    labels: Some(count),
-                    audit_seq: None,
-                    mac: None,
-                    last_seq: None,
-                };
-                row.put(client).await?;
-                self.written_labels().insert(row.name(), row);
-                taken += 1;
-            }
+            taken += self.put_labels(client, rows).await?;
         }
         Ok(taken)
     }
@@ -370,6 +352,11 @@ impl Registry {
     fn written_labels(&self) -> MutexGuard<'_, BTreeMap<String, LabelRow>> {
         self.labels.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Rows of [`ALL`].
+fn label_rows(found: &[Row]) -> Result<Vec<LabelRow>, KeystoreError> {
+    found.iter().map(LabelRow::of).collect()
 }
 
 /// Labels by their types and numbers.
@@ -415,9 +402,7 @@ impl Keystore {
         &self,
     ) -> Result<Vec<KeystoreError>, KeystoreError> {
         let secrets = self.log().secrets().await?;
-        let found = self.query(ALL, &[]).await?;
-        let rows: Result<Vec<LabelRow>, _> = found.iter().map(LabelRow::of).collect();
-        let rows = rows?;
+        let rows = label_rows(&self.query(ALL, &[]).await?)?;
         let judged = rows.iter().filter_map(|row| row.judge(&secrets).err());
         let mut refused: Vec<KeystoreError> = judged.collect();
         if refused.is_empty() {

@@ -9,13 +9,10 @@ use serde_json::{Value, json};
 use tokio_postgres::{GenericClient, Row};
 
 use super::{
-    super::{KeystoreError, rows::us},
+    super::{KeystoreError, rows::us, written::Written},
     NewColumn, Registration,
 };
-use crate::{
-    audit::secrets::{Secrets, same},
-    canonical::Canonical,
-};
+use crate::{audit::secrets::Secrets, canonical::Canonical};
 
 const LABEL: &[u8] = b"columns";
 
@@ -208,20 +205,13 @@ impl ColumnRow {
 
     /// Whether pgveil wrote it, and wrote it last.
     pub(super) fn judge(&self, secrets: &Secrets) -> Result<(), KeystoreError> {
-        let (Some(mac), Some(seq)) = (&self.mac, self.audit_seq) else {
-            return Err(self.refused("it has no MAC: pgveil did not write it"));
+        let written = Written {
+            mac: self.mac.as_deref(),
+            seq: self.audit_seq,
+            last: self.last_seq,
         };
-        if !same(&self.authentic(seq, secrets), mac) {
-            return Err(self.refused(
-                "its MAC does not fit: it was changed by somebody else than pgveil, or with another key of the audit log",
-            ));
-        }
-        match self.last_seq {
-            Some(last) if last > seq => Err(self.refused(
-                "it is an older row than the last that pgveil wrote: somebody put it back",
-            )),
-            _ => Ok(()),
-        }
+        let judged = written.judge(|seq| self.authentic(seq, secrets));
+        judged.map_err(|why| self.refused(why))
     }
 
     /// Whether two rows say the same, MACs apart.
