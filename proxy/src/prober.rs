@@ -25,7 +25,7 @@ const WHILE_IT_WORKS: Duration = Duration::from_mins(1);
 const WHILE_IT_DOES_NOT: Duration = Duration::from_secs(10);
 /// How often it is asked meanwhile whether statements meet a KEK that does not work after all.
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
-/// One look in so many wraps and unwraps; the others only ask how the KEK is. Providers charge for each call.
+/// One look in so many wraps and unwraps at least; the others only ask how the KEK is. Providers charge for each call.
 const ROUND_TRIP_EVERY: u32 = 10;
 /// Looks at the same time.
 const MAX_AT_ONCE: usize = 8;
@@ -77,6 +77,7 @@ pub(crate) async fn run(keys: Arc<Keys>, health: Arc<Health>) {
 impl Watched {
     async fn watch(self, permits: Arc<Semaphore>, health: Arc<Health>) {
         let mut until_round_trip = 0;
+        let mut is_first = true;
         loop {
             let Ok(permit) = permits.acquire().await else {
                 return;
@@ -85,7 +86,12 @@ impl Watched {
             drop(permit);
             let (pause, left) = match (found, until_round_trip) {
                 (Some(was_made), 0) if !was_made => (WHILE_IT_WORKS, 0),
-                (Some(_), 0) => (WHILE_IT_WORKS, ROUND_TRIP_EVERY - 1),
+                (Some(_), 0) => {
+                    let (rank, count) = self.rank();
+                    let left = looks_between(rank, count, is_first);
+                    is_first = false;
+                    (WHILE_IT_WORKS, left)
+                }
                 (Some(_), left) => (WHILE_IT_WORKS, left - 1),
                 (None, _) => (WHILE_IT_DOES_NOT, 0),
             };
@@ -97,6 +103,15 @@ impl Watched {
                 until_round_trip = 0;
             }
         }
+    }
+
+    /// Which of its provider's KEKs in use it is, and of how many.
+    fn rank(&self) -> (usize, usize) {
+        let keks = self.keys.scopes().keks();
+        let mut others = keks.iter().filter(|kek| kek.provider == self.kek.provider);
+        let count = others.clone().count();
+        let rank = others.position(|kek| *kek == self.kek);
+        (rank.unwrap_or_default(), count)
     }
 
     /// Until statements that need the KEK are refused, but no sooner than a KEK is looked at that does not work: what is
@@ -147,6 +162,49 @@ impl Watched {
                     "a key encryption key cannot be used: values of the scopes under it can be neither read nor written"
                 );
             }
+        }
+    }
+}
+
+/// How many looks only ask how a KEK is before one wraps and unwraps again: so that each provider is seen to wrap and unwrap at
+/// every look, under one KEK after the other, and each KEK at every tenth.
+fn looks_between(rank: usize, count: usize, is_first: bool) -> u32 {
+    let every = u32::try_from(count)
+        .unwrap_or(u32::MAX)
+        .clamp(1, ROUND_TRIP_EVERY);
+    if is_first {
+        rank as u32 % every
+    } else {
+        every - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_provider_is_seen_to_work_at_every_look_and_each_kek_at_every_tenth() {
+        const LOOKS: u32 = 60;
+        for count in [1, 2, 3, 10, 25] {
+            let mut seen = vec![0; LOOKS as usize];
+            for rank in 0..count {
+                let (mut look, mut is_first) = (0, true);
+                let mut last = 0;
+                while look < LOOKS {
+                    assert!(look - last <= ROUND_TRIP_EVERY, "{rank} of {count}");
+                    seen[look as usize] += 1;
+                    last = look;
+                    look += 1 + looks_between(rank, count, is_first);
+                    is_first = false;
+                }
+            }
+            let fewest = seen.iter().min().copied().unwrap_or_default();
+            assert_eq!(
+                fewest,
+                (count / ROUND_TRIP_EVERY as usize).max(1),
+                "{count}"
+            );
         }
     }
 }
