@@ -16,6 +16,7 @@ mod overrides;
 mod provider;
 mod reencrypt;
 mod rotation;
+mod traces;
 mod upstream;
 
 use std::{
@@ -49,6 +50,7 @@ pub use self::{
     provider::{AwsKms, AzureKeyVault, GcpKms, Provider, Rest, VaultTransit},
     reencrypt::Reencrypt,
     rotation::{OwnRotation, Rotation},
+    traces::Traces,
     upstream::{TlsMode, Upstream},
 };
 pub use crate::secret::{Secret, SecretError};
@@ -90,6 +92,8 @@ pub struct Settings {
     pub admin: Admin,
     /// `[log]`.
     pub log: Log,
+    /// `[traces]`.
+    pub traces: Traces,
     /// `[limits]`.
     pub limits: Limits,
     /// `[kms_server]`.
@@ -175,6 +179,7 @@ pub(crate) static TOP: Section = Section {
         &audit::SECTION,
         &admin::SECTION,
         &log::SECTION,
+        &traces::SECTION,
         &limits::SECTION,
         &kms_server::SECTION,
     ],
@@ -230,6 +235,7 @@ impl Settings {
         let audit = reader.one(&audit::SECTION, &top, &nothing);
         let admin = reader.one(&admin::SECTION, &top, &nothing);
         let log = reader.one(&log::SECTION, &top, &nothing);
+        let traces = reader.one(&traces::SECTION, &top, &nothing);
         let limits = reader.one(&limits::SECTION, &top, &nothing);
         let kms_server =
             { top.named("kms_server").next() }.map(|found| kms_server::read(reader, found));
@@ -251,6 +257,7 @@ impl Settings {
             audit: audit::read(&audit),
             admin: admin::read(&admin),
             log: log::read(&log),
+            traces: traces::read(&traces),
             limits: limits::read(&limits),
             kms_server,
             file: file.to_path_buf(),

@@ -12,6 +12,10 @@ use pgveil_providers::{
     ENTROPY_BYTES, KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped, jitter,
 };
 use tokio::sync::Semaphore;
+use tracing::{
+    Instrument,
+    field::{Empty, display},
+};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
@@ -77,6 +81,15 @@ enum Verb {
 }
 
 impl Verb {
+    /// As spans name it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Wrap | Self::ProbeWrap => "wrap",
+            Self::Unwrap | Self::ProbeUnwrap => "unwrap",
+            Self::Describe => "describe",
+        }
+    }
+
     fn wrap(context: &WrapContext) -> Self {
         if context.purpose == PROBE {
             Self::ProbeWrap
@@ -290,6 +303,27 @@ impl Gate {
 
     async fn pass<T>(
         &self,
+        (verb, kek): (Verb, &str),
+        request: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Answer<T> {
+        let span = tracing::info_span!(
+            "provider.request",
+            otel.kind = "client",
+            provider = self.name,
+            kek,
+            operation = verb.as_str(),
+            error = Empty,
+        );
+        let answer = self.asked((verb, kek), request).instrument(span.clone());
+        let answer = answer.await;
+        if let Err((error, _)) = &answer {
+            span.record("error", display(error));
+        }
+        answer
+    }
+
+    async fn asked<T>(
+        &self,
         asked: (Verb, &str),
         request: impl Future<Output = Result<T, ProviderError>>,
     ) -> Answer<T> {
@@ -306,6 +340,17 @@ impl Gate {
         let answer = self.learn(asked, answer);
         drop(probe);
         answer
+    }
+
+    fn permits(&self, kek: &str) -> Arc<Semaphore> {
+        let mut permits = self.permits.lock().expect("no holder of this lock panics");
+        let way = self.provider.way(kek);
+        if let Some(known) = permits.get(way) {
+            return Arc::clone(known);
+        }
+        let way = if permits.len() < MAX_WAYS { way } else { "" };
+        let new = || Arc::new(Semaphore::new(AT_ONCE));
+        Arc::clone(permits.entry(way.to_owned()).or_insert_with(new))
     }
 
     /// Lets a request through, or says what is known already. The one that finds out whether an outage is over holds
@@ -342,17 +387,6 @@ impl Gate {
             return Err((error, Fresh::Remembered));
         }
         outage.probing = true;
-    fn permits(&self, kek: &str) -> Arc<Semaphore> {
-        let mut permits = self.permits.lock().expect("no holder of this lock panics");
-        let way = self.provider.way(kek);
-        if let Some(known) = permits.get(way) {
-            return Arc::clone(known);
-        }
-        let way = if permits.len() < MAX_WAYS { way } else { "" };
-        let new = || Arc::new(Semaphore::new(AT_ONCE));
-        Arc::clone(permits.entry(way.to_owned()).or_insert_with(new))
-    }
-
         Ok(Some(Probe { gate: self, way }))
     }
 

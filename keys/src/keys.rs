@@ -23,6 +23,7 @@ use pgveil_config::{
 };
 use pgveil_providers::{Probe, ProviderError, Providers, WrapContext, probe};
 use serde_json::json;
+use tracing::Instrument;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -77,9 +78,9 @@ pub struct KeysStatus {
     /// Times since the start that a key went on past its time, for some seconds each, because its provider was away
     /// (`failure = "open"`).
     pub stale_uses: u64,
-    /// By `[provider.NAME]`.
     /// Whether one does just now.
     pub degraded: bool,
+    /// By `[provider.NAME]`.
     pub providers: BTreeMap<String, ProviderStatus>,
 }
 
@@ -181,17 +182,17 @@ impl Keys {
             stale_uses: self.sealing.stale_uses()
                 + self.opening.stale_uses()
                 + self.index.stale_uses(),
-            providers: providers.collect(),
             degraded: self.is_degraded(),
+            providers: providers.collect(),
         }
     }
 
-    /// The scope's active DEK, if it is in memory and may seal one value more. Never waits.
     /// Whether keys in memory are used past their time just now, because their provider is away.
     pub fn is_degraded(&self) -> bool {
         self.sealing.is_stale() || self.opening.is_stale() || self.index.is_stale()
     }
 
+    /// The scope's active DEK, if it is in memory and may seal one value more. Never waits.
     pub fn cached_sealing_key(&self, scope: &ScopePath) -> Option<Arc<DataKey>> {
         self.sealing.get(scope).filter(|key| key.usage.has_lease())
     }
@@ -210,9 +211,13 @@ impl Keys {
     pub async fn sealing_key(&self, scope: &ScopePath) -> Result<Arc<DataKey>, KeyError> {
         // A key that another replica replaced meanwhile, and one that is used up, each cost a round.
         for _ in 0..4 {
+            let load = || {
+                let span = tracing::info_span!("key.load", to = "seal", scope = scope.as_str());
+                self.load_sealing(scope).instrument(span)
+            };
             let key = self
                 .sealing
-                .get_or_load(scope, || self.load_sealing(scope), |_| self.stale(scope))
+                .get_or_load(scope, load, |_| self.stale(scope))
                 .await?;
             if self.lease(&key, Lease::Any).await? {
                 return Ok(key);
@@ -226,8 +231,12 @@ impl Keys {
 
     /// A DEK by the id in a sealed value, active or retired. Never makes one.
     pub async fn opening_key(&self, id: DekId) -> Result<Arc<DataKey>, KeyError> {
+        let load = || {
+            let span = tracing::info_span!("key.load", to = "open", key = id.0);
+            self.load_opening(id).instrument(span)
+        };
         self.opening
-            .get_or_load(&id, || self.load_opening(id), |key| self.stale(key.scope()))
+            .get_or_load(&id, load, |key| self.stale(key.scope()))
             .await
     }
 
@@ -239,7 +248,10 @@ impl Keys {
         newest: u64,
     ) -> Result<Arc<IndexKey>, KeyError> {
         let key = (scope.clone(), newest);
-        let load = || self.load_index(scope, newest);
+        let load = || {
+            let span = tracing::info_span!("key.load", to = "search", scope = scope.as_str());
+            self.load_index(scope, newest).instrument(span)
+        };
         self.index
             .get_or_load(&key, load, |_| self.stale(scope))
             .await
@@ -316,10 +328,17 @@ impl Keys {
             let reason = "pgveil.toml does not have it";
             return Err(ProviderError::unavailable(&kek.provider, reason));
         };
+        let span = tracing::info_span!(
+            "kek.probe",
+            provider = kek.provider,
+            kek = kek.kek,
+            round_trip
+        );
         let found = if round_trip {
-            probe(gate, &kek.provider, &kek.kek, scope.as_str()).await
+            let probed = probe(gate, &kek.provider, &kek.kek, scope.as_str());
+            probed.instrument(span).await
         } else {
-            let described = gate.describe(&kek.kek).await;
+            let described = gate.describe(&kek.kek).instrument(span).await;
             described.map(Probe::of).map_err(|(error, _)| error)
         };
         self.notice(&kek.provider);

@@ -69,7 +69,7 @@ impl HttpError {
 }
 
 /// A client that trusts `ca_file`, or the system's roots without it. Follows no redirect: a request may carry a token.
-pub(crate) fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, HttpError> {
+pub fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, HttpError> {
     client_with(ca_file, None)
 }
 

@@ -16,7 +16,7 @@ pub mod vault_transit;
 pub mod xks;
 
 pub use build::{BuildError, Providers, build, local_managers};
-pub use http::{HttpError, jitter};
+pub use http::{HttpError, client as http_client, jitter};
 pub use probe::{Probe, probe};
 pub use provider::{
     ENTROPY_BYTES, KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped,

@@ -17,8 +17,14 @@ use pgveil_providers::{
     local::{KekStore, LocalKms},
 };
 use tokio::task::JoinHandle;
+use tracing::Metadata;
 
-use crate::{cli::Found, engine::Engine, keeper, keks, key_rotation, prober};
+use crate::{
+    cli::Found,
+    engine::Engine,
+    keeper, keks, key_rotation, prober,
+    traces::{self, Sending, Spans},
+};
 
 /// The configuration with what it leads to: keystore, providers, keys.
 pub struct Built {
@@ -194,14 +200,24 @@ impl Built {
     }
 }
 
-/// [`build`], with logs set up first as the configuration says.
+/// [`build`], with logs and traces set up first as the configuration says.
 ///
 /// # Errors
 /// As [`build`].
-pub async fn build_logged(config: &Path) -> anyhow::Result<(Built, SetLevel)> {
+pub async fn build_logged(config: &Path) -> anyhow::Result<(Built, Told)> {
     let settings = Settings::load(config)?;
-    let set_level = log_to_stderr(&settings);
-    Ok((build(config).await?, set_level))
+    let (spans, sending) = traces::start(&settings.traces)?.unzip();
+    let set_level = subscribe(&settings, spans);
+    let told = Told { set_level, sending };
+    Ok((build(config).await?, told))
+}
+
+/// How the process is heard of.
+pub struct Told {
+    /// Has the logs go by another `[log] level`.
+    pub set_level: SetLevel,
+    /// Ended last, so that no span is left behind.
+    pub sending: Option<Sending>,
 }
 
 /// Has the logs go by another `[log] level`.
@@ -209,21 +225,43 @@ pub type SetLevel = Box<dyn Fn(&str) + Send>;
 
 /// Logs go to standard error, as the configuration says.
 pub fn log_to_stderr(settings: &Settings) -> SetLevel {
+    subscribe(settings, None)
+}
+
+fn subscribe(settings: &Settings, spans: Option<Spans>) -> SetLevel {
     use std::io::IsTerminal;
-    use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*, registry, reload};
+    use tracing_subscriber::{
+        EnvFilter, Layer, Registry,
+        filter::{FilterExt, FilterFn, LevelFilter},
+        fmt,
+        prelude::*,
+        registry, reload,
+    };
     // Only what speaks `tracing` is heard: a library's `log` lines may quote statements (Cargo.toml). And of that only what
     // pgveil says, whatever the filter asks for: AWS's client traces requests with the key that is to be wrapped.
-    let own = filter_fn(|line| line.target().starts_with("pgveil"));
+    let is_own = |about: &Metadata<'_>| about.target().starts_with("pgveil");
     let filter_of =
         |level: &str| EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let (filter, handle) = reload::Layer::new(filter_of(&settings.log.level));
-    let heard = registry().with(own).with(filter);
+    let (level, handle) = reload::Layer::new(filter_of(&settings.log.level));
+    let own_lines = FilterFn::new(move |about| about.is_event() && is_own(about));
     let lines = fmt::layer().with_writer(std::io::stderr);
-    if settings.log.json {
-        heard.with(lines.json()).init();
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = if settings.log.json {
+        lines.json().boxed()
     } else {
-        let lines = lines.with_ansi(std::io::stderr().is_terminal());
-        heard.with(lines).init();
+        lines.with_ansi(std::io::stderr().is_terminal()).boxed()
+    };
+    let lines = lines.with_filter(own_lines.and(level));
+    match spans {
+        None => registry().with(lines).init(),
+        Some(spans) => {
+            // Whatever level the logs have.
+            let own_spans = FilterFn::new(move |about| about.is_span() && is_own(about))
+                .with_max_level_hint(LevelFilter::INFO);
+            registry()
+                .with(lines)
+                .with(spans.with_filter(own_spans))
+                .init();
+        }
     }
     Box::new(move |level| {
         // It fails only when there is no subscriber any more, and then nobody hears of it.

@@ -12,6 +12,7 @@ pub mod listener;
 mod prober;
 mod reload;
 pub mod server;
+mod traces;
 pub mod workers;
 
 pub mod gate;

@@ -25,6 +25,8 @@ mod slow;
 mod starting;
 #[path = "providers/switched.rs"]
 mod switched;
+#[path = "providers/traced.rs"]
+mod traced;
 
 use std::{path::Path, sync::Arc};
 

@@ -8,6 +8,10 @@ use std::{
 
 use tokio::sync::Mutex;
 use tokio_postgres::{Error, Row, types::ToSql};
+use tracing::{
+    Instrument, Span,
+    field::{Empty, display},
+};
 
 use super::{KeystoreError, Target};
 use crate::{
@@ -111,6 +115,30 @@ impl Connection {
 
     /// Runs one statement, once more if the connection was lost. It must bear being run twice.
     pub(crate) async fn query(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, KeystoreError> {
+        // Beneath another only: what is looked at every few seconds is no news.
+        let span = if Span::current().is_none() {
+            Span::none()
+        } else {
+            tracing::info_span!(
+                "keystore.query",
+                otel.kind = "client",
+                db.system.name = "postgresql",
+                db.query.text = sql,
+                error = Empty,
+            )
+        };
+        let answer = self.query_twice(sql, params).instrument(span.clone()).await;
+        if let Err(error) = &answer {
+            span.record("error", display(error));
+        }
+        answer
+    }
+
+    async fn query_twice(
         &self,
         sql: &'static str,
         params: &[&(dyn ToSql + Sync)],

@@ -97,7 +97,14 @@ pub async fn run(config: &Path, command: Job) -> anyhow::Result<ExitCode> {
         Job::Pause { json, id } => order(config, id, JobOrder::Pause, json).await,
         Job::Resume { json, id } => order(config, id, JobOrder::Resume, json).await,
         Job::Cancel { json, id } => order(config, id, JobOrder::Cancel, json).await,
-        Job::Run { json } => run_here(&app::build_logged(config).await?.0, None, json).await,
+        Job::Run { json } => {
+            let (built, told) = app::build_logged(config).await?;
+            let ran = run_here(&built, None, json).await;
+            if let Some(sending) = told.sending {
+                sending.end().await;
+            }
+            ran
+        }
     }
 }
 

@@ -28,7 +28,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Whatever keeps it from starting.
 pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     forbid_core_dumps();
-    let (built, set_level) = app::build_logged(config).await?;
+    let (built, told) = app::build_logged(config).await?;
     let log = Arc::clone(built.keystore.log());
     let engine = match built.engine().await {
         Ok(engine) => engine,
@@ -64,7 +64,7 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     // Noted, not waited for: a key provider that is away keeps nobody from plain tables.
     log.note(event).await?;
     let mut background = built.start_background(&engine);
-    let reload = Reload::new(&built, &engine, set_level)?;
+    let reload = Reload::new(&built, &engine, told.set_level)?;
     background.push(tokio::spawn(administer(
         admin,
         watched(&built, &server, &engine),
@@ -81,6 +81,9 @@ pub async fn run(config: &Path) -> anyhow::Result<ExitCode> {
     }
     if tokio::time::timeout(DRAIN, log.flush()).await.is_err() {
         tracing::error!("events were left that the audit log does not have");
+    }
+    if let Some(sending) = told.sending {
+        sending.end().await;
     }
     Ok(ExitCode::SUCCESS)
 }
