@@ -40,9 +40,14 @@ pub type RowColumns = [(String, Option<(LogicalType, ColumnValue)>)];
 
 /// A kind of job, for one job.
 pub trait Remake: Debug + Send + Sync {
-    /// An SQL condition, true of the sealed values that are to be remade. `value` is an expression of type bytea whose value
+    /// An SQL condition, true of the sealed values that are to be remade, and perhaps of others, which are left as they are. `value` is an expression of type bytea whose value
     /// begins as a sealed value does; nothing but its header is to be looked at.
     fn wants(&self, at: At<'_>, value: &str) -> String;
+
+    /// The same for the count, which has the last word: true of no others.
+    fn counts(&self, at: At<'_>, value: &str) -> String {
+        self.wants(at, value)
+    }
 
     /// The columns of a table's rows without which its values cannot be remade.
     fn row_columns(&self, _relation: u32) -> Vec<String> {

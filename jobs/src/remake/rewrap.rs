@@ -15,10 +15,9 @@ use pgveil_keys::{
 use serde_json::{Value, json};
 
 use super::{At, Remake, Rest, RowColumns, Trouble, damaged, value, warm};
-use crate::JobError;
+use crate::{JobError, sql};
 
-/// More old keys than this are not named to the server one by one: it gives all values before the horizon, and the others are
-/// left here.
+/// More old keys than this are not named to the server in each statement of the walk: it looks them up.
 const MAX_NAMED: usize = 1000;
 /// Old keys that a proof names.
 const MAX_PROVED: usize = 100;
@@ -29,6 +28,8 @@ pub(super) struct Rewrap {
     keys: Arc<Keys>,
     horizon: DekId,
     old: HashSet<u64>,
+    /// SQL that answers the old keys, as the first bytes of values name them, and perhaps some more.
+    looked_up: String,
     /// Where no key is replaced: the lowest id that a scope's values may be brought to, behind its last old one.
     floors: Option<HashMap<ScopePath, DekId>>,
     /// Scopes whose active key is an old one.
@@ -59,6 +60,7 @@ impl Rewrap {
             keys: Arc::clone(keys),
             horizon: DekId(target.horizon),
             old,
+            looked_up: target.looked_up(),
             floors: target.retired_only.then_some(floors),
             to_rotate,
         })
@@ -107,19 +109,25 @@ impl Rewrap {
 }
 
 impl Remake for Rewrap {
-    fn wants(&self, _: At<'_>, value: &str) -> String {
-        let named = format!("pg_catalog.substr({value}, 9, 8)");
+    fn wants(&self, at: At<'_>, value: &str) -> String {
+        if self.old.len() > MAX_NAMED {
+            // By rows that nobody has judged: what is left out is found by the count, and what is too much is left as it is.
+            return format!("{} IN ({})", key_of(value), self.looked_up);
+        }
+        self.counts(at, value)
+    }
+
+    fn counts(&self, _: At<'_>, value: &str) -> String {
         if self.old.is_empty() {
             return "false".to_owned();
         }
-        if self.old.len() > MAX_NAMED {
-            return format!("{named} < '\\x{:016x}'::pg_catalog.bytea", self.horizon.0);
-        }
         let ids: BTreeSet<u64> = self.old.iter().copied().collect();
         let ids: Vec<String> = { ids.iter() }
-            .map(|id| format!("'\\x{id:016x}'::pg_catalog.bytea"))
+            .map(|id| format!("\"\\\\x{id:016x}\""))
             .collect();
-        format!("{named} IN ({})", ids.join(", "))
+        // An array of constants is hashed.
+        let ids = sql::literal(&format!("{{{}}}", ids.join(",")));
+        format!("{} = ANY ({ids}::pg_catalog.bytea[])", key_of(value))
     }
 
     fn prepare<'a>(&'a self, values: &'a [&'a [u8]]) -> BoxFuture<'a, ()> {
@@ -162,6 +170,11 @@ impl Remake for Rewrap {
     }
 }
 
+/// The id of the data key, as a value's header has it.
+fn key_of(value: &str) -> String {
+    format!("pg_catalog.substr({value}, 9, 8)")
+}
+
 /// What a rewrap brings values to, as it was stored.
 struct Target {
     horizon: u64,
@@ -182,6 +195,31 @@ impl Target {
             retired_only: job.target["retired_only"].as_bool().unwrap_or(false),
             kek: text("provider").zip(text("key")),
         })
+    }
+
+    /// The same for the server, which does not know which scopes are below which: all of the tenant are.
+    fn looked_up(&self) -> String {
+        let mut conditions = format!(
+            "k.purpose = 'data' AND k.state <> 'destroyed' AND k.id < {}",
+            self.horizon
+        );
+        if self.retired_only {
+            conditions.push_str(" AND k.state <> 'active'");
+        }
+        if self.scope != ScopePath::platform() {
+            let tenant = self.scope.as_str().split('/').next().unwrap_or_default();
+            conditions.push_str(&format!(
+                " AND pg_catalog.split_part(k.scope, '/', 1) = {}",
+                sql::literal(tenant)
+            ));
+        }
+        if let Some((provider, kek)) = &self.kek {
+            let (provider, kek) = (sql::literal(provider), sql::literal(kek));
+            conditions.push_str(&format!(
+                " AND k.provider = {provider} AND k.kek_id = {kek}"
+            ));
+        }
+        format!("SELECT pg_catalog.int8send(k.id) FROM pgveil.keys k WHERE {conditions}")
     }
 
     /// The key's scope, if its values are to be brought to another key.

@@ -286,7 +286,7 @@ impl Lead<'_> {
     ) -> Result<Vec<(Held, i64)>, tokio_postgres::Error> {
         let is = |held: &Held, value: &str| {
             let (relation, column) = (held.oid, held.column.as_str());
-            is_sealed_and(value, &self.kind.wants(At { relation, column }, value))
+            is_sealed_and(value, &self.kind.counts(At { relation, column }, value))
         };
         // What the job is not about is not read.
         let is_wanted = |held: &Held| {
