@@ -17,8 +17,9 @@ use crate::{
 pub(super) const CHANNEL: &str = "pgveil_scopes";
 const LISTEN: &str = "LISTEN pgveil_scopes";
 const RETIRED: &str = "SELECT id FROM pgveil.keys WHERE id = ANY ($1) AND state <> 'active'";
-const SEALED: &str =
-    "SELECT path, coalesce(sealed_at::text, '') FROM pgveil.scopes WHERE state <> 'open'";
+/// One that was erased stays told of when it is open again: its keys are others, whoever has seen it sealed meanwhile or not.
+const SEALED: &str = "SELECT path, concat(sealed_at, ' ', erased_at) FROM pgveil.scopes \
+    WHERE state <> 'open' OR erased_at IS NOT NULL";
 /// How often the sealed scopes are looked up even if nothing was heard.
 const POLL: Duration = Duration::from_secs(5);
 /// Between attempts to listen again.
@@ -28,7 +29,7 @@ const BREATH: Duration = Duration::from_millis(100);
 /// Words heard and not followed yet.
 const MAX_HEARD: usize = 64;
 
-/// A scope that is sealed, and since when: sealed again, it is another one.
+/// A scope that is sealed or was erased, and since when: sealed again, it is another one.
 type Seal = (ScopePath, String);
 
 impl Keystore {
@@ -95,7 +96,7 @@ impl Keystore {
         rows.iter().map(id).collect()
     }
 
-    /// The scopes that are sealed by hand, or were erased.
+    /// The scopes that are sealed by hand, or were ever erased.
     async fn sealed(&self) -> Result<HashSet<Seal>, KeystoreError> {
         let rows = self.query(SEALED, &[]).await?;
         let mut seals = HashSet::new();
