@@ -263,6 +263,11 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         self.entries.retain(|key, held| !which(key, &held.value));
     }
 
+    /// Lets go of one value, if this says so.
+    pub(crate) fn let_go(&self, key: &K, which: impl FnOnce(&V) -> bool) {
+        self.entries.remove_if(key, |_, held| which(&held.value));
+    }
+
     /// Lets go of everything.
     pub(crate) fn clear(&self) {
         self.entries.clear();

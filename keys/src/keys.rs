@@ -449,6 +449,8 @@ impl Keys {
             Some(key) => key,
             None => match self.unwrap(&record).await {
                 Err(error) if error.is_outage() => {
+                    // The one that it replaced may not seal on in its place: who waits for its end knows of `cache.ttl` only.
+                    self.sealing.let_go(scope, |held| held.id() != id);
                     return self.opening.stale(&id).and_then(mine).ok_or(error);
                 }
                 key => key?,

@@ -229,17 +229,38 @@ async fn a_key_is_unwrapped_once_in_its_time_whatever_it_is_used_for() {
     assert!(keys.sealing_key(&acme).await.is_err());
 }
 
+/// A scope whose keys outlive an outage.
+fn goes_on(scope: &ScopePath) -> BTreeMap<ScopePath, Own> {
+    let own = Own {
+        failure: Some(Failure::Open),
+        ..Own::default()
+    };
+    [(scope.clone(), own)].into()
+}
+
+#[tokio::test]
+async fn a_key_that_was_replaced_does_not_seal_on_while_its_provider_is_away() {
+    let world = World::new().await;
+    let acme = scope("tenant:acme");
+    let keys = world.replica();
+    keys.set_stored(goes_on(&acme));
+    let before = keys.sealing_key(&acme).await.unwrap().id();
+    let right = crate::step_up::Authority::Automatic;
+    world.replica().rotate(&acme, right).await.unwrap();
+    world.clock.advance(TTL);
+    *world.provider.fault.lock().await = Some(unavailable());
+    let error = keys.sealing_key(&acme).await.unwrap_err();
+    assert!(matches!(error, KeyError::Unavailable { .. }), "{error}");
+    assert_eq!(keys.opening_key(before).await.unwrap().id(), before);
+}
+
 #[tokio::test]
 async fn a_key_that_is_held_to_open_seals_while_its_provider_is_away_and_no_longer() {
     let world = World::new().await;
     let acme = scope("tenant:acme");
     let id = world.replica().sealing_key(&acme).await.unwrap().id();
     let keys = world.replica();
-    let own = Own {
-        failure: Some(Failure::Open),
-        ..Own::default()
-    };
-    keys.set_stored([(acme.clone(), own)].into());
+    keys.set_stored(goes_on(&acme));
     let opens = keys.opening_key(id).await.unwrap();
     world.clock.advance(TTL);
     *world.provider.fault.lock().await = Some(unavailable());
