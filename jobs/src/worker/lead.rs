@@ -328,14 +328,19 @@ impl Lead<'_> {
         // A look that was kept from some values sees all of them again: not at once.
         let idle = last.iter().all(|part| part.written == 0) || self.kind.looks() && left > 0;
         let stuck = !last.is_empty() && idle;
-        if stuck && left == 0 && last.iter().any(|part| part.faulty > 0) {
+        // More than did not open are others, which were written since.
+        let faulty: i64 = last.iter().map(|part| part.faulty).sum();
+        if stuck && left == 0 && (1..=faulty).contains(&total) {
             return self.faulty(total).await;
         }
         if stuck && self.phase == "count" {
             // A seal, an outage, a lock: somebody else has to move first.
             let pause = 2_f64.powi(self.job.pass.clamp(0, 20)).min(MAX_PASS_PAUSE_S);
             let why = self.job.waits.clone().or_else(|| waits.clone());
-            let why = why.unwrap_or_else(|| format!("{left} rows are locked by others"));
+            let why = why.unwrap_or_else(|| match left {
+                0 => "values were written while the last pass went on".to_owned(),
+                _ => format!("{left} rows are locked by others"),
+            });
             return self.wait(&why, pause, "retry").await;
         }
         self.client
