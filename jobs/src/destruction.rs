@@ -1,11 +1,11 @@
 //! The end of data keys that no value uses any more: proved, scheduled, proved again, destroyed. By hand, or as
 //! `destroy_retired_after` says.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use pgveil_config::{ScopePath, Settings};
 use pgveil_keys::{Keystore, Scopes, step_up::Authority};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{JobError, uses};
 
@@ -18,6 +18,28 @@ pub struct Round {
     pub kept: Vec<u64>,
     /// Scheduled, since their time of retirement is over and no value uses them.
     pub scheduled: Vec<u64>,
+}
+
+/// What nobody can read any more once a scope and all below it are erased: for the record of that. It keeps none from being erased:
+/// what cannot be counted is said not to have been.
+pub async fn read_by_none_without(
+    settings: &Settings,
+    keystore: &Keystore,
+    scope: &ScopePath,
+) -> Value {
+    let counted = async {
+        let keys = keystore.inventory().await?;
+        let living = keys.iter().filter(|key| {
+            let below = |path: ScopePath| path.chain().contains(scope);
+            key.state != "destroyed" && ScopePath::parse(&key.scope).is_ok_and(below)
+        });
+        let living: BTreeSet<u64> = living.map(|key| key.id).collect();
+        Ok::<_, JobError>(uses::count(settings).await?.of_all(&living))
+    };
+    match counted.await {
+        Ok((values, columns)) => json!({ "values": values, "columns": columns }),
+        Err(error) => json!({ "not_counted": error.to_string() }),
+    }
 }
 
 /// How long after its retirement a key may still be sealed with: by replicas that hold it as the active one.

@@ -1,7 +1,7 @@
 //! Which data keys the rows of the database name, counted on the headers of sealed values: nothing is decrypted. It destroys
 //! nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgveil_config::Settings;
 use serde_json::{Value, json};
@@ -32,6 +32,17 @@ impl Uses {
         self.values
             .get(&key)
             .map_or(0, |columns| columns.values().sum())
+    }
+
+    /// How many values name one of these keys, and in how many columns.
+    pub fn of_all(&self, keys: &BTreeSet<u64>) -> (u64, usize) {
+        let named = { self.values.iter() }.filter(|(key, _)| keys.contains(key));
+        let (mut values, mut columns) = (0_u64, BTreeSet::new());
+        for (column, count) in named.flat_map(|(_, columns)| columns) {
+            values += count;
+            columns.insert(column);
+        }
+        (values, columns.len())
     }
 
     /// For the audit log: what was looked at, and what was found of a key.

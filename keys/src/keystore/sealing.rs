@@ -2,7 +2,7 @@
 //! by NOTIFY ([`super::watch`]); what a provider denies is no matter of the keystore.
 
 use pgveil_config::ScopePath;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Keystore, KeystoreError, bigint_of,
@@ -126,8 +126,13 @@ impl Keystore {
     }
 
     /// Destroys all keys of a scope and of all below it, and leaves them sealed. What was sealed with the keys can never
-    /// be read again, here; a backup of the keystore and its provider's KEK still can.
-    pub async fn erase(&self, scope: &ScopePath, token: &Token) -> Result<Erased, KeystoreError> {
+    /// be read again, here; a backup of the keystore and its provider's KEK still can. `lost` says in the record what that is.
+    pub async fn erase(
+        &self,
+        scope: &ScopePath,
+        lost: &Value,
+        token: &Token,
+    ) -> Result<Erased, KeystoreError> {
         if *scope == ScopePath::platform() {
             return Err(KeystoreError::Refused {
                 message: "the platform cannot be erased as a whole; erase tenants".to_owned(),
@@ -179,7 +184,7 @@ impl Keystore {
         let whole = names.iter().enumerate().map(|(n, paths)| {
             let detail = match n {
                 0 => {
-                    json!({ "scopes": erased.scopes, "keys": erased.keys, "refused_rows": foreign })
+                    json!({ "scopes": erased.scopes, "keys": erased.keys, "refused_rows": foreign, "lost": lost })
                 }
                 _ => json!({ "scopes": paths }),
             };

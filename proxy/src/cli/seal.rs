@@ -3,6 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use pgveil_config::ScopePath;
+use pgveil_jobs::destruction;
 use pgveil_keys::audit::Operation;
 use serde_json::json;
 
@@ -89,18 +90,19 @@ pub async fn erase(
         confirm,
         "All keys of the scope and of all scopes below it are destroyed: what they sealed can never be read again.",
     )?;
-    let (_, keystore) = app::keystore(config).await?;
+    let (settings, keystore) = app::keystore(config).await?;
     let token = step_up
         .token(keystore.log(), Operation::ScopeErase, &scope)
         .await?;
+    let lost = destruction::read_by_none_without(&settings, &keystore, &scope).await;
     let erased = keystore
-        .erase(&scope, &token)
+        .erase(&scope, &lost, &token)
         .await
         .map_err(|error| found(&error))?;
     if as_json {
         println!(
             "{:#}",
-            json!({ "keys_destroyed": erased.keys, "scopes": erased.scopes })
+            json!({ "keys_destroyed": erased.keys, "scopes": erased.scopes, "lost": lost })
         );
     } else {
         println!(
@@ -110,6 +112,17 @@ pub async fn erase(
         );
         for scope in erased.scopes {
             println!("  {scope}");
+        }
+        match (lost["values"].as_u64(), lost["columns"].as_u64()) {
+            (Some(values), Some(columns)) => println!(
+                "{} in {} cannot be read any more: delete the rows, or overwrite them",
+                table::counted(values, "value"),
+                table::counted(columns, "column")
+            ),
+            _ => println!(
+                "what cannot be read any more was not counted: {}",
+                lost["not_counted"].as_str().unwrap_or_default()
+            ),
         }
     }
     sign_and_send(config, &keystore).await;
