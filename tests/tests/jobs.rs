@@ -10,6 +10,8 @@ mod index_keys;
 mod orders;
 #[path = "jobs/rewrap.rs"]
 mod rewrap;
+#[path = "jobs/seals.rs"]
+mod seals;
 #[path = "leak/search.rs"]
 mod search;
 #[path = "jobs/standby.rs"]
