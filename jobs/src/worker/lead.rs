@@ -142,6 +142,10 @@ impl Lead<'_> {
             if self.has_been_seen() {
                 return self.judge(waits).await;
             }
+        } else if let (Settled::NotYet(why), true) = (&settled, self.has_been_written()) {
+            // The pass left nothing: it is counted once more when nothing can come after, and not before.
+            let why = waits.as_deref().unwrap_or(why);
+            return self.wait(why, LOOK_AGAIN_S, "settle").await;
         }
         let count = if self.kind.walks() {
             self.count().await?
@@ -171,6 +175,11 @@ impl Lead<'_> {
         let parts = &self.job.parts;
         let seen = parts.iter().all(|part| part.exhausted && part.left == 0);
         !parts.is_empty() && seen && self.phase != "walk"
+    }
+
+    /// The same, and it was not kept from any by what does not open.
+    fn has_been_written(&self) -> bool {
+        self.has_been_seen() && self.job.parts.iter().all(|part| part.faulty == 0)
     }
 
     /// Every value has been looked at.
@@ -279,7 +288,7 @@ impl Lead<'_> {
         Ok(count)
     }
 
-    /// All columns of one table, in one scan; columns of arrays by themselves.
+    /// All columns of one table, in one scan, or by indexes on the headers of all; columns of arrays by themselves.
     async fn count_table(
         &self,
         columns: Vec<Held>,
@@ -297,12 +306,21 @@ impl Lead<'_> {
         let mut counted: Vec<(Held, i64)> = others.into_iter().map(|held| (held, 0)).collect();
         let (arrays, plain): (Vec<_>, Vec<_>) = columns.into_iter().partition(|held| held.is_array);
         if let Some(first) = plain.first() {
-            let each = plain.iter().map(|held| {
+            let left = plain.iter().map(|held| {
                 let value = format!("t.{}::pg_catalog.bytea", held.column);
-                format!("count(*) FILTER (WHERE {})", is(held, &value))
+                is(held, &value)
             });
+            let left: Vec<String> = left.collect();
+            let each = left
+                .iter()
+                .map(|is| format!("count(*) FILTER (WHERE {is})"));
             let each: Vec<String> = each.collect();
-            let sql = format!("SELECT {} FROM ONLY {} AS t", each.join(", "), first.table);
+            let sql = format!(
+                "SELECT {} FROM ONLY {} AS t WHERE {}",
+                each.join(", "),
+                first.table,
+                left.join(" OR ")
+            );
             let row = self.client.query_one(&sql, &[]).await?;
             for (at, held) in plain.into_iter().enumerate() {
                 counted.push((held, row.try_get(at)?));

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use pgveil_tests::{postgres::TempPostgres, site::Site};
 
-use crate::world::{epochs, json, once, quick, rotate};
+use crate::world::{epochs, json, once, quick, rotate, until};
 
 const TABLES: &str = r#"
 CREATE TABLE people (id int PRIMARY KEY, tenant text NOT NULL, email text, note text, born date);
@@ -155,6 +155,43 @@ fn rows_of_every_shape_of_table_are_brought_to_the_new_keys() -> Result<()> {
         .ok()?;
     let left = json(&left)?;
     ensure!(left["keys"][0]["values"] == 0, "{left:#}");
+    Ok(())
+}
+
+/// The proof is taken by an index on the keys that values name, if there is one for each column.
+#[test]
+fn the_last_count_goes_by_indexes_on_headers() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(
+        "CREATE TABLE people (id int PRIMARY KEY, tenant text NOT NULL, email text, note text)",
+    )?;
+    let policy = r#"public.people  scope = "tenant:{tenant}"  email: text  note: text"#;
+    let site = quick(&database, policy)?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    let rows: Vec<String> = (0..50)
+        .map(|n| format!("({n}, 'acme', 'ada {n}', 'noted')"))
+        .collect();
+    let insert = format!("INSERT INTO people VALUES {}", rows.join(", "));
+    let said = proxy.psql("app", &insert)?;
+    ensure!(said == "INSERT 0 50", "{said}");
+    for column in ["email", "note"] {
+        database.run(&format!(
+            "CREATE INDEX people_key_of_{column} ON people (substr({column}::bytea, 9, 8))"
+        ))?;
+    }
+    // So small a table is read whole otherwise.
+    database.admin(&format!(
+        "ALTER ROLE pgveil IN DATABASE {} SET enable_seqscan = off",
+        site.database()
+    ))?;
+    let job = rotate(&site, "tenant:acme", &[])?["job"].clone();
+    let done = once(&site, &job, "completed")?;
+    ensure!(done["values_written"] == 100, "{done:#}");
+    let used = "SELECT count(*) FROM pg_stat_user_indexes WHERE indexrelname LIKE 'people_key_of_%' AND idx_scan >= 2";
+    until(|| Ok((database.admin(used)? == "2").then_some(())))?;
+    ensure!(epochs(&database, "people", "email")? == "tenant:acme 2: 50");
     Ok(())
 }
 
