@@ -21,7 +21,7 @@ const MAX_SCANNED: u32 = 10_000;
 /// Rows of a block where the server has no estimate.
 const ROWS_PER_BLOCK: f64 = 60.0;
 /// Rows that fit into a block of 8 KiB.
-const MAX_ROWS_PER_BLOCK: f64 = 291.0;
+const MAX_ROWS_PER_BLOCK: u16 = 291;
 
 const TABLE: &str = "SELECT n.nspname::text, c.relname::text, CASE WHEN c.relpages > 0 AND c.reltuples > 0 \
     THEN (c.reltuples / c.relpages)::float8 END \
@@ -145,7 +145,7 @@ impl Walk {
         let by = match key {
             Some(columns) => By::Key(columns),
             None => By::Block {
-                rows: rows.clamp(1.0, MAX_ROWS_PER_BLOCK),
+                rows: rows.clamp(1.0, f64::from(MAX_ROWS_PER_BLOCK)),
             },
         };
         Ok(Self {
@@ -265,13 +265,12 @@ impl Walk {
         wanted: &Wanted,
         reading: Option<&Reading>,
     ) -> Result<Option<(Step, Option<Vec<Row>>)>, JobError> {
+        let range = (after, end);
         let stepped = match &self.by {
-            By::Key(columns) => {
-                { self.next_by_key(client, columns, (after, end), wanted, reading) }.await
+            By::Key(columns) => { self.next_by_key(client, columns, range, wanted, reading) }.await,
+            By::Block { rows } => {
+                { self.next_by_block(client, *rows, range, wanted, reading) }.await
             }
-            By::Block { rows } => { self.next_by_block(client, *rows, after, end, wanted) }
-                .await
-                .map(|step| step.map(|step| (step, None))),
         };
         stepped.map_err(self.walking())
     }
@@ -341,10 +340,10 @@ impl Walk {
         &self,
         client: &Client,
         density: f64,
-        after: Option<&Cursor>,
-        end: Option<&Cursor>,
+        (after, end): (Option<&Cursor>, Option<&Cursor>),
         wanted: &Wanted,
-    ) -> Result<Option<Step>, tokio_postgres::Error> {
+        reading: Option<&Reading>,
+    ) -> Result<Option<(Step, Option<Vec<Row>>)>, tokio_postgres::Error> {
         let Some(end) = (match end.and_then(Cursor::block) {
             Some(block) => Some(block),
             None => self.last_block(client).await?,
@@ -358,28 +357,51 @@ impl Walk {
         let last = end.min(first + (f64::from(MAX_SCANNED) / density) as u64);
         let range = self.between(after, Some(&Cursor(last.to_string())));
         let Wanted {
-            condition, size, ..
+            condition,
+            size,
+            rows,
+            bytes,
         } = wanted;
+        let list = reading.map_or_else(String::new, |reading| format!("{}, ", reading.list));
+        // A range ends with a block: the last one of these rows may be cut, and the range is full without it.
+        let most = rows.saturating_add(u32::from(MAX_ROWS_PER_BLOCK));
         let statement = format!(
-            "SELECT (t.ctid::pg_catalog.text::pg_catalog.point)[0]::bigint, count(*), sum({size})::bigint \
-             FROM ONLY {} AS t WHERE {range} AND ({condition}) GROUP BY 1 ORDER BY 1",
+            "SELECT {list}({size})::bigint, (t.ctid::pg_catalog.text::pg_catalog.point)[0]::bigint FROM ONLY {} AS t \
+             WHERE {range} AND ({condition}) ORDER BY t.ctid LIMIT {most}",
             self.quoted()
         );
-        let (mut weight, mut count, mut upto) = (0_i64, 0_u64, None);
-        for row in client.query(&statement, &[]).await? {
-            let (block, rows, bytes): (i64, i64, i64) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            weight = weight.saturating_add(bytes);
-            if count > 0 && (weight > wanted.bytes || count >= u64::from(wanted.rows)) {
-                return Ok(Some(Step { upto, rows: count }));
+        let mut found = client.query_typed(&statement, &[]).await?;
+        let weighed = found.iter().map(|row| {
+            let behind = row.len().saturating_sub(2);
+            Ok((row.try_get(behind)?, row.try_get(behind + 1)?))
+        });
+        let weighed: Vec<(i64, i64)> = weighed.collect::<Result<_, tokio_postgres::Error>>()?;
+        let (mut weight, mut count, mut upto, mut is_full) = (0_i64, 0, None, false);
+        for block in weighed.chunk_by(|(_, one), (_, other)| one == other) {
+            let sizes = block.iter().map(|(size, _)| *size);
+            weight = sizes.fold(weight, i64::saturating_add);
+            if count > 0 && (weight > *bytes || count as u64 >= u64::from(*rows)) {
+                is_full = true;
+                break;
             }
-            upto = Some(Cursor(block.to_string()));
-            count += rows.unsigned_abs();
+            count += block.len();
+            upto = block.first().map(|(_, block)| *block);
         }
-        Ok(Some(Step {
-            upto: Some(Cursor(last.to_string())),
-            rows: count,
-        }))
+        // A single block with more rows than one can have, of a server with larger ones: whoever has the range reads it.
+        let is_cut = !is_full && found.len() as u64 >= u64::from(most);
+        let is_small =
+            |reading: &Reading| { weighed[..count].iter() }.all(|(size, _)| *size <= reading.most);
+        let is_read = !is_cut && reading.is_some_and(is_small);
+        found.truncate(count);
+        let block = match upto {
+            Some(block) if is_full || is_cut => block.unsigned_abs(),
+            _ => last,
+        };
+        let step = Step {
+            upto: Some(Cursor(block.to_string())),
+            rows: count as u64,
+        };
+        Ok(Some((step, is_read.then_some(found))))
     }
 
     async fn last_block(&self, client: &Client) -> Result<Option<u64>, tokio_postgres::Error> {
