@@ -1,4 +1,5 @@
-//! Column values as the bytes of their binary (send) form, whatever their type.
+//! Column values as the bytes of their binary (send) form, whatever their type; and types of ours that are nothing but what such
+//! bytes say. It knows none of the forms.
 
 use std::error::Error;
 
@@ -37,3 +38,39 @@ impl ToSql for Raw<'_> {
 
     to_sql_checked!();
 }
+
+/// Lets a type be read from, and sent as, the binary form of one type of the server: by its `parse` and its `put`.
+macro_rules! in_binary_form {
+    ($ours:ty, $servers:expr) => {
+        impl<'a> postgres_types::FromSql<'a> for $ours {
+            fn from_sql(
+                servers: &postgres_types::Type,
+                raw: &'a [u8],
+            ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+                Self::parse(raw).ok_or_else(|| format!("no {servers}").into())
+            }
+
+            fn accepts(servers: &postgres_types::Type) -> bool {
+                *servers == $servers
+            }
+        }
+
+        impl postgres_types::ToSql for $ours {
+            fn to_sql(
+                &self,
+                _: &postgres_types::Type,
+                out: &mut bytes::BytesMut,
+            ) -> Result<postgres_types::IsNull, Box<dyn std::error::Error + Sync + Send>> {
+                self.put(out);
+                Ok(postgres_types::IsNull::No)
+            }
+
+            fn accepts(servers: &postgres_types::Type) -> bool {
+                *servers == $servers
+            }
+
+            postgres_types::to_sql_checked!();
+        }
+    };
+}
+pub(crate) use in_binary_form;

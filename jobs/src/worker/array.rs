@@ -1,9 +1,9 @@
 //! Arrays of bytea in their binary form, whatever their dimensions: elements are taken out and put back, the rest stays.
 
-use std::error::Error;
-
 use bytes::BytesMut;
-use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use postgres_types::Type;
+
+use crate::apply::raw::in_binary_form;
 
 /// Dimensions, flags and the type of the elements, 4 bytes each; and 8 for each dimension.
 const HEADER_BYTES: usize = 12;
@@ -37,39 +37,24 @@ impl Array {
             elements,
         })
     }
-}
 
-impl<'a> FromSql<'a> for Array {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Self::parse(raw).ok_or_else(|| "no array".into())
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::BYTEA_ARRAY
-    }
-}
-
-impl ToSql for Array {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+    fn put(&self, out: &mut BytesMut) {
         out.extend_from_slice(&self.header);
         for element in &self.elements {
             match element {
                 Some(bytes) => {
-                    out.extend_from_slice(&i32::try_from(bytes.len())?.to_be_bytes());
+                    // No value is that long: the server would refuse it.
+                    let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+                    out.extend_from_slice(&length.to_be_bytes());
                     out.extend_from_slice(bytes);
                 }
                 None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
             }
         }
-        Ok(IsNull::No)
     }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::BYTEA_ARRAY
-    }
-
-    to_sql_checked!();
 }
+
+in_binary_form!(Array, Type::BYTEA_ARRAY);
 
 #[cfg(test)]
 mod tests {
@@ -84,7 +69,7 @@ mod tests {
         let array = Array::parse(&raw).expect("an array");
         assert_eq!(array.elements, [Some(vec![1, 2, 3]), None]);
         let mut out = BytesMut::new();
-        array.to_sql(&Type::BYTEA_ARRAY, &mut out).expect("written");
+        array.put(&mut out);
         assert_eq!(out[..], raw[..]);
         assert_eq!(Array::parse(&raw[..raw.len() - 5]), None);
         assert_eq!(Array::parse(&[255; 4]), None);

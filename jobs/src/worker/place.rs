@@ -1,9 +1,11 @@
 //! Where a row stands in its table: its ctid, as the server sends it. It says nothing of what stands there by now.
 
-use std::{error::Error, fmt};
+use std::fmt;
 
 use bytes::BytesMut;
-use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use postgres_types::Type;
+
+use crate::apply::raw::in_binary_form;
 
 /// A block, and a place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,35 +21,22 @@ impl fmt::Display for Place {
     }
 }
 
-impl<'a> FromSql<'a> for Place {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        let [a, b, c, d, e, f] = *raw else {
-            return Err("a tid has six bytes".into());
-        };
-        Ok(Self {
-            block: u32::from_be_bytes([a, b, c, d]),
-            at: u16::from_be_bytes([e, f]),
+impl Place {
+    fn parse(raw: &[u8]) -> Option<Self> {
+        let (block, at) = raw.split_first_chunk::<4>()?;
+        Some(Self {
+            block: u32::from_be_bytes(*block),
+            at: u16::from_be_bytes(at.try_into().ok()?),
         })
     }
 
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TID
-    }
-}
-
-impl ToSql for Place {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+    fn put(self, out: &mut BytesMut) {
         out.extend_from_slice(&self.block.to_be_bytes());
         out.extend_from_slice(&self.at.to_be_bytes());
-        Ok(IsNull::No)
     }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TID
-    }
-
-    to_sql_checked!();
 }
+
+in_binary_form!(Place, Type::TID);
 
 #[cfg(test)]
 mod tests {
@@ -60,11 +49,10 @@ mod tests {
             at: 0x0506,
         };
         let mut out = BytesMut::new();
-        assert!(place.to_sql(&Type::TID, &mut out).is_ok());
+        place.put(&mut out);
         assert_eq!(&out[..], [1, 2, 3, 4, 5, 6]);
-        let back = Place::from_sql(&Type::TID, &out).ok();
-        assert_eq!(back, Some(place));
+        assert_eq!(Place::parse(&out), Some(place));
         assert_eq!(place.to_string(), "(16909060,1286)");
-        assert!(Place::from_sql(&Type::TID, &out[..5]).is_err());
+        assert_eq!(Place::parse(&out[..5]), None);
     }
 }
