@@ -200,18 +200,14 @@ impl Worker {
         let mut walking = Vec::new();
         for job in jobs {
             if job.expired {
-                let failure = "it did not get on for the time of [reencrypt] lease";
-                let (id, state) = (job.id, JobState::Expired);
-                {
-                    self.shared
-                        .keystore
-                        .end_job(id, state, Some(failure), Value::Null)
-                }
-                .await?;
+                let failure = Some("it did not get on for the time of [reencrypt] lease");
+                let keystore = &self.shared.keystore;
+                let ended = keystore.end_job(job.id, JobState::Expired, failure, Value::Null);
+                ended.await?;
             } else if job.phase == "walk" && !job.queued {
                 walking.push(job);
             } else {
-                self.lead(&job).await?;
+                self.lead(&job);
             }
         }
         self.hand_out(&walking).await
@@ -255,16 +251,15 @@ impl Worker {
     }
 
     /// Counts, and what follows from it, if no other replica does.
-    async fn lead(&mut self, job: &Runnable) -> Result<(), JobError> {
+    fn lead(&mut self, job: &Runnable) {
         if !self.leading.insert(job.id) {
-            return Ok(());
+            return;
         }
         let (shared, id) = (Arc::clone(&self.shared), job.id);
         self.leads.spawn(async move {
             lead::lead(&shared, id).await;
             id
         });
-        Ok(())
     }
 
     /// Gives out ranges as long as there are any, and places at work. Answers how long until there may be more.

@@ -230,8 +230,7 @@ impl Batch {
                     news.push(None);
                     continue;
                 };
-                let column = self.columns.names.get(at).or(self.columns.names.first());
-                let column = column.map_or("", String::as_str);
+                let column = self.columns.name(at);
                 match kind.remake(At { relation, column }, &beside, value).await {
                     Ok(new) => {
                         tally.written += i64::from(kind.looks());
@@ -291,11 +290,10 @@ impl Batch {
             Trouble::Faulty(why) => {
                 tally.faulty += 1;
                 if tally.faults.len() < MAX_FAULTS {
-                    let column = self.columns.names.get(at).or(self.columns.names.first());
                     tally.faults.push(format!(
                         "{}.{}, row with {}: {why}",
                         self.walk.shown(),
-                        column.map_or("", String::as_str),
+                        self.columns.name(at),
                         self.shown_row(client, ctid).await
                     ));
                 }

@@ -45,19 +45,31 @@ pub(super) enum Claimed {
 
 const BEGIN: &str = "BEGIN";
 const LOCK: &str = "SELECT pg_try_advisory_xact_lock($1, 0)";
-/// A process that is there holds the lock of its number. A pause behind a batch takes a place from those who keep to one.
-const PLACES: &str = "SELECT count(*), coalesce(extract(epoch FROM min(b.until) - clock_timestamp()), 0)::float8 \
-    FROM pgveil.job_batches b WHERE b.until > clock_timestamp() AND (b.is_done AND $2 OR NOT b.is_done AND (b.worker IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid \
-    AND l.objid = b.worker::oid AND l.objsubid = 2 \
-    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))))";
-const TAKE_OVER: &str = "UPDATE pgveil.job_batches u SET token = nextval('pgveil.job_tokens'), worker = $2, \
+/// A process that is there holds the lock of its number.
+macro_rules! worker_lives {
+    () => {
+        "EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid \
+            AND l.objid = b.worker::oid AND l.objsubid = 2 \
+            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))"
+    };
+}
+/// A pause behind a batch takes a place from those who keep to one.
+const PLACES: &str = concat!(
+    "SELECT count(*), coalesce(extract(epoch FROM min(b.until) - clock_timestamp()), 0)::float8 \
+    FROM pgveil.job_batches b WHERE b.until > clock_timestamp() \
+        AND (b.is_done AND $2 OR NOT b.is_done AND (b.worker IS NULL OR ",
+    worker_lives!(),
+    "))"
+);
+const TAKE_OVER: &str = concat!(
+    "UPDATE pgveil.job_batches u SET token = nextval('pgveil.job_tokens'), worker = $2, \
         until = clock_timestamp() + make_interval(secs => $3::float8 * (1 + u.attempts)) \
     FROM pgveil.job_parts p WHERE u.token = (SELECT b.token FROM pgveil.job_batches b WHERE b.job = $4 AND NOT b.is_done \
-        AND (b.until <= clock_timestamp() OR b.worker IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid \
-        AND l.objid = b.worker::oid AND l.objsubid = 2 \
-        AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))) \
-        ORDER BY b.token LIMIT 1 FOR UPDATE SKIP LOCKED) AND p.job = u.job AND p.part = u.part \
-    RETURNING u.token, u.part, p.relation, p.columns, u.after, u.upto, u.attempts";
+        AND (b.until <= clock_timestamp() OR b.worker IS NOT NULL AND NOT ",
+    worker_lives!(),
+    ") ORDER BY b.token LIMIT 1 FOR UPDATE SKIP LOCKED) AND p.job = u.job AND p.part = u.part \
+    RETURNING u.token, u.part, p.relation, p.columns, u.after, u.upto, u.attempts"
+);
 const FOLD: &str = "WITH done AS (DELETE FROM pgveil.job_batches WHERE job = $1 AND is_done AND (until <= clock_timestamp() OR NOT $2) \
         RETURNING part, written, rows, left_rows, faulty, faults), \
     sums AS (SELECT part, sum(written) AS written, sum(rows) AS rows, sum(left_rows) AS left_rows, sum(faulty) AS faulty \

@@ -159,7 +159,7 @@ impl Lead<'_> {
             return self.walk(count, total, waits).await;
         }
         if !count.in_views.is_empty() {
-            return self.in_views(&count).await;
+            return Err(in_views(&count));
         }
         match settled {
             Settled::NotYet(why) => {
@@ -433,15 +433,6 @@ impl Lead<'_> {
         named({ self.job.parts.iter() }.flat_map(|part| part.faults.iter().map(String::as_str)))
     }
 
-    async fn in_views(&self, count: &Count) -> Result<(), JobError> {
-        let named: Vec<String> = { count.in_views.iter() }
-            .map(|(view, values)| format!("{view} ({values})"))
-            .collect();
-        Err(JobError::InMaterializedViews {
-            views: named.join(", "),
-        })
-    }
-
     /// Proved: nothing is left, and nothing can come after.
     async fn complete(&self, count: &Count) -> Result<(), JobError> {
         self.client
@@ -469,6 +460,15 @@ impl Lead<'_> {
             tracing::warn!(%error, "the destruction of retired keys could not be scheduled; it is tried again within a day");
         }
         Ok(())
+    }
+}
+
+fn in_views(count: &Count) -> JobError {
+    let named: Vec<String> = { count.in_views.iter() }
+        .map(|(view, values)| format!("{view} ({values})"))
+        .collect();
+    JobError::InMaterializedViews {
+        views: named.join(", "),
     }
 }
 

@@ -33,6 +33,12 @@ impl Columns {
         })
     }
 
+    /// The column of a row's value at this place: elements of arrays are all of one.
+    pub(super) fn name(&self, at: usize) -> &str {
+        let name = self.names.get(at).or(self.names.first());
+        name.map_or("", String::as_str)
+    }
+
     /// That a value of row `t` is to be remade.
     pub(super) fn condition(&self, wants: impl Fn(&str, &str) -> String) -> String {
         if self.array.is_some() {
