@@ -356,7 +356,10 @@ impl Display for Migration {
                 "migrated; the plaintext is kept until `pgveil apply --contract`".to_owned()
             }
             Phase::Contracted => "migrated, and its plaintext column dropped".to_owned(),
-            Phase::RolledBack => "as it was before".to_owned(),
+            Phase::RolledBack if open => "sealed, as it was before".to_owned(),
+            Phase::RolledBack => "plaintext, as it was before: while the policy names it, proxies serve it as that and warn, \
+                and `pgveil apply` seals it"
+                .to_owned(),
             Phase::Swap => "ready for the swap: `pgveil apply --online`".to_owned(),
             phase if open => format!("being decrypted, in phase {}", phase.as_str()),
             phase => format!("in phase {}", phase.as_str()),

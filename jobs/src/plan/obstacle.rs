@@ -56,9 +56,11 @@ pub(super) async fn of_table(client: &Client, table: &mut TablePlan) -> Result<(
     let mut found = shape(&row, table).map_err(doing())?;
     let publications: Vec<String> = row.try_get("publications").map_err(doing())?;
     for publication in publications {
-        table
-            .only_at_once
-            .push(format!("publication {} sends it", sql::shown(&publication)));
+        let (name, of) = (sql::shown(&publication), table.shown());
+        table.only_at_once.push(format!(
+            "publication {name} sends it, and its subscribers have no columns like pgveil's: ALTER PUBLICATION {name} DROP TABLE {of}; \
+             and copy it to them anew afterwards"
+        ));
         found.push(Obstacle::warns(
             format!("publication {} sends this table to its subscribers", sql::shown(&publication)),
             "subscribers keep the plaintext that they have and get sealed values from now on: change their columns to bytea and copy the table again",
@@ -125,7 +127,7 @@ pub(super) async fn of_migrating(
     }
     let relation = catalog.relation_by_oid(table.oid);
     if !catalog.heirs(table.oid).is_empty() || relation.is_some_and(|found| found.kind == 'p') {
-        let why = "it has partitions, or tables that inherit from it";
+        let why = "it has partitions, or tables that inherit from it, which cannot all be swapped in an instant";
         table.only_at_once.push(why.to_owned());
     }
     let shown = table.shown();
