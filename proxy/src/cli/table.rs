@@ -37,8 +37,12 @@ pub(super) fn counted(count: impl Into<u64>, what: &str) -> String {
     }
 }
 
-/// A version of a KEK, without the name of the KEK where a provider's word for it begins with that.
+/// A version of a KEK, without the name of the KEK where a provider's word for it begins with that; `-` where it says no more,
+/// as AWS, whose wrappings name the key only.
 pub(super) fn version_of(kek: &str, version: &str) -> String {
+    if version == kek {
+        return "-".to_owned();
+    }
     let short = version
         .strip_prefix(kek)
         .and_then(|rest| rest.rsplit('/').next());
@@ -123,6 +127,16 @@ mod tests {
             ),
             "A       B\ngrößer  x\n        y\n"
         );
+    }
+
+    #[test]
+    fn a_version_is_shown_without_its_key() {
+        let google = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
+        let version = format!("{google}/cryptoKeyVersions/7");
+        assert_eq!(version_of(google, &version), "7");
+        assert_eq!(version_of("alias/acme", "arn:aws:kms:x"), "arn:aws:kms:x");
+        assert_eq!(version_of("arn:aws:kms:x", "arn:aws:kms:x"), "-");
+        assert_eq!(version_of("platform", "2"), "2");
     }
 
     #[test]
