@@ -27,6 +27,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "regress"), str(HERE.parent / "suites")]
+import headers  # noqa: E402
 import regress  # noqa: E402
 
 from outcomes import Outcome, junit, refusal  # noqa: E402
@@ -231,7 +232,10 @@ class Place:
             if sealed != len(before[table]):
                 found.append(f"{table}: {sealed} of {len(before[table])} rows are sealed")
             print(f"{table}: {sealed} rows are sealed, {len(after[table])} read back", flush=True)
-        return found
+        return found + headers.compare(lambda sql: [line.split("|") for line in self.lines(sql)], self.lines)
+
+    def lines(self, sql):
+        return self.query(sql).splitlines()
 
     def clear(self):
         """What the plan recommends, as it stands there."""
