@@ -137,8 +137,8 @@ async fn read_but(
     let types = rows(client, include_str!("catalog/types.sql")).await?;
     let system = rows(client, include_str!("catalog/system.sql")).await?;
     let system = { system.iter() }
-        .map(|row| row.try_get(0))
-        .collect::<Result<Vec<String>, _>>()
+        .map(|row| Ok((row.try_get("proname")?, row.try_get("columns")?)))
+        .collect::<Result<_, _>>()
         .map_err(reading)?;
 
     let mut catalog = Catalog {

@@ -12,6 +12,7 @@ mod array;
 mod array_literal;
 mod ask;
 mod branch;
+mod called;
 mod cells;
 mod compare;
 mod computed;

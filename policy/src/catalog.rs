@@ -20,8 +20,8 @@ pub struct Catalog {
     pub by_oid: HashMap<u32, usize>,
     /// Functions outside `pg_catalog`, `information_schema` and `pgveil`.
     pub functions: Vec<Function>,
-    /// Bare names of the functions inside these.
-    pub system_functions: Arc<Vec<String>>,
+    /// The functions inside these, by their bare names.
+    pub system_functions: Arc<HashMap<String, Columns>>,
     /// The database these were read from.
     pub database: String,
     /// All types but arrays and row types.
@@ -200,6 +200,10 @@ pub fn term_key(key: &str) -> Option<(u32, &str)> {
     });
     Some(numbered.unwrap_or((0, inner)))
 }
+
+/// What every function of a name yields in FROM: the names of the columns of its rows; empty: one value, which is named as the
+/// call is. `None`: that differs, or only the call says it.
+pub type Columns = Option<Vec<String>>;
 
 /// A function, procedure or aggregate that is not the system's.
 #[derive(Clone, Debug, Default)]

@@ -373,7 +373,7 @@ impl Ruleset {
         let relation_names = relation_names.map(|r| r.name.as_str().into()).collect();
         let function_names = catalog.functions.iter().map(|f| f.name.as_str());
         let function_names = function_names
-            .chain(catalog.system_functions.iter().map(String::as_str))
+            .chain(catalog.system_functions.keys().map(String::as_str))
             .map(Into::into)
             .collect();
         Self {

@@ -315,7 +315,7 @@ impl Analyser<'_> {
                 }
             }
         }
-        self.function_rows(alias, Some(last))
+        self.called(name, last, alias, ordinality)
     }
 
     /// Rows of a function: plain columns, of which the server knows more than the alias says.

@@ -240,7 +240,7 @@ impl Analyser<'_> {
     }
 
     /// Where a type ends in a list of definitions.
-    fn type_end(&self, mut at: usize) -> usize {
+    pub(super) fn type_end(&self, mut at: usize) -> usize {
         loop {
             at = match self.tokens.kind(at) {
                 Kind::Comma | Kind::RParen | Kind::SemiColon | Kind::EOF => return at,

@@ -1,21 +1,24 @@
 //! `unnest` in FROM: elements of arrays become the columns of rows.
 
-use sqlparser::ast::{Expr, TableAlias, Value};
+use sqlparser::ast::{ArrayElemTypeDef, DataType, Expr, TableAlias, Value};
 
 use super::{
     Analyser,
     compare::strip,
     elements::Source,
     expr::Cx,
+    function::last_name,
     holder::Inside,
     kind::Kind,
     namespace::{Column, Namespace, name_of},
     query::Rows,
     refusals,
 };
-use crate::Refusal;
+use crate::{Refusal, types::LogicalType};
 
 const UNNEST: &str = "unnest";
+/// PostgreSQL's own functions that return arrays of texts.
+const TEXTS: [&str; 2] = ["string_to_array", "regexp_split_to_array"];
 
 impl Analyser<'_> {
     /// `unnest(a, b) WITH ORDINALITY AS t(x, y, n)`
@@ -32,8 +35,8 @@ impl Analyser<'_> {
         }
         let plain = kinds.iter().all(|(kind, _)| kind.protected().is_none());
         let mut known = true;
-        for (_, array) in &kinds {
-            known &= self.array_operand(array)?.is_some() || is_of_constants(array);
+        for (kind, array) in &kinds {
+            known &= self.is_of_values(kind, array)?;
         }
         if plain && !known {
             return self.function_rows(alias, Some(UNNEST.to_owned()));
@@ -75,16 +78,13 @@ impl Analyser<'_> {
                     );
                 }
                 // How many columns another array makes is known only if its elements are no rows.
-                Kind::Plain(_) | Kind::Untyped => match self.array_operand(array)? {
-                    Some(_) => columns.push(column(Kind::Plain(None))),
-                    None if is_of_constants(array) => columns.push(column(Kind::Plain(None))),
-                    None => {
-                        return Err(refusals::construct(
-                            "unnest of arrays with and without protected values",
-                        )
-                        .at(self.start_of(array)));
-                    }
-                },
+                Kind::Plain(_) | Kind::Untyped if self.is_of_values(&kind, array)? => {
+                    columns.push(column(Kind::Plain(None)));
+                }
+                Kind::Plain(_) | Kind::Untyped => {
+                    let what = "unnest of arrays with and without protected values";
+                    return Err(refusals::construct(what).at(self.start_of(array)));
+                }
             }
         }
         if ordinality {
@@ -107,6 +107,38 @@ impl Analyser<'_> {
             self.remember_elements(&names, None, arrays_of_columns);
         }
         Ok(names)
+    }
+
+    /// Whether the elements of an array that is not sealed are no rows: one column is made of them.
+    fn is_of_values(&self, kind: &Kind, array: &Expr) -> Result<bool, Refusal> {
+        if self.array_operand(array)?.is_some() || is_of_constants(array) || is_cast(array) {
+            return Ok(true);
+        }
+        if let Kind::Plain(Some(cell)) = kind {
+            let logical = self.column_type(*cell);
+            return Ok(matches!(logical, Some(LogicalType::Array(_))));
+        }
+        let Expr::Function(function) = strip(array) else {
+            return Ok(false);
+        };
+        let own = |name: &String| {
+            let mut functions = self.rules.catalog.functions.iter();
+            TEXTS.contains(&name.as_str()) && !functions.any(|function| function.name == *name)
+        };
+        Ok(function.over.is_none() && last_name(&function.name).as_ref().is_some_and(own))
+    }
+}
+
+/// `a::int[]`: a type that the parser knows is no row's.
+fn is_cast(array: &Expr) -> bool {
+    let Expr::Cast { data_type, .. } = strip(array) else {
+        return false;
+    };
+    match data_type {
+        DataType::Array(
+            ArrayElemTypeDef::SquareBracket(element, _) | ArrayElemTypeDef::Qualified(element, _),
+        ) => !matches!(**element, DataType::Custom(..) | DataType::Array(_)),
+        _ => false,
     }
 }
 

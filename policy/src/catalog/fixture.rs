@@ -10,12 +10,15 @@
 //! function public.f returns public.people : SELECT * FROM people
 //! function public.g(a int4, out id int4, out email pgveil.sealed_text) setof sql : SELECT ...
 //! function public.h gives pgveil.sealed_text sql atomic : RETURN ...
+//! system json_each(key, value)
 //! ```
 //!
 //! One object a line; blank lines and `--` lines are skipped; names may be quoted; objects may be named before
 //! they are made. OIDs: relations from 16384, functions from 30000, in the order of the text.
 
-use super::{Catalog, Column, Function, Parameter, Relation, Unique};
+use std::sync::Arc;
+
+use super::{Catalog, Column, Columns, Function, Parameter, Relation, Unique};
 use crate::types::{LogicalType, type_of_domain};
 
 const FIRST_RELATION: u32 = 16384;
@@ -39,9 +42,15 @@ pub(crate) fn catalog(text: &str) -> Catalog {
         .iter()
         .filter_map(|line| line.strip_prefix("unique "))
         .collect();
+    let system_functions = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("system "))
+        .map(system_function)
+        .collect();
+    let others = ["function ", "unique ", "system "];
     let relations: Vec<&str> = lines
         .into_iter()
-        .filter(|line| !line.starts_with("function ") && !line.starts_with("unique "))
+        .filter(|line| !others.iter().any(|word| line.starts_with(word)))
         .collect();
     let oids = Oids {
         relations: relations
@@ -61,7 +70,20 @@ pub(crate) fn catalog(text: &str) -> Catalog {
         relation.uniques.push(added);
     }
     let functions = functions.iter().map(|line| function(line, &oids)).collect();
-    Catalog::new(relations, functions, "app".to_owned())
+    Catalog {
+        system_functions: Arc::new(system_functions),
+        ..Catalog::new(relations, functions, "app".to_owned())
+    }
+}
+
+/// `json_each(key, value)`, `now()`; without parentheses its columns are not known.
+fn system_function(line: &str) -> (String, Columns) {
+    let (name, rest) = name(line);
+    let columns = rest.starts_with('(').then(|| {
+        let (columns, _) = parenthesized(rest);
+        list(columns).into_iter().map(str::to_owned).collect()
+    });
+    (name, columns)
 }
 
 type Name = (String, String);

@@ -95,6 +95,18 @@ function public.pick(cid int4) gives pgveil.sealed_text sql : SELECT email FROM 
 function public.pick(mail pgveil.sealed_text) gives int4 sql : SELECT id FROM public.customers WHERE pgveil.eq_term(email) = pgveil.eq_term(mail)
 function public.pick(born date) gives int4 sql : SELECT count(*) FROM public.customers WHERE created = born
 function public.in_cities(variadic towns text[]) returns public.customers setof sql : SELECT * FROM public.customers WHERE city = ANY (towns)
+function public.open_rows(int4) returns public.plain setof sql : SELECT * FROM plain
+function public.pairs(table a int4, table b text) setof sql : SELECT 1, 'x'
+function public.strange_rows() setof sql : SELECT 1, 2
+function public.generate_months(int4) gives date setof sql : SELECT current_date
+system generate_series()
+system generate_subscripts()
+system jsonb_array_elements(value)
+system jsonb_array_elements_text(value)
+system jsonb_each(key, value)
+system now()
+system json_populate_recordset
+system unnest
 function public.nested_mails(table mail pgveil.sealed_text) setof sql : SELECT email FROM mails_of('x')
 "#;
 
