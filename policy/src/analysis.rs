@@ -47,6 +47,7 @@ mod list;
 mod literal;
 mod meant;
 mod merge;
+mod moment;
 mod moved;
 mod namespace;
 mod nullif;
@@ -68,6 +69,7 @@ mod select;
 mod setop;
 mod settings;
 mod source;
+mod spelled;
 mod statement;
 mod term;
 #[cfg(test)]
@@ -93,7 +95,7 @@ use crate::{
 };
 pub use course::{Course, Session as CourseSession};
 pub use kept::{Kept, Remembered, effects, no_such_statement};
-pub use settings::{cut, cut_before};
+pub use settings::{cut, cut_before, in_one_transaction};
 
 use analyser::Analyser;
 use protection::Protection;

@@ -54,6 +54,8 @@ pub struct ScopeQuery {
     pub plan: Arc<Plan>,
     /// The types of the columns that it returns, all of them as text.
     pub columns: Vec<LogicalType>,
+    /// What it asks for in place of scopes, column by column: then it runs in the statement's own transaction.
+    pub moments: Vec<Moment>,
     /// One more column says whether row-level security hides rows from it that the statement would touch.
     pub asks_security: bool,
     /// The statement of the text that it is asked for (from 0).
@@ -242,8 +244,71 @@ pub enum Operand {
     ArgumentArray(Vec<Option<Value>>, LogicalType),
     /// What functions make of client parameters that are texts.
     Computed(TextExpression),
+    /// The value of which such a text is the text form, if it is one: it equals no other.
+    Spelled(TextExpression),
+    /// What the server said of this in the statement's transaction.
+    Moment(Moment),
     /// A client parameter (from 0), to be decoded as `client_params[n]` says and converted as the slot's `Make` says.
     Param(usize),
+}
+
+/// What only the server knows, and what stays the same for all of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// `now()`
+    Timestamptz,
+    /// `LOCALTIMESTAMP`
+    Timestamp,
+    /// `now() AT TIME ZONE 'UTC'`
+    Utc,
+    /// `CURRENT_DATE`
+    Date,
+    /// `CURRENT_TIME`
+    Timetz,
+    /// `LOCALTIME`
+    Time,
+    /// `CURRENT_USER`
+    CurrentUser,
+    /// `SESSION_USER`
+    SessionUser,
+}
+
+impl Moment {
+    /// Its type. Users are of type `name`, which goes where texts go.
+    pub fn logical(self) -> LogicalType {
+        match self {
+            Self::Timestamptz => LogicalType::Timestamptz(None),
+            Self::Timestamp | Self::Utc => LogicalType::Timestamp(None),
+            Self::Date => LogicalType::Date,
+            Self::Timetz => LogicalType::Timetz(None),
+            Self::Time => LogicalType::Time(None),
+            Self::CurrentUser | Self::SessionUser => LogicalType::Text,
+        }
+    }
+
+    /// The expression that yields its send form in hexadecimal digits, which no setting changes.
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Timestamptz => {
+                "pg_catalog.encode(pg_catalog.timestamptz_send(CURRENT_TIMESTAMP), 'hex')"
+            }
+            Self::Timestamp => {
+                "pg_catalog.encode(pg_catalog.timestamp_send(LOCALTIMESTAMP), 'hex')"
+            }
+            Self::Utc => {
+                "pg_catalog.encode(pg_catalog.timestamp_send(pg_catalog.timezone('UTC', CURRENT_TIMESTAMP)), 'hex')"
+            }
+            Self::Date => "pg_catalog.encode(pg_catalog.date_send(CURRENT_DATE), 'hex')",
+            Self::Timetz => "pg_catalog.encode(pg_catalog.timetz_send(CURRENT_TIME), 'hex')",
+            Self::Time => "pg_catalog.encode(pg_catalog.time_send(LOCALTIME), 'hex')",
+            Self::CurrentUser => {
+                "pg_catalog.encode(pg_catalog.textsend(CURRENT_USER::pg_catalog.text), 'hex')"
+            }
+            Self::SessionUser => {
+                "pg_catalog.encode(pg_catalog.textsend(SESSION_USER::pg_catalog.text), 'hex')"
+            }
+        }
+    }
 }
 
 /// One part of a scope template, resolved as far as the statement allows. The parts' texts are concatenated,
@@ -456,6 +521,8 @@ pub enum Shape {
         fields: Vec<Shape>,
         /// What is made of them: its parameters are the fields.
         expression: TextExpression,
+        /// `text` or `varchar`.
+        shown: LogicalType,
     },
     /// A `json` or `jsonb` document. A string in it that is a whole sealed value of one of the columns is one.
     Json {

@@ -42,7 +42,7 @@ use std::{borrow::Cow, fmt};
 use zeroize::Zeroizing;
 
 pub use array::Element;
-pub use computed::{TextExpression, TextFunction};
+pub use computed::{TextExpression, TextFunction, spelled};
 pub use convert::{
     Conversion, Converted, can_cast, cast, convert, has_operator, is_assignable, is_implicit,
 };

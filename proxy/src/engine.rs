@@ -656,8 +656,8 @@ fn cacheable(sql: &str, plan: &Plan) -> bool {
         | Operand::Array(_)
         | Operand::Argument(..)
         | Operand::ArgumentArray(..) => true,
-        Operand::Computed(expression) => expression.holds_literal(),
-        Operand::Literal(None) | Operand::Param(_) => false,
+        Operand::Computed(expression) | Operand::Spelled(expression) => expression.holds_literal(),
+        Operand::Literal(None) | Operand::Param(_) | Operand::Moment(_) => false,
     };
     // What EXECUTE means depends on the session; what PREPARE keeps may hold literals.
     let kept = |effect: &Effect| matches!(effect, Effect::Prepare { .. } | Effect::Execute { .. });

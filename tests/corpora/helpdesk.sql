@@ -503,10 +503,8 @@ UPDATE users SET profile = $1::jsonb WHERE id = 1 RETURNING profile
 UPDATE users SET salary = 1.005, birthday = '2000-01-01'::date, api_key = 'a0eebc999c0b4ef8bb6d6bb9bd380a11' WHERE id = 1 RETURNING salary, birthday, api_key
 
 UPDATE users SET birthday = now()::date WHERE id = 1
--- refused: protected column "birthday" cannot be set to an expression | A value for public.users.birthday is sealed before the server sees it.
 
 UPDATE users SET birthday = CURRENT_DATE WHERE id = 1
--- refused: protected column "birthday" cannot be set to an expression | A value for public.users.birthday is sealed before the server sees it.
 
 UPDATE users SET api_key = gen_random_uuid() WHERE id = 1
 -- refused: protected column "api_key" cannot be set to an expression | A value for public.users.api_key is sealed before the server sees it.
@@ -523,7 +521,6 @@ SELECT level, count(*) FROM tickets GROUP BY level
 SELECT level::text FROM tickets ORDER BY id
 
 SELECT id FROM tickets WHERE level::text = 'high'
--- refused: protected column "level" cannot be used in a cast to another type | public.tickets.level holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT id FROM users WHERE birthday = '1815-12-10' AND api_key IS NOT NULL
 
@@ -540,10 +537,8 @@ SELECT id FROM users WHERE birthday = to_date('18151210', 'YYYYMMDD')
 -- refused: protected column "birthday" cannot be compared with an expression | public.users.birthday: the other side is not protected.
 
 SELECT id FROM users WHERE birthday::text = '1815-12-10'
--- refused: protected column "birthday" cannot be used in a cast to another type | public.users.birthday holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT id FROM users WHERE api_key::text = 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'
--- refused: protected column "api_key" cannot be used in a cast to another type | public.users.api_key holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT id FROM users WHERE api_key = $1::uuid
 -- with: A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11

@@ -116,7 +116,6 @@ SELECT count(DISTINCT phone), count(phone), count(*) FROM customer;
 SELECT coalesce(address, 'unknown') FROM customer ORDER BY customer_id;
 
 SELECT coalesce(company, last_name) FROM customer ORDER BY customer_id;
--- refused: protected column "last_name" cannot be used in an expression beside a value that is not protected | public.customer.last_name holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT customer_id FROM customer WHERE coalesce(address, phone) = '1498 rue Bélanger';
 

@@ -187,7 +187,6 @@ UPDATE employees SET salary = salary * 1.1;
 -- refused: protected column "salary" cannot be used in an expression with * | public.employees.salary holds sealed values; PostgreSQL cannot compute on them.
 
 UPDATE employees SET birth_date = now() WHERE employee_id = 1;
--- refused: protected column "birth_date" cannot be set to an expression | A value for public.employees.birth_date is sealed before the server sees it.
 
 UPDATE employees SET notes = NULL, address = DEFAULT WHERE home_phone = '(206) 555-9857' RETURNING employee_id, home_phone;
 

@@ -9,6 +9,8 @@ mod asked;
 mod conflicts;
 #[path = "writes/merging.rs"]
 mod merging;
+#[path = "writes/moments.rs"]
+mod moments;
 
 use anyhow::{Result, bail, ensure};
 use pgveil_tests::{

@@ -162,12 +162,15 @@ impl Analyser<'_> {
                 return Ok(());
             }
             What::Param(number, _) => plan::Operand::Param(*number),
-            What::Applied { .. } => {
+            What::Applied { .. } | What::Asked(_) => {
                 return Err(refusals::construct("an expression as an array").at(at));
             }
-            What::Literal(literal) if literal.logical.is_none() => {
+            What::Literal(literal)
+                if matches!(literal.logical, None | Some(LogicalType::Array(_))) =>
+            {
+                let own = self.element_type(&operand);
                 let element = match &operand.cast {
-                    Cast::None => bare,
+                    Cast::None if own.is_none_or(|own| own.comparable_with(bare)) => bare,
                     Cast::Array(element)
                         if element.without_modifiers() == *element
                             && element.comparable_with(bare) =>

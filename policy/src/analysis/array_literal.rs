@@ -62,7 +62,7 @@ impl Analyser<'_> {
                 }
                 into.text.push('"');
             }
-            What::Param(..) | What::Applied { .. } => return Ok(false),
+            What::Param(..) | What::Applied { .. } | What::Asked(_) => return Ok(false),
         }
         Ok(true)
     }

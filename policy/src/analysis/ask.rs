@@ -86,6 +86,7 @@ impl Analyser<'_> {
                 .map(|(_, logical)| *logical)
                 .collect(),
             asks_security,
+            moments: Vec::new(),
             statement: 0,
         });
         Ok(())

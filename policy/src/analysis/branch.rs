@@ -233,6 +233,12 @@ impl Analyser<'_> {
         if !typed && !is_text(column.logical) && !matches!(column.logical, LogicalType::Bpchar(_)) {
             return Err(refusals::wrong_type(column, "text").at(position));
         }
+        if operands
+            .iter()
+            .any(|other| gives_type(other, column.logical))
+        {
+            return Err(refusals::not_constant(column).at(position));
+        }
         for mut operand in operands {
             if matches!(operand.what, What::Null) {
                 self.replace_operand(&operand, Replacement::Text("NULL::bytea".to_owned()));
@@ -478,6 +484,7 @@ impl Analyser<'_> {
             What::Literal(literal) => given_type(operand, literal.logical)
                 .map_err(|other| refusals::construct(&format!("a value of type {other}"))),
             What::Applied { .. } => Ok(Some(LogicalType::Text)),
+            What::Asked(moment) => Ok(Some(moment.logical())),
             What::Null => Ok(None),
         }
     }
@@ -487,8 +494,21 @@ impl Analyser<'_> {
         match operand.what {
             What::Null => given_type(operand, None)
                 .map_err(|other| refusals::construct(&format!("a value of type {other}"))),
-            What::Literal(_) | What::Param(..) | What::Applied { .. } => self.operand_type(operand),
+            What::Literal(_) | What::Param(..) | What::Applied { .. } | What::Asked(_) => {
+                self.operand_type(operand)
+            }
         }
+    }
+}
+
+/// Whether it is a value of the server's that gives what it is chosen among another type than the column's.
+pub(super) fn gives_type(operand: &Operand, column: LogicalType) -> bool {
+    match operand.what {
+        What::Asked(moment) => {
+            let (given, column) = (moment.logical(), column.without_modifiers());
+            given != column && !(is_text(given) && is_text(column))
+        }
+        What::Null | What::Literal(_) | What::Param(..) | What::Applied { .. } => false,
     }
 }
 

@@ -5,7 +5,7 @@ use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Quer
 
 use super::{
     Analyser,
-    branch::Branches,
+    branch::{Branches, gives_type},
     elements::Source,
     expr::Cx,
     facts::Fact,
@@ -37,6 +37,8 @@ impl Analyser<'_> {
         let (a, b) = (self.operand(left)?, self.operand(right)?);
         match (a, b) {
             (Some(_), Some(_)) => Ok(()),
+            (Some(_), None) if self.compare_spelled(right, &[left], cx)? => Ok(()),
+            (None, Some(_)) if self.compare_spelled(left, &[right], cx)? => Ok(()),
             (Some(operand), None) => self.compare_with_operand(right, (left, operand), cx),
             (None, Some(operand)) => self.compare_with_operand(left, (right, operand), cx),
             (None, None) => {
@@ -86,6 +88,9 @@ impl Analyser<'_> {
         }
         if !typed {
             // By themselves they are text.
+            return Err(self.mixed(&sealed, expr, choice));
+        }
+        if operands.iter().any(|one| gives_type(one, sealed.logical())) {
             return Err(self.mixed(&sealed, expr, choice));
         }
         operands

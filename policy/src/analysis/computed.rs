@@ -1,6 +1,8 @@
 //! Functions of text over literals and parameters: `lower($1)`, `trim('x ')`, `$1 || '@' || $2`. The server must not
 //! see their arguments, so what they make is computed here (`types::computed`).
 
+use std::ops::Range;
+
 use sqlparser::ast::{BinaryOperator, Expr, Function, FunctionArguments, TrimWhereField};
 use zeroize::Zeroizing;
 
@@ -72,6 +74,7 @@ impl Analyser<'_> {
             What::Applied {
                 expression: text.expression,
                 params: text.params,
+                spells: false,
             }
         };
         Ok(self.tokens.extent(expr).ok().map(|extent| Operand {
@@ -104,7 +107,11 @@ impl Analyser<'_> {
         });
         let extent = self.tokens.extent(expr)?;
         Ok((!params.is_empty()).then_some(Operand {
-            what: What::Applied { expression, params },
+            what: What::Applied {
+                expression,
+                params,
+                spells: false,
+            },
             cast: Cast::To(LogicalType::Text),
             common: None,
             extent,
@@ -160,7 +167,9 @@ impl Analyser<'_> {
             Cast::None | Cast::To(LogicalType::Text | LogicalType::Varchar(None))
         );
         Ok(match operand.what {
-            What::Applied { expression, params } => Some(Text { expression, params }),
+            What::Applied {
+                expression, params, ..
+            } => Some(Text { expression, params }),
             What::Null if is_text => Some(given(None)),
             What::Literal(literal) if is_text && literal.logical.is_none() => {
                 Some(given(Some(Zeroizing::new(literal.text))))
@@ -176,8 +185,30 @@ impl Analyser<'_> {
                     },
                 }],
             }),
-            What::Null | What::Literal(_) | What::Param(..) => None,
+            What::Null | What::Literal(_) | What::Param(..) | What::Asked(_) => None,
         })
+    }
+
+    /// A text by itself that is to be read as the value that it spells.
+    pub(super) fn whole_text(&self, expr: &Expr) -> Result<Option<(What, Range<usize>)>, Refusal> {
+        let Some(Text { expression, params }) = self.text(expr)? else {
+            return Ok(None);
+        };
+        let extent = self.tokens.extent(expr)?;
+        let what = match expression {
+            TextExpression::Given(None) => What::Null,
+            TextExpression::Given(Some(text)) => What::Literal(Literal {
+                text: text.as_str().to_owned(),
+                logical: None,
+            }),
+            _ if params.is_empty() => return Ok(None),
+            expression => What::Applied {
+                expression,
+                params,
+                spells: true,
+            },
+        };
+        Ok(Some((what, extent)))
     }
 
     /// An argument of a function that takes any type: a parameter must have one.

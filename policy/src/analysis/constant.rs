@@ -26,7 +26,7 @@ impl Analyser<'_> {
             return None;
         }
         match &operand.what {
-            What::Null | What::Applied { .. } => None,
+            What::Null | What::Applied { .. } | What::Asked(_) => None,
             What::Param(number, _) => {
                 let given = self.parameter_type(*number, &operand.cast).ok()?;
                 let logical = given.unwrap_or(column.without_modifiers());

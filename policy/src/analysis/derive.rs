@@ -463,7 +463,8 @@ pub(super) fn check_stored_slot(slot: &Slot) -> Result<(), Refusal> {
         }
         ScopePart::Session(_) | ScopePart::Member(..) | ScopePart::Asked { .. } => false,
     });
-    if term && fixed {
+    let known = !matches!(slot.operand, Operand::Moment(_));
+    if term && fixed && known {
         return Ok(());
     }
     Err(Refusal::unsupported(

@@ -304,7 +304,12 @@ impl Analyser<'_> {
                 None | Some(LogicalType::Array(_)) => Some(*element),
                 Some(_) => None,
             },
-            (What::Null | What::Literal(_) | What::Applied { .. }, _) => None,
+            // `ARRAY['a', 'b']` has a type by itself.
+            (What::Literal(literal), Cast::None) => match literal.logical {
+                Some(LogicalType::Array(element)) => Some(element.kind()),
+                _ => None,
+            },
+            (What::Null | What::Literal(_) | What::Applied { .. } | What::Asked(_), _) => None,
         }
     }
 
@@ -383,7 +388,7 @@ impl Analyser<'_> {
                 return Ok(());
             }
             What::Param(number, _) => plan::Operand::Param(*number),
-            What::Literal(_) | What::Applied { .. } => {
+            What::Literal(_) | What::Applied { .. } | What::Asked(_) => {
                 let elements = self.literal_elements(&operand, column);
                 let elements = elements.map_err(|refusal| refusal.at(at))?;
                 let bare = Protected {
@@ -482,7 +487,7 @@ impl Analyser<'_> {
                 let values = self.cast_elements(literal, element, 0).ok()?;
                 Some(Part::Listed(values, element))
             }
-            What::Null | What::Applied { .. } => None,
+            What::Null | What::Applied { .. } | What::Asked(_) => None,
         }
     }
 }

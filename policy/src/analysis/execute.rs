@@ -21,7 +21,10 @@ use crate::{
         self, ClientParam, Edit, Effect, Member, Members, Replacement, ScopePart, ServerParam, Slot,
     },
     text::MAX_DEPTH,
-    types::{Conversion, Converted, FormatSettings, InputError, LogicalType, Value, convert},
+    types::{
+        Conversion, Converted, FormatSettings, InputError, LogicalType, TextExpression, Value,
+        convert,
+    },
 };
 
 impl Door<'_> {
@@ -196,8 +199,7 @@ enum Wanted {
 /// The type of a parameter of which some slot or scope is made, as the client sees it.
 fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> {
     let wanted = wanted_as(kept, param, catalog)?;
-    let computes =
-        |slot: &Slot| matches!(&slot.operand, plan::Operand::Computed(text) if text.uses(param));
+    let computes = |slot: &Slot| matches!(&slot.operand, plan::Operand::Computed(text) | plan::Operand::Spelled(text) if text.uses(param));
     let is_text = matches!(
         wanted,
         Wanted::Value(LogicalType::Text | LogicalType::Varchar(None))
@@ -213,7 +215,7 @@ fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> 
 fn wanted_as(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> {
     let uses = |operand: &plan::Operand| match operand {
         plan::Operand::Param(n) => *n == param,
-        plan::Operand::Computed(text) => text.uses(param),
+        plan::Operand::Computed(text) | plan::Operand::Spelled(text) => text.uses(param),
         _ => false,
     };
     let scope = |slot: &Slot| {
@@ -274,22 +276,24 @@ fn wanted_as(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wante
 
 /// A slot with the arguments in the place of the parameters.
 fn given(slot: &Slot, values: &[Option<plan::Operand>]) -> Slot {
+    let filled = |text: &TextExpression| {
+        text.filled(&|param| match values.get(param) {
+            Some(Some(plan::Operand::Argument(value, _))) => {
+                let value = value.as_ref()?;
+                let text = std::str::from_utf8(value.as_bytes()).ok()?;
+                Some(Zeroizing::new(text.to_owned()))
+            }
+            _ => None,
+        })
+    };
     let fill = |operand: &plan::Operand| match operand {
         plan::Operand::Param(param) => match values.get(*param) {
             Some(Some(value)) => copy(value),
             // An argument of which a slot is made always has a value; NULL would be none that is wrong.
             _ => plan::Operand::Literal(None),
         },
-        plan::Operand::Computed(text) => {
-            plan::Operand::Computed(text.filled(&|param| match values.get(param) {
-                Some(Some(plan::Operand::Argument(value, _))) => {
-                    let value = value.as_ref()?;
-                    let text = std::str::from_utf8(value.as_bytes()).ok()?;
-                    Some(Zeroizing::new(text.to_owned()))
-                }
-                _ => None,
-            }))
-        }
+        plan::Operand::Computed(text) => plan::Operand::Computed(filled(text)),
+        plan::Operand::Spelled(text) => plan::Operand::Spelled(filled(text)),
         other => copy(other),
     };
     let part = |part: &ScopePart| match part {
@@ -357,7 +361,9 @@ fn copy(operand: &plan::Operand) -> plan::Operand {
         Argument(value, logical) => Argument(value.clone(), *logical),
         ArgumentArray(values, logical) => ArgumentArray(values.clone(), *logical),
         Computed(text) => Computed(text.clone()),
+        Spelled(text) => Spelled(text.clone()),
         Param(param) => Param(*param),
+        Moment(moment) => Moment(*moment),
     }
 }
 
@@ -374,7 +380,7 @@ impl Analyser<'_> {
         let literal = match &operand.what {
             What::Null => return Ok(None),
             What::Literal(literal) => literal,
-            What::Applied { .. } => return Err(not_literal(param).at(at)),
+            What::Applied { .. } | What::Asked(_) => return Err(not_literal(param).at(at)),
             What::Param(number, _) => {
                 let message = format!("there is no parameter ${}", number + 1);
                 return Err(Refusal::new("42P02", "parameter-not-usable", message).at(at));
@@ -473,7 +479,7 @@ impl Analyser<'_> {
                 let values = values.map_err(|error| refusals::input(error, at))?;
                 Ok(plan::Operand::ArgumentArray(values, element))
             }
-            What::Literal(_) | What::Param(..) | What::Applied { .. } => {
+            What::Literal(_) | What::Param(..) | What::Applied { .. } | What::Asked(_) => {
                 Err(not_literal(param).at(at))
             }
         }

@@ -158,6 +158,24 @@ impl Tokens<'_> {
                 let open = self.token_at(last.span.start)? + 1;
                 Ok(self.token_at(first.span.start)?..self.behind_call(open)?)
             }
+            Expr::Function(function) if function.over.is_none() => {
+                let [ObjectNamePart::Identifier(word)] = function.name.0.as_slice() else {
+                    return Err(refusals::not_understood("An unusual function call"));
+                };
+                self.token_at(word.span.start).map(|at| at..at + 1)
+            }
+            Expr::AtTimeZone {
+                timestamp,
+                time_zone,
+            } => {
+                let (of, zone) = (self.extent(timestamp)?, self.extent(time_zone)?);
+                if !self.are_words(of.end, &["at", "time", "zone"]) || zone.start != of.end + 3 {
+                    return Err(refusals::not_understood(
+                        "An operator is not where it should be",
+                    ));
+                }
+                Ok(of.start..zone.end)
+            }
             _ => Err(refusals::not_understood(
                 "An expression has no exact place in the text",
             )),

@@ -321,7 +321,11 @@ impl Analyser<'_> {
             What::Literal(literal) if fits && literal.text.trim() == "{}" => {
                 self.replace_operand(&operand, Replacement::Text("'{}'".to_owned()));
             }
-            What::Null | What::Literal(_) | What::Param(..) | What::Applied { .. } => {
+            What::Null
+            | What::Literal(_)
+            | What::Param(..)
+            | What::Applied { .. }
+            | What::Asked(_) => {
                 return Err(refuse());
             }
         }

@@ -28,7 +28,7 @@ pub(super) struct Holder {
     /// How deep holders are in it, itself included.
     levels: usize,
     /// Of a row of texts that is a column of the whole result: what is shown of it.
-    text: Option<TextExpression>,
+    text: Option<(TextExpression, LogicalType)>,
 }
 
 /// What a holder is made of.
@@ -143,9 +143,9 @@ impl Holder {
     }
 
     /// A row, as the text that is made of its fields. Nothing but the result may hold it.
-    pub(super) fn shown_as(self, expression: TextExpression) -> Self {
+    pub(super) fn shown_as(self, expression: TextExpression, shown: LogicalType) -> Self {
         Self {
-            text: Some(expression),
+            text: Some((expression, shown)),
             ..self
         }
     }
@@ -227,9 +227,10 @@ impl Holder {
             Inside::Row(fields) => {
                 let fields = fields.iter().map(|field| field.kind.shape()).collect();
                 match &self.text {
-                    Some(expression) => Shape::Text {
+                    Some((expression, shown)) => Shape::Text {
                         fields,
                         expression: expression.clone(),
+                        shown: *shown,
                     },
                     None => Shape::Row(fields),
                 }

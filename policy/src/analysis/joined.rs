@@ -67,11 +67,17 @@ impl Analyser<'_> {
         let Some(Part { expression, .. }) = self.text_of_columns(expr, &mut leaves, cx)? else {
             return Ok(None);
         };
-        let made = !matches!(
-            expression,
-            TextExpression::Given(_) | TextExpression::Param(_) | TextExpression::First(_)
-        );
-        if !made || leaves.len() > MOST || !leaves.iter().any(|leaf| leaf.sealed) {
+        let shown = match &expression {
+            TextExpression::Given(_) | TextExpression::Param(_) => None,
+            // Of sealed values alone the server can choose.
+            TextExpression::First(_) if leaves.iter().all(|leaf| leaf.sealed) => None,
+            TextExpression::First(_) => self.type_of_first(expr, cx)?,
+            _ => Some(LogicalType::Text),
+        };
+        let Some(shown) = shown else {
+            return Ok(None);
+        };
+        if leaves.len() > MOST || !leaves.iter().any(|leaf| leaf.sealed) {
             return Ok(None);
         }
         let mut fields = Vec::new();
@@ -86,7 +92,49 @@ impl Analyser<'_> {
         let outer = self.tokens.extent(expr)?;
         self.write_row(&outer, &extents);
         self.note("Texts are joined where they are opened.".to_owned());
-        Holder::row(fields).map(|row| Some(Kind::Holder(row.shown_as(expression))))
+        Holder::row(fields).map(|row| Some(Kind::Holder(row.shown_as(expression, shown))))
+    }
+
+    /// The type of COALESCE: that of the first argument that has one. `None` where it has a length.
+    fn type_of_first(&self, expr: &Expr, cx: Cx<'_>) -> Result<Option<LogicalType>, Refusal> {
+        let Expr::Function(function) = expr else {
+            return Ok(None);
+        };
+        let mut types = Vec::new();
+        for arg in coalesced(function).unwrap_or_default() {
+            types.push(match self.operand(arg)? {
+                Some(operand) => match operand.cast {
+                    Cast::To(logical) => Some(logical),
+                    _ => None,
+                },
+                None => Some(self.type_of_part(strip(arg), cx)?),
+            });
+        }
+        let first = types.iter().flatten().next().copied();
+        let same = types.iter().all(|one| *one == first);
+        Ok(first
+            .map(|first| (first, first.without_modifiers()))
+            .filter(|(first, bare)| !same || first == bare)
+            .map(|(_, bare)| bare))
+    }
+
+    fn type_of_part(&self, expr: &Expr, cx: Cx<'_>) -> Result<LogicalType, Refusal> {
+        if let Expr::Cast { expr: inner, .. } = expr
+            && let Cast::To(to) = self.cast_target(expr, inner)?
+        {
+            return Ok(to);
+        }
+        let idents = match expr {
+            Expr::Identifier(ident) => std::slice::from_ref(ident),
+            Expr::CompoundIdentifier(idents) => idents.as_slice(),
+            _ => return Ok(LogicalType::Text),
+        };
+        let found = cx.scope.find(idents)?.kind;
+        Ok(match &found {
+            Kind::Sealed(sealed) => sealed.shown,
+            Kind::Plain(Some(cell)) => self.column_type(*cell).unwrap_or(LogicalType::Text),
+            Kind::Plain(None) | Kind::Untyped | Kind::Holder(_) => LogicalType::Text,
+        })
     }
 
     /// Leaves the columns in the text, as the fields of a row.
@@ -130,7 +178,11 @@ impl Analyser<'_> {
                     expression: TextExpression::Given(Some(Zeroizing::new(literal.text))),
                     is_text: operand.cast != Cast::None,
                 }),
-                What::Null | What::Literal(_) | What::Param(..) | What::Applied { .. } => None,
+                What::Null
+                | What::Literal(_)
+                | What::Param(..)
+                | What::Applied { .. }
+                | What::Asked(_) => None,
             });
         }
         match expr {

@@ -46,6 +46,9 @@ impl Analyser<'_> {
         if let Some(operand) = self.operand(expr)? {
             return self.compare_with_each(expr, operand, list, how, cx);
         }
+        if how == List::In && self.compare_spelled(expr, list, cx)? {
+            return Ok(());
+        }
         let Kind::Sealed(sealed) = self.comparand(expr, cx)? else {
             for item in list {
                 if let Kind::Sealed(other) = self.comparand(item, cx)? {

@@ -3,12 +3,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use sqlparser::ast::{Expr, Ident, Select, SelectItem};
+use sqlparser::ast::{Expr, Ident, Select, SelectItem, TableFactor, TableWithJoins};
 
 use super::{
     Analyser,
+    compare::strip,
     elements::{Source, is_expression, is_simple},
     expr::Cx,
+    from::Condition,
     kind::{self, Kind, Place, Sealed},
     namespace::{Ctes, Namespace, Scope},
     operand::{Cast, Operand, What},
@@ -66,27 +68,64 @@ impl<'a> Analyser<'a> {
         let [entry] = source.entries.as_slice() else {
             return Ok(source);
         };
-        let entry = entry.id;
+        let kinds = self.seal_columns(uses, &[entry.id], cx)?;
+        Ok(source.with_kinds(&kinds))
+    }
+
+    /// The same of these entries of FROM: what some of their columns are now.
+    fn seal_columns(
+        &mut self,
+        uses: &[Use<'_>],
+        entries: &[usize],
+        cx: Cx<'_>,
+    ) -> Result<HashMap<Identity, Kind>, Refusal> {
         let mut kinds = HashMap::new();
-        let all = self.meant(uses, entry, cx)?;
+        let mut all = self.meant(uses, entries, cx)?;
+        if entries.len() > 1 {
+            // An array that is only written is sealed where the INSERT stores it.
+            all.retain(|meant| !self.is_written_array(meant));
+        }
         self.assigned.extend(all.iter().map(|meant| meant.identity));
         for meant in all {
             if let Some(kind) = self.seal_meant(&meant)? {
                 kinds.insert(meant.identity, kind);
             }
         }
-        Ok(if kinds.is_empty() {
-            source
-        } else {
-            source.with_kinds(&kinds)
-        })
+        Ok(kinds)
+    }
+
+    /// The same where the source stands among joins.
+    fn seal_joined(
+        &mut self,
+        uses: &[Use<'_>],
+        select: &Select,
+        names: Namespace,
+        conditions: &mut [Condition<'_>],
+        cx: Cx<'_>,
+    ) -> Result<Namespace, Refusal> {
+        self.want_members(uses, cx)?;
+        let using = |condition: &Condition<'_>| matches!(condition, Condition::Using { .. });
+        if !names.is_unmerged()
+            || conditions.iter().any(using)
+            || !select.from.iter().all(sees_none)
+        {
+            return Ok(names);
+        }
+        let entries: Vec<usize> = names.entries.iter().map(|entry| entry.id).collect();
+        let kinds = self.seal_columns(uses, &entries, cx)?;
+        for condition in conditions {
+            if let Condition::On { names, .. } = condition {
+                *names = std::mem::take(names).with_kinds(&kinds);
+            }
+        }
+        Ok(names.with_kinds(&kinds))
     }
 
     /// The columns of a source that are written to protected columns.
     fn meant<'q>(
         &self,
         uses: &'q [Use<'q>],
-        entry: usize,
+        entries: &[usize],
         cx: Cx<'_>,
     ) -> Result<Vec<Meant<'q>>, Refusal> {
         let mut all: Vec<Meant<'q>> = Vec::new();
@@ -100,7 +139,7 @@ impl<'a> Analyser<'a> {
             let identity = found.identity.filter(|identity| {
                 let known = self.element_columns.get(identity);
                 let once = known.is_some_and(|column| self.used_in_one_from(column));
-                identity.0 == entry && !found.qualify && once
+                entries.contains(&identity.0) && !found.qualify && once
             });
             let Some(identity) = identity else {
                 continue;
@@ -115,6 +154,16 @@ impl<'a> Analyser<'a> {
             }
         }
         Ok(all)
+    }
+
+    fn is_written_array(&self, meant: &Meant<'_>) -> bool {
+        let places = meant.uses.iter().filter_map(|used| self.place(used));
+        let places: Vec<usize> = places.collect();
+        self.element_columns
+            .get(&meant.identity)
+            .is_some_and(|column| {
+                matches!(column.source, Source::Array(_)) && self.used_only_at(column, &places)
+            })
     }
 
     /// Seals one column of a source; what it is then. `None` if it must stay as it is.
@@ -215,7 +264,7 @@ impl<'a> Analyser<'a> {
                 let literal = |operand: &Operand| match operand.what {
                     What::Null => true,
                     What::Literal(_) => operand.cast == Cast::None,
-                    What::Applied { .. } => false,
+                    What::Applied { .. } | What::Asked(_) => false,
                     What::Param(param, _) => {
                         operand.cast == Cast::None && self.arrives_as_text(param)
                     }
@@ -371,8 +420,8 @@ impl<'a> Analyser<'a> {
         wanted: Wanted<'a>,
         select: &Select,
         names: Namespace,
-        parent: Option<&Scope<'_>>,
-        ctes: &Ctes,
+        conditions: &mut [Condition<'_>],
+        (parent, ctes): (Option<&Scope<'_>>, &Ctes),
     ) -> Result<Namespace, Refusal> {
         if let [SelectItem::Wildcard(_)] = select.projection.as_slice() {
             self.want_shown(&wanted, &names)?;
@@ -418,11 +467,29 @@ impl<'a> Analyser<'a> {
                 });
             }
         }
-        let sealed = self.seal_sources(&uses, names.clone(), cx)?;
+        let sealed = match names.entries.as_slice() {
+            [_] => self.seal_sources(&uses, names.clone(), cx)?,
+            _ => self.seal_joined(&uses, select, names.clone(), conditions, cx)?,
+        };
         self.facts.truncate(mark);
         self.given = parts;
         Ok(sealed)
     }
+}
+
+/// Whether nothing in a member of FROM can read the columns of another: what is known of them may change.
+fn sees_none(tree: &TableWithJoins) -> bool {
+    let alone = |factor: &TableFactor| match factor {
+        TableFactor::Table { args, .. } => args.is_none(),
+        TableFactor::Derived { lateral, .. } => !lateral,
+        TableFactor::UNNEST { array_exprs, .. } => array_exprs.iter().all(|array| {
+            let array = strip(array);
+            matches!(array, Expr::Value(_) | Expr::Array(_))
+                || matches!(array, Expr::Cast { expr, .. } if matches!(strip(expr), Expr::Value(_)))
+        }),
+        _ => false,
+    };
+    alone(&tree.relation) && tree.joins.iter().all(|join| alone(&join.relation))
 }
 
 /// The literal as it stands in a column of this type, or under a cast.
@@ -432,6 +499,7 @@ fn typed(operand: Operand, common: Option<LogicalType>, retyped: Option<LogicalT
             cast: match operand.what {
                 What::Param(..) => Cast::Read(to),
                 What::Literal(_) | What::Null | What::Applied { .. } => Cast::To(to),
+                What::Asked(_) => operand.cast,
             },
             common: None,
             ..operand

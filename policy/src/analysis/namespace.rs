@@ -112,27 +112,48 @@ impl Namespace {
         }
     }
 
-    /// The same, with other kinds for some columns of one entry that is not part of a join.
+    /// The same, with other kinds for some columns of its entries, none of which a join has merged.
     pub(super) fn with_kinds(self, kinds: &HashMap<(usize, usize), Kind>) -> Self {
-        let [entry] = self.entries.as_slice() else {
-            return self;
+        let changed = |entry: &Rc<Entry>| {
+            let columns = entry.columns.iter().enumerate().map(|(index, column)| {
+                let kind = kinds.get(&(entry.id, index));
+                Column {
+                    name: column.name.clone(),
+                    kind: kind.unwrap_or(&column.kind).clone(),
+                }
+            });
+            Rc::new(Entry {
+                id: entry.id,
+                name: entry.name.clone(),
+                schema: entry.schema.clone(),
+                columns: columns.collect(),
+                open: entry.open,
+                table: entry.table,
+                reshaped: entry.reshaped,
+            })
         };
-        let columns = entry.columns.iter().enumerate().map(|(index, column)| {
-            let kind = kinds.get(&(entry.id, index));
-            Column {
-                name: column.name.clone(),
-                kind: kind.unwrap_or(&column.kind).clone(),
+        let entries: Vec<Rc<Entry>> = self.entries.iter().map(changed).collect();
+        let shown = self.shown.into_iter().map(|shown| {
+            let same = |entry: &&Rc<Entry>| entry.id == shown.entry.id;
+            let kind = kinds.get(&(shown.entry.id, shown.column));
+            Shown {
+                kind: kind.cloned().unwrap_or(shown.kind),
+                entry: entries.iter().find(same).unwrap_or(&shown.entry).clone(),
+                ..shown
             }
         });
-        Self::of(Entry {
-            id: entry.id,
-            name: entry.name.clone(),
-            schema: entry.schema.clone(),
-            columns: columns.collect(),
-            open: entry.open,
-            table: entry.table,
-            reshaped: entry.reshaped,
-        })
+        Self {
+            shown: shown.collect(),
+            reshaped: self.reshaped,
+            entries,
+        }
+    }
+
+    /// Whether no join has merged columns of its entries.
+    pub(super) fn is_unmerged(&self) -> bool {
+        let columns: usize = self.entries.iter().map(|entry| entry.columns.len()).sum();
+        let merged = |shown: &Shown| shown.coalesced || shown.qualify;
+        columns == self.shown.len() && !self.reshaped && !self.shown.iter().any(merged)
     }
 
     /// Both, as after a comma or CROSS JOIN.

@@ -11,7 +11,7 @@ use sqlparser::{
 use super::{
     Analyser,
     literal::{self, Literal},
-    refusals, type_name,
+    moment, refusals, type_name,
 };
 use crate::{
     Refusal, plan,
@@ -44,7 +44,11 @@ pub(super) enum What {
     Applied {
         expression: TextExpression,
         params: Vec<Given>,
+        /// It stands for the value that it spells.
+        spells: bool,
     },
+    /// What the server is asked for.
+    Asked(plan::Moment),
 }
 
 /// A parameter of which an operand is made.
@@ -103,6 +107,15 @@ impl Analyser<'_> {
                 };
                 let extent = self.tokens.extent(expr)?;
                 let named = self.cast_type(expr, &operand.extent)?;
+                if let What::Asked(asked) = operand.what {
+                    let Cast::To(to) = named else { return Ok(None) };
+                    return Ok(moment::cast(asked, to).map(|moment| Operand {
+                        what: What::Asked(moment),
+                        cast: named,
+                        common: None,
+                        extent,
+                    }));
+                }
                 let cast = match operand.cast {
                     Cast::None => named,
                     // psycopg 2 writes `'...'::uuid`, and SQLAlchemy `::UUID` behind it.
@@ -170,7 +183,13 @@ impl Analyser<'_> {
             | Expr::BinaryOp {
                 op: BinaryOperator::StringConcat,
                 ..
-            } => return self.computed(expr),
+            } => {
+                return match self.moment(expr)? {
+                    None => self.computed(expr),
+                    moment => Ok(moment),
+                };
+            }
+            Expr::AtTimeZone { .. } => return self.moment(expr),
             _ => (expr, Cast::None),
         };
         let (value, negative) = match inner {
@@ -266,7 +285,7 @@ impl Analyser<'_> {
         let literal = match &operand.what {
             What::Null => return Ok(Made::Null),
             What::Literal(literal) => literal,
-            What::Param(..) | What::Applied { .. } => {
+            What::Param(..) | What::Applied { .. } | What::Asked(_) => {
                 return Err(refusals::not_understood(
                     "A parameter where a literal should be",
                 ));
@@ -484,7 +503,13 @@ impl What {
     pub(super) fn planned_param(&self) -> Option<plan::Operand> {
         match self {
             Self::Param(param, _) => Some(plan::Operand::Param(*param)),
-            Self::Applied { expression, .. } => Some(plan::Operand::Computed(expression.clone())),
+            Self::Applied {
+                expression, spells, ..
+            } => Some(match spells {
+                true => plan::Operand::Spelled(expression.clone()),
+                false => plan::Operand::Computed(expression.clone()),
+            }),
+            Self::Asked(moment) => Some(plan::Operand::Moment(*moment)),
             Self::Null | Self::Literal(_) => None,
         }
     }
@@ -500,7 +525,7 @@ impl Operand {
                 cast: self.cast.clone(),
             }],
             What::Applied { params, .. } => params.clone(),
-            What::Null | What::Literal(_) => Vec::new(),
+            What::Null | What::Literal(_) | What::Asked(_) => Vec::new(),
         }
     }
 

@@ -12,10 +12,12 @@ use super::{
     Analyser, Protocol,
     constant::family,
     operand::{Cast, Operand, What, check_blanks, check_types, keeps_value, unusable},
+    refusals,
+    term::is_text,
 };
 use crate::{
     Refusal,
-    plan::{self, ClientParam, Make, Replacement, ScopePart, ServerParam, Slot},
+    plan::{self, ClientParam, Make, Moment, Replacement, ScopePart, ServerParam, Slot},
     ruleset::Protected,
     text::Tokens,
     types::{Conversion, LogicalType},
@@ -69,10 +71,15 @@ impl Analyser<'_> {
     ) -> Result<(), Refusal> {
         let mut given_as = Vec::new();
         let computed = matches!(operand.what, What::Applied { .. });
+        let spells = matches!(operand.what, What::Applied { spells: true, .. });
         let array = matches!(
             make,
             Make::EqualityTerms | Make::SealElements | Make::SealElementsPerScope
         );
+        if let What::Asked(moment) = operand.what {
+            let at = self.tokens.range(operand.extent.start).start;
+            check_moment(moment, column, make, operand.common).map_err(|refusal| refusal.at(at))?;
+        }
         for used in operand.params() {
             let (param, token) = (used.param, used.token);
             let position = self.tokens.range(token).start;
@@ -94,7 +101,9 @@ impl Analyser<'_> {
             let given = given
                 .and_then(|given| Self::given_among(param, operand, given, column.logical))
                 .map_err(|refusal| refusal.at(position))?;
-            let judged = if computed {
+            let judged = if spells {
+                None
+            } else if computed {
                 Some(LogicalType::Text)
             } else {
                 cast.or(given)
@@ -131,7 +140,9 @@ impl Analyser<'_> {
         };
         let given = given_as.first().and_then(|(_, _, given, _)| *given);
         let follows = match &wanted.operand {
-            plan::Operand::Computed(expression) => expression.follows_its_parameter(),
+            plan::Operand::Computed(expression) | plan::Operand::Spelled(expression) => {
+                expression.follows_its_parameter()
+            }
             _ => true,
         };
         let slot = self.made_before(&wanted, given).unwrap_or_else(|| {
@@ -513,6 +524,26 @@ fn cast_before(operand: &Operand, column: LogicalType) -> Option<LogicalType> {
         Cast::To(to) if to == column && to != to.without_modifiers() && !to.is_string() => Some(to),
         _ => None,
     }
+}
+
+/// Whether what the server says of itself may be stored or compared.
+fn check_moment(
+    moment: Moment,
+    column: &Protected,
+    make: Make,
+    common: Option<LogicalType>,
+) -> Result<(), Refusal> {
+    let given = moment.logical();
+    let user = matches!(moment, Moment::CurrentUser | Moment::SessionUser);
+    if user && !is_text(column.logical) || common.is_some_and(|common| common != given) {
+        return Err(refusals::not_constant(column));
+    }
+    let why = if make.stores() {
+        Conversion::Assignment
+    } else {
+        Conversion::Comparison
+    };
+    check_types(given, column, why)
 }
 
 fn inconsistent(param: usize, first: LogicalType, then: LogicalType) -> Refusal {

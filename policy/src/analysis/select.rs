@@ -45,7 +45,8 @@ impl Analyser<'_> {
         let mut conditions = Vec::new();
         let mut names = self.from(&select.from, parent, ctes, &mut conditions)?;
         if let Some(wanted) = wanted {
-            names = self.give_wanted(wanted, select, names, parent, ctes)?;
+            let around = (parent, ctes);
+            names = self.give_wanted(wanted, select, names, &mut conditions, around)?;
         }
         let scope = Scope {
             names: &names,

@@ -8,6 +8,7 @@ use sqlparser::{
 
 use super::{
     Analyser,
+    figure::column_name,
     kind::{Kind, Sealed},
     operand::{Cast, Operand},
     query::{Rows, combine_all},
@@ -52,7 +53,8 @@ impl Analyser<'_> {
                 && std::ptr::eq(body, left)
                 && is_unnamed(body, index)
             {
-                self.name_as_written(operand);
+                let name = listed_item(body, index).and_then(column_name);
+                self.name_as_written(operand, name);
             }
             let mark = self.facts.len();
             self.facts.extend(facts.iter().cloned());
@@ -89,13 +91,17 @@ impl Analyser<'_> {
     }
 
     /// The first side names the columns, and what stands there now would give another name (`FigureColname`).
-    fn name_as_written(&mut self, operand: &Operand) {
-        let name = match operand.cast {
-            Cast::To(logical) => logical.type_name(),
-            Cast::None | Cast::Read(_) | Cast::Array(_) | Cast::Other(_) => "?column?",
-        };
+    fn name_as_written(&mut self, operand: &Operand, name: Option<String>) {
+        let name = name.unwrap_or_else(|| {
+            let name = match operand.cast {
+                Cast::To(logical) => logical.type_name(),
+                Cast::None | Cast::Read(_) | Cast::Array(_) | Cast::Other(_) => "?column?",
+            };
+            name.to_owned()
+        });
         let behind = self.tokens.bytes(&operand.extent).end;
-        self.edits.close(behind, format!(" AS \"{name}\""));
+        self.edits
+            .close(behind, format!(" AS {}", quote_identifier(&name)));
     }
 
     /// `A UNION B` becomes `SELECT DISTINCT ON (u.c1, pgveil.eq_term(u.c2)) u.c1 AS a, u.c2 AS email FROM (A UNION ALL B) AS

@@ -250,6 +250,25 @@ pub fn cut_before(sql: &str, statement: usize, in_block: bool) -> Option<usize> 
     (in_block || fresh).then(|| tokens.range(at).start)
 }
 
+/// Whether all statements of a text before this one (from 0) leave open what transaction they stand in.
+pub fn in_one_transaction(sql: &str, statement: usize) -> bool {
+    const STAY: [&str; 8] = [
+        "select", "values", "with", "insert", "update", "delete", "merge", "table",
+    ];
+    if statement == 0 {
+        return true;
+    }
+    let Ok(tokens) = Tokens::read(sql) else {
+        return false;
+    };
+    let statements = split(&tokens);
+    let stays = |range: &Range<usize>| {
+        let mut words = STAY.iter();
+        words.any(|word| tokens.is_word(range.start, word))
+    };
+    statements.len() > statement && statements[..statement].iter().all(stays)
+}
+
 const MAY_HAVE_CHANGED: &str = "settings-may-have-changed";
 
 fn may_have_changed() -> Refusal {

@@ -17,7 +17,7 @@ use super::{
     Analyser, Protocol, SessionView, copy, derive,
     function::runs_text,
     kept::Kept,
-    literal,
+    literal, moment,
     namespace::Ctes,
     params::Parameters,
     protection::{Protection, Standing},
@@ -309,13 +309,15 @@ impl Changes {
             .edits
             .finish()
             .ok_or_else(|| refusals::not_understood("Two changes of the text overlap"))?;
+        let mut scope_queries = analyser.scope_queries;
+        scope_queries.extend(moment::question(&analyser.slots));
         Ok(Verdict::Changed(Box::new(Self {
             edits,
             slots: analyser.slots,
             parameters,
             output,
             notes: analyser.notes,
-            scope_queries: analyser.scope_queries,
+            scope_queries,
             tag: None,
         })))
     }

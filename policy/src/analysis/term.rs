@@ -34,7 +34,7 @@ pub(super) fn numbered(number: u32) -> String {
 }
 
 /// A term that equals no term: what an operand becomes that no value of the column can equal.
-const NO_TERM: &str = "'\\x'::bytea";
+pub(super) const NO_TERM: &str = "'\\x'::bytea";
 
 /// What a comparison is made with, for messages.
 pub(super) const COMPARISON: &str = "a comparison";
@@ -226,7 +226,7 @@ impl Analyser<'_> {
                 }
                 made => (Operand::planned(made), column.clone()),
             },
-            What::Param(..) | What::Applied { .. } => {
+            What::Param(..) | What::Applied { .. } | What::Asked(_) => {
                 (operand.what.planned_param(), column.clone())
             }
         };

@@ -139,6 +139,7 @@ tables! {
     seals_elements: "elements.txt",
     inserts: "insert.txt",
     updates_and_deletes: "update.txt",
+    asks_for_moments: "moments.txt",
     asks_for_the_scopes_of_rows: "touched.txt",
     resolves_names: "names.txt",
     proves_scopes: "scope.txt",

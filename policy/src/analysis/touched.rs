@@ -217,7 +217,7 @@ impl Analyser<'_> {
     ) -> Result<Option<plan::Operand>, Refusal> {
         let at = self.tokens.range(operand.extent.start).start;
         Ok(match &operand.what {
-            What::Param(..) | What::Applied { .. } => operand.what.planned_param(),
+            What::Param(..) | What::Applied { .. } | What::Asked(_) => operand.what.planned_param(),
             What::Null => None,
             What::Literal(_) if elements => {
                 let elements = self.literal_elements(operand, column);

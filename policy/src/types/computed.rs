@@ -5,10 +5,20 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::{FormatSettings, InputError};
+use super::{FormatSettings, InputError, LogicalType, Value};
 
 /// Longest text that is made of a shorter one.
 const MAX_BYTES: usize = 256 << 20;
+
+/// The value whose text form this is. `None`: no value is written so, even if one could be read from it.
+pub fn spelled(logical: LogicalType, text: &str, settings: &FormatSettings) -> Option<Value> {
+    let value = logical.input(text.as_bytes(), settings).ok()?;
+    let mut written = Zeroizing::new(Vec::with_capacity(text.len()));
+    logical
+        .output(value.as_bytes(), settings, &mut written)
+        .ok()?;
+    (*written == text.as_bytes()).then_some(value)
+}
 
 /// Texts joined, and functions of them.
 #[derive(Clone, PartialEq, Eq)]

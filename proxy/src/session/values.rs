@@ -4,9 +4,11 @@
 mod ahead;
 mod array;
 mod codec;
+mod computed;
 mod document;
 mod inside;
 mod members;
+mod moment;
 mod opening;
 mod per_scope;
 mod refusing;
@@ -31,8 +33,6 @@ use pgveil_policy::{
         Conversion, Converted, FormatSettings, InputError, LogicalType, Record, Value, convert,
     },
 };
-
-use zeroize::Zeroizing;
 
 use self::refusing::{
     damaged, does_not_fit, no_longer_in_policy, not_exact, not_sealed, scope_null, session_unset,
@@ -371,28 +371,9 @@ impl Maker<'_> {
                 "invalid-input",
                 "an array stands where a single value is wanted",
             )),
-            Operand::Computed(expression) => {
-                let settings = &self.view.session.format;
-                let text = LogicalType::Text;
-                let param = |index: usize| {
-                    let Some(bytes) = self.params.values.get(index).copied().flatten() else {
-                        return Ok(None);
-                    };
-                    // The form of a text is the same in both formats.
-                    let value = text.input(bytes, settings)?;
-                    let given = std::str::from_utf8(value.as_bytes());
-                    let given =
-                        given.map_err(|_| InputError::new("22021", "not a text in UTF-8"))?;
-                    Ok(Some(Zeroizing::new(given.to_owned())))
-                };
-                let made = expression.value(&param, settings).map_err(input_refusal)?;
-                made.map(|made| {
-                    let value = Value::from_send_form(made.as_bytes().to_vec());
-                    adapt(value, text, wanted, why, settings)
-                })
-                .transpose()
-                .map_err(input_refusal)
-            }
+            Operand::Moment(moment) => self.moment(*moment, wanted, why).map(Some),
+            Operand::Computed(expression) => self.computed(expression, wanted, why),
+            Operand::Spelled(expression) => self.spelled(expression, wanted),
             Operand::Param(index) => {
                 let Some(bytes) = self.params.values.get(*index).copied().flatten() else {
                     return Ok(None);
@@ -430,13 +411,15 @@ impl Maker<'_> {
                     .collect(),
             )),
             Operand::Literal(None) | Operand::Argument(None, _) => Ok(None),
-            Operand::Literal(Some(_)) | Operand::Argument(Some(_), _) | Operand::Computed(..) => {
-                Err(Refusal::new(
-                    "42804",
-                    "invalid-input",
-                    "a single value stands where an array is wanted",
-                ))
-            }
+            Operand::Literal(Some(_))
+            | Operand::Argument(Some(_), _)
+            | Operand::Computed(..)
+            | Operand::Spelled(..)
+            | Operand::Moment(_) => Err(Refusal::new(
+                "42804",
+                "invalid-input",
+                "a single value stands where an array is wanted",
+            )),
             Operand::ArgumentArray(values, from) => {
                 let settings = &self.view.session.format;
                 let adapted = |value: &Value| adapt(value.clone(), *from, wanted, why, settings);

@@ -75,9 +75,14 @@ impl Analyser<'_> {
             return match (self.operand_type(&operand).ok()?, &operand.what) {
                 // A parameter of a declared type has that one.
                 (Some(logical), _) => Some(Given::Type(logical.without_modifiers())),
-                (None, What::Null | What::Literal(_) | What::Param(..) | What::Applied { .. }) => {
-                    Some(Given::Untyped)
-                }
+                (
+                    None,
+                    What::Null
+                    | What::Literal(_)
+                    | What::Param(..)
+                    | What::Applied { .. }
+                    | What::Asked(_),
+                ) => Some(Given::Untyped),
             };
         }
         // A cast that is none of an operand may change the type.

@@ -248,12 +248,18 @@ fn shape_text(rules: &Ruleset, shape: &Shape) -> String {
                 .collect();
             format!("row({})", fields.join(", "))
         }
-        Shape::Text { fields, expression } => {
+        Shape::Text {
+            fields,
+            expression,
+            shown,
+        } => {
             let fields: Vec<_> = fields
                 .iter()
                 .map(|field| shape_text(rules, field))
                 .collect();
-            format!("{} of ({})", computed_text(expression), fields.join(", "))
+            let made = computed_text(expression);
+            format!("{} {made} of ({})", shown.sql_name(), fields.join(", "))
+                .replacen("text ", "", 1)
         }
         Shape::Json {
             columns,
@@ -383,6 +389,8 @@ fn operand_text(operand: &Operand, logical: LogicalType) -> String {
         }
         Operand::Param(n) => format!("${}", n + 1),
         Operand::Computed(expression) => computed_text(expression),
+        Operand::Spelled(expression) => format!("value of {}", computed_text(expression)),
+        Operand::Moment(moment) => format!("{moment:?}"),
     }
 }
 

@@ -239,6 +239,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             self.reader.pass();
             return Ok(Sent::AsItIs);
         }
+        if !of_one_moment(part.sql, &prepared.plan) {
+            return Ok(self.refuse_all(several_moments()));
+        }
         let asked = match self
             .ask_scopes(&prepared, &ground.rules, &view, false)
             .await?
@@ -416,6 +419,12 @@ fn cut_before_asking(sql: &str, prepared: &Prepared, in_block: Option<bool>) -> 
     cut_before(sql, first.statement, in_block?)
 }
 
+/// Whether the transaction in which the server is asked for its time is that of each statement that needs it.
+fn of_one_moment(sql: &str, plan: &Plan) -> bool {
+    let mut timed = { plan.scope_queries.iter() }.filter(|query| !query.moments.is_empty());
+    timed.all(|query| analysis::in_one_transaction(sql, query.statement))
+}
+
 /// Where a string may be cut that was refused because settings may have changed within it.
 fn cut(sql: &str, plan: &Plan, in_block: Option<bool>) -> Option<usize> {
     analysis::cut(sql, plan, in_block?)
@@ -490,6 +499,15 @@ pub(super) fn put_literal(made: &Made, make: Make, out: &mut String) {
             write!(out, "]::pg_catalog.bytea[]")
         }
     };
+}
+
+fn several_moments() -> Refusal {
+    Refusal::unsupported(
+        "several-statements",
+        "a value that only the server knows stands behind a statement that may end its transaction",
+    )
+    .detail("The server's time is asked for before the string is sent.")
+    .hint("Send the statement by itself.")
 }
 
 fn not_utf8() -> Refusal {

@@ -91,7 +91,9 @@ impl Inside<'_> {
                     row::text(value, fields, out, each)?;
                 }
             }
-            Shape::Text { fields, expression } => {
+            Shape::Text {
+                fields, expression, ..
+            } => {
                 return self.text(fields, expression, value, out);
             }
             Shape::Json {
@@ -199,7 +201,7 @@ impl Inside<'_> {
 pub fn type_oid(shape: &Shape) -> Option<u32> {
     match shape {
         Shape::Sealed { shown, .. } => Some(shown.oid()),
-        Shape::Text { .. } => Some(LogicalType::Text.oid()),
+        Shape::Text { shown, .. } => Some(shown.oid()),
         Shape::Array { element, .. } => match element.as_ref() {
             Shape::Sealed { shown, .. } => Some(shown.array_oid()),
             Shape::Plain

@@ -48,6 +48,16 @@ impl AskedScopes {
     }
 }
 
+impl AskedScopes {
+    /// A column of the only row.
+    pub(super) fn only(&self, column: usize) -> Option<&str> {
+        match self.0.as_slice() {
+            [row] => row.get(column)?.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 impl Maker<'_> {
     /// Each scope's key, and the value sealed for it.
     pub(super) async fn seal_per_scope(
