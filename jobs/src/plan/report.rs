@@ -100,8 +100,7 @@ fn costs(table: &TablePlan, guess: &Estimate, f: &mut Formatter<'_>) -> fmt::Res
         size(guess.at_once.1)
     )?;
     if !table.only_at_once.is_empty() {
-        let why = table.only_at_once.join("; ");
-        return writeln!(f, "      = not online: {why}");
+        return not_online(table, f);
     }
     writeln!(
         f,
@@ -110,6 +109,11 @@ fn costs(table: &TablePlan, guess: &Estimate, f: &mut Formatter<'_>) -> fmt::Res
         lasting(guess.paced),
         size(guess.online.1)
     )
+}
+
+fn not_online(table: &TablePlan, f: &mut Formatter<'_>) -> fmt::Result {
+    let why = table.only_at_once.join("; ");
+    writeln!(f, "      = not online: {why}")
 }
 
 fn table(table: &TablePlan, estimate: Option<&Estimate>, f: &mut Formatter<'_>) -> fmt::Result {
@@ -151,8 +155,10 @@ fn table(table: &TablePlan, estimate: Option<&Estimate>, f: &mut Formatter<'_>) 
         writeln!(f, "  (sealed{searches}{note})")?;
     }
     table.indexes.iter().try_for_each(|step| index(step, f))?;
-    if let Some(estimate) = estimate {
-        costs(table, estimate, f)?;
+    match estimate {
+        Some(estimate) => costs(table, estimate, f)?,
+        None if table.columns.is_empty() || table.only_at_once.is_empty() => {}
+        None => not_online(table, f)?,
     }
     table
         .obstacles
@@ -423,6 +429,18 @@ Plan for database app
 2 columns to seal, 1 index to change. One thing blocks apply.";
         assert_eq!(plan.to_string(), expected);
         assert!(plan.is_blocked());
+    }
+
+    #[test]
+    fn says_what_cannot_be_migrated_online_of_a_table_that_was_never_counted_too() {
+        let mut parted = customers();
+        parted.only_at_once.push("it has partitions".into());
+        let plan = PlanReport {
+            tables: vec![parted],
+            ..PlanReport::default()
+        };
+        let plan = plan.to_string();
+        assert!(plan.contains("= not online: it has partitions"), "{plan}");
     }
 
     #[test]
