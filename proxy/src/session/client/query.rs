@@ -239,7 +239,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             self.reader.pass();
             return Ok(Sent::AsItIs);
         }
-        if !of_one_moment(part.sql, &prepared.plan) {
+        if !of_one_moment(part.sql, &prepared.plan, in_block) {
             return Ok(self.refuse_all(several_moments()));
         }
         let asked = match self
@@ -419,10 +419,11 @@ fn cut_before_asking(sql: &str, prepared: &Prepared, in_block: Option<bool>) -> 
     cut_before(sql, first.statement, in_block?)
 }
 
-/// Whether the transaction in which the server is asked for its time is that of each statement that needs it.
-fn of_one_moment(sql: &str, plan: &Plan) -> bool {
+/// Whether the transaction in which the server is asked for its time is that of each statement that needs it: a block that is
+/// open already. Without one, the question and the Query would be transactions of their own.
+fn of_one_moment(sql: &str, plan: &Plan, in_block: Option<bool>) -> bool {
     let mut timed = { plan.scope_queries.iter() }.filter(|query| !query.moments.is_empty());
-    timed.all(|query| analysis::in_one_transaction(sql, query.statement))
+    timed.all(|query| in_block == Some(true) && analysis::in_one_transaction(sql, query.statement))
 }
 
 /// Where a string may be cut that was refused because settings may have changed within it.
@@ -503,11 +504,11 @@ pub(super) fn put_literal(made: &Made, make: Make, out: &mut String) {
 
 fn several_moments() -> Refusal {
     Refusal::unsupported(
-        "several-statements",
-        "a value that only the server knows stands behind a statement that may end its transaction",
+        "value-not-constant",
+        "a value that only the server knows stands in a simple Query outside a transaction block",
     )
-    .detail("The server's time is asked for before the string is sent.")
-    .hint("Send the statement by itself.")
+    .detail("The server is asked for its time or user before, which would be another transaction.")
+    .hint("BEGIN first, or use the extended protocol.")
 }
 
 fn not_utf8() -> Refusal {

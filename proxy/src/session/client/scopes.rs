@@ -41,10 +41,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         view: &View,
         extended: bool,
     ) -> Result<Answered, SessionError> {
-        // Under a guard the transaction has begun already, and must not end here; nor where it is asked for its time.
-        let queries = &prepared.plan.scope_queries;
-        let timed = queries.iter().any(|query| !query.moments.is_empty());
-        let synced = !extended && !self.unsynced && !timed;
+        // Under a guard the transaction has begun already, and must not end here.
+        let synced = !extended && !self.unsynced;
         let mut found = Vec::with_capacity(prepared.queries.len());
         for (query, sent) in prepared.plan.scope_queries.iter().zip(&prepared.queries) {
             {
@@ -103,7 +101,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 Ok(wrote) => wrote,
                 Err(refusal) => return Ok(Answered::Refused(refusal)),
             };
-            self.unsynced |= !synced;
+            self.unsynced |= extended;
             self.shared.ledger().probed = None;
             self.owe(Some(Owed::ScopeQuery {
                 synced,
