@@ -207,6 +207,7 @@ corpora! {
     clinic
     given
     helpdesk
+    hotel
     keys
     music_store
     payloads

@@ -87,6 +87,60 @@ async fn the_catalog_is_read_without_rights() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_columns_of_the_systems_functions_are_those_that_the_server_shows() -> Result<()> {
+    let it = Deployment::new("", "")?;
+    let client = it.database.connect("stranger").await?;
+    let catalog = catalog::read_unjudged(&client).await?;
+    // Every function of a schema that a call with NULLs of its types can mean.
+    let functions = client
+        .query(
+            "SELECT p.proname::text, format('%I.%I(%s)', n.nspname, p.proname,
+                        (SELECT string_agg(format('%s NULL::%s', CASE WHEN p.provariadic <> 0 AND a.number = p.pronargs THEN 'VARIADIC' END,
+                                CASE t.typname WHEN 'anyelement' THEN 'int4' WHEN 'anycompatible' THEN 'int4'
+                                     WHEN 'anyarray' THEN 'int4[]' WHEN 'anycompatiblearray' THEN 'int4[]'
+                                     WHEN 'anyrange' THEN 'int4range' WHEN 'anymultirange' THEN 'int4multirange'
+                                     ELSE format_type(t.oid, NULL) END), ', ' ORDER BY a.number)
+                         FROM unnest(p.proargtypes) WITH ORDINALITY AS a(type, number) JOIN pg_type t ON t.oid = a.type))
+             FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_type r ON r.oid = p.prorettype
+             WHERE n.nspname IN ('pg_catalog', 'information_schema') AND p.prokind = 'f' AND r.typname NOT IN ('trigger', 'event_trigger')
+               AND NOT EXISTS (SELECT FROM unnest(p.proargtypes) AS a(type) JOIN pg_type t ON t.oid = a.type
+                               WHERE t.typtype = 'p' AND t.typname !~ '^any(element|compatible|array|compatiblearray|range|multirange)$')
+               AND (p.proretset OR p.proargmodes IS NOT NULL OR p.oid::int8 % 8 = 0)
+             ORDER BY 2",
+            &[],
+        )
+        .await?;
+    let mut compared = 0;
+    for function in functions {
+        let (name, call): (String, String) = (function.try_get(0)?, function.try_get(1)?);
+        let known = catalog.system_functions.get(&name).context("a name")?;
+        let Some(known) = known else { continue };
+        let mut wanted = if known.is_empty() {
+            vec!["given".to_owned()]
+        } else {
+            known.clone()
+        };
+        wanted.push("ordinality".to_owned());
+        let sql = format!("SELECT * FROM {call} WITH ORDINALITY AS given");
+        let Ok(statement) = client.prepare(&sql).await else {
+            // Of some the server does not know which one is meant.
+            continue;
+        };
+        let shown = statement.columns().iter();
+        let shown: Vec<_> = shown.map(|column| column.name().to_owned()).collect();
+        ensure!(shown == wanted, "{call}: {shown:?} is not {wanted:?}");
+        compared += 1;
+    }
+    ensure!(compared > 250, "{compared} functions");
+    let of = |name: &str| catalog.system_functions.get(name).cloned().flatten();
+    ensure!(of("generate_series") == Some(Vec::new()));
+    ensure!(of("jsonb_array_elements") == Some(vec!["value".to_owned()]));
+    ensure!(of("json_each") == Some(vec!["key".to_owned(), "value".to_owned()]));
+    ensure!(of("json_populate_record").is_none() && of("unnest").is_none());
+    Ok(())
+}
+
+#[tokio::test]
 async fn check_finds_what_keeps_pgveil_from_serving() -> Result<()> {
     let policy = format!("{PEOPLE_POLICY}\nreveal = [\"suport\"]");
     let mut it = Deployment::new(&format!("{PEOPLE}{FIVE_PEOPLE}"), &policy)?;
