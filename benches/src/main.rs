@@ -39,7 +39,7 @@ struct Arguments {
     /// Clients of the throughput measurements
     #[arg(long, default_value_t = 8)]
     clients: u32,
-    /// Only the tables whose title contains this
+    /// Only the tables, and with --load the paces, whose title contains this
     #[arg(long, default_value = "")]
     only: String,
     /// Only what keys of many scopes cost; minutes, and a million rows
@@ -82,7 +82,7 @@ fn main() -> Result<()> {
     }
     if arguments.load {
         let rounds = if arguments.quick { 1 } else { arguments.rounds };
-        return load::run(arguments.quick, rounds, arguments.seconds);
+        return load::run(arguments.quick, rounds, arguments.seconds, &arguments.only);
     }
     if arguments.backfill {
         let rounds = if arguments.quick { 1 } else { arguments.rounds };

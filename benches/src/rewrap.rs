@@ -23,7 +23,7 @@ const AT_ONCE: [usize; 2] = [1, 2];
 
 /// Measures, turn by turn, and prints.
 pub(crate) fn run(quick: bool, rounds: usize) -> Result<()> {
-    let rows: u32 = if quick { 2_000 } else { 100_000 };
+    let rows: u32 = if quick { 2_000 } else { 400_000 };
     let options = Options::default().setting("shared_buffers", "256MB");
     let server = TempPostgres::start(&options)?;
     let database = server.database()?;
