@@ -2,6 +2,9 @@
 //!
 //! The modules stand in the order of the life of a query (ARCHITECTURE.md).
 
+// A session is one future, and what it waits for lies deep in it: a statement, its keys, their keystore, its connection.
+#![recursion_limit = "256"]
+
 pub mod cli;
 
 pub mod app;

@@ -91,8 +91,7 @@ pub(super) fn cast(moment: Moment, to: LogicalType) -> Option<Moment> {
     use LogicalType::{Date, Text, Time, Timestamp, Timestamptz, Timetz, Varchar};
     Some(match (moment, to) {
         (Moment::Timestamptz, Timestamptz(None))
-        | (Moment::Timestamp, Timestamp(None))
-        | (Moment::Utc, Timestamp(None))
+        | (Moment::Timestamp | Moment::Utc, Timestamp(None))
         | (Moment::Date, Date)
         | (Moment::Timetz, Timetz(None))
         | (Moment::Time, Time(None))
