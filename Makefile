@@ -15,7 +15,7 @@ ARGS   :=
 # What `make matrix` runs, and against which servers besides Debian's; RELEASES=18 for one.
 RELEASES := 14 16 17 18
 MATRIX   := --test apply --test copy --test differential --test keystore --test leak --test protocol --test serving \
-            --test stories --test types --test enums --test forms
+            --test stories --test types --test enums --test forms --test migrate --test writes
 
 .DEFAULT_GOAL := help
 .PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick matrix stories types regress chaos setup setup-bench clean

@@ -198,6 +198,8 @@ pub struct QueryOwed {
     pub effects: Vec<Effect>,
     /// The client's string goes on behind this part: its ReadyForQuery is not shown unless it failed.
     pub continues: bool,
+    /// Behind so many statements of the client's stands one of pgveil's, whose answer is not shown.
+    pub closed_by: Option<usize>,
     /// The server reported an error.
     pub failed: bool,
 }

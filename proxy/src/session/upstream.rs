@@ -289,6 +289,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             // Its statement and portal are closed after it; the probe itself ends with those answers.
             return Fate::Skip;
         }
+        if let Some(Owed::Query(query)) = ledger.front()
+            && query.closed_by == Some(query.statement)
+        {
+            return Fate::Skip;
+        }
         ledger.end_copy();
         match done.as_slice() {
             b"DEALLOCATE ALL" => ledger.forget_statements(None),

@@ -265,3 +265,57 @@ async fn what_would_outlast_its_guard_is_refused() -> Result<()> {
     ensure!(simple(&client, "SELECT count(*) FROM people").await? == "3000");
     Ok(())
 }
+
+/// From PostgreSQL 18 on a simple Query does not end the transaction that messages without Sync have begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_simple_query_ends_the_transaction_of_its_guard() -> Result<()> {
+    let (database, site) = whole()?;
+    prepared(&site)?;
+    let proxy = site.serve()?;
+    let client = proxy.connect("app").await?;
+    for first in [7000, 8000] {
+        let one = format!(
+            "INSERT INTO people (id, email, tenant) VALUES ({first}, 'one{first}', 'tenant1')"
+        );
+        let said = client.simple_query(&one).await?;
+        ensure!(
+            matches!(said.as_slice(), [SimpleQueryMessage::CommandComplete(1)]),
+            "{said:?}"
+        );
+        ensure!(code(&client, &one).await == Some(SqlState::UNIQUE_VIOLATION));
+        // Behind the swap its scope is asked for, in the same transaction.
+        let said = client
+            .simple_query(&format!(
+                "UPDATE people SET note = 'noted' WHERE id = {first} -- no scope"
+            ))
+            .await?;
+        ensure!(
+            matches!(said.as_slice(), [SimpleQueryMessage::CommandComplete(1)]),
+            "{said:?}"
+        );
+        let several = format!(
+            "INSERT INTO people (id, email, tenant) VALUES ({}, 'two{first}', 'tenant1'); \
+             SELECT email FROM people WHERE id = {first}",
+            first + 1
+        );
+        ensure!(simple(&client, &several).await? == format!("one{first}"));
+        let line = format!("printf \"{}\\tthree{first}\\ttenant1\\n\"", first + 2);
+        proxy.psql(
+            "app",
+            &format!("\\copy people (id, email, tenant) FROM PROGRAM '{line}'"),
+        )?;
+        // Others see all of it, and no transaction is left open.
+        let seen = format!("SELECT count(*) FROM people WHERE id BETWEEN {first} AND {first} + 2");
+        ensure!(database.run(&seen)? == "3");
+        let open = database.admin(
+            "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND usename = 'app'",
+        )?;
+        ensure!(open == "0", "{open}");
+        let read = format!("SELECT note FROM people WHERE id = {first}");
+        ensure!(simple(&proxy.connect("app").await?, &read).await? == "noted");
+        if first == 7000 {
+            swap(&site)?;
+        }
+    }
+    Ok(())
+}

@@ -33,6 +33,10 @@ use crate::{
     },
 };
 
+/// A statement behind the client's own, so that the transaction that a guard has begun ends with the Query. Nobody listens to
+/// that channel; its answer is not shown.
+const CLOSES: &str = "\n; UNLISTEN \"pgveil\"";
+
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     pub(super) async fn query(&mut self) -> Result<(), SessionError> {
         if let Err(refusal) = self.shared.engine.know_names().await {
@@ -227,6 +231,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         };
         if from == 0
             && !part.continues
+            && !self.is_left_open(&view)
             && prepared.plan.is_identity()
             && prepared
                 .plan
@@ -333,6 +338,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         Ok(Stood::Refused(unsettled()))
     }
 
+    /// Whether the server would leave a transaction open behind a Query of one statement: from PostgreSQL 18 on it does where
+    /// messages without Sync have been executed in it, and behind several statements it does not.
+    fn is_left_open(&self, view: &View) -> bool {
+        let in_block = self.shared.ledger().status == b'T';
+        self.unsynced && !in_block && view.session.format.release >= 18
+    }
+
     fn send_query(
         &mut self,
         part: &Part<'_>,
@@ -344,9 +356,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         if keeps(prepared) {
             self.shared.ledger().names_used = true;
         }
-        let spliced = prepared.plan.splice(part.sql, &mut |slot, out| {
+        let mut spliced = prepared.plan.splice(part.sql, &mut |slot, out| {
             put_literal(&made[slot], prepared.plan.slots[slot].make, out);
         });
+        let statements = prepared.plan.statements.len();
+        let closed_by = (statements == 1 && self.is_left_open(&view)).then_some(statements);
+        if closed_by.is_some() {
+            spliced.text.push_str(CLOSES);
+        }
         let refused = prepared
             .plan
             .statements
@@ -358,6 +375,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             prepared: Some(Arc::clone(prepared)),
             map: Some(spliced.map.behind(part.before)),
             continues: part.continues,
+            closed_by,
             view: Some(view),
             ruleset: Some(Arc::clone(&rules.set)),
             swap,
