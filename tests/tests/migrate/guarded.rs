@@ -308,7 +308,7 @@ async fn a_simple_query_ends_the_transaction_of_its_guard() -> Result<()> {
         let seen = format!("SELECT count(*) FROM people WHERE id BETWEEN {first} AND {first} + 2");
         ensure!(database.run(&seen)? == "3");
         let open = database.admin(
-            "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND usename = 'app'",
+            "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND datname = current_database()",
         )?;
         ensure!(open == "0", "{open}");
         let read = format!("SELECT note FROM people WHERE id = {first}");

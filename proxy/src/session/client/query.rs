@@ -33,9 +33,9 @@ use crate::{
     },
 };
 
-/// A statement behind the client's own, so that the transaction that a guard has begun ends with the Query. Nobody listens to
-/// that channel; its answer is not shown.
-const CLOSES: &str = "\n; UNLISTEN \"pgveil\"";
+/// A statement behind the client's own, so that the transaction that a guard has begun ends with the Query. No application
+/// listens to a channel of that name; its answer is not shown.
+const CLOSES: &str = "\n; UNLISTEN \"pgveil guard\"";
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     pub(super) async fn query(&mut self) -> Result<(), SessionError> {
@@ -341,8 +341,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     /// Whether the server would leave a transaction open behind a Query of one statement: from PostgreSQL 18 on it does where
     /// messages without Sync have been executed in it, and behind several statements it does not.
     fn is_left_open(&self, view: &View) -> bool {
-        let in_block = self.shared.ledger().status == b'T';
-        self.unsynced && !in_block && view.session.format.release >= 18
+        self.unsynced && view.session.format.release >= 18 && self.shared.ledger().status != b'T'
     }
 
     fn send_query(
