@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 
 use crate::{JobError, uses};
 
+/// Transactions that run just now have mostly ended a moment later; for others there is the next round.
+const SHORT_LOOKS: usize = 10;
+const SHORT_PAUSE: Duration = Duration::from_millis(200);
+
 /// What one round did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Round {
@@ -54,6 +58,21 @@ pub fn unused_for(settings: &Settings) -> Duration {
 pub async fn destroy_due(settings: &Settings, keystore: &Keystore) -> Result<Round, JobError> {
     let mut round = Round::default();
     let mut due = keystore.due().await?;
+    for _ in 0..SHORT_LOOKS {
+        if !due.iter().any(|key| key.nearly && !key.settled) {
+            break;
+        }
+        tokio::time::sleep(SHORT_PAUSE).await;
+        due = keystore.due().await?;
+    }
+    for key in due.iter().filter(|key| !key.behind.is_empty()) {
+        tracing::info!(
+            key = key.id,
+            scope = key.scope,
+            behind = key.behind.join(", "),
+            "a data key is not destroyed yet: processes of pgveil have not said that they have nothing under way that names it"
+        );
+    }
     // An old transaction may hold rows that nobody else sees yet: later, then.
     due.retain(|key| key.settled);
     if due.is_empty() {

@@ -31,6 +31,7 @@ use crate::{
     audit::{Actor, Event, Operation, Outcome},
     binding,
     cache::{Cache, Life, Loaded, MAX_ENTRIES},
+    flight::{Flight, Flights},
     gate::{Answer, Fresh, Gate, ProviderState, Requests, Turn},
     key::{KEY_BYTES, Term},
     keystore::{KeyRecord, KeyState, KeyTable, KeystoreError, registry::Registry},
@@ -68,6 +69,7 @@ pub struct Keys {
     postponed: DashMap<ScopePath, Instant>,
     /// KEKs that were denied, as the audit log knows.
     denied: DashMap<KekRef, ()>,
+    flights: Flights,
 }
 
 /// How the keys are doing, for people and for metrics.
@@ -134,6 +136,7 @@ impl Keys {
             postponed: DashMap::new(),
             clock,
             denied: DashMap::new(),
+            flights: Flights::default(),
         }
     }
 
@@ -190,6 +193,16 @@ impl Keys {
     /// Whether keys in memory are used past their time just now, because their provider is away.
     pub fn is_degraded(&self) -> bool {
         self.sealing.is_stale() || self.opening.is_stale() || self.index.is_stale()
+    }
+
+    /// To be held by whoever seals, from before it asks for a key until the server has said what became of the values: until
+    /// then no key that they may name is destroyed.
+    pub fn enter(&self) -> Flight {
+        self.flights.enter()
+    }
+
+    pub(crate) fn flights(&self) -> &Flights {
+        &self.flights
     }
 
     /// The scope's active DEK, if it is in memory and may seal one value more. Never waits.

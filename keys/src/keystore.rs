@@ -13,6 +13,7 @@ mod keks;
 mod memory;
 mod offers;
 mod overrides;
+mod presence;
 mod records;
 pub mod registry;
 mod rows;
@@ -49,7 +50,7 @@ pub(crate) use connection::{Connection, Session};
 use crate::{
     audit::{Change, Log},
     clock::{Clock, SystemClock},
-    database::{ConnectError, describe},
+    database::{ConnectError, Database, describe},
     schema::SchemaError,
     step_up::StepUpError,
 };
@@ -62,6 +63,8 @@ pub struct Keystore {
     target: Target,
     rows: rows::Known,
     offers: offers::Offers,
+    /// The connection that says that this process may have values under way, for one that never says more.
+    stays: tokio::sync::OnceCell<Database>,
 }
 
 impl Keystore {
@@ -90,6 +93,7 @@ impl Keystore {
             target,
             rows: rows::Known::default(),
             offers: offers::Offers::default(),
+            stays: tokio::sync::OnceCell::new(),
         })
     }
 
@@ -255,6 +259,12 @@ impl KeystoreError {
                 ..
             } => {
                 "take it back with `pgveil scopes clear SCOPE`, or set it again; the audit log says what was set"
+            }
+            Self::Damaged {
+                table: "pgveil.keks",
+                ..
+            } => {
+                "`pgveil keks rotate SCOPE`, of a scope under that key, writes the row anew and brings all keys to the key's present version"
             }
             Self::Damaged { .. } => "restore the table from a backup",
         }

@@ -11,6 +11,7 @@ mod canonical;
 pub mod clock;
 pub mod database;
 mod error;
+mod flight;
 mod gate;
 pub mod health;
 pub mod kek_rotation;
@@ -31,6 +32,7 @@ mod vectors;
 
 pub use clock::Clock;
 pub use error::KeyError;
+pub use flight::Flight;
 pub use gate::{ProviderState, Requests};
 pub use key::{DataKey, DekId, IndexKey, Purpose};
 pub use keys::{Keys, KeysStatus, MAX_WARMED, ProviderStatus, Wanted};

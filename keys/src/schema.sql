@@ -204,6 +204,18 @@ CREATE TABLE IF NOT EXISTS pgveil.migrated_columns (
 );
 COMMENT ON TABLE pgveil.migrated_columns IS 'Their columns: attribute numbers of the plaintext and of the sealed one, whichever of them bears the name';
 
+CREATE TABLE IF NOT EXISTS pgveil.migrated_parts (
+    migration bigint NOT NULL REFERENCES pgveil.migrations,
+    part      oid    NOT NULL,
+    fence     oid    NOT NULL,
+    verified  bool   NOT NULL DEFAULT false,
+    file      oid,
+    PRIMARY KEY (migration, part)
+);
+COMMENT ON TABLE pgveil.migrated_parts IS 'The leaves of a partitioned table under way, and how far each is';
+COMMENT ON COLUMN pgveil.migrated_parts.fence IS 'The trigger that has watched over the copies since they were right: a partition that is attached again has another one';
+COMMENT ON COLUMN pgveil.migrated_parts.file IS 'Its file at the contract, as in migrations';
+
 CREATE TABLE IF NOT EXISTS pgveil.scopes (
     path       text PRIMARY KEY,
     state      text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'sealed')),
@@ -239,14 +251,14 @@ COMMENT ON COLUMN pgveil.enum_labels.labels IS 'How many rows the type had when 
 COMMENT ON COLUMN pgveil.enum_labels.mac IS 'HMAC-SHA-256 over the row: one changed by hand is refused';
 
 CREATE TABLE IF NOT EXISTS pgveil.row_changes (
-    table_name text   NOT NULL CHECK (table_name IN ('columns', 'scopes', 'enum_labels')),
+    table_name text   NOT NULL CHECK (table_name IN ('columns', 'scopes', 'enum_labels', 'keks', 'local_keys', 'operators')),
     row_name   text   NOT NULL,
     audit_seq  bigint NOT NULL,
     PRIMARY KEY (table_name, row_name, audit_seq)
 );
 ALTER TABLE pgveil.row_changes DROP CONSTRAINT IF EXISTS row_changes_table_name_check;
 ALTER TABLE pgveil.row_changes ADD CONSTRAINT row_changes_table_name_check
-    CHECK (table_name IN ('columns', 'scopes', 'enum_labels'));
+    CHECK (table_name IN ('columns', 'scopes', 'enum_labels', 'keks', 'local_keys', 'operators'));
 CREATE INDEX IF NOT EXISTS row_changes_audit_seq ON pgveil.row_changes (audit_seq);
 COMMENT ON TABLE pgveil.row_changes IS
     'With which records of the audit log rows of other tables were written: an older row that somebody puts back is refused';
@@ -337,6 +349,9 @@ CREATE TABLE IF NOT EXISTS pgveil.keks (
     leased_by    text,
     PRIMARY KEY (provider, kek_id)
 );
+ALTER TABLE pgveil.keks ADD COLUMN IF NOT EXISTS audit_seq bigint;
+ALTER TABLE pgveil.keks ADD COLUMN IF NOT EXISTS mac bytea;
+COMMENT ON COLUMN pgveil.keks.mac IS 'HMAC-SHA-256 over the row, but for last_seen and the lease: a row changed by hand is refused';
 COMMENT ON TABLE pgveil.keks IS 'Which version of each KEK the wrapped keys follow, and who is bringing them to the next one';
 COMMENT ON COLUMN pgveil.keks.began_seq IS 'Keys whose rows were written with a later record of the audit log are under the next version already';
 COMMENT ON COLUMN pgveil.keks.began_key IS 'Data keys up to this id are replaced';
@@ -412,7 +427,6 @@ CREATE TABLE IF NOT EXISTS pgveil.audit (
 );
 CREATE INDEX IF NOT EXISTS audit_at ON pgveil.audit (at);
 CREATE INDEX IF NOT EXISTS audit_scope ON pgveil.audit (scope, seq);
-CREATE INDEX IF NOT EXISTS audit_overrides ON pgveil.audit (scope, seq) WHERE operation IN ('override.set', 'override.clear');
 -- A running proxy asks every few seconds what was set last for each scope.
 CREATE INDEX IF NOT EXISTS audit_overrides ON pgveil.audit (scope, seq)
     WHERE operation IN ('override.set', 'override.clear') AND outcome = 'done';
@@ -498,11 +512,16 @@ CREATE TABLE IF NOT EXISTS pgveil.jobs (
     settle_waits text[],
     settled     bool   NOT NULL DEFAULT false
 );
+ALTER TABLE pgveil.jobs ADD COLUMN IF NOT EXISTS held bigint[] NOT NULL DEFAULT '{}';
+ALTER TABLE pgveil.jobs DROP CONSTRAINT IF EXISTS jobs_phase_check;
+ALTER TABLE pgveil.jobs ADD CONSTRAINT jobs_phase_check CHECK (phase IN ('count', 'walk', 'settle', 'retry', 'held'));
 CREATE INDEX IF NOT EXISTS jobs_unfinished ON pgveil.jobs (id) WHERE state IN ('queued', 'running', 'paused');
 COMMENT ON TABLE pgveil.jobs IS 'Work over tables behind the applications'' back: `pgveil jobs list` shows it';
 COMMENT ON COLUMN pgveil.jobs.target IS 'JSON: what the job brings values to, pinned when it was made; by kind';
 COMMENT ON COLUMN pgveil.jobs.moved_at IS 'When it last got on: [reencrypt] lease counts from here';
 COMMENT ON COLUMN pgveil.jobs.waits IS 'What it waits for at the moment';
+COMMENT ON COLUMN pgveil.jobs.held IS
+    'Data keys that cannot be had at the moment, by what is sealed or away: rows are not read for their values. What was counted has them';
 COMMENT ON COLUMN pgveil.jobs.found IS 'Values that were to be remade when they were first counted';
 COMMENT ON COLUMN pgveil.jobs.settled IS
     'Every transaction has ended that may have sealed with what the job replaces: a count from now on is the last word';
@@ -565,5 +584,5 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgveil FROM PUBLIC;
 -- Labels are no secret: pg_enum shows them to everybody.
 GRANT SELECT ON pgveil.enum_labels TO PUBLIC;
 
-INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '5')
+INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '7')
     ON CONFLICT (name) DO UPDATE SET value = excluded.value;

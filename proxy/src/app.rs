@@ -120,7 +120,7 @@ pub async fn build_to_mend(config: &Path) -> anyhow::Result<Built> {
 impl Built {
     fn take_up(&self, stored: BTreeMap<ScopePath, Own>) -> anyhow::Result<()> {
         for (scope, own) in &stored {
-            let allowed = { self.settings.compliance }.allows(own.failure, own.rotation.dek_epoch);
+            let allowed = { self.settings.compliance }.allows(own.failure, own.rotation);
             allowed.map_err(|why| {
                 Found(format!(
                     "{why}, and {scope} was set otherwise at run time; take it back with `pgveil scopes clear {scope}` before \

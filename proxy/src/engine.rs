@@ -26,6 +26,7 @@ use pgveil_policy::{
     ruleset::Unfit,
     scan::relations::RelationName,
     splice::Spliced,
+    types::TimeStep,
 };
 use tokio::sync::Mutex;
 
@@ -556,7 +557,7 @@ impl Engine {
 
 fn unreadable() -> Refusal {
     Refusal::new("PV002", "catalog-unavailable", "pgveil cannot read the database's catalog")
-        .detail("A statement changed the catalog and it must be read again before protected columns can be used.")
+        .detail("The catalog, or what the keystore says of columns, was changed and must be read again before protected columns can be used. That fails.")
         .hint("Look at pgveil's log; `pgveil check` says what is wrong.")
 }
 
@@ -651,14 +652,21 @@ fn statement_too_long(limit: usize) -> Refusal {
 
 /// Texts with literals for protected columns are not kept: the cache would hold plaintext for as long as it likes.
 fn cacheable(sql: &str, plan: &Plan) -> bool {
-    let from_literal = |operand: &Operand| match operand {
-        Operand::Literal(Some(_))
-        | Operand::Array(_)
-        | Operand::Argument(..)
-        | Operand::ArgumentArray(..) => true,
-        Operand::Computed(expression) | Operand::Spelled(expression) => expression.holds_literal(),
-        Operand::Literal(None) | Operand::Param(_) | Operand::Moment(_) => false,
-    };
+    fn from_literal(operand: &Operand) -> bool {
+        match operand {
+            Operand::Literal(Some(_))
+            | Operand::Array(_)
+            | Operand::Argument(..)
+            | Operand::ArgumentArray(..) => true,
+            Operand::Computed(text) | Operand::Spelled(text) | Operand::Split(text, _) => {
+                text.holds_literal()
+            }
+            Operand::SpelledEach(array) => from_literal(array),
+            // An interval is read as the session's style has it.
+            Operand::Moment(timed) => timed.steps.iter().any(TimeStep::holds_literal),
+            Operand::Literal(None) | Operand::Param(_) => false,
+        }
+    }
     // What EXECUTE means depends on the session; what PREPARE keeps may hold literals.
     let kept = |effect: &Effect| matches!(effect, Effect::Prepare { .. } | Effect::Execute { .. });
     sql.len() <= MAX_CACHED_STATEMENT_BYTES

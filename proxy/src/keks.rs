@@ -8,7 +8,7 @@ use pgveil_keys::{
     Keys, Keystore,
     health::{Health, State},
     kek_rotation::follow,
-    keystore::{Followed, KekRow},
+    keystore::{Followed, KekRow, KeystoreError},
     rewrap::RewrapError,
     scopes::KekRef,
 };
@@ -54,9 +54,16 @@ impl Keks {
             let Some(info) = info else {
                 continue;
             };
-            let row = known.iter().find(|row| row.kek == kek);
+            let row = match known.iter().find(|(known, _)| *known == kek) {
+                Some((_, Ok(row))) => Some(row),
+                // It was told. Nothing follows until somebody has it written anew.
+                Some((_, Err(_))) => continue,
+                None => None,
+            };
             let seen = (info, status.wraps_as);
-            if let Err(error) = self.look(&kek, seen, row, notes).await {
+            if let Err(error) = self.look(&kek, seen, row, notes).await
+                && !is_refused_row(&error)
+            {
                 tracing::warn!(
                     provider = kek.provider,
                     kek = kek.kek,
@@ -181,4 +188,15 @@ impl Keks {
         { self.providers.get(&kek.provider) }
             .ok_or_else(|| anyhow::anyhow!("there is no [provider.{}]", kek.provider))
     }
+}
+
+/// It was told when it was met first.
+fn is_refused_row(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<KeystoreError>(),
+        Some(KeystoreError::Damaged {
+            table: "pgveil.keks",
+            ..
+        })
+    )
 }

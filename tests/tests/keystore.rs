@@ -5,6 +5,8 @@
 mod authentic;
 #[path = "keystore/connecting.rs"]
 mod connecting;
+#[path = "keystore/keks.rs"]
+mod keks;
 #[path = "keystore/keys.rs"]
 mod keys;
 #[path = "keystore/labels.rs"]

@@ -10,6 +10,8 @@ mod contract;
 mod fault;
 #[path = "providers/gcp.rs"]
 mod gcp;
+#[path = "providers/noticed.rs"]
+mod noticed;
 #[allow(dead_code, reason = "the protocol suite uses the rest of it")]
 #[path = "protocol/papers.rs"]
 mod papers;

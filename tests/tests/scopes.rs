@@ -27,8 +27,12 @@ mod many;
 mod replicas;
 #[path = "support/row_mac.rs"]
 mod row_mac;
+#[path = "scopes/shown.rs"]
+mod shown;
 #[path = "scopes/token.rs"]
 mod token;
+#[path = "scopes/under_way.rs"]
+mod under_way;
 
 const TABLE: &str =
     "CREATE TABLE notes (id int PRIMARY KEY, tenant text NOT NULL, env text NOT NULL, body text)";

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, Provider, Settings, TlsMode};
+use super::{Failure, OwnRotation, Provider, Settings, TlsMode};
 use crate::{
     form::show_duration,
     known::{Support, Word},
@@ -59,6 +59,8 @@ struct Minimum {
     closed: bool,
     cache_ttl: Duration,
     dek_epoch: Duration,
+    /// KEKs get new versions at least as often, and it is said how often.
+    kek_period: Option<Duration>,
     audit_retention: Duration,
     /// Checkpoints of the audit log leave the database.
     audit_sink: bool,
@@ -87,11 +89,7 @@ impl Compliance {
     }
 
     /// Whether a scope may do this at run time; if not, what the level asks for.
-    pub fn allows(
-        self,
-        failure: Option<Failure>,
-        dek_epoch: Option<Duration>,
-    ) -> Result<(), String> {
+    pub fn allows(self, failure: Option<Failure>, rotation: OwnRotation) -> Result<(), String> {
         let Some(minimum) = self.minimum() else {
             return Ok(());
         };
@@ -101,10 +99,18 @@ impl Compliance {
                 "`compliance = \"{level}\"` asks for failure \"closed\""
             ));
         }
-        if dek_epoch.is_some_and(|epoch| epoch > minimum.dek_epoch) {
+        if { rotation.dek_epoch }.is_some_and(|epoch| epoch > minimum.dek_epoch) {
             let time = show_duration(minimum.dek_epoch);
             return Err(format!(
                 "`compliance = \"{level}\"` asks for a new DEK at least every {time}"
+            ));
+        }
+        if let Some(most) = minimum.kek_period
+            && { rotation.kek_period }.is_some_and(|period| period > most)
+        {
+            let time = show_duration(most);
+            return Err(format!(
+                "`compliance = \"{level}\"` asks for new versions of KEKs at least every {time}"
             ));
         }
         Ok(())
@@ -121,6 +127,7 @@ impl Compliance {
                 closed: true,
                 cache_ttl: Duration::from_mins(15),
                 dek_epoch: 365 * DAY,
+                kek_period: Some(365 * DAY),
                 audit_retention: 365 * DAY,
                 audit_sink: true,
                 outside_kms: false,
@@ -132,6 +139,7 @@ impl Compliance {
                 closed: true,
                 cache_ttl: Duration::from_mins(15),
                 dek_epoch: 365 * DAY,
+                kek_period: None,
                 audit_retention: 6 * 365 * DAY,
                 audit_sink: true,
                 outside_kms: false,
@@ -142,6 +150,7 @@ impl Compliance {
                 closed: true,
                 cache_ttl: Duration::from_mins(5),
                 dek_epoch: 365 * DAY,
+                kek_period: None,
                 audit_retention: 365 * DAY,
                 audit_sink: true,
                 outside_kms: true,
@@ -223,6 +232,26 @@ pub(super) fn check(reader: &mut Reader<'_>, settings: &Settings, at: usize) {
                 format!("a new DEK at least every {time}, also for {}", found.scope),
                 format!("see its [[override]], line {}", found.at.line),
             );
+        }
+    }
+    if let Some(most) = minimum.kek_period {
+        let time = show_duration(most);
+        if { settings.rotation.kek_period }.is_none_or(|period| period > most) {
+            short(
+                format!("new versions of KEKs at least every {time}"),
+                format!("write `kek_period = \"{time}\"` in [rotation], or less"),
+            );
+        }
+        for found in &settings.overrides {
+            if { found.rotation.kek_period }.is_some_and(|period| period > most) {
+                short(
+                    format!(
+                        "new versions of KEKs at least every {time}, also for {}",
+                        found.scope
+                    ),
+                    format!("see its [[override]], line {}", found.at.line),
+                );
+            }
         }
     }
     if { settings.audit.retention }.is_some_and(|kept| kept < minimum.audit_retention) {

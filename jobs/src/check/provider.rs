@@ -78,6 +78,16 @@ async fn judge_rows(
         Ok(true) => keystore.refused_rows().await,
         Err(error) => Err(error),
     };
+    // Without its keys nothing of it is judged; that they are not to be had is said here or with the rows.
+    if judged.is_ok()
+        && let Ok(Err(fault)) = keystore.log().verify().await
+    {
+        report.error(at_keystore(
+            settings,
+            &format!("the audit log is not as pgveil wrote it: {fault}"),
+            "somebody changed it, or took entries out of pgveil.key_changes or row_changes; see `pgveil audit verify`, and docs/audit.md",
+        ));
+    }
     let stored = match judged {
         Ok(refused) if refused.is_empty() => keystore.stored().await,
         Ok(refused) => {

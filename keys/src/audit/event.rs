@@ -56,6 +56,8 @@ operations! {
     IndexRotate = "index.rotate" needs step_up,
     /// Wrapped keys were wrapped by another version or another KEK.
     DekRewrap = "dek.rewrap" needs step_up,
+    /// A KEK was seen for the first time, and the version that keys under it follow was written down.
+    KekSee = "kek.see",
     /// A KEK got a new version.
     KekRotate = "kek.rotate" needs step_up,
     /// The destruction of a key was scheduled.

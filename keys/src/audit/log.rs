@@ -48,6 +48,9 @@ pub(super) enum Seen<'a> {
     Checkpoint(&'a str),
 }
 
+/// Whether a fault of a row's columns is no reason to stop.
+pub(super) type Forgive<'a> = &'a mut (dyn FnMut(&StoredRecord, &Fault) -> bool + Send);
+
 impl Log {
     pub(crate) fn new(
         connection: Connection,
@@ -117,6 +120,14 @@ impl Log {
 
     /// Reads the whole log and judges it, MACs and all. What is written meanwhile is not looked at.
     pub async fn verify(self: &Arc<Self>) -> Result<Result<Sound, Fault>, KeystoreError> {
+        self.verify_all(&mut |_, _| false).await
+    }
+
+    /// The same, going on behind faults of columns that `forgive` admits.
+    pub(super) async fn verify_all(
+        self: &Arc<Self>,
+        forgive: Forgive<'_>,
+    ) -> Result<Result<Sound, Fault>, KeystoreError> {
         let secrets = self.secrets().await?;
         let Some(head) = self.stored_head().await? else {
             // Nothing yet, or everything is gone: then there are records that nothing leads to.
@@ -138,7 +149,7 @@ impl Log {
                 Err(fault) => return Ok(Err(fault)),
             };
         let judged = self
-            .judge(&mut verifier, head.tip.seq, &mut |_| Ok(()))
+            .judge_all(&mut verifier, head.tip.seq, &mut |_| Ok(()), forgive)
             .await?;
         let judged = judged.and_then(|()| verifier.head(&head));
         Ok(judged.and_then(|()| verifier.finish()))
@@ -151,6 +162,17 @@ impl Log {
         upto: u64,
         each: &mut (dyn FnMut(Seen<'_>) -> Result<(), KeystoreError> + Send),
     ) -> Result<Result<(), Fault>, KeystoreError> {
+        self.judge_all(verifier, upto, each, &mut |_, _| false)
+            .await
+    }
+
+    async fn judge_all(
+        &self,
+        verifier: &mut Verifier<'_>,
+        upto: u64,
+        each: &mut (dyn FnMut(Seen<'_>) -> Result<(), KeystoreError> + Send),
+        forgive: Forgive<'_>,
+    ) -> Result<Result<(), Fault>, KeystoreError> {
         let mut checkpoints = Checkpoints::after(verifier.at());
         loop {
             let page = self.after(verifier.at(), upto).await?;
@@ -160,6 +182,8 @@ impl Log {
             for row in page {
                 match verifier.row(&row) {
                     Ok(record) => each(Seen::Record(&record, &row))?,
+                    // The record itself was taken.
+                    Err(fault @ Fault::Column { .. }) if forgive(&row, &fault) => {}
                     Err(fault) => return Ok(Err(fault)),
                 }
                 while let Some(line) = checkpoints.at(self, row.seq).await? {

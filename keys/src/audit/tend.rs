@@ -1,11 +1,12 @@
-//! What a running process does for the log by itself: checkpoints once a minute, the sinks, retention.
+//! What a running process does for the log by itself: checkpoints once a minute, the sinks, retention; and once an hour it reads
+//! all of it.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Log, Sinks, checkpoint::EVERY_US, sink};
+use super::{Listed, Log, Sinks, checkpoint::EVERY_US, sink};
 use crate::keystore::KeystoreError;
 
 /// How often it looks. A record is covered within this and [`WAIT`], which together are a minute.
@@ -14,11 +15,45 @@ const WAIT: Duration = Duration::from_micros(EVERY_US).saturating_sub(TICK);
 /// Retention is looked after once in so many ticks: an hour.
 const TICKS_PER_PRUNE: u32 = 360;
 
+/// How often the whole log is read: its records say which rows of the keystore were written last.
+const READ_EVERY: Duration = Duration::from_hours(1);
+/// When it could not be read, as when the provider of its key is away.
+const READ_AGAIN: Duration = Duration::from_mins(1);
+
 /// Runs until it is dropped. Whoever serves calls it once.
-pub async fn tend(log: Arc<Log>, mut sinks: Sinks, retention: Option<Duration>) {
+pub async fn tend(log: Arc<Log>, sinks: Sinks, retention: Option<Duration>) {
+    tokio::join!(sign_and_prune(&log, sinks, retention), read(&log));
+}
+
+async fn read(log: &Arc<Log>) {
+    let mut ticks = tokio::time::interval(READ_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match log.mend_lists().await {
+            Ok(Listed { put_back, judged }) => {
+                if put_back > 0 {
+                    tracing::error!(
+                        entries = put_back,
+                        "somebody took entries out of pgveil.key_changes or pgveil.row_changes, so that older rows pass for the last ones; they were put back"
+                    );
+                }
+                if let Err(fault) = judged {
+                    tracing::error!(%fault, "the audit log is not as pgveil wrote it; see `pgveil audit verify`");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the audit log could not be read as a whole; it is tried again in a minute");
+                ticks.reset_after(READ_AGAIN);
+            }
+        }
+    }
+}
+
+async fn sign_and_prune(log: &Arc<Log>, mut sinks: Sinks, retention: Option<Duration>) {
     if let Some(path) = sinks.file()
         && path.exists()
-        && let Err(error) = sink::compare(&log, path).await
+        && let Err(error) = sink::compare(log, path).await
     {
         tracing::error!(%error, "the audit log does not agree with the checkpoints kept outside the database");
     }
@@ -27,14 +62,14 @@ pub async fn tend(log: Arc<Log>, mut sinks: Sinks, retention: Option<Duration>) 
     let (mut unsigned_since, mut tick) = (None, 0_u32);
     loop {
         ticks.tick().await;
-        if let Err(error) = sign(&log, &mut unsigned_since).await {
+        if let Err(error) = sign(log, &mut unsigned_since).await {
             tracing::warn!(%error, "no checkpoint of the audit log could be made");
         }
-        if let Err(error) = sinks.follow(&log).await {
+        if let Err(error) = sinks.follow(log).await {
             tracing::error!(%error, "checkpoints of the audit log do not leave the database");
         }
         if let (Some(retention), 0) = (retention, tick % TICKS_PER_PRUNE)
-            && let Err(error) = prune(&log, retention).await
+            && let Err(error) = prune(log, retention).await
         {
             tracing::error!(%error, "old records of the audit log are not dropped");
         }

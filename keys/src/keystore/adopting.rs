@@ -52,7 +52,7 @@ impl Keystore {
         Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
     }
 
-    /// Rows of keys, overrides, scopes, columns and labels that pgveil does not use, because it did not write them, or not last.
+    /// Rows of keys, overrides, scopes, columns, labels and KEKs that pgveil does not use, because it did not write them, or not last.
     pub async fn refused_rows(&self) -> Result<Vec<KeystoreError>, KeystoreError> {
         let secrets = self.log().secrets().await?;
         let mut refused = Vec::new();
@@ -74,6 +74,7 @@ impl Keystore {
         refused.extend(self.refused_scopes().await?);
         refused.extend(self.refused_columns().await?);
         refused.extend(self.refused_labels().await?);
+        refused.extend(self.refused_keks().await?);
         Ok(refused)
     }
 

@@ -1,18 +1,27 @@
 //! Table `pgveil.keks`: which version of each KEK the wrapped keys follow, and who brings them to the next one. A rotation is
 //! asked for and followed by one process at a time; what it leaves unfinished, another one goes on with.
 
+mod row;
+
 use std::time::Duration;
 
 use pgveil_config::ScopePath;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
-use super::{Keystore, KeystoreError, NewJob, bigint_of};
+use self::row::{FollowedRow, GONE, ROW_COLUMNS, named, refused, row_columns};
+use super::{
+    Keystore, KeystoreError, NewJob, bigint_of,
+    rows::{kek_name, us},
+};
 use crate::{
-    audit::{Event, Operation},
+    audit::{Change, Event, Operation},
     scopes::KekRef,
     step_up::Authority,
 };
+
+/// As `pgveil.row_changes` and records name the table.
+const TABLE: &str = "keks";
 
 /// A KEK as its row has it. Times are the keystore server's, as it writes them (ISO 8601, UTC).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,61 +92,99 @@ const SETTLES: Duration = Duration::from_mins(1);
 const ASK_AGAIN: Duration = Duration::from_hours(1);
 
 const UTC: &str = "YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"";
-const ALL: &str = "SELECT provider, kek_id, version, next_version, to_char(first_seen AT TIME ZONE 'UTC', $1), \
-        to_char(last_seen AT TIME ZONE 'UTC', $1), to_char(rotated_at AT TIME ZONE 'UTC', $1), \
-        greatest(0, extract(epoch FROM clock_timestamp() - coalesce(rotated_at, first_seen)))::float8 \
-    FROM pgveil.keks ORDER BY provider COLLATE \"C\", kek_id COLLATE \"C\"";
+const ALL: &str = concat!(
+    "SELECT ",
+    row_columns!(),
+    ", to_char(k.first_seen AT TIME ZONE 'UTC', $1), to_char(k.last_seen AT TIME ZONE 'UTC', $1), \
+     to_char(k.rotated_at AT TIME ZONE 'UTC', $1), ",
+    us!("clock_timestamp()"),
+    " FROM pgveil.keks k ORDER BY k.provider COLLATE \"C\", k.kek_id COLLATE \"C\""
+);
+/// Of rows that were written and are not there, what `pgveil.row_changes` calls them.
+const LOST: &str = concat!(
+    "SELECT DISTINCT c.row_name FROM pgveil.row_changes c WHERE c.table_name = 'keks' \
+     AND NOT EXISTS (SELECT FROM pgveil.keks k WHERE c.row_name = ",
+    kek_name!("k.provider", "k.kek_id"),
+    ") LIMIT 100"
+);
 const USES: &str = "SELECT provider, kek_id, kek_version, count(*), count(DISTINCT scope) FROM pgveil.keys \
     WHERE state <> 'destroyed' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
-/// Seen for the first time, keys may stand under an earlier version: that is the one they follow.
-const SEE: &str = "INSERT INTO pgveil.keks AS known (provider, kek_id, version) \
-    VALUES ($1, $2, coalesce((SELECT min(kek_version) FROM pgveil.keys WHERE provider = $1 AND kek_id = $2 \
-        AND state <> 'destroyed' AND kek_version <> $4), $3)) \
-    ON CONFLICT (provider, kek_id) DO UPDATE SET last_seen = now() \
-    RETURNING version <> $3 OR next_version IS NOT NULL";
-/// Begun again by another process, it goes on from where it began.
-const CLAIM: &str = "UPDATE pgveil.keks SET \
-        began_seq = CASE WHEN next_version = $3 THEN began_seq ELSE coalesce((SELECT max(seq) FROM pgveil.audit_head), 0) END, \
-        began_key = CASE WHEN next_version = $3 THEN began_key ELSE $4 END, \
-        next_version = $3, lease_until = now() + make_interval(secs => $6), leased_by = $5 \
-    WHERE provider = $1 AND kek_id = $2 AND (version <> $3 OR next_version IS NOT NULL) \
-        AND (lease_until IS NULL OR lease_until < now() OR leased_by = $5) RETURNING began_seq, began_key";
+const SEE: &str = concat!(
+    "UPDATE pgveil.keks k SET last_seen = now() WHERE k.provider = $1 AND k.kek_id = $2 RETURNING ",
+    row_columns!()
+);
+/// A version under which keys stand, that is not how wrappings name the present one.
+const EARLIER: &str = "SELECT min(kek_version) FROM pgveil.keys WHERE provider = $1 AND kek_id = $2 \
+    AND state <> 'destroyed' AND kek_version <> $3";
+/// A right that would last longer than any does is none.
+const CLAIM: &str = concat!(
+    "UPDATE pgveil.keks k SET lease_until = now() + make_interval(secs => $5), leased_by = $4 \
+     WHERE k.provider = $1 AND k.kek_id = $2 AND (k.version <> $3 OR k.next_version IS NOT NULL) \
+     AND (k.lease_until IS NULL OR k.lease_until < now() OR k.lease_until > now() + make_interval(secs => $5) \
+          OR k.leased_by = $4) RETURNING ",
+    row_columns!()
+);
 const RENEW: &str = "UPDATE pgveil.keks SET lease_until = now() + make_interval(secs => $4) \
     WHERE provider = $1 AND kek_id = $2 AND leased_by = $3 AND next_version IS NOT NULL RETURNING version";
 const GIVE_UP: &str = "UPDATE pgveil.keks SET lease_until = NULL, leased_by = NULL \
     WHERE provider = $1 AND kek_id = $2 AND leased_by = $3 RETURNING version";
-const FINISH: &str = "UPDATE pgveil.keks SET version = next_version, next_version = NULL, rotated_at = now(), \
-        lease_until = NULL, leased_by = NULL \
-    WHERE provider = $1 AND kek_id = $2 AND next_version = $3 RETURNING version";
-const ASKED: &str = "INSERT INTO pgveil.keks AS known (provider, kek_id, version, asked_at) VALUES ($1, $2, $3, now()) \
-    ON CONFLICT (provider, kek_id) DO UPDATE SET asked_at = now() RETURNING version";
-const ASK_IF_DUE: &str = "UPDATE pgveil.keks SET asked_at = now() WHERE provider = $1 AND kek_id = $2 \
-    AND coalesce(rotated_at, first_seen) <= now() - make_interval(secs => $3) \
-    AND (asked_at IS NULL OR asked_at < now() - make_interval(secs => $4)) RETURNING version";
 
 impl Keystore {
-    /// All KEKs that were seen.
-    pub async fn keks(&self) -> Result<Vec<KekRow>, KeystoreError> {
+    /// All KEKs that were seen, as their rows stand there: to be shown, and for nothing else.
+    pub async fn keks_unjudged(&self) -> Result<Vec<KekRow>, KeystoreError> {
         let rows = self.query(ALL, &[&UTC]).await?;
-        let kek = |row: &Row| {
-            Ok(KekRow {
-                kek: kek_of(row)?,
-                version: row.try_get(2)?,
-                next_version: row.try_get(3)?,
-                first_seen: row.try_get(4)?,
-                last_seen: row.try_get(5)?,
-                rotated_at: row.try_get(6)?,
-                age: Duration::try_from_secs_f64(row.try_get(7)?).map_err(|_| damaged())?,
-            })
-        };
-        rows.iter().map(kek).collect()
+        rows.iter().map(kek_row).collect()
+    }
+
+    /// All KEKs that were seen, each with what its row says, or why that is not believed. A KEK whose row is from before there
+    /// were MACs is not among them: it is as if seen for the first time.
+    pub async fn keks(
+        &self,
+    ) -> Result<Vec<(KekRef, Result<KekRow, KeystoreError>)>, KeystoreError> {
+        let rows = self.query(ALL, &[&UTC]).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let secrets = self.log.secrets().await?;
+        let mut all = Vec::new();
+        for row in &rows {
+            let stored = FollowedRow::of(row)?;
+            if stored.is_old() {
+                continue;
+            }
+            let judged = match self.told_kek(&stored.kek, stored.judge(&secrets)) {
+                Ok(()) => kek_row(row),
+                Err(refused) => Err(refused),
+            };
+            all.push((stored.kek, judged));
+        }
+        Ok(all)
+    }
+
+    /// Whether what the row of a KEK says is believed; so is that there never was one.
+    pub async fn judge_kek(&self, kek: &KekRef) -> Result<(), KeystoreError> {
+        let mut change = self.change().await?;
+        let judged = change.judged_kek(kek).await.map(drop);
+        change.rollback().await?;
+        self.told_kek(kek, judged)
+    }
+
+    /// Rows that are not believed, and those that are gone.
+    pub(super) async fn refused_keks(&self) -> Result<Vec<KeystoreError>, KeystoreError> {
+        let all = self.keks().await?.into_iter();
+        let mut refused: Vec<_> = all.filter_map(|(_, judged)| judged.err()).collect();
+        for row in self.query(LOST, &[]).await? {
+            let name: &str = row.try_get(0)?;
+            refused.push(damaged(&format!("the row of {name} is refused: {GONE}")));
+        }
+        Ok(refused)
     }
 
     /// How many living keys stand under which version of which KEK.
     pub async fn kek_uses(&self) -> Result<Vec<KekUse>, KeystoreError> {
         let rows = self.query(USES, &[]).await?;
         let count = |row: &Row, at: usize| -> Result<u64, KeystoreError> {
-            u64::try_from(row.try_get::<_, i64>(at)?).map_err(|_| damaged())
+            u64::try_from(row.try_get::<_, i64>(at)?).map_err(|_| out_of_range())
         };
         let found = |row: &Row| {
             Ok(KekUse {
@@ -158,14 +205,45 @@ impl Keystore {
         version: &str,
         wraps_as: &str,
     ) -> Result<bool, KeystoreError> {
-        let rows = self
-            .query(SEE, &[&kek.provider, &kek.kek, &version, &wraps_as])
-            .await?;
-        Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
+        let rows = self.query(SEE, &[&kek.provider, &kek.kek]).await?;
+        let seen = rows.first().map(FollowedRow::of).transpose()?;
+        if let Some(row) = seen.filter(|row| !row.is_old()) {
+            let secrets = self.log.secrets().await?;
+            self.told_kek(kek, row.judge(&secrets))?;
+            return Ok(row.is_behind(version));
+        }
+        let mut change = self.change().await?;
+        let stored = self.told_kek(kek, change.read_kek(kek).await)?;
+        let row = match stored {
+            // Another process was faster.
+            Some(row) if !row.is_old() => {
+                let judged = row.judge(change.secrets());
+                change.rollback().await?;
+                self.told_kek(kek, judged)?;
+                return Ok(row.is_behind(version));
+            }
+            // What it says was left unfinished is begun anew.
+            Some(mut old) => {
+                (old.next_version, old.began_seq, old.began_key) = (None, None, None);
+                old
+            }
+            None => {
+                let now_us = change.keystore_now_us().await?;
+                let earlier = earlier(&mut change, kek, wraps_as).await?;
+                FollowedRow::fresh(kek, earlier.as_deref().unwrap_or(version), now_us)
+            }
+        };
+        let detail =
+            json!({ "provider": kek.provider, "kek_version": version, "follows": row.version });
+        let event = Event::new(Operation::KekSee).scope(&ScopePath::platform());
+        change.put_kek(&row, 0).await?;
+        let event = event.key(&kek.kek).detail(detail);
+        change.commit(of_row(event, kek)).await?;
+        Ok(row.is_behind(version))
     }
 
     /// Takes the right to bring the keys of a KEK to a version; `None` while another process has it, or there is nothing to do.
-    /// `horizon` is an id from before it begins.
+    /// `horizon` is an id from before it begins. Begun by a process that was stopped, it goes on from where that began.
     pub async fn claim_kek(
         &self,
         kek: &KekRef,
@@ -173,23 +251,53 @@ impl Keystore {
         horizon: u64,
     ) -> Result<Option<Claim>, KeystoreError> {
         let (by, lease) = (&self.log.instance, LEASE.as_secs_f64());
-        let horizon = bigint_of(horizon)?;
-        let rows = self
-            .query(
-                CLAIM,
-                &[&kek.provider, &kek.kek, &version, &horizon, by, &lease],
-            )
-            .await?;
-        let claim = |row: &Row| {
-            let number = |at: usize| -> Result<u64, KeystoreError> {
-                u64::try_from(row.try_get::<_, i64>(at)?).map_err(|_| damaged())
-            };
-            Ok(Claim {
-                record: number(0)?,
-                horizon: number(1)?,
-            })
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&kek.provider, &kek.kek, &version, by, &lease];
+        let rows = self.query(CLAIM, &params).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
         };
-        rows.first().map(claim).transpose()
+        let row = FollowedRow::of(row)?;
+        let claimed = match row.next_version.as_deref() {
+            Some(next) if next == version => {
+                let secrets = self.log.secrets().await?;
+                self.told_kek(kek, row.judge(&secrets))
+                    .and_then(|()| claim_of(&row))
+                    .map(Some)
+            }
+            _ => self.begin(kek, version, horizon).await,
+        };
+        if !matches!(claimed, Ok(Some(_))) {
+            // Best effort: the right ends by itself.
+            let _ = self.give_up_claim(kek).await;
+        }
+        claimed
+    }
+
+    async fn begin(
+        &self,
+        kek: &KekRef,
+        version: &str,
+        horizon: u64,
+    ) -> Result<Option<Claim>, KeystoreError> {
+        let mut change = self.change().await?;
+        // It follows from a rotation that was permitted, or that the provider did by itself.
+        change.automatic();
+        let judged = change.judged_kek(kek).await;
+        let Some(mut row) = self
+            .told_kek(kek, judged)?
+            .filter(|row| row.is_behind(version))
+        else {
+            change.rollback().await?;
+            return Ok(None);
+        };
+        row.next_version = Some(version.to_owned());
+        row.began_seq = Some(bigint_of(change.record_seq(0))?);
+        row.began_key = Some(bigint_of(horizon)?);
+        change.put_kek(&row, 0).await?;
+        let detail = json!({ "step": "begun", "provider": kek.provider, "from": row.version, "kek_version": version });
+        change.commit(of_row(rotation(kek, detail), kek)).await?;
+        claim_of(&row).map(Some)
     }
 
     /// Keeps the right; false if it was lost.
@@ -219,13 +327,15 @@ impl Keystore {
         let mut change = self.change().await?;
         // It follows from a rotation that was permitted, or that the provider did by itself.
         change.automatic();
-        let rows = change
-            .query(FINISH, &[&kek.provider, &kek.kek, &version])
-            .await?;
-        if rows.is_empty() {
+        let judged = self.told_kek(kek, change.judged_kek(kek).await)?;
+        let is_for_this = |row: &FollowedRow| row.next_version.as_deref() == Some(version);
+        let Some(mut row) = judged.filter(is_for_this) else {
             change.rollback().await?;
             return Ok(None);
-        }
+        };
+        version.clone_into(&mut row.version);
+        (row.next_version, row.began_seq, row.began_key) = (None, None, None);
+        row.rotated_us = Some(change.keystore_now_us().await?);
         let mut detail = json!({
             "step": "followed",
             "provider": kek.provider,
@@ -241,12 +351,14 @@ impl Keystore {
             events.push(event);
             queued = Some(id);
         }
-        events.push(rotation(kek, detail));
+        change.put_kek(&row, events.len()).await?;
+        events.push(of_row(rotation(kek, detail), kek));
         change.commit_all(events).await?;
         Ok(queued)
     }
 
-    /// Records that a provider is about to be asked for a new version; a token is used up with it.
+    /// Records that a provider is about to be asked for a new version; a token is used up with it. A row that is not believed
+    /// is written anew: all keys are brought to the version that the KEK has then.
     pub async fn ask_for_rotation(
         &self,
         kek: &KekRef,
@@ -258,30 +370,103 @@ impl Keystore {
         right
             .permit(&mut change, Operation::KekRotate, scope)
             .await?;
-        change
-            .query(ASKED, &[&kek.provider, &kek.kek, &version])
-            .await?;
-        let detail = json!({ "step": "asked", "provider": kek.provider, "kek_version": version });
-        change.commit(rotation(kek, detail).scope(scope)).await
+        let now_us = change.keystore_now_us().await?;
+        let mut detail =
+            json!({ "step": "asked", "provider": kek.provider, "kek_version": version });
+        let mut row = match self.told_kek(kek, change.judged_kek(kek).await) {
+            Err(KeystoreError::Damaged { reason, .. }) => {
+                detail["step"] = json!("written-anew");
+                detail["because"] = json!(reason);
+                FollowedRow::fresh(kek, UNKNOWN, now_us)
+            }
+            stored => stored?.unwrap_or_else(|| FollowedRow::fresh(kek, version, now_us)),
+        };
+        row.asked_us = Some(now_us);
+        change.put_kek(&row, 0).await?;
+        let event = rotation(kek, detail).scope(scope);
+        change.commit(of_row(event, kek)).await
     }
 
     /// As [`Keystore::ask_for_rotation`], if the KEK's period has passed and nobody has asked yet; answers whether.
     pub async fn ask_if_due(&self, kek: &KekRef, period: Duration) -> Result<bool, KeystoreError> {
         let mut change = self.change().await?;
         change.automatic();
-        let (period, again) = (period.as_secs_f64(), ASK_AGAIN.as_secs_f64());
-        let rows = change
-            .query(ASK_IF_DUE, &[&kek.provider, &kek.kek, &period, &again])
-            .await?;
-        let Some(row) = rows.first() else {
+        let now_us = change.keystore_now_us().await?;
+        let judged = self.told_kek(kek, change.judged_kek(kek).await)?;
+        let has_passed = |since_us: i64, time: Duration| since(since_us, now_us) >= time;
+        let is_due = |row: &FollowedRow| {
+            has_passed(row.since_us(), period)
+                && row
+                    .asked_us
+                    .is_none_or(|asked| has_passed(asked, ASK_AGAIN))
+        };
+        let Some(mut row) = judged.filter(is_due) else {
             change.rollback().await?;
             return Ok(false);
         };
-        let version: &str = row.try_get(0)?;
-        let detail = json!({ "step": "due", "provider": kek.provider, "kek_version": version });
-        change.commit(rotation(kek, detail)).await?;
+        row.asked_us = Some(now_us);
+        change.put_kek(&row, 0).await?;
+        let detail = json!({ "step": "due", "provider": kek.provider, "kek_version": row.version });
+        change.commit(of_row(rotation(kek, detail), kek)).await?;
         Ok(true)
     }
+
+    /// Tells of a row that was refused, once per process.
+    fn told_kek<T>(
+        &self,
+        kek: &KekRef,
+        judged: Result<T, KeystoreError>,
+    ) -> Result<T, KeystoreError> {
+        if let Err(KeystoreError::Damaged { reason, .. }) = &judged {
+            self.tell_refused("pgveil.keks", &row::row_name(kek), &kek.kek, reason);
+        }
+        judged
+    }
+}
+
+/// A version that no KEK has.
+const UNKNOWN: &str = "";
+
+fn of_row(event: Event, kek: &KekRef) -> Event {
+    let (table, names) = named(kek);
+    event.changes_rows(table, &names)
+}
+
+async fn earlier(
+    change: &mut Change,
+    kek: &KekRef,
+    wraps_as: &str,
+) -> Result<Option<String>, KeystoreError> {
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&kek.provider, &kek.kek, &wraps_as];
+    let rows = change.query(EARLIER, &params).await?;
+    Ok(rows.first().map_or(Ok(None), |row| row.try_get(0))?)
+}
+
+fn claim_of(row: &FollowedRow) -> Result<Claim, KeystoreError> {
+    let number = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok());
+    let both = number(row.began_seq).zip(number(row.began_key));
+    let (record, horizon) =
+        both.ok_or_else(|| refused(&row.kek, "it does not say where it began"))?;
+    Ok(Claim { record, horizon })
+}
+
+fn since(then_us: i64, now_us: i64) -> Duration {
+    Duration::from_micros(u64::try_from(now_us.saturating_sub(then_us)).unwrap_or(0))
+}
+
+/// Of a row of [`ALL`].
+fn kek_row(row: &Row) -> Result<KekRow, KeystoreError> {
+    let stored = FollowedRow::of(row)?;
+    Ok(KekRow {
+        age: since(stored.since_us(), row.try_get(ROW_COLUMNS + 3)?),
+        kek: stored.kek,
+        version: stored.version,
+        next_version: stored.next_version,
+        first_seen: row.try_get(ROW_COLUMNS)?,
+        last_seen: row.try_get(ROW_COLUMNS + 1)?,
+        rotated_at: row.try_get(ROW_COLUMNS + 2)?,
+    })
 }
 
 fn rotation(kek: &KekRef, detail: Value) -> Event {
@@ -296,9 +481,13 @@ fn kek_of(row: &Row) -> Result<KekRef, KeystoreError> {
     })
 }
 
-fn damaged() -> KeystoreError {
+fn out_of_range() -> KeystoreError {
+    damaged("a number out of its range")
+}
+
+fn damaged(reason: &str) -> KeystoreError {
     KeystoreError::Damaged {
         table: "pgveil.keks",
-        reason: "a number out of its range".to_owned(),
+        reason: reason.to_owned(),
     }
 }

@@ -7,7 +7,7 @@ use pgveil_config::ScopePath;
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use super::{Keystore, KeystoreError};
+use super::{Keystore, KeystoreError, presence::behind};
 use crate::{
     audit::{Event, Operation},
     step_up::Authority,
@@ -55,8 +55,12 @@ pub struct Due {
     pub id: u64,
     /// Its scope.
     pub scope: String,
-    /// Whether every transaction has ended that ran when the destruction was scheduled.
+    /// Whether nobody can have values under way that name it.
     pub settled: bool,
+    /// It only waits for transactions that run just now.
+    pub nearly: bool,
+    /// Of those that may, processes that have not said that they have none: which connections of theirs.
+    pub behind: Vec<String>,
 }
 
 const UTC: &str = "YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"";
@@ -69,18 +73,34 @@ const ALL: &str = "SELECT id, scope, purpose, epoch, state, provider, kek_id, ke
         to_char(destroyed_at AT TIME ZONE 'UTC', $1) \
     FROM pgveil.keys ORDER BY scope COLLATE \"C\", purpose, epoch";
 /// Whoever sealed with it did so within the time that a replica may hold it as the active one, in a transaction that
-/// began before now.
+/// began before now, or says that values are under way. A transaction that has written nothing yet has no number, but it has
+/// a virtual one.
 const HORIZON: &str = "UPDATE pgveil.keys SET destroy_horizon = pg_snapshot_xmax(pg_current_snapshot()), \
-        destroy_waits = (SELECT array_agg(DISTINCT virtualtransaction) FROM pg_locks \
+        destroy_waits = (SELECT coalesce(array_agg(DISTINCT virtualtransaction), '{}') FROM pg_locks \
             WHERE locktype = 'virtualxid' AND pid <> pg_backend_pid()) \
     WHERE id = $1";
 const NO_HORIZON: &str =
     "UPDATE pgveil.keys SET destroy_horizon = NULL, destroy_waits = NULL WHERE id = $1";
-/// A transaction that has written nothing yet has no number, but it has a virtual one.
-const DUE: &str = "SELECT id, scope, coalesce(pg_snapshot_xmin(pg_current_snapshot()) >= destroy_horizon, false) \
+/// Of whom all of those have ended, and everybody has said that nothing is under way.
+const ENDED: &str = concat!(
+    "SELECT id, audit_seq FROM pgveil.keys k WHERE destroy_at <= now() AND state = 'decrypt_only' AND audit_seq IS NOT NULL \
+        AND destroy_waits IS NOT NULL AND pg_snapshot_xmin(pg_current_snapshot()) >= destroy_horizon \
         AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'virtualxid' AND virtualtransaction = ANY (destroy_waits)) \
-    FROM pgveil.keys \
-    WHERE destroy_at <= now() AND state = 'decrypt_only' ORDER BY id";
+        AND NOT EXISTS (SELECT FROM pg_locks l WHERE ",
+    behind!("k.audit_seq"),
+    ")"
+);
+/// One of those that was prepared meanwhile has a number by now, and may be committed at any time. By a later snapshot than the
+/// one before: what it shows as ended must have ended when this one is taken.
+const SECOND_HORIZON: &str = "UPDATE pgveil.keys SET destroy_horizon = pg_snapshot_xmax(pg_current_snapshot()), destroy_waits = NULL \
+    WHERE (id, audit_seq) IN (SELECT * FROM unnest($1::int8[], $2::int8[])) AND destroy_waits IS NOT NULL";
+const DUE: &str = concat!(
+    "SELECT id, scope, coalesce(pg_snapshot_xmin(pg_current_snapshot()) >= destroy_horizon, false) AND destroy_waits IS NULL, \
+        destroy_waits IS NULL, ARRAY(SELECT format('pid %s%s', l.pid, ' from ' || host(a.client_addr)) \
+            FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE destroy_waits IS NOT NULL AND ",
+    behind!("k.audit_seq"),
+    ") FROM pgveil.keys k WHERE destroy_at <= now() AND state = 'decrypt_only' ORDER BY id"
+);
 const SCOPE_OF: &str = "SELECT scope FROM pgveil.keys WHERE id = $1";
 
 impl Keystore {
@@ -165,12 +185,21 @@ impl Keystore {
 
     /// Keys whose destruction is due.
     pub async fn due(&self) -> Result<Vec<Due>, KeystoreError> {
+        let ended = self.query(ENDED, &[]).await?;
+        if !ended.is_empty() {
+            let column = |at: usize| ended.iter().map(move |row| row.try_get::<_, i64>(at));
+            let ids: Vec<i64> = column(0).collect::<Result<_, _>>()?;
+            let records: Vec<i64> = column(1).collect::<Result<_, _>>()?;
+            self.query(SECOND_HORIZON, &[&ids, &records]).await?;
+        }
         let rows = self.query(DUE, &[]).await?;
         let due = |row: &Row| {
             Ok(Due {
                 id: unsigned(row.try_get(0)?)?,
                 scope: row.try_get(1)?,
                 settled: row.try_get(2)?,
+                nearly: row.try_get(3)?,
+                behind: row.try_get(4)?,
             })
         };
         rows.iter().map(due).collect()

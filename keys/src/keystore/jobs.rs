@@ -199,6 +199,8 @@ pub struct JobRecord {
     pub created_at: String,
     /// When it was begun.
     pub started_at: Option<String>,
+    /// When it last got on.
+    pub moved_at: String,
     /// Seconds that it has run, until now or until it ended.
     pub running_s: f64,
     /// When it ended.
@@ -207,6 +209,8 @@ pub struct JobRecord {
     pub failure: Option<String>,
     /// What it waits for.
     pub waits: Option<String>,
+    /// Data keys that could not be had when it was last looked: rows are not read for values that name one.
+    pub held: Vec<u64>,
     /// How often the tables have been walked over.
     pub pass: i32,
     /// Values that were to be remade when they were first counted.
@@ -272,7 +276,8 @@ const ALL: &str = "SELECT id, kind, scope, below, target, state, made_by, reason
         (written + (SELECT coalesce(sum(p.written), 0) FROM pgveil.job_parts p WHERE p.job = jobs.id) \
             + (SELECT coalesce(sum(b.written), 0) FROM pgveil.job_batches b WHERE b.job = jobs.id))::bigint, \
         (rows + (SELECT coalesce(sum(p.rows), 0) FROM pgveil.job_parts p WHERE p.job = jobs.id) \
-            + (SELECT coalesce(sum(b.rows), 0) FROM pgveil.job_batches b WHERE b.job = jobs.id))::bigint \
+            + (SELECT coalesce(sum(b.rows), 0) FROM pgveil.job_batches b WHERE b.job = jobs.id))::bigint, \
+        to_char(moved_at AT TIME ZONE 'UTC', $2), held \
     FROM pgveil.jobs WHERE $1::bigint IS NULL OR id = $1 ORDER BY id";
 const PARTS: &str = "SELECT p.schema_name || '.' || p.table_name, p.found, \
         (p.written + (SELECT coalesce(sum(b.written), 0) FROM pgveil.job_batches b WHERE b.job = p.job AND b.part = p.part))::bigint, \
@@ -284,7 +289,7 @@ const UNFINISHED: &str =
 const PAUSE: &str = "UPDATE pgveil.jobs SET state = 'paused', waits = NULL \
     WHERE id = $1 AND state IN ('queued', 'running') RETURNING scope";
 /// After a failure it begins with another count: what a cursor meant may have changed.
-const RESUME: &str = "UPDATE pgveil.jobs SET state = 'queued', phase = CASE state WHEN 'paused' THEN phase ELSE 'count' END, \
+const RESUME: &str = "UPDATE pgveil.jobs SET state = 'queued', phase = CASE WHEN state = 'paused' AND phase <> 'held' THEN phase ELSE 'count' END, \
         failure = NULL, ended_at = NULL, moved_at = now(), look_at = now() \
     WHERE id = $1 AND state IN ('paused', 'failed', 'expired') RETURNING scope";
 /// Not where columns are between two index keys: only the job brings them out of that.
@@ -462,10 +467,14 @@ fn job(row: &Row) -> Result<JobRecord, KeystoreError> {
         reason: row.try_get(7)?,
         created_at: row.try_get(8)?,
         started_at: row.try_get(9)?,
+        moved_at: row.try_get(18)?,
         running_s: row.try_get(10)?,
         ended_at: row.try_get(11)?,
         failure: row.try_get(12)?,
         waits: row.try_get(13)?,
+        held: { row.try_get::<_, Vec<i64>>(19)?.into_iter() }
+            .map(unsigned)
+            .collect::<Result<_, _>>()?,
         pass: row.try_get(14)?,
         found: row.try_get(15)?,
         written: row.try_get(16)?,

@@ -12,7 +12,10 @@ use pgveil_providers::local::{
 use serde_json::json;
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Keystore, KeystoreError};
+use super::{
+    Keystore, KeystoreError, bigint_of,
+    rows::{kek_name, name_of_kek},
+};
 use crate::{
     audit::{Event, Operation},
     step_up::{Authority, StepUpError, Token},
@@ -25,10 +28,38 @@ const ROOT_CHECK: &str = "SELECT value FROM pgveil.meta WHERE name = $1";
 const ADOPT_ROOT: &str =
     "INSERT INTO pgveil.meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 const NOW: &str = "SELECT floor(extract(epoch FROM clock_timestamp()))::int8";
-const KEY: &str = "SELECT kek_id, revision, record, mac FROM pgveil.local_keys \
-    WHERE provider = $1 AND kek_id = $2";
-const KEYS: &str = "SELECT kek_id, revision, record, mac FROM pgveil.local_keys \
-    WHERE provider = $1 AND kek_id COLLATE \"C\" > $2 ORDER BY kek_id COLLATE \"C\" LIMIT $3";
+/// Revisions are counted without gaps. Only a first one, and one that lets the audit log be opened again, may have no record.
+macro_rules! record_columns {
+    () => {
+        concat!(
+            "k.kek_id, k.revision, k.record, k.mac, EXISTS (SELECT FROM pgveil.row_changes c \
+             WHERE c.table_name = 'local_keys' AND c.row_name IN (",
+            kek_name!("k.provider", "k.kek_id"),
+            " || ' ' || (k.revision + 1), ",
+            kek_name!("k.provider", "k.kek_id"),
+            " || ' ' || (k.revision + 2)))"
+        )
+    };
+}
+
+const KEY: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM pgveil.local_keys k WHERE k.provider = $1 AND k.kek_id = $2"
+);
+const KEYS: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM pgveil.local_keys k WHERE k.provider = $1 AND k.kek_id COLLATE \"C\" > $2 \
+     ORDER BY k.kek_id COLLATE \"C\" LIMIT $3"
+);
+/// As `pgveil.row_changes` and records name the table.
+const RECORDS: &str = "local_keys";
+const NOTE: &str = concat!(
+    "INSERT INTO pgveil.row_changes (table_name, row_name, audit_seq) VALUES ('local_keys', ",
+    kek_name!("$1::text", "$2::text"),
+    " || ' ' || $3::int8, $4)"
+);
 const DUE: &str = "SELECT kek_id FROM pgveil.local_keys \
     WHERE provider = $1 AND rotate_at <= $2 ORDER BY rotate_at LIMIT $3";
 const MATERIAL: &str = "SELECT sealed FROM pgveil.local_keks \
@@ -156,7 +187,13 @@ impl Keystore {
             done.rollback().await?;
             return Ok(false);
         }
-        done.commit(event(change)).await?;
+        let seq = bigint_of(done.record_seq(0))?;
+        let params: [&(dyn ToSql + Sync); 4] =
+            [&change.provider, &change.key.name, &row.revision, &seq];
+        done.query(NOTE, &params).await?;
+        let names = [row_name(change)];
+        done.commit(event(change).changes_rows(RECORDS, &names))
+            .await?;
         Ok(true)
     }
 
@@ -277,6 +314,13 @@ fn operation(deed: Deed) -> Operation {
     }
 }
 
+/// As `pgveil.row_changes` and records name what is written.
+fn row_name(change: &KeyChange) -> String {
+    let key = &change.key;
+    let kek = name_of_kek(&change.provider, &key.name);
+    format!("{kek} {}", key.revision)
+}
+
 fn event(change: &KeyChange) -> Event {
     let version = match (change.deed, &change.material) {
         (Deed::DestroyVersion(version), _) => Some(version),
@@ -367,6 +411,7 @@ fn parse_key(row: &Row) -> Result<StoredKey, KeystoreError> {
             .map_err(|_| damaged(TABLE, "a negative revision"))?,
         record: row.try_get(2)?,
         mac: row.try_get(3)?,
+        is_superseded: row.try_get(4)?,
     })
 }
 

@@ -40,6 +40,21 @@ macro_rules! at {
     };
 }
 
+/// What `pgveil.row_changes` and records call what is kept of a KEK, of its provider and itself in SQL: no two have the same.
+macro_rules! kek_name {
+    ($provider:literal, $kek:literal) => {
+        concat!(
+            "(octet_length(",
+            $provider,
+            ") || ':' || ",
+            $provider,
+            " || ' ' || ",
+            $kek,
+            ")"
+        )
+    };
+}
+
 /// With an explicit order, for [`KeyRow::of`]; the table is called `k`.
 macro_rules! row_columns {
     () => {
@@ -56,7 +71,7 @@ macro_rules! row_columns {
         )
     };
 }
-pub(super) use {at, row_columns, us};
+pub(super) use {at, kek_name, row_columns, us};
 
 /// How many columns [`row_columns`] are.
 pub(super) const ROW_COLUMNS: usize = 16;
@@ -95,6 +110,11 @@ const INSERT: &str = concat!(
     ", audit_seq, mac FROM v ON CONFLICT DO NOTHING RETURNING id, audit_seq) \
      INSERT INTO pgveil.key_changes (key_id, audit_seq) SELECT id, audit_seq FROM stored RETURNING key_id"
 );
+
+/// The same here.
+pub(super) fn name_of_kek(provider: &str, kek: &str) -> String {
+    format!("{}:{provider} {kek}", provider.len())
+}
 
 /// A row as it is stored.
 #[derive(Clone, PartialEq, Eq)]
@@ -359,23 +379,30 @@ impl Keystore {
 
     /// Tells of a row that was refused: once per key and process.
     pub(super) fn told(&self, judged: Result<(), KeystoreError>) -> Result<(), KeystoreError> {
-        if let Err(KeystoreError::KeyRow { id, reason }) = &judged
-            && self.rows.is_news(*id)
-        {
-            tracing::error!(key = id, reason, "a row of pgveil.keys is refused");
-            let event = Event::new(Operation::KeyRefuse)
-                .outcome(Outcome::Refused)
-                .actor(Actor::pgveil())
-                .key(id)
-                .detail(serde_json::json!({ "reason": reason }));
-            let log = std::sync::Arc::clone(&self.log);
-            tokio::spawn(async move {
-                if let Err(error) = log.note(event).await {
-                    tracing::error!(%error, "that a row was refused could not be recorded");
-                }
-            });
+        if let Err(KeystoreError::KeyRow { id, reason }) = &judged {
+            let name = id.to_string();
+            self.tell_refused("pgveil.keys", &name, &name, reason);
         }
         judged
+    }
+
+    /// Tells of a row that was refused, under what it is called in its table and under the key it is of: once per process.
+    pub(super) fn tell_refused(&self, table: &'static str, row: &str, key: &str, reason: &str) {
+        if !self.rows.is_news(table, row) {
+            return;
+        }
+        tracing::error!(table, row, reason, "a row of the keystore is refused");
+        let event = Event::new(Operation::KeyRefuse)
+            .outcome(Outcome::Refused)
+            .actor(Actor::pgveil())
+            .key(key)
+            .detail(serde_json::json!({ "table": table, "reason": reason }));
+        let log = std::sync::Arc::clone(&self.log);
+        tokio::spawn(async move {
+            if let Err(error) = log.note(event).await {
+                tracing::error!(%error, "that a row was refused could not be recorded");
+            }
+        });
     }
 }
 
@@ -387,8 +414,8 @@ pub(super) struct Known(Mutex<Seen>);
 struct Seen {
     /// The record of the audit log with which the last row was written that was seen, by key.
     last: HashMap<u64, i64>,
-    /// Keys whose rows were refused.
-    refused: HashSet<u64>,
+    /// Rows that were refused: which table, and what they are called there.
+    refused: HashSet<(&'static str, String)>,
 }
 
 impl Known {
@@ -419,9 +446,9 @@ impl Known {
         }
     }
 
-    fn is_news(&self, id: u64) -> bool {
+    fn is_news(&self, table: &'static str, row: &str) -> bool {
         let mut seen = self.lock();
-        seen.refused.len() < MAX_KNOWN && seen.refused.insert(id)
+        seen.refused.len() < MAX_KNOWN && seen.refused.insert((table, row.to_owned()))
     }
 }
 

@@ -5,12 +5,13 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use pgveil_config::ScopePath;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::{Keystore, KeystoreError};
+use super::{Keystore, KeystoreError, presence::Presence};
 use crate::{
     Keys,
     database::{self, Database},
+    flight::Following,
 };
 
 /// Where it is said that scopes changed, or their keys.
@@ -32,54 +33,86 @@ const MAX_HEARD: usize = 64;
 /// A scope that is sealed or was erased, and since when: sealed again, it is another one.
 type Seal = (ScopePath, String);
 
+/// What was known at the last look.
+#[derive(Default)]
+struct Known {
+    seals: HashSet<Seal>,
+    following: Following,
+}
+
 impl Keystore {
-    /// Lets go of the keys of scopes as they are sealed or erased. Runs until it is dropped.
+    /// Lets go of the keys of scopes as they are sealed or erased, and of those that were replaced, and tells who waits for it. Runs
+    /// until it is dropped.
     pub async fn watch(self: Arc<Self>, keys: Arc<Keys>) {
         // One word that waits is as good as many.
         let (heard, mut words) = mpsc::channel(1);
-        let listening = tokio::spawn(Arc::clone(&self).listen(heard));
+        let (floor, floors) = watch::channel(None);
+        let listening = tokio::spawn(Arc::clone(&self).listen(heard, floors));
         // Dropped with us.
         let _listening = AbortOnDrop(listening);
         let mut polls = tokio::time::interval(POLL);
         polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut known = HashSet::new();
+        let mut known = Known::default();
         loop {
-            tokio::select! {
-                Some(()) = words.recv() => {
-                    self.look(&keys, &mut known).await;
-                    tokio::time::sleep(BREATH).await;
-                }
-                _ = polls.tick() => self.look(&keys, &mut known).await,
+            let heard = tokio::select! {
+                Some(()) = words.recv() => true,
+                _ = polls.tick() => false,
+            };
+            if let Some(followed) = self.look(&keys, &mut known).await {
+                floor.send_replace(Some(followed));
+            }
+            if heard {
+                tokio::time::sleep(BREATH).await;
             }
         }
     }
 
     /// Lets go of what was sealed since the last look, since what is sealed is not loaded any more, and of keys that were
-    /// replaced; takes up what was set for scopes.
-    async fn look(&self, keys: &Keys, known: &mut HashSet<Seal>) {
+    /// replaced; takes up what was set for scopes. Answers up to which record it has followed, if that is news.
+    async fn look(&self, keys: &Keys, known: &mut Known) -> Option<u64> {
         // Who looks every two seconds tells what is wrong with it.
         if let Ok(stored) = self.stored().await {
             keys.set_stored(stored);
         }
-        match self.retired(keys.held_to_seal()).await {
-            Ok(retired) if retired.is_empty() => {}
-            Ok(retired) => keys.seal_no_more(&retired),
+        let followed = match self.follow(keys, &mut known.following).await {
+            Ok(followed) => followed,
             // The cache's time to live still holds.
-            Err(error) => tracing::warn!(%error, "replaced keys could not be looked up"),
-        }
+            Err(error) => {
+                tracing::warn!(%error, "replaced keys could not be looked up");
+                None
+            }
+        };
         match self.sealed().await {
             Ok(seals) => {
-                let anew = seals.difference(known).map(|(scope, _)| scope.clone());
+                let anew = seals
+                    .difference(&known.seals)
+                    .map(|(scope, _)| scope.clone());
                 let anew: HashSet<ScopePath> = anew.collect();
                 if !anew.is_empty() {
                     tracing::info!(scopes = anew.len(), "scopes were sealed or erased");
                     keys.forget_below(&anew);
                 }
-                *known = seals;
+                known.seals = seals;
             }
             // The cache's time to live still holds.
             Err(error) => tracing::warn!(%error, "sealed scopes could not be looked up"),
         }
+        followed
+    }
+
+    /// Lets go of keys that were replaced. What is read and asked stands in the order that [`Following`] wants.
+    async fn follow(
+        &self,
+        keys: &Keys,
+        following: &mut Following,
+    ) -> Result<Option<u64>, KeystoreError> {
+        let head = self.head().await?;
+        let is_over = keys.flights().is_over();
+        let retired = self.retired(keys.held_to_seal()).await?;
+        if !retired.is_empty() {
+            keys.seal_no_more(&retired);
+        }
+        Ok(following.step(keys.flights(), head, is_over))
     }
 
     /// Which of these keys are not active any more.
@@ -109,9 +142,13 @@ impl Keystore {
         Ok(seals)
     }
 
-    async fn listen(self: Arc<Self>, heard: mpsc::Sender<()>) {
+    async fn listen(
+        self: Arc<Self>,
+        heard: mpsc::Sender<()>,
+        floors: watch::Receiver<Option<u64>>,
+    ) {
         loop {
-            match self.hear(&heard).await {
+            match self.hear(&heard, floors.clone()).await {
                 Ok(()) => tracing::warn!("the connection that listens for changes was cut"),
                 Err(error) => tracing::warn!(%error, "changes cannot be listened for"),
             }
@@ -120,7 +157,11 @@ impl Keystore {
     }
 
     /// Until the connection ends.
-    async fn hear(&self, heard: &mpsc::Sender<()>) -> Result<(), KeystoreError> {
+    async fn hear(
+        &self,
+        heard: &mpsc::Sender<()>,
+        floors: watch::Receiver<Option<u64>>,
+    ) -> Result<(), KeystoreError> {
         let target = &self.target;
         let url = target.read_url()?;
         let (told, mut notices) = mpsc::channel(MAX_HEARD);
@@ -131,11 +172,19 @@ impl Keystore {
         database.batch_execute(LISTEN).await?;
         // What was said before is not heard.
         let _ = heard.try_send(());
-        while notices.recv().await.is_some() {
-            // Full: a look is due anyway.
-            let _ = heard.try_send(());
+        let mut presence = Presence::begin(&database, floors).await?;
+        loop {
+            tokio::select! {
+                notice = notices.recv() => {
+                    if notice.is_none() {
+                        return Ok(());
+                    }
+                    // Full: a look is due anyway.
+                    let _ = heard.try_send(());
+                }
+                () = presence.changed() => presence.say(&database).await?,
+            }
         }
-        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
         Change, Event, Log, Operation, Outcome,
         secrets::{Secrets, same},
     },
-    keystore::KeystoreError,
+    keystore::{KeystoreError, bigint_of},
 };
 
 /// A shorter passphrase is refused.
@@ -30,18 +30,45 @@ const SALT_BYTES: usize = 16;
 const MAX_NAME_BYTES: usize = 64;
 const LABEL: &[u8] = b"operator";
 
-const BY_NAME: &str = "SELECT salt, rounds, verifier, failures, coalesce(locked_until > now(), false) FROM pgveil.operators WHERE name = $1";
-const COUNT: &str = "SELECT count(*), count(*) FILTER (WHERE name = $1) FROM pgveil.operators";
+/// What `pgveil.row_changes` and records call an operator who was removed: with the salt, so that one who is enrolled again is
+/// another. A row that somebody puts back is no operator.
+macro_rules! is_removed {
+    () => {
+        "EXISTS (SELECT FROM pgveil.row_changes c WHERE c.table_name = 'operators' \
+         AND c.row_name = o.name || ' ' || encode(o.salt, 'hex'))"
+    };
+}
+
+const BY_NAME: &str = concat!(
+    "SELECT salt, rounds, verifier, failures, coalesce(locked_until > now(), false) FROM pgveil.operators o \
+     WHERE name = $1 AND NOT ",
+    is_removed!()
+);
+const COUNT: &str = concat!(
+    "SELECT count(*), count(*) FILTER (WHERE name = $1) FROM pgveil.operators o WHERE NOT ",
+    is_removed!()
+);
 const EVER_ENROLLED: &str = "SELECT EXISTS (SELECT FROM pgveil.audit WHERE operation = 'operator.enroll' AND outcome = 'done')";
 const ENROLL: &str =
     "INSERT INTO pgveil.operators (name, salt, rounds, verifier) VALUES ($1, $2, $3, $4)";
-const REMOVE: &str = "DELETE FROM pgveil.operators WHERE name = $1 RETURNING name";
+const REMOVE: &str = "WITH removed AS (DELETE FROM pgveil.operators WHERE name = $1 \
+        RETURNING name || ' ' || encode(salt, 'hex') AS removed) \
+    INSERT INTO pgveil.row_changes (table_name, row_name, audit_seq) SELECT 'operators', removed, $2 FROM removed RETURNING row_name";
+/// Of one who was removed before, as which somebody had put a row back.
+const FORGET: &str = concat!(
+    "DELETE FROM pgveil.operators o WHERE name = $1 AND ",
+    is_removed!()
+);
 const FAILED: &str = "UPDATE pgveil.operators SET failures = CASE WHEN failures + 1 >= $2 THEN 0 ELSE failures + 1 END, \
     locked_until = CASE WHEN failures + 1 >= $2 THEN now() + interval '1 minute' END WHERE name = $1";
 const SUCCEEDED: &str =
     "UPDATE pgveil.operators SET failures = 0, locked_until = NULL WHERE name = $1";
-const LIST: &str = "SELECT name, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
-    coalesce(locked_until > now(), false) FROM pgveil.operators ORDER BY name COLLATE \"C\"";
+const LIST: &str = concat!(
+    "SELECT name, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+     coalesce(locked_until > now(), false) FROM pgveil.operators o WHERE NOT ",
+    is_removed!(),
+    " ORDER BY name COLLATE \"C\""
+);
 
 /// Who may make tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +129,7 @@ impl Log {
             }
             None => first(&mut change).await?,
         }
+        change.query(FORGET, &[&name]).await?;
         let verifier = verifier(change.secrets(), name, &salt, ROUNDS, &stretched);
         let (salt, verifier): (&[u8], &[u8]) = (&salt, &verifier);
         change
@@ -134,11 +162,15 @@ impl Log {
         if all == 1 {
             return Err(StepUpError::Last.into());
         }
-        change.query(REMOVE, &[&name]).await?;
+        let seq = bigint_of(change.record_seq(0))?;
+        let rows = change.query(REMOVE, &[&name, &seq]).await?;
+        let removed: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
         let event = Event::new(Operation::OperatorRemove)
             .scope(&platform)
             .detail(json!({ "operator": name }));
-        change.commit(event).await
+        change
+            .commit(event.changes_rows("operators", &removed?))
+            .await
     }
 
     /// All operators.

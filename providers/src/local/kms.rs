@@ -120,6 +120,13 @@ impl LocalKms {
         if !self.root.made(&stored.mac, &authentic) {
             return Err(tampered(name, "its MAC is not of this record"));
         }
+        if stored.is_superseded {
+            let reason = format!(
+                "it is revision {}, and later ones were there",
+                stored.revision
+            );
+            return Err(tampered(name, &reason));
+        }
         let mut key: Key = serde_json::from_str(&stored.record)
             .map_err(|error| tampered(name, &format!("it does not parse: {error}")))?;
         key.name = name.to_owned();
@@ -186,6 +193,7 @@ impl LocalKms {
                 revision: key.revision,
                 record,
                 mac,
+                is_superseded: false,
             },
             rotate_at: key.rotate_at(),
             material,

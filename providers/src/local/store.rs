@@ -18,6 +18,8 @@ pub struct StoredKey {
     pub record: String,
     /// Over provider, name, revision and record, under the root key.
     pub mac: Vec<u8>,
+    /// Whether the store has a record of a later revision than this one: then somebody put this one back.
+    pub is_superseded: bool,
 }
 
 impl fmt::Debug for StoredKey {

@@ -139,8 +139,14 @@ fn scope(job: &JobRecord) -> String {
 
 /// What is to be known of where it stands.
 fn why(job: &JobRecord) -> String {
-    let text = job.failure.as_ref().or(job.waits.as_ref());
-    text.map_or_else(|| "-".to_owned(), Clone::clone)
+    let text = job.failure.clone().or_else(|| waits(job));
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+/// What it waits for, and since when it has not got on.
+fn waits(job: &JobRecord) -> Option<String> {
+    let waits = job.waits.as_ref()?;
+    Some(format!("{waits} (it last got on at {})", job.moved_at))
 }
 
 async fn one(keystore: &Keystore, id: u64) -> anyhow::Result<JobRecord> {
@@ -176,7 +182,7 @@ async fn show(config: &Path, id: u64, as_json: bool) -> anyhow::Result<ExitCode>
     if let Some(left) = remaining(&job) {
         println!("At {:.0} values/s, {} are left", rate(&job), clock(left));
     }
-    if let Some(waits) = &job.waits {
+    if let Some(waits) = waits(&job) {
         println!("It waits: {waits}");
     }
     if let Some(failure) = &job.failure {
@@ -228,9 +234,11 @@ fn as_value(job: &JobRecord) -> Value {
         "reason": job.reason,
         "created_at": job.created_at,
         "started_at": job.started_at,
+        "moved_at": job.moved_at,
         "ended_at": job.ended_at,
         "failure": job.failure,
         "waits": job.waits,
+        "held_keys": job.held,
         "pass": job.pass,
         "values_found": job.found,
         "values_written": job.written,

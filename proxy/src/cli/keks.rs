@@ -8,7 +8,7 @@ use pgveil_config::{Settings, show_duration};
 use pgveil_keys::{
     Scopes,
     audit::Operation,
-    keystore::{KekRow, KekUse},
+    keystore::{KekRow, KekUse, KeystoreError},
     scopes::KekRef,
     step_up::Authority,
 };
@@ -70,7 +70,7 @@ async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(config)?;
     let keystore = connect(&settings).await?;
     let scopes = Scopes::new(&settings).with_stored(keystore.stored_unjudged().await?);
-    let (rows, uses) = (keystore.keks().await?, keystore.kek_uses().await?);
+    let (rows, uses) = (keystore.keks_unjudged().await?, keystore.kek_uses().await?);
     let mut all: Vec<KekRef> = scopes.keks();
     all.extend(rows.iter().map(|row| row.kek.clone()));
     all.extend(uses.iter().map(|used| used.kek.clone()));
@@ -190,12 +190,24 @@ async fn rotate(
     let kek = built.keys.scopes().kek(&path);
     let keks = built.keks();
     let holder = keks.holder(&kek)?;
-    holder.rotates().map_err(|instead| {
-        Found(format!(
+    let refused_row = match built.keystore.judge_kek(&kek).await {
+        Ok(()) => None,
+        Err(
+            error @ KeystoreError::Damaged {
+                table: "pgveil.keks",
+                ..
+            },
+        ) => Some(error),
+        Err(error) => return Err(Found(format!("{error}; {}", error.cure())).into()),
+    };
+    let rotates = holder.rotates();
+    if let (Err(instead), None) = (&rotates, &refused_row) {
+        return Err(Found(format!(
             "provider \"{}\" makes no new version of a key when pgveil asks: {instead}",
             kek.provider
         ))
-    })?;
+        .into());
+    }
     let before = holder.describe(&kek.kek).await.map_err(refused)?.version;
     let log = built.keystore.log();
     let token = step_up.token(log, Operation::KekRotate, &path).await?;
@@ -205,9 +217,16 @@ async fn rotate(
         .ask_for_rotation(&kek, &before, &path, right)
         .await
         .map_err(|error| Found(format!("{error}; {}", error.cure())))?;
-    holder.rotate(&kek.kek).await.map_err(refused)?;
+    if let Some(error) = &refused_row {
+        eprintln!(
+            "{error}. It is written anew: all keys under it are brought to its present version."
+        );
+    }
+    if rotates.is_ok() {
+        holder.rotate(&kek.kek).await.map_err(refused)?;
+    }
     let version = holder.describe(&kek.kek).await.map_err(refused)?.version;
-    let followed = if version == before {
+    let followed = if version == before && refused_row.is_none() {
         None
     } else {
         keks.follow(&kek, &version)

@@ -1,5 +1,6 @@
 //! `pgveil scopes`: which scopes there are, what holds for a scope and why, and what it does differently at run time.
 
+mod judged;
 mod set;
 mod show;
 
@@ -104,7 +105,7 @@ async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
             .map(|record| record_json(record, &scopes))
             .collect();
         println!("{:#}", serde_json::Value::Array(all));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(judged::tell(config).await);
     }
     let rows = found.iter().map(|record| {
         let kek = ScopePath::parse(&record.path).map(|path| scopes.kek(&path));
@@ -134,7 +135,7 @@ async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
         ],
         rows,
     );
-    Ok(ExitCode::SUCCESS)
+    Ok(judged::tell(config).await)
 }
 
 fn record_json(record: &ScopeRecord, scopes: &Scopes) -> serde_json::Value {

@@ -199,7 +199,10 @@ impl CatalogReader {
         let mut attempt = 1;
         loop {
             let read = self.compile_once(policy, as_what).await;
-            let fits = read.as_ref().is_ok_and(|rules| rules.unfit.is_empty());
+            // Between the two a table may have been swapped: its columns are not what the registry says then.
+            let fits = read
+                .as_ref()
+                .is_ok_and(|rules| rules.unfit.is_empty() && rules.pending.is_empty());
             // It is compared with the fingerprint from before the reading.
             if fits || attempt == ATTEMPTS || !self.differs(false).await.unwrap_or(false) {
                 return read;

@@ -200,7 +200,23 @@ async fn a_second_operator_is_enrolled_and_removed_with_tokens() -> Result<()> {
             &platform,
         )
         .await?;
+    site.database
+        .admin("CREATE TABLE public.were AS TABLE pgveil.operators")?;
     log.remove_operator("ada", &token).await?;
+    // Put back by a superuser of the database, she is no operator and does not stand in the way of another one of her name.
+    site.database
+        .admin("INSERT INTO pgveil.operators SELECT * FROM public.were WHERE name = 'ada'")?;
+    let refused = log
+        .step_up_token("ada", PASSPHRASE, Operation::OperatorRemove, &platform)
+        .await;
+    ensure!(
+        matches!(
+            refused,
+            Err(KeystoreError::StepUp(StepUpError::Passphrase { .. }))
+        ),
+        "{refused:?}"
+    );
+    ensure!(log.verify().await?.is_ok());
     let token = log
         .step_up_token(
             "bob",
@@ -221,6 +237,17 @@ async fn a_second_operator_is_enrolled_and_removed_with_tokens() -> Result<()> {
         .map(|operator| operator.name)
         .collect();
     ensure!(names == ["bob"], "{names:?}");
+    let token = log
+        .step_up_token(
+            "bob",
+            "another long passphrase",
+            Operation::OperatorEnroll,
+            &platform,
+        )
+        .await?;
+    log.enroll("ada", PASSPHRASE, Some(&token)).await?;
+    log.step_up_token("ada", PASSPHRASE, Operation::OperatorRemove, &platform)
+        .await?;
     Ok(())
 }
 

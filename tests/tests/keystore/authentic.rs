@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use pgveil_config::{ScopePath, settings::OwnRotation};
 use pgveil_keys::{
     KeyError, Keystore, Scopes,
-    audit::Operation,
+    audit::{Fault, Operation},
     keystore::{Adopted, KeyTable, KeystoreError},
     scopes::Own,
     step_up::{Authority, Token},
@@ -220,10 +220,60 @@ async fn an_older_row_that_is_put_back_is_refused() -> Result<()> {
         matches!(sealed, Err(KeyError::Damaged { id: named, .. }) if named == id),
         "{sealed:?}"
     );
-    // Who has seen the newer row does not even need the list of changes; who has not, has `audit verify`.
+    // Who has seen the newer row does not even need the list of changes. Of who has not, each process that serves holds the list
+    // against the log when it begins, and once an hour.
     let keystore = site.keystore().await?;
     site.database.admin("DELETE FROM pgveil.key_changes")?;
+    ensure!(opened(&site, id).await? == Ok(()));
     ensure!(keystore.log().verify().await?.is_err());
+    let listed = keystore.log().mend_lists().await?;
+    ensure!(listed.put_back > 0 && listed.judged.is_ok(), "{listed:?}");
+    is_refused(&site, id, "somebody put it back").await?;
+    ensure!(keystore.log().verify().await?.is_ok());
+    ensure!(keystore.log().mend_lists().await?.put_back == 0);
+    Ok(())
+}
+
+/// The same of rows of other tables; and a log that was changed is told of, however much else is.
+#[tokio::test]
+async fn entries_of_all_lists_are_put_back_and_what_else_is_wrong_is_told() -> Result<()> {
+    let site = Site::new().await?;
+    let keystore = site.keystore().await?;
+    let a = scope("tenant:a");
+    let id = site.replica().await?.sealing_key(&a).await?.id().0;
+    ensure!(keystore.seal(&a).await?);
+    site.database.admin(
+        "DELETE FROM pgveil.row_changes; DELETE FROM pgveil.scopes WHERE path <> 'tenant:a'; \
+         UPDATE pgveil.scopes SET state = 'open', sealed_at = NULL, mac = NULL, audit_seq = NULL",
+    )?;
+    // As if it had never been sealed.
+    ensure!(opened(&site, id).await? == Ok(()));
+    site.database.admin(
+        "ALTER TABLE pgveil.audit DISABLE TRIGGER append_only; UPDATE pgveil.audit SET actor = 'eve' WHERE seq = 1; \
+         ALTER TABLE pgveil.audit ENABLE TRIGGER append_only",
+    )?;
+    let listed = keystore.log().mend_lists().await?;
+    ensure!(listed.put_back == 1, "{listed:?}");
+    let fault = Fault::Column {
+        seq: 1,
+        column: "actor",
+    };
+    ensure!(listed.judged == Err(fault), "{:?}", listed.judged);
+    let refused = opened(&site, id).await?;
+    ensure!(
+        matches!(
+            &refused,
+            Err(KeyError::Keystore(KeystoreError::Damaged {
+                table: "pgveil.scopes",
+                ..
+            }))
+        ),
+        "{refused:?}"
+    );
+    let told = site.database.admin(
+        "SELECT count(*) FROM pgveil.audit WHERE operation = 'key.refuse' AND encode(record, 'escape') LIKE '%took entries out%'",
+    )?;
+    ensure!(told == "1", "{told}");
     Ok(())
 }
 

@@ -79,6 +79,7 @@ fn changed(column: &str, type_name: &str) -> Option<Vec<String>> {
             format!("coalesce({column}, now()) - interval '400 days'"),
         ],
         "text[]" => vec![format!("{column} || 'x'::text"), "'{}'".to_owned()],
+        "bigint[]" => vec![format!("{column} || 1::bigint"), "'{}'".to_owned()],
         "xid8" => vec!["'1'::xid8".to_owned()],
         _ => return None,
     };

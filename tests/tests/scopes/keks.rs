@@ -51,7 +51,7 @@ fn a_key_encryption_key_is_rotated_by_hand_and_everything_follows() -> Result<()
         "SELECT string_agg(substring(encode(record, 'escape') FROM '\"(?:step|deed)\":\"([a-z-]+)\"'), ', ' ORDER BY seq) \
          FROM pgveil.audit WHERE operation = 'kek.rotate'",
     )?;
-    ensure!(told == "asked, rotate-due, followed", "{told}");
+    ensure!(told == "asked, rotate-due, begun, followed", "{told}");
     ensure!(site.command("audit", &["verify"])?.code == Some(0));
     let listed = site.command("keks", &["list"])?.ok()?;
     let mut lines = listed
@@ -132,6 +132,8 @@ fn a_version_that_came_by_itself_is_noticed_and_what_was_left_unfinished_is_fini
         "UPDATE pgveil.keks SET next_version = '2', began_seq = (SELECT max(seq) FROM pgveil.audit_head), \
          began_key = (SELECT last_value FROM pgveil.key_ids), lease_until = now() + interval '1 second', leased_by = 'another'",
     )?;
+    let settings = settings(&site)?;
+    tokio::runtime::Runtime::new()?.block_on(row_mac::reseal_keks(&database, &settings))?;
     let proxy = site.serve()?;
     let followed = "SELECT version || coalesce(next_version, '') FROM pgveil.keks";
     ensure!(
@@ -203,6 +205,8 @@ fn a_period_asks_for_a_new_version_once() -> Result<()> {
         "the KEK is not seen"
     );
     database.admin("UPDATE pgveil.keks SET first_seen = now() - interval '31 days'")?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(row_mac::reseal_keks(&database, &settings(&site)?))?;
     let other = site.serve()?;
     let followed =
         "SELECT version FROM pgveil.keks WHERE next_version IS NULL AND rotated_at IS NOT NULL";
@@ -214,7 +218,7 @@ fn a_period_asks_for_a_new_version_once() -> Result<()> {
         "SELECT string_agg(substring(encode(record, 'escape') FROM '\"(?:step|deed)\":\"([a-z-]+)\"'), ', ' ORDER BY seq) \
          FROM pgveil.audit WHERE operation = 'kek.rotate'",
     )?;
-    ensure!(told == "due, rotate-due, followed", "{told}");
+    ensure!(told == "due, rotate-due, begun, followed", "{told}");
     ensure!(body_of(&other, "acme")? == "a" && body_of(&proxy, "acme")? == "a");
     Ok(())
 }
@@ -271,5 +275,72 @@ fn many_scopes_get_their_next_data_keys_together_and_one_in_the_way_is_named() -
     ensure!(site.command("audit", &["verify"])?.code == Some(0));
     let read = proxy.psql("app", "SELECT body FROM notes ORDER BY id")?;
     ensure!(read.lines().count() == 230, "{read}");
+    Ok(())
+}
+
+/// The row that says which version keys follow, and entries of the list of changes that would tell of an older row.
+#[test]
+fn rows_that_a_superuser_changed_are_told_put_right_and_not_followed() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let site = Site::new(&database, POLICY)?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    proxy.psql("app", "INSERT INTO notes VALUES (1, 'acme', 'prod', 'a')")?;
+    let seen = "SELECT count(*) FROM pgveil.keks WHERE version = '1' AND mac IS NOT NULL";
+    ensure!(
+        until(|| Ok(database.admin(seen)? == "1"))?,
+        "the KEK is not seen"
+    );
+    site.command("seal", &["tenant:acme"])?.ok()?;
+    drop(proxy);
+    site.kms(&["rotate", "platform"])?.ok()?;
+    // The new version as if all keys were under it, and the scope as if it had never been sealed.
+    database.admin(
+        "UPDATE pgveil.keks SET version = '2'; DELETE FROM pgveil.row_changes WHERE table_name = 'scopes'; \
+         UPDATE pgveil.scopes SET state = 'open', sealed_at = NULL, mac = NULL, audit_seq = NULL WHERE path = 'tenant:acme'",
+    )?;
+    let checked = site.command("check", &[])?;
+    ensure!(
+        checked.code == Some(1)
+            && checked
+                .stderr
+                .contains("the row of key \"platform\" of provider \"main\" is refused"),
+        "{checked:?}"
+    );
+    ensure!(
+        checked
+            .stderr
+            .contains("the audit log is not as pgveil wrote it"),
+        "{checked:?}"
+    );
+    let proxy = site.serve()?;
+    let told = "SELECT count(*) FROM pgveil.audit WHERE operation = 'key.refuse' AND encode(record, 'escape') LIKE ";
+    for what in ["'%took entries out%'", "'%MAC does not fit%pgveil.keks%'"] {
+        ensure!(
+            until(|| Ok(database.admin(&format!("{told}{what}"))? != "0"))?,
+            "{what} is not told"
+        );
+    }
+    let refused = body_of(&proxy, "acme")?;
+    ensure!(refused.contains("lost its MAC"), "{refused}");
+    ensure!(database.admin(STATE)? == "1 3; 1 1");
+    database.admin("UPDATE pgveil.scopes SET state = 'sealed' WHERE path = 'tenant:acme'")?;
+    site.command("seal", &["tenant:acme"])?.ok()?;
+    let right = token(&site, Operation::KekRotate, "platform")?;
+    let said = site.command("keks", &["rotate", "platform", "--token", &right])?;
+    ensure!(
+        said.stderr
+            .contains("It is written anew: all keys under it"),
+        "{said:?}"
+    );
+    said.ok()?;
+    let followed = "SELECT version || coalesce(next_version, '') FROM pgveil.keks";
+    ensure!(database.admin(followed)? == "3");
+    let versions = database.admin("SELECT DISTINCT kek_version FROM pgveil.keys")?;
+    ensure!(versions == "3", "{versions}");
+    ensure!(site.command("check", &[])?.code == Some(0));
+    ensure!(site.command("audit", &["verify"])?.code == Some(0));
     Ok(())
 }

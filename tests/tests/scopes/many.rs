@@ -1,7 +1,11 @@
 //! One result whose rows have keys of many scopes, read by a proxy that holds none of them.
 
 use anyhow::{Result, ensure};
-use pgveil_tests::{postgres::TempPostgres, site::Site};
+use pgveil_tests::{
+    postgres::TempPostgres,
+    site::Site,
+    wire::{Message, Wire},
+};
 
 use super::{POLICY, TABLE};
 
@@ -93,6 +97,54 @@ fn first_keys_of_many_scopes_are_stored_together() -> Result<()> {
         .psql("app", "SELECT count(body) FROM notes WHERE id >= 2000")?;
     ensure!(read == "200", "{read}");
     ensure!(site.command("audit", &["verify"])?.code == Some(0));
+    Ok(())
+}
+
+#[test]
+fn rows_of_a_copy_that_came_together_have_their_keys_together() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(TABLE)?;
+    let site = Site::new(&database, POLICY)?;
+    site.apply()?;
+    let proxy = site.serve()?;
+    let mut text = Vec::new();
+    let mut binary = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    for n in 0..200 {
+        // Between them stand rows that need no key: they wait for nothing.
+        let body = if n % 10 == 0 { "\\N" } else { "a body" };
+        text.extend(format!("{n}\tt{n}\tprod\t{body}\n").into_bytes());
+        binary.extend(4_i16.to_be_bytes());
+        let (id, tenant) = (1000_i32 + n, format!("b{n}"));
+        let fields: [&[u8]; 4] = [&id.to_be_bytes(), tenant.as_bytes(), b"prod", b"a body"];
+        for field in fields {
+            binary.extend((field.len() as i32).to_be_bytes());
+            binary.extend(field);
+        }
+    }
+    binary.extend((-1_i16).to_be_bytes());
+    for (copy, data, tenants, keys) in [
+        ("COPY notes FROM STDIN", text, "t", "360"),
+        ("COPY notes FROM STDIN (FORMAT binary)", binary, "b", "400"),
+    ] {
+        let mut client = Wire::connect(&proxy.target("app"))?;
+        client.send(&[Message::query(copy)])?;
+        client.until(b'G', 1)?;
+        let said = client.exchange(&[Message::copy_data(&data), Message::copy_done()], 1)?;
+        ensure!(said.contains("COPY 200"), "{said}");
+        let of = format!(
+            "FROM pgveil.key_changes c JOIN pgveil.keys k ON k.id = c.key_id WHERE k.scope LIKE 'tenant:{tenants}%'"
+        );
+        let made = database.admin(&format!("SELECT count(DISTINCT k.id) {of}"))?;
+        ensure!(made == keys, "{copy}: {made}");
+        let transactions = database.admin(&format!("SELECT count(DISTINCT c.xmin::text) {of}"))?;
+        ensure!(
+            transactions.parse::<u32>()? < 100,
+            "{copy}: {made} keys in {transactions} transactions"
+        );
+    }
+    let read = proxy.psql("app", "SELECT count(body) FROM notes")?;
+    ensure!(read == "380", "{read}");
     Ok(())
 }
 

@@ -14,6 +14,11 @@ const CANONICAL: &str = "int8send(id) || int8send(audit_seq) || pg_temp.lp(scope
     || pg_temp.lp(state) || pg_temp.lp(provider) || pg_temp.lp(kek_id) || pg_temp.lp(kek_version) \
     || coalesce('\\x01'::bytea || int4send(octet_length(wrapped)) || wrapped, '\\x00') || pg_temp.us(created_at) \
     || pg_temp.maybe(retired_at) || pg_temp.maybe(destroy_at) || pg_temp.maybe(destroyed_at)";
+/// Of rows of `pgveil.keks`.
+const OF_KEKS: &str = "int8send(audit_seq) || pg_temp.lp(provider) || pg_temp.lp(kek_id) || pg_temp.lp(version) \
+    || coalesce('\\x01'::bytea || pg_temp.lp(next_version), '\\x00') || pg_temp.us(first_seen) || pg_temp.maybe(rotated_at) \
+    || pg_temp.maybe(asked_at) || coalesce('\\x01'::bytea || int8send(began_seq), '\\x00') \
+    || coalesce('\\x01'::bytea || int8send(began_key), '\\x00')";
 const FUNCTIONS: &str = "CREATE FUNCTION pg_temp.lp(t text) RETURNS bytea LANGUAGE sql AS \
     $$ SELECT int4send(octet_length(convert_to(t, 'UTF8'))) || convert_to(t, 'UTF8') $$; \
     CREATE FUNCTION pg_temp.us(t timestamptz) RETURNS bytea LANGUAGE sql AS \
@@ -21,14 +26,27 @@ const FUNCTIONS: &str = "CREATE FUNCTION pg_temp.lp(t text) RETURNS bytea LANGUA
     CREATE FUNCTION pg_temp.maybe(t timestamptz) RETURNS bytea LANGUAGE sql AS \
     $$ SELECT CASE WHEN t IS NULL THEN '\\x00'::bytea ELSE '\\x01'::bytea || pg_temp.us(t) END $$; ";
 
-/// Whether the stored MACs of all rows are those of the documentation.
+/// Whether the stored MACs of all rows of keys and KEKs are those of the documentation.
 pub(crate) async fn check_all(database: &Database<'_>, settings: &Settings) -> Result<()> {
     let key = key(database, settings).await?;
-    let rows = bytes(database, "true")?;
+    let mut rows = bytes(database, "true")?;
+    rows.extend(of_keks(database)?);
     ensure!(!rows.is_empty());
     for (id, bytes, stored) in rows {
         let expected = hex::encode(sign(&key, &bytes));
-        ensure!(expected == stored, "key {id}: {stored} is not {expected}");
+        ensure!(expected == stored, "row {id}: {stored} is not {expected}");
+    }
+    Ok(())
+}
+
+/// Gives rows of `pgveil.keks` that were changed by hand the MACs that fit.
+pub(crate) async fn reseal_keks(database: &Database<'_>, settings: &Settings) -> Result<()> {
+    let key = key(database, settings).await?;
+    for (row, bytes, _) in of_keks(database)? {
+        let mac = hex::encode(sign(&key, &bytes));
+        database.admin(&format!(
+            "UPDATE pgveil.keks SET mac = '\\x{mac}' WHERE md5(provider || kek_id) = '{row}'"
+        ))?;
     }
     Ok(())
 }
@@ -47,10 +65,21 @@ pub(crate) async fn reseal(database: &Database<'_>, settings: &Settings, id: &st
 
 /// Id, what the MAC is over, and the MAC that is stored, in hexadecimal.
 fn bytes(database: &Database<'_>, condition: &str) -> Result<Vec<(String, Vec<u8>, String)>> {
-    let rows = database.admin(&format!(
+    parsed(&database.admin(&format!(
         "{FUNCTIONS} SELECT id || ' ' || encode('keys\\000'::bytea || {CANONICAL}, 'hex') || ' ' || encode(mac, 'hex') \
          FROM pgveil.keys WHERE {condition} ORDER BY id"
-    ))?;
+    ))?)
+}
+
+/// The same of rows of `pgveil.keks`, with a hash for an id.
+fn of_keks(database: &Database<'_>) -> Result<Vec<(String, Vec<u8>, String)>> {
+    parsed(&database.admin(&format!(
+        "{FUNCTIONS} SELECT md5(provider || kek_id) || ' ' || encode('keks\\000'::bytea || {OF_KEKS}, 'hex') || ' ' || encode(mac, 'hex') \
+         FROM pgveil.keks"
+    ))?)
+}
+
+fn parsed(rows: &str) -> Result<Vec<(String, Vec<u8>, String)>> {
     let rows = rows.lines().filter(|line| line.contains(' ')).map(|line| {
         let mut words = line.split(' ');
         let mut next = || words.next().context("three words").map(str::to_owned);

@@ -13,7 +13,7 @@ use pgveil_keys::{
 };
 use serde_json::json;
 
-use super::table;
+use super::{judged, table};
 use crate::{
     app,
     cli::{Found, ask::StepUp, audit::sign_and_send, connect, moved::Moved, parse_scope},
@@ -136,7 +136,7 @@ async fn apply(
         .into());
     }
     { built.settings.compliance }
-        .allows(own.failure, own.rotation.dek_epoch)
+        .allows(own.failure, own.rotation)
         .map_err(Found)?;
     let operation = override_operation(&own);
     let log = built.keystore.log();
@@ -214,7 +214,7 @@ pub(super) async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCod
             })
             .collect();
         println!("{:#}", serde_json::Value::Array(all));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(judged::tell(config).await);
     }
     let rows = found.iter().map(|record| {
         let OverrideRecord {
@@ -231,7 +231,7 @@ pub(super) async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCod
         ]
     });
     table::print(&["SCOPE", "OVERRIDE", "SET AT", "BY"], rows);
-    Ok(ExitCode::SUCCESS)
+    Ok(judged::tell(config).await)
 }
 
 fn own_text(own: &Own) -> String {

@@ -9,7 +9,7 @@ use pgveil_keys::{
 };
 use serde_json::{Value, json};
 
-use super::table;
+use super::{judged, table};
 use crate::cli::{connect, parse_scope};
 
 pub(super) async fn run(
@@ -27,7 +27,7 @@ pub(super) async fn run(
     let levels = scopes.preview(&path);
     if as_json {
         println!("{:#}", as_value(&path, &scopes, &levels));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(told(config, offline).await);
     }
     let rows = SETTINGS.iter().flat_map(|(name, of)| {
         levels.iter().enumerate().map(move |(at, level)| {
@@ -58,7 +58,14 @@ pub(super) async fn run(
         holds.kek.provider,
         holds.failure.as_str()
     );
-    Ok(ExitCode::SUCCESS)
+    Ok(told(config, offline).await)
+}
+
+async fn told(config: &Path, offline: bool) -> ExitCode {
+    if offline {
+        return ExitCode::SUCCESS;
+    }
+    judged::tell(config).await
 }
 
 /// How a level's setting reads.

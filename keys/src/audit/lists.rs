@@ -1,0 +1,104 @@
+//! The lists that say with which records rows of the keystore were written (`pgveil.key_changes`, `pgveil.row_changes`), held
+//! against the records themselves. Who takes an entry out, so that an older row passes for the last one, has it put back: the
+//! records are under MACs and in a chain, and the lists are not.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{
+    Actor, Event, Log, Operation, Outcome, Record,
+    stored::StoredRecord,
+    verify::{Fault, Sound},
+};
+use crate::keystore::{KeystoreError, bigint_of};
+
+const PUT_KEYS: &str = "INSERT INTO pgveil.key_changes (key_id, audit_seq) SELECT unnest($1::bigint[]), $2 \
+    ON CONFLICT DO NOTHING RETURNING key_id";
+const PUT_ROWS: &str = "INSERT INTO pgveil.row_changes (table_name, row_name, audit_seq) \
+    SELECT split_part(n, ' ', 1), substr(n, strpos(n, ' ') + 1), $2 FROM unnest($1::text[]) AS n \
+    ON CONFLICT DO NOTHING RETURNING row_name";
+/// Records whose entries are put back in one go; the next go finds the rest.
+const MAX_MISSING: usize = 10_000;
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// How many entries were put back.
+    pub put_back: usize,
+    /// The first thing that is wrong with the log, entries that were missing apart.
+    pub judged: Result<Sound, Fault>,
+}
+
+/// What a record names and the lists do not.
+struct Missing {
+    seq: u64,
+    keys: Vec<u64>,
+    rows: Vec<String>,
+}
+
+impl Missing {
+    fn of(row: &StoredRecord) -> Option<Self> {
+        let record = Record::from_bytes(&row.record)?;
+        let (mut keys, mut rows) = (record.changed_keys(), record.changed_rows());
+        keys.retain(|key| !row.columns.changed_keys.contains(key));
+        rows.retain(|name| !row.columns.changed_rows.contains(name));
+        let some = !keys.is_empty() || !rows.is_empty();
+        some.then_some(Self {
+            seq: row.seq,
+            keys,
+            rows,
+        })
+    }
+}
+
+impl Log {
+    /// Reads the whole log, judges it, and puts back entries that are missing in the lists. That there were such is recorded.
+    pub async fn mend_lists(self: &Arc<Self>) -> Result<Listed, KeystoreError> {
+        let mut missing = Vec::new();
+        let mut other = None;
+        let mut forgive = |row: &StoredRecord, fault: &Fault| {
+            let Fault::Column { column, .. } = fault else {
+                return false;
+            };
+            let found = Missing::of(row);
+            // What is too much in a list has a row refused at worst.
+            if found.is_none() || !column.starts_with("audit_seq") {
+                other.get_or_insert_with(|| fault.clone());
+            }
+            if missing.len() < MAX_MISSING {
+                missing.extend(found);
+            }
+            true
+        };
+        let judged = self.verify_all(&mut forgive).await?;
+        let judged = match other {
+            Some(fault) => judged.and(Err(fault)),
+            None => judged,
+        };
+        let mut put_back = 0;
+        for Missing { seq, keys, rows } in &missing {
+            let seq = bigint_of(*seq)?;
+            let keys: Result<Vec<i64>, _> = keys.iter().map(|key| bigint_of(*key)).collect();
+            put_back += self
+                .connection
+                .query(PUT_KEYS, &[&keys?, &seq])
+                .await?
+                .len();
+            put_back += self.connection.query(PUT_ROWS, &[rows, &seq]).await?.len();
+        }
+        if put_back > 0 {
+            let records: Vec<u64> = { missing.iter().take(100) }.map(|one| one.seq).collect();
+            let detail = json!({
+                "table": "pgveil.key_changes, pgveil.row_changes",
+                "reason": "somebody took entries out, so that older rows pass for the last ones; they were put back",
+                "entries": put_back,
+                "of_records": records,
+            });
+            let event = Event::new(Operation::KeyRefuse).outcome(Outcome::Refused);
+            self.record(event.actor(Actor::pgveil()).detail(detail))
+                .await?;
+        }
+        Ok(Listed { put_back, judged })
+    }
+}
