@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     copy::CopyPlan,
-    types::{LogicalType, TextExpression, Value},
+    types::{LogicalType, TextExpression, TimeStep, Value},
 };
 
 /// The row of `pgveil.columns` a value was sealed for.
@@ -246,10 +246,45 @@ pub enum Operand {
     Computed(TextExpression),
     /// The value of which such a text is the text form, if it is one: it equals no other.
     Spelled(TextExpression),
-    /// What the server said of this in the statement's transaction.
-    Moment(Moment),
+    /// The same of each text of such an array.
+    SpelledEach(Box<Self>),
+    /// `string_to_array(x, ',')`: an array of the pieces of a text, and the literal between them.
+    Split(TextExpression, TextExpression),
+    /// What the server said of this in the statement's transaction, or what is computed of it.
+    Moment(Timed),
     /// A client parameter (from 0), to be decoded as `client_params[n]` says and converted as the slot's `Make` says.
     Param(usize),
+}
+
+/// What the server is asked for, and what is made of its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timed {
+    /// What it is asked for.
+    pub moment: Moment,
+    /// What is done to that, in this order.
+    pub steps: Vec<TimeStep>,
+}
+
+impl Timed {
+    /// The type of what is made.
+    pub fn logical(&self) -> LogicalType {
+        let made = |from, step: &TimeStep| step.of(from).unwrap_or(from);
+        self.steps.iter().fold(self.moment.logical(), made)
+    }
+
+    /// With one more step, if there is one of such a time.
+    pub fn then(mut self, step: TimeStep) -> Option<Self> {
+        step.of(self.logical())?;
+        self.steps.push(step);
+        Some(self)
+    }
+}
+
+impl From<Moment> for Timed {
+    fn from(moment: Moment) -> Self {
+        let steps = Vec::new();
+        Self { moment, steps }
+    }
 }
 
 /// What only the server knows, and what stays the same for all of a transaction.
@@ -523,6 +558,13 @@ pub enum Shape {
         expression: TextExpression,
         /// `text` or `varchar`.
         shown: LogicalType,
+    },
+    /// An array of texts, of which the client sees one text: those that are not NULL, with this between them.
+    Listed {
+        /// What each is.
+        element: Box<Shape>,
+        /// A literal.
+        between: TextExpression,
     },
     /// A `json` or `jsonb` document. A string in it that is a whole sealed value of one of the columns is one.
     Json {

@@ -354,6 +354,9 @@ impl Ruleset {
         let scanned = names.iter().cloned().chain(guarded).collect();
         let scanner = Scanner::new(&scanned, &catalog);
         names.extend(guards.iter().map(|guard| guard.table.clone()));
+        let parts = guards.iter().flat_map(|guard| &guard.partitions);
+        let parts = parts.filter_map(|oid| catalog.relation_by_oid(*oid));
+        names.extend(parts.map(|relation| relation.name.clone()));
         let by_attribute = columns
             .iter()
             .filter(|column| !column.retired)
@@ -429,7 +432,7 @@ impl Ruleset {
             || self.heirs.contains(&oid)
             || self.moved.contains(&oid)
             || self.is_pending_table(oid)
-            || self.guards.iter().any(|guard| guard.table_oid == oid)
+            || self.guards.iter().any(|guard| guard.is_of(oid))
     }
 
     /// What a view or materialized view of the catalog shows, or why that cannot be known. `None`: it reads nothing

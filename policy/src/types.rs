@@ -31,8 +31,10 @@ mod numeric;
 mod properties;
 mod radix;
 mod settings;
+mod span;
 mod text;
 mod time_of_day;
+mod timed;
 mod timestamp;
 mod uuid;
 mod zone;
@@ -54,6 +56,8 @@ pub use json::{Given, Record, Records, records};
 pub use mask::mask;
 pub use name::{UnknownType, type_of_domain};
 pub use settings::FormatSettings;
+pub use span::{GivenAs, Number, Span};
+pub use timed::TimeStep;
 
 /// A plaintext value of some logical type in that type's binary (send) form; an enum's as `enumeration` says.
 /// Not printable; zeroized on drop.

@@ -124,7 +124,6 @@ SELECT id FROM contacts WHERE email IN (SELECT value FROM jsonb_array_elements_t
 
 SELECT id FROM contacts WHERE email = ANY (string_to_array($1, ','))
 -- with: ada@example.com,x@example.com
--- refused: protected column "email" cannot be compared with an expression | public.contacts.email: the other side is not protected.
 
 SELECT id FROM contacts WHERE email = ANY ($1::text[]) ORDER BY array_position($1::text[], email::text)
 -- with: {x@example.com,ada@example.com}
@@ -259,7 +258,6 @@ UPDATE contacts SET first_name = COALESCE(NULLIF(TRIM($1), ''), first_name) WHER
 -- with:    
 
 UPDATE contacts SET first_name = COALESCE(NULLIF('', ''), 'x') WHERE id = 1 RETURNING first_name
--- refused: protected column "first_name" cannot be set to an expression | A value for public.contacts.first_name is sealed before the server sees it.
 
 SELECT id FROM contacts WHERE email = 'ada@example.com'::text::varchar
 
@@ -488,3 +486,19 @@ INSERT INTO contacts (id, email) VALUES ($1, $2) ON CONFLICT (email) DO UPDATE S
 -- with: 1100 | ada@example.com
 
 PREPARE p1 AS INSERT INTO contacts (id, email) VALUES ($1, lower($2)) RETURNING email
+
+-- a parameter that is tested for NULL before anything tells its type is an error
+SELECT id FROM contacts WHERE $1 IS NULL OR email = $1::text
+-- with: ada@example.com
+
+SELECT id FROM contacts WHERE $1 IS NULL OR email = lower($1)
+-- with: ada@example.com
+
+SELECT id FROM contacts WHERE $1 IS NULL OR email = ANY ($1::text[])
+-- with: {ada@example.com}
+
+SELECT id FROM contacts WHERE email = lower($1) OR $1 IS NULL ORDER BY id
+-- with: ADA@example.com
+
+SELECT id FROM contacts WHERE $1::text IS NULL OR email = $1::text ORDER BY id
+-- with: NULL

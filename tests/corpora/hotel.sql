@@ -151,7 +151,6 @@ INSERT INTO "public"."staff" ("id","email","ssn") VALUES ($1,$2,$3), ($4,$5,$6) 
 
 SELECT "t0"."id", "t0"."tier"::text FROM "public"."guests" AS "t0" WHERE "t0"."tier" = CAST($1::text AS "public"."tier") ORDER BY "t0"."id"
 -- with: gold
--- refused: parameter $1 cannot be used for a protected column | As pgveil sees it, it is cast to a type that cannot be sealed.
 
 -- PostgREST
 WITH pgrst_source AS (SELECT "public"."staff"."id", "public"."staff"."email" FROM "public"."staff" WHERE "public"."staff"."email" = $1) SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT * FROM pgrst_source) _postgrest_t
@@ -268,7 +267,6 @@ SELECT s.* FROM staff s WHERE (s.name, s.salary) = ('Sam', 4000)
 SELECT s.* FROM staff s WHERE (s.name, s.salary) IN (SELECT name, salary FROM staff WHERE id = 3) ORDER BY s.id
 
 SELECT string_agg(s.name, ', ' ORDER BY s.id) FROM staff s
--- refused: protected column "name" cannot be used in function string_agg | public.staff.name holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT length(s.name) FROM staff s
 -- refused: protected column "name" cannot be used in function length | public.staff.name holds sealed values; PostgreSQL cannot compute on them.

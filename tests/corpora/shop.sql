@@ -130,7 +130,6 @@ SELECT json_agg(json_build_object('id', id, 'street', street) ORDER BY id) FROM 
 SELECT array_agg(street ORDER BY id) FROM shop_address WHERE customer_id = 1;
 
 SELECT string_agg(street, ', ') FROM shop_address;
--- refused: protected column "street" cannot be used in function string_agg | public.shop_address.street holds sealed values; PostgreSQL cannot compute on them.
 
 WITH latest AS (SELECT DISTINCT ON (customer_id) * FROM shop_order ORDER BY customer_id, created DESC) SELECT l.id, l.note, c.full_name FROM latest l JOIN shop_customer c ON c.id = l.customer_id ORDER BY l.id;
 

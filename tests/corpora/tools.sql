@@ -70,7 +70,6 @@ with original_query as (select id, email from public.accounts) select *, count(*
 select * from public.accounts where id::text = '00000000-0000-0000-0000-000000000001'
 
 select id, email, left(email, 3) from accounts
--- refused: protected column "email" cannot be used in function left | public.accounts.email holds sealed values; PostgreSQL cannot compute on them.
 
 UPDATE "public"."accounts" SET "email" = 'a2@example.com' WHERE ("id") = ('00000000-0000-0000-0000-000000000001') RETURNING *;
 
@@ -105,7 +104,6 @@ SELECT "public"."accounts"."email" AS "email" FROM "public"."accounts" GROUP BY 
 -- refused: protected column "email" cannot be used in ORDER BY | public.accounts.email has no order that PostgreSQL could use.
 
 SELECT SUBSTRING("public"."accounts"."email", 1, 1234) AS "email" FROM "public"."accounts" LIMIT 10000
--- refused: protected column "email" cannot be used in this expression | public.accounts.email holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT "source"."org_id" AS "org_id", "source"."email" AS "email", "source"."n" AS "n" FROM (SELECT "public"."accounts"."org_id" AS "org_id", "public"."accounts"."email" AS "email", COUNT(*) AS "n" FROM "public"."accounts" GROUP BY "public"."accounts"."org_id", "public"."accounts"."email") AS "source" WHERE "source"."n" > 0
 
@@ -242,7 +240,6 @@ SELECT json_agg(json_build_object('mail', email, 'born', born) ORDER BY id) FROM
 SELECT jsonb_object_agg(id, email) FROM accounts
 
 SELECT string_agg(email, ', ' ORDER BY id) FROM accounts
--- refused: protected column "email" cannot be used in function string_agg | public.accounts.email holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT array_agg(DISTINCT phone) FROM accounts
 -- refused: protected column "phone" cannot be used in DISTINCT of function array_agg | public.accounts.phone has no order that PostgreSQL could use.

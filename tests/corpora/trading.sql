@@ -159,7 +159,6 @@ SELECT lower(contact_name) FROM customers;
 -- refused: protected column "contact_name" cannot be used in function lower | public.customers.contact_name holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT substring(phone from 1 for 3) FROM customers;
--- refused: protected column "phone" cannot be used in this expression | public.customers.phone holds sealed values; PostgreSQL cannot compute on them.
 
 SELECT contact_name::varchar(5) FROM customers;
 

@@ -74,3 +74,17 @@ DETAIL:  public.people.first holds sealed values; PostgreSQL cannot compute on t
 HINT:  Select the column as it is, or compare it for equality; compute the rest in the application. See docs/errors.md#expression-not-supported.
 -- directly: select count(*) from people where first::bytea::text like '\\x504756%' --
 3
+-- as app: select string_agg(last, '; ' order by id), string_agg(phone, ', ' order by id), left(max(city), 1) from people --
+King; O"Neil, \|555, (1)|a
+-- as analyst: select string_agg(last, '; ' order by id), string_agg(phone, ', ' order by id), left(max(city), 1) from people --
+**ng; ******* \|(null)|a
+-- as app: select left(first, 1) || '.' as initial, right(last, 4), split_part(last, '"', 2) from people order by id --
+A.|King|
+B.|(null)|(null)
+.|l, \|Neil, \
+-- as analyst: select left(first, 1) || '.' as initial, right(last, 4), substring(phone, 1, 2) from people order by id --
+A.|**ng|(null)
+B.|(null)|(null)
+.|** \|(null)
+-- as app: copy (select string_agg(last, E'\n' order by id) from people) to stdout --
+King\nO"Neil, \\

@@ -123,19 +123,64 @@ impl Statement {
         statement
     }
 
+    /// The same with its parameters as literals.
+    fn with_literals(&self) -> String {
+        let (mut text, mut quoted) = (String::new(), false);
+        let mut rest = self.sql.as_str();
+        while let Some(c) = rest.chars().next() {
+            quoted ^= c == '\'';
+            let behind = &rest[c.len_utf8()..];
+            let digits = behind.len()
+                - behind
+                    .trim_start_matches(|c: char| c.is_ascii_digit())
+                    .len();
+            let number = behind[..digits].parse::<usize>().ok();
+            let param = number.and_then(|number| self.params.get(number.checked_sub(1)?));
+            match param.filter(|_| c == '$' && !quoted) {
+                Some(Some(param)) => text += &format!("'{}'", param.replace('\'', "''")),
+                Some(None) => text += "NULL",
+                None => {
+                    text.push(c);
+                    rest = behind;
+                    continue;
+                }
+            }
+            rest = &behind[digits..];
+        }
+        text
+    }
+
     fn script(&self, tables: &[String]) -> Script {
         let text = self.sql.to_ascii_lowercase();
         let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
         let writes = words.any(|word| ["insert", "update", "delete", "merge"].contains(&word));
         let looks = tables.iter().map(|table| format!("TABLE {table}"));
         Script {
-            statements: vec![self.sql.trim_end_matches(';').to_owned()],
+            // Several, one after the other in one transaction, end their lines with a semicolon.
+            statements: { self.sql.trim_end_matches(';').split(";\n") }
+                .map(str::to_owned)
+                .collect(),
             params: self.params.clone(),
             after: looks.filter(|_| writes).collect(),
-            ordered: !writes && text.contains("order by"),
+            ordered: !writes && orders_its_rows(&text),
             features: Vec::new(),
         }
     }
+}
+
+/// Whether the statement itself says in which order its rows come, and not only a window, an aggregate or a sub-select.
+fn orders_its_rows(text: &str) -> bool {
+    let (mut depth, mut quoted, mut outside) = (0_usize, false, String::new());
+    for c in text.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth = depth.saturating_sub(1),
+            _ if !quoted && depth == 0 => outside.push(c),
+            _ => {}
+        }
+    }
+    outside.contains("order by")
 }
 
 fn run(path: &Path, told: bool) -> Result<()> {
@@ -149,9 +194,29 @@ fn run(path: &Path, told: bool) -> Result<()> {
             [] => Form::Literals,
             _ => Form::Params,
         };
+        let script = statement.script(&corpus.tables);
         let verdict = sessions
-            .play(&statement.script(&corpus.tables), form)
+            .play(&script, form)
             .with_context(|| statement.sql.clone())?;
+        if form == Form::Params {
+            let literals = Script {
+                statements: vec![statement.with_literals()],
+                params: Vec::new(),
+                ..script
+            };
+            let other = sessions
+                .play(&literals, Form::Literals)
+                .with_context(|| literals.statements[0].clone())?;
+            match (other, &verdict) {
+                (Verdict::Wrong(what), _) => {
+                    wrong.push(format!("{}\n{what}", literals.statements[0]));
+                }
+                (Verdict::Refused(why), Verdict::Same) if told => {
+                    println!("only with literals: {}\n  {why}", literals.statements[0]);
+                }
+                _ => {}
+            }
+        }
         let refused = match verdict {
             Verdict::Same => None,
             Verdict::Refused(why) => Some(why.trim_end_matches(" | ").to_owned()),
@@ -204,13 +269,17 @@ macro_rules! corpora {
 }
 
 corpora! {
+    bank
+    campus
     clinic
+    fleet
     given
     helpdesk
     hotel
     keys
     music_store
     payloads
+    saas
     shop
     tools
     trading

@@ -96,6 +96,8 @@ pub(super) struct Analyser<'a> {
     pub(super) variables: Namespace,
     /// What stopped the analysis of a body: this argument, from 0, is compared with that column.
     pub(super) wanted_argument: RefCell<Option<(usize, Arc<Protected>)>>,
+    /// Steps that may still be read of the time under analysis, while one is ([`Analyser::moment`]).
+    pub(super) steps_left: std::cell::Cell<Option<u32>>,
     /// The rows that the UPDATE under analysis touches, while what it assigns is analysed.
     pub(super) touched_rows: Option<Touched>,
     /// The rows of the ON CONFLICT DO UPDATE under analysis, while what it assigns is analysed.
@@ -161,6 +163,7 @@ impl<'a> Analyser<'a> {
             in_body: false,
             variables: Namespace::default(),
             wanted_argument: RefCell::new(None),
+            steps_left: std::cell::Cell::new(None),
             touched_rows: None,
             conflict: None,
             hidden: Vec::new(),

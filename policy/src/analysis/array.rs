@@ -12,7 +12,7 @@ use super::{
     list::common_type,
     operand::{Cast, Operand, What},
     refusals,
-    term::{COMPARISON, check_equality},
+    term::{COMPARISON, check_equality, is_text},
 };
 use crate::{
     Refusal,
@@ -30,6 +30,9 @@ impl Analyser<'_> {
     ) -> Result<(), Refusal> {
         if let Expr::Subquery(query) = array {
             return self.compare_query(expr, query, cx);
+        }
+        if self.compare_spelled_array(expr, array, cx)? {
+            return Ok(());
         }
         let kind = match self.operand(expr)? {
             Some(_) => Kind::Untyped,
@@ -61,6 +64,16 @@ impl Analyser<'_> {
             && !constructor.elem.is_empty()
         {
             return self.compare_elements(&sealed, array, &constructor.elem);
+        }
+        if let (Some((operand, pieces)), None) = (self.split_text(array)?, &alternatives)
+            && is_text(sealed.logical())
+        {
+            let at = self.start_of(array);
+            let scope = self
+                .pinned_scope(&sealed, COMPARISON)
+                .map_err(|refusal| refusal.at(at))?;
+            let column = sealed.column().clone();
+            return self.slot(Make::EqualityTerms, pieces, &column, scope, &operand);
         }
         match (self.operand(array)?, alternatives) {
             (Some(_), Some(alternatives)) => {

@@ -315,7 +315,11 @@ impl Analyser<'_> {
         let mut plain: Option<&Expr> = None;
         let mut first_text = None;
         for leaf in &branches.leaves {
-            if let Some(operand) = self.operand(leaf)? {
+            let operand = match self.operand(leaf)? {
+                None => self.text_nullif(leaf)?,
+                operand => operand,
+            };
+            if let Some(operand) = operand {
                 let given = self.type_among(&operand).ok().flatten();
                 first_text = first_text.or(given.filter(|given| is_text(*given)));
                 operands.push(operand);
@@ -480,11 +484,14 @@ impl Analyser<'_> {
     /// The type that an operand has by itself, by declaration or by its cast.
     pub(super) fn operand_type(&self, operand: &Operand) -> Result<Option<LogicalType>, Refusal> {
         match &operand.what {
-            What::Param(number, _) => self.parameter_type(*number, &operand.cast),
+            What::Param(number, _) => match operand.cast {
+                Cast::Read(to) => Ok(Some(to)),
+                _ => self.parameter_type(*number, &operand.cast),
+            },
             What::Literal(literal) => given_type(operand, literal.logical)
                 .map_err(|other| refusals::construct(&format!("a value of type {other}"))),
             What::Applied { .. } => Ok(Some(LogicalType::Text)),
-            What::Asked(moment) => Ok(Some(moment.logical())),
+            What::Asked(asked) => Ok(Some(asked.timed.logical())),
             What::Null => Ok(None),
         }
     }
@@ -503,9 +510,9 @@ impl Analyser<'_> {
 
 /// Whether it is a value of the server's that gives what it is chosen among another type than the column's.
 pub(super) fn gives_type(operand: &Operand, column: LogicalType) -> bool {
-    match operand.what {
-        What::Asked(moment) => {
-            let (given, column) = (moment.logical(), column.without_modifiers());
+    match &operand.what {
+        What::Asked(asked) => {
+            let (given, column) = (asked.timed.logical(), column.without_modifiers());
             given != column && !(is_text(given) && is_text(column))
         }
         What::Null | What::Literal(_) | What::Param(..) | What::Applied { .. } => false,

@@ -8,13 +8,14 @@ use zeroize::Zeroizing;
 
 use super::{
     Analyser,
+    compare::strip,
     from::unnamed,
     function::is_nullif,
     literal::Literal,
     operand::{Cast, Given, Operand, What},
 };
 use crate::{
-    Refusal,
+    Refusal, plan,
     types::{LogicalType, TextExpression, TextFunction},
 };
 
@@ -60,29 +61,33 @@ impl Analyser<'_> {
         if parts > MOST {
             return Ok(None);
         }
-        let what = if text.params.is_empty() {
-            let format = &self.view.format;
-            match text.expression.value(&|_| Ok(None), format) {
-                Ok(Some(text)) => What::Literal(Literal {
-                    text: text.as_str().to_owned(),
-                    logical: None,
-                }),
-                Ok(None) => What::Null,
-                Err(_) => return Ok(None),
-            }
-        } else {
-            What::Applied {
-                expression: text.expression,
-                params: text.params,
-                spells: false,
-            }
-        };
-        Ok(self.tokens.extent(expr).ok().map(|extent| Operand {
+        let what = self.text_operand(text);
+        let extent = self.tokens.extent(expr).ok();
+        Ok(what.zip(extent).map(|(what, extent)| Operand {
             what,
             cast: Cast::To(LogicalType::Text),
             common: None,
             extent,
         }))
+    }
+
+    /// A text as an operand; of literals alone it is one. `None`: it is not known here.
+    fn text_operand(&self, Text { expression, params }: Text) -> Option<What> {
+        if !params.is_empty() {
+            return Some(What::Applied {
+                expression,
+                params,
+                spells: false,
+            });
+        }
+        let text = expression.value(&|_| Ok(None), &self.view.format).ok()?;
+        Some(match text {
+            Some(text) => What::Literal(Literal {
+                text: text.as_str().to_owned(),
+                logical: None,
+            }),
+            None => What::Null,
+        })
     }
 
     /// `NULLIF($1, '')` among the values of which one is stored: both are texts there.
@@ -100,18 +105,14 @@ impl Analyser<'_> {
         let (Some(text), Some(other)) = (self.text(text)?, self.text(other)?) else {
             return Ok(None);
         };
-        let Text { expression, params } = Text::all(vec![text, other], |mut both| {
+        let text = Text::all(vec![text, other], |mut both| {
             let other = both.pop().unwrap_or(TextExpression::Given(None));
             let text = both.pop().unwrap_or(TextExpression::Given(None));
             TextExpression::Unless(Box::new(text), Box::new(other))
         });
         let extent = self.tokens.extent(expr)?;
-        Ok((!params.is_empty()).then_some(Operand {
-            what: What::Applied {
-                expression,
-                params,
-                spells: false,
-            },
+        Ok(self.text_operand(text).map(|what| Operand {
+            what,
             cast: Cast::To(LogicalType::Text),
             common: None,
             extent,
@@ -120,6 +121,9 @@ impl Analyser<'_> {
 
     /// What functions and operators make of texts.
     fn text_expression(&self, expr: &Expr) -> Result<Option<Text>, Refusal> {
+        if let Some((part, text)) = self.part_of_text(expr)? {
+            return Ok(self.text(text)?.map(|text| text.made(part)));
+        }
         match expr {
             Expr::BinaryOp {
                 left,
@@ -209,6 +213,41 @@ impl Analyser<'_> {
             },
         };
         Ok(Some((what, extent)))
+    }
+
+    /// `string_to_array(x, ',')`: the text as an operand, and what stands between its pieces.
+    pub(super) fn split_text(
+        &self,
+        expr: &Expr,
+    ) -> Result<Option<(Operand, plan::Operand)>, Refusal> {
+        let Expr::Function(function) = strip(expr) else {
+            return Ok(None);
+        };
+        let (Some("string_to_array"), FunctionArguments::List(list)) =
+            (self.plain_call(function).as_deref(), &function.args)
+        else {
+            return Ok(None);
+        };
+        let args = unnamed(&list.args);
+        let Some([text, between]) = args.as_deref() else {
+            return Ok(None);
+        };
+        let (Some(text), Some(between)) = (self.text(text)?, self.text_of(between)?) else {
+            return Ok(None);
+        };
+        let between = TextExpression::Given(Some(between));
+        let split = plan::Operand::Split(text.expression.clone(), between);
+        let operand = Operand {
+            what: What::Applied {
+                expression: text.expression,
+                params: text.params,
+                spells: false,
+            },
+            cast: Cast::To(LogicalType::Text),
+            common: None,
+            extent: self.tokens.extent(expr)?,
+        };
+        Ok(Some((operand, split)))
     }
 
     /// An argument of a function that takes any type: a parameter must have one.
@@ -315,24 +354,20 @@ impl Analyser<'_> {
         }))
     }
 
+    /// Whether a function's bare name can only be PostgreSQL's own.
+    pub(super) fn is_own(&self, name: &str) -> bool {
+        let mut schemas = self.view.schemas.iter();
+        let first = schemas.find(|schema| !schema.starts_with("pg_temp"));
+        let mut functions = self.rules.catalog.functions.iter();
+        first.is_some_and(|schema| schema == "pg_catalog")
+            && !functions.any(|other| other.name == name)
+    }
+
     /// The name of a function that can only be PostgreSQL's own.
     fn own_name(&self, function: &Function) -> Option<String> {
         let name = super::function::last_name(&function.name)?;
-        let first = self
-            .view
-            .schemas
-            .iter()
-            .find(|schema| !schema.starts_with("pg_temp"));
         let own = match function.name.0.as_slice() {
-            [_] => {
-                first.is_some_and(|schema| schema == "pg_catalog")
-                    && !self
-                        .rules
-                        .catalog
-                        .functions
-                        .iter()
-                        .any(|other| other.name == name)
-            }
+            [_] => self.is_own(&name),
             [schema, _] => schema.to_string().eq_ignore_ascii_case("pg_catalog"),
             _ => false,
         };

@@ -260,6 +260,22 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_is_judged_under_the_guard_of_its_table() {
+        let rules = rules(
+            "partitioned public.people(id int4, email text, pgveil_shadow_email pgveil.sealed_text) by (id)
+             public.part(email text, id int4, pgveil_shadow_email pgveil.sealed_text) inherits public.people partition",
+        );
+        assert!(rules.pending.is_empty() && rules.by_attribute.is_empty());
+        assert_eq!(rules.guards.len(), 1);
+        assert_eq!(rules.guards[0].columns, [(2, "email".to_owned())]);
+        assert_eq!(course(&rules, "SELECT FROM part", false), "guarded");
+        assert!(rules.scan(b"SELECT * FROM part").protected);
+        let part = rules.relation("public", "part").unwrap();
+        assert!(rules.is_protected_relation(part.oid));
+        assert_eq!(part.columns.len(), 2);
+    }
+
+    #[test]
     fn what_begins_or_ends_a_transaction_is_sent_apart() {
         let rules = plain();
         for (sql, in_block, expected) in [

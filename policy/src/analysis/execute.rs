@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     Analyser,
     kept::{Judged, Names, Remembered},
+    moment,
     operand::{Cast, Operand, What},
     params::Parameters,
     refusals,
@@ -54,10 +55,13 @@ impl Door<'_> {
         let values = values
             .map(|(param, range)| self.argument(&kept, param, range))
             .collect::<Result<Vec<_>, _>>()?;
+        let slots: Vec<Slot> = { plan.slots.iter() }
+            .map(|slot| given(slot, &values))
+            .collect();
         let changes = Changes {
-            scope_queries: Vec::new(),
+            scope_queries: Vec::from_iter(moment::question(&slots)),
             edits: self.new_arguments(list, arguments, plan),
-            slots: plan.slots.iter().map(|slot| given(slot, &values)).collect(),
+            slots,
             parameters: self.no_parameters(),
             output: plan
                 .statements
@@ -199,7 +203,7 @@ enum Wanted {
 /// The type of a parameter of which some slot or scope is made, as the client sees it.
 fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> {
     let wanted = wanted_as(kept, param, catalog)?;
-    let computes = |slot: &Slot| matches!(&slot.operand, plan::Operand::Computed(text) | plan::Operand::Spelled(text) if text.uses(param));
+    let computes = |slot: &Slot| matches!(&slot.operand, plan::Operand::Computed(text) | plan::Operand::Spelled(text) | plan::Operand::Split(text, _) if text.uses(param));
     let is_text = matches!(
         wanted,
         Wanted::Value(LogicalType::Text | LogicalType::Varchar(None))
@@ -215,7 +219,10 @@ fn wanted(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> 
 fn wanted_as(kept: &Remembered, param: usize, catalog: &Catalog) -> Option<Wanted> {
     let uses = |operand: &plan::Operand| match operand {
         plan::Operand::Param(n) => *n == param,
-        plan::Operand::Computed(text) | plan::Operand::Spelled(text) => text.uses(param),
+        plan::Operand::SpelledEach(array) => **array == plan::Operand::Param(param),
+        plan::Operand::Computed(text)
+        | plan::Operand::Spelled(text)
+        | plan::Operand::Split(text, _) => text.uses(param),
         _ => false,
     };
     let scope = |slot: &Slot| {
@@ -286,14 +293,20 @@ fn given(slot: &Slot, values: &[Option<plan::Operand>]) -> Slot {
             _ => None,
         })
     };
+    let argument = |param: usize| match values.get(param) {
+        Some(Some(value)) => copy(value),
+        // An argument of which a slot is made always has a value; NULL would be none that is wrong.
+        _ => plan::Operand::Literal(None),
+    };
     let fill = |operand: &plan::Operand| match operand {
-        plan::Operand::Param(param) => match values.get(*param) {
-            Some(Some(value)) => copy(value),
-            // An argument of which a slot is made always has a value; NULL would be none that is wrong.
-            _ => plan::Operand::Literal(None),
+        plan::Operand::Param(param) => argument(*param),
+        plan::Operand::SpelledEach(array) => match **array {
+            plan::Operand::Param(param) => plan::Operand::SpelledEach(Box::new(argument(param))),
+            _ => copy(operand),
         },
         plan::Operand::Computed(text) => plan::Operand::Computed(filled(text)),
         plan::Operand::Spelled(text) => plan::Operand::Spelled(filled(text)),
+        plan::Operand::Split(text, between) => plan::Operand::Split(filled(text), between.clone()),
         other => copy(other),
     };
     let part = |part: &ScopePart| match part {
@@ -362,8 +375,10 @@ fn copy(operand: &plan::Operand) -> plan::Operand {
         ArgumentArray(values, logical) => ArgumentArray(values.clone(), *logical),
         Computed(text) => Computed(text.clone()),
         Spelled(text) => Spelled(text.clone()),
+        Split(text, between) => Split(text.clone(), between.clone()),
+        SpelledEach(array) => SpelledEach(Box::new(copy(array))),
         Param(param) => Param(*param),
-        Moment(moment) => Moment(*moment),
+        Moment(timed) => Moment(timed.clone()),
     }
 }
 

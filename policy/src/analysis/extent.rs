@@ -14,6 +14,25 @@ use sqlparser::{
 use super::refusals;
 use crate::{Refusal, text::Tokens};
 
+/// Sums of more are not followed.
+const MOST_ADDED: usize = 16;
+
+/// Whether only so many are added to or multiplied with each other: the parser makes a tree of any depth of them.
+pub(super) fn is_short(sum: &Expr) -> bool {
+    let mut sum = sum;
+    for _ in 0..MOST_ADDED {
+        match sum {
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply,
+                ..
+            } => sum = left,
+            _ => return true,
+        }
+    }
+    false
+}
+
 impl Tokens<'_> {
     fn token_at(&self, location: Location) -> Result<usize, Refusal> {
         self.starting(location).ok_or_else(|| {
@@ -123,17 +142,30 @@ impl Tokens<'_> {
             }
             Expr::BinaryOp {
                 left,
-                op: BinaryOperator::StringConcat,
+                op:
+                    op @ (BinaryOperator::StringConcat
+                    | BinaryOperator::Plus
+                    | BinaryOperator::Minus
+                    | BinaryOperator::Multiply),
                 right,
-            } => {
+            } if *op == BinaryOperator::StringConcat || is_short(expr) => {
                 let (left, right) = (self.extent(left)?, self.extent(right)?);
-                let between = matches!(self.kind(left.end), Kind::StringConcat);
-                if !between || right.start != left.end + 1 {
+                let between = match op {
+                    BinaryOperator::Plus => Kind::Plus,
+                    BinaryOperator::Minus => Kind::Minus,
+                    BinaryOperator::Multiply => Kind::Mul,
+                    _ => Kind::StringConcat,
+                };
+                if *self.kind(left.end) != between || right.start != left.end + 1 {
                     return Err(refusals::not_understood(
                         "An operator is not where it should be",
                     ));
                 }
                 Ok(left.start..right.end)
+            }
+            Expr::Substring { expr, .. } => {
+                let open = self.bracket_before(self.extent(expr)?.start, &Kind::LParen)?;
+                Ok(open.saturating_sub(1)..self.behind_pair(open)?)
             }
             Expr::Trim {
                 expr, trim_what, ..

@@ -27,8 +27,17 @@ pub(super) struct Holder {
     parts: usize,
     /// How deep holders are in it, itself included.
     levels: usize,
-    /// Of a row of texts that is a column of the whole result: what is shown of it.
-    text: Option<(TextExpression, LogicalType)>,
+    /// Of a row or an array of texts that is a column of the whole result: what is shown of it.
+    text: Option<Box<Text>>,
+}
+
+/// The text that is made of a holder of texts.
+#[derive(Clone, Debug)]
+enum Text {
+    /// Of a row's fields.
+    Made(TextExpression, LogicalType),
+    /// Of an array's elements, with this between them.
+    Listed(TextExpression),
 }
 
 /// What a holder is made of.
@@ -145,7 +154,15 @@ impl Holder {
     /// A row, as the text that is made of its fields. Nothing but the result may hold it.
     pub(super) fn shown_as(self, expression: TextExpression, shown: LogicalType) -> Self {
         Self {
-            text: Some((expression, shown)),
+            text: Some(Box::new(Text::Made(expression, shown))),
+            ..self
+        }
+    }
+
+    /// An array, as its elements with this between them. Nothing but the result may hold it.
+    pub(super) fn listed_by(self, between: TextExpression) -> Self {
+        Self {
+            text: Some(Box::new(Text::Listed(between))),
             ..self
         }
     }
@@ -220,19 +237,28 @@ impl Holder {
     /// The plan's form.
     pub(super) fn shape(&self) -> Shape {
         match &self.inside {
-            Inside::Array { element, modified } => Shape::Array {
-                element: Box::new(element.shape()),
-                modified: *modified,
-            },
+            Inside::Array { element, modified } => {
+                let element = Box::new(element.shape());
+                match self.text.as_deref() {
+                    Some(Text::Listed(between)) => Shape::Listed {
+                        element,
+                        between: between.clone(),
+                    },
+                    _ => Shape::Array {
+                        element,
+                        modified: *modified,
+                    },
+                }
+            }
             Inside::Row(fields) => {
                 let fields = fields.iter().map(|field| field.kind.shape()).collect();
-                match &self.text {
-                    Some((expression, shown)) => Shape::Text {
+                match self.text.as_deref() {
+                    Some(Text::Made(expression, shown)) => Shape::Text {
                         fields,
                         expression: expression.clone(),
                         shown: *shown,
                     },
-                    None => Shape::Row(fields),
+                    _ => Shape::Row(fields),
                 }
             }
             Inside::Json(document) => {

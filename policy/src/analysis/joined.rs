@@ -185,6 +185,9 @@ impl Analyser<'_> {
                 | What::Asked(_) => None,
             });
         }
+        if let Some((part, text)) = self.part_of_text(expr)? {
+            return self.made_of(part, text, leaves, cx);
+        }
         match expr {
             Expr::Nested(inner) => self.text_of_columns(inner, leaves, cx),
             Expr::BinaryOp {

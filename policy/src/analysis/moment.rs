@@ -1,21 +1,44 @@
 //! Values that only the server knows, and that stay the same for all of a transaction: its time, and who asks. They are
-//! operands like parameters; the server is asked for them in the statement's own transaction (decision 138).
+//! operands like parameters; the server is asked for them in the statement's own transaction (decision 138). What is computed
+//! of them is computed here (decision 152).
 
 use std::sync::Arc;
 
-use sqlparser::ast::{Expr, Function, FunctionArguments, ObjectNamePart};
+use sqlparser::ast::{BinaryOperator, Expr, Function, FunctionArguments, ObjectNamePart};
 use zeroize::Zeroizing;
 
 use super::{
     Analyser,
+    extent::is_short,
     from::unnamed,
-    operand::{Cast, Operand, What},
+    operand::{Asked, Cast, Given, Operand, What},
 };
 use crate::{
     Refusal,
-    plan::{self, Moment, Plan, ScopeQuery},
-    types::LogicalType,
+    plan::{self, Moment, Plan, ScopeQuery, Timed},
+    types::{LogicalType, TimeStep},
 };
+
+/// Additions and subtractions that are read of one time.
+const MOST_STEPS: u32 = 64;
+
+impl Asked {
+    /// With one more step, if there is one of such a time, and the parameters in it.
+    fn then(mut self, step: TimeStep, params: Vec<Given>) -> Option<Self> {
+        self.timed = self.timed.then(step)?;
+        self.params.extend(params);
+        Some(self)
+    }
+}
+
+impl From<Moment> for Asked {
+    fn from(moment: Moment) -> Self {
+        Self {
+            timed: moment.into(),
+            params: Vec::new(),
+        }
+    }
+}
 
 impl Analyser<'_> {
     /// Reads an expression as such an operand.
@@ -24,30 +47,36 @@ impl Analyser<'_> {
         if self.stored || self.in_body {
             return Ok(None);
         }
-        let Some(moment) = self.moment_of(expr)? else {
+        let Some(asked) = self.moment_of(expr)? else {
             return Ok(None);
         };
         Ok(self.tokens.extent(expr).ok().map(|extent| Operand {
-            what: What::Asked(moment),
-            cast: Cast::To(moment.logical()),
+            cast: Cast::To(asked.timed.logical()),
+            what: What::Asked(asked),
             common: None,
             extent,
         }))
     }
 
-    fn moment_of(&self, expr: &Expr) -> Result<Option<Moment>, Refusal> {
+    fn moment_of(&self, expr: &Expr) -> Result<Option<Asked>, Refusal> {
         let (zone, of) = match expr {
-            Expr::Nested(inner) => return self.moment_of(inner),
             Expr::Function(function) => {
                 let list = match &function.args {
-                    FunctionArguments::None => return Ok(keyword(function)),
+                    FunctionArguments::None => return Ok(keyword(function).map(Asked::from)),
                     FunctionArguments::List(list) if list.args.len() != 1 => list,
                     FunctionArguments::List(_) | FunctionArguments::Subquery(_) => return Ok(None),
                 };
                 let name = self.plain_call(function).unwrap_or_default();
                 match (name.as_str(), unnamed(&list.args).as_deref()) {
                     ("now" | "transaction_timestamp", Some([])) => {
-                        return Ok(Some(Moment::Timestamptz));
+                        return Ok(Some(Moment::Timestamptz.into()));
+                    }
+                    ("date_trunc", Some([unit, of])) => {
+                        let unit = self.text_of(unit)?;
+                        let step = unit.and_then(|unit| TimeStep::cut(&unit));
+                        let asked = self.asked(of)?;
+                        let made = |(asked, step): (Asked, _)| asked.then(step, Vec::new());
+                        return Ok(asked.zip(step).and_then(made));
                     }
                     ("timezone", Some([zone, of])) => (*zone, *of),
                     _ => return Ok(None),
@@ -57,12 +86,75 @@ impl Analyser<'_> {
                 timestamp,
                 time_zone,
             } => (time_zone.as_ref(), timestamp.as_ref()),
+            Expr::BinaryOp { left, op, right } if is_short(expr) => {
+                return self.shifted(left, op, right);
+            }
             _ => return Ok(None),
         };
         let utc = self.text_of(zone)?;
         let utc = utc.is_some_and(|zone| zone.eq_ignore_ascii_case("utc"));
-        let of = if utc { self.moment_of(of)? } else { None };
-        Ok((of == Some(Moment::Timestamptz)).then_some(Moment::Utc))
+        let of = if utc { self.asked(of)? } else { None };
+        let now = Timed::from(Moment::Timestamptz);
+        Ok(of.and_then(|of| {
+            if of.timed == now {
+                Some(Moment::Utc.into())
+            } else {
+                of.then(TimeStep::utc(), Vec::new())
+            }
+        }))
+    }
+
+    /// An operand that is such a time.
+    fn asked(&self, expr: &Expr) -> Result<Option<Asked>, Refusal> {
+        Ok(match self.operand(expr)?.map(|operand| operand.what) {
+            Some(What::Asked(asked)) => Some(asked),
+            _ => None,
+        })
+    }
+
+    /// What is added may be computed of a time again, and is read more than once: so many steps and no more are read of one
+    /// time, whatever stands in it.
+    fn shifted(
+        &self,
+        left: &Expr,
+        op: &BinaryOperator,
+        right: &Expr,
+    ) -> Result<Option<Asked>, Refusal> {
+        let around = self.steps_left.get();
+        let Some(left_then) = around.unwrap_or(MOST_STEPS).checked_sub(1) else {
+            return Ok(None);
+        };
+        self.steps_left.set(Some(left_then));
+        let made = self.shifted_once(left, op, right);
+        if around.is_none() {
+            self.steps_left.set(None);
+        }
+        made
+    }
+
+    /// `now() - interval '1 day'`, `CURRENT_DATE + 30`: with what is given as a literal or a parameter. The server must not
+    /// see it beside the time at which it was asked.
+    fn shifted_once(
+        &self,
+        left: &Expr,
+        op: &BinaryOperator,
+        right: &Expr,
+    ) -> Result<Option<Asked>, Refusal> {
+        let back = match op {
+            BinaryOperator::Plus => false,
+            BinaryOperator::Minus => true,
+            _ => return Ok(None),
+        };
+        let (asked, by) = match self.asked(left)? {
+            Some(asked) => (asked, right),
+            None if back => return Ok(None),
+            None => match self.asked(right)? {
+                Some(asked) => (asked, left),
+                None => return Ok(None),
+            },
+        };
+        let step = self.step(by, back, asked.timed.logical())?;
+        Ok(step.and_then(|(step, params)| asked.then(step, params)))
     }
 }
 
@@ -87,20 +179,23 @@ fn keyword(function: &Function) -> Option<Moment> {
 }
 
 /// What a cast makes of one.
-pub(super) fn cast(moment: Moment, to: LogicalType) -> Option<Moment> {
+pub(super) fn cast(timed: Timed, to: LogicalType) -> Option<Timed> {
     use LogicalType::{Date, Text, Time, Timestamp, Timestamptz, Timetz, Varchar};
-    Some(match (moment, to) {
+    if !timed.steps.is_empty() {
+        return timed.then(TimeStep::cast(to));
+    }
+    Some(match (timed.moment, to) {
         (Moment::Timestamptz, Timestamptz(None))
         | (Moment::Timestamp | Moment::Utc, Timestamp(None))
         | (Moment::Date, Date)
         | (Moment::Timetz, Timetz(None))
         | (Moment::Time, Time(None))
-        | (Moment::CurrentUser | Moment::SessionUser, Text | Varchar(None)) => moment,
-        (Moment::Timestamptz, Timestamp(None)) => Moment::Timestamp,
-        (Moment::Timestamptz | Moment::Timestamp, Date) => Moment::Date,
-        (Moment::Timestamptz | Moment::Timestamp, Time(None)) => Moment::Time,
-        (Moment::Timestamptz, Timetz(None)) => Moment::Timetz,
-        _ => return None,
+        | (Moment::CurrentUser | Moment::SessionUser, Text | Varchar(None)) => timed,
+        (Moment::Timestamptz, Timestamp(None)) => Moment::Timestamp.into(),
+        (Moment::Timestamptz | Moment::Timestamp, Date) => Moment::Date.into(),
+        (Moment::Timestamptz | Moment::Timestamp, Time(None)) => Moment::Time.into(),
+        (Moment::Timestamptz, Timetz(None)) => Moment::Timetz.into(),
+        _ => return timed.then(TimeStep::cast(to)),
     })
 }
 
@@ -108,10 +203,10 @@ pub(super) fn cast(moment: Moment, to: LogicalType) -> Option<Moment> {
 pub(super) fn question(slots: &[plan::Slot]) -> Option<ScopeQuery> {
     let mut moments = Vec::new();
     for slot in slots {
-        if let plan::Operand::Moment(moment) = slot.operand
-            && !moments.contains(&moment)
+        if let plan::Operand::Moment(timed) = &slot.operand
+            && !moments.contains(&timed.moment)
         {
-            moments.push(moment);
+            moments.push(timed.moment);
         }
     }
     if moments.is_empty() {

@@ -48,7 +48,13 @@ pub(super) enum What {
         spells: bool,
     },
     /// What the server is asked for.
-    Asked(plan::Moment),
+    Asked(Asked),
+}
+
+/// What the server is asked for, and the parameters of which something is computed with it.
+pub(super) struct Asked {
+    pub(super) timed: plan::Timed,
+    pub(super) params: Vec<Given>,
 }
 
 /// A parameter of which an operand is made.
@@ -67,7 +73,7 @@ pub(super) struct Given {
 pub(super) enum Cast {
     None,
     To(LogicalType),
-    /// It stands as a text in a column of VALUES, which is cast where it is used.
+    /// A text that is read as this type: it stands in a column of VALUES, which is cast where it is used, or is cast again.
     Read(LogicalType),
     /// An array of a logical type.
     Array(LogicalType),
@@ -109,8 +115,9 @@ impl Analyser<'_> {
                 let named = self.cast_type(expr, &operand.extent)?;
                 if let What::Asked(asked) = operand.what {
                     let Cast::To(to) = named else { return Ok(None) };
-                    return Ok(moment::cast(asked, to).map(|moment| Operand {
-                        what: What::Asked(moment),
+                    let Asked { timed, params } = asked;
+                    return Ok(moment::cast(timed, to).map(|timed| Operand {
+                        what: What::Asked(Asked { timed, params }),
                         cast: named,
                         common: None,
                         extent,
@@ -126,6 +133,9 @@ impl Analyser<'_> {
                             && matches!(&operand.what, What::Literal(text) if text.logical.is_none()) =>
                     {
                         named
+                    }
+                    Cast::To(first @ (Text | Varchar(None))) => {
+                        self.read_as(&operand.what, first, named)
                     }
                     _ => Cast::Other("given by several casts".to_owned()),
                 };
@@ -180,6 +190,7 @@ impl Analyser<'_> {
             }
             Expr::Function(_)
             | Expr::Trim { .. }
+            | Expr::Substring { .. }
             | Expr::BinaryOp {
                 op: BinaryOperator::StringConcat,
                 ..
@@ -189,7 +200,11 @@ impl Analyser<'_> {
                     moment => Ok(moment),
                 };
             }
-            Expr::AtTimeZone { .. } => return self.moment(expr),
+            Expr::AtTimeZone { .. }
+            | Expr::BinaryOp {
+                op: BinaryOperator::Plus | BinaryOperator::Minus,
+                ..
+            } => return self.moment(expr),
             _ => (expr, Cast::None),
         };
         let (value, negative) = match inner {
@@ -224,6 +239,24 @@ impl Analyser<'_> {
             common: None,
             extent,
         }))
+    }
+
+    /// What a text becomes by a further cast: `CAST($1::text AS mood)`, as Prisma sends every enum, reads it.
+    fn read_as(&self, what: &What, first: LogicalType, named: Cast) -> Cast {
+        let several = Cast::Other("given by several casts".to_owned());
+        let Cast::To(to) = named else { return several };
+        if to.is_string() || matches!(to, LogicalType::Array(_)) {
+            return several;
+        }
+        match what {
+            // As a text it is described to the client.
+            What::Param(param, _) if first == LogicalType::Text && self.arrives_as_text(*param) => {
+                Cast::Read(to)
+            }
+            What::Literal(literal) if literal.logical.is_none() => Cast::To(to),
+            What::Null => Cast::To(to),
+            What::Param(..) | What::Literal(_) | What::Applied { .. } | What::Asked(_) => several,
+        }
     }
 
     /// The number of the parameter at a token, from 0.
@@ -509,7 +542,7 @@ impl What {
                 true => plan::Operand::Spelled(expression.clone()),
                 false => plan::Operand::Computed(expression.clone()),
             }),
-            Self::Asked(moment) => Some(plan::Operand::Moment(*moment)),
+            Self::Asked(asked) => Some(plan::Operand::Moment(asked.timed.clone())),
             Self::Null | Self::Literal(_) => None,
         }
     }
@@ -524,8 +557,8 @@ impl Operand {
                 token: *token,
                 cast: self.cast.clone(),
             }],
-            What::Applied { params, .. } => params.clone(),
-            What::Null | What::Literal(_) | What::Asked(_) => Vec::new(),
+            What::Applied { params, .. } | What::Asked(Asked { params, .. }) => params.clone(),
+            What::Null | What::Literal(_) => Vec::new(),
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Refusal,
-    plan::{self, ClientParam, Make, Moment, Replacement, ScopePart, ServerParam, Slot},
+    plan::{self, ClientParam, Make, Moment, Replacement, ScopePart, ServerParam, Slot, Timed},
     ruleset::Protected,
     text::Tokens,
     types::{Conversion, LogicalType},
@@ -71,14 +71,17 @@ impl Analyser<'_> {
     ) -> Result<(), Refusal> {
         let mut given_as = Vec::new();
         let computed = matches!(operand.what, What::Applied { .. });
-        let spells = matches!(operand.what, What::Applied { spells: true, .. });
+        let each = matches!(what, plan::Operand::SpelledEach(_));
+        let spells = each || matches!(operand.what, What::Applied { spells: true, .. });
+        // Of a text that is split the parameter is a text.
         let array = matches!(
             make,
             Make::EqualityTerms | Make::SealElements | Make::SealElementsPerScope
-        );
-        if let What::Asked(moment) = operand.what {
+        ) && !matches!(what, plan::Operand::Split(..));
+        if let What::Asked(asked) = &operand.what {
             let at = self.tokens.range(operand.extent.start).start;
-            check_moment(moment, column, make, operand.common).map_err(|refusal| refusal.at(at))?;
+            check_moment(&asked.timed, column, make, operand.common)
+                .map_err(|refusal| refusal.at(at))?;
         }
         for used in operand.params() {
             let (param, token) = (used.param, used.token);
@@ -88,7 +91,10 @@ impl Analyser<'_> {
                 let message = format!("there is no parameter ${}", param + 1);
                 return Err(Refusal::new("42P02", "parameter-not-usable", message).at(position));
             }
-            let given = if array {
+            let given = if each {
+                let given = self.array_parameter_type(param, &used.cast);
+                given.map(|given| given.or(Some(LogicalType::Text)))
+            } else if array {
                 self.array_parameter_type(param, &used.cast)
             } else {
                 // What the cast rounds is rounded when it is done.
@@ -98,10 +104,17 @@ impl Analyser<'_> {
                 };
                 self.parameter_type(param, &named)
             };
+            let among = |given| Self::given_among(param, operand, given, column.logical);
             let given = given
-                .and_then(|given| Self::given_among(param, operand, given, column.logical))
+                .and_then(|given| match used.cast {
+                    // Among others stands what is made of it.
+                    _ if matches!(operand.what, What::Asked(_)) => Ok(given),
+                    // Among others it is what it is read as; the client sends the text.
+                    Cast::Read(to) => among(Some(to)).map(|_| given),
+                    _ => among(given),
+                })
                 .map_err(|refusal| refusal.at(position))?;
-            let judged = if spells {
+            let judged = if spells || matches!(operand.what, What::Asked(_)) {
                 None
             } else if computed {
                 Some(LogicalType::Text)
@@ -140,9 +153,10 @@ impl Analyser<'_> {
         };
         let given = given_as.first().and_then(|(_, _, given, _)| *given);
         let follows = match &wanted.operand {
-            plan::Operand::Computed(expression) | plan::Operand::Spelled(expression) => {
-                expression.follows_its_parameter()
-            }
+            plan::Operand::Computed(expression)
+            | plan::Operand::Spelled(expression)
+            | plan::Operand::Split(expression, _) => expression.follows_its_parameter(),
+            plan::Operand::Moment(_) => false,
             _ => true,
         };
         let slot = self.made_before(&wanted, given).unwrap_or_else(|| {
@@ -349,8 +363,7 @@ impl Analyser<'_> {
             self.edits.replace(bytes, Replacement::Slot(role.slot));
             false
         });
-        let terms =
-            |role: &&Role| !role.make.stores() && role.slot == first.slot && role.given.is_none();
+        let terms = |role: &&Role| !role.make.stores() && role.slot == first.slot;
         Ok((tested && !cast && roles.iter().all(terms)).then_some(role.slot))
     }
 
@@ -528,13 +541,13 @@ fn cast_before(operand: &Operand, column: LogicalType) -> Option<LogicalType> {
 
 /// Whether what the server says of itself may be stored or compared.
 fn check_moment(
-    moment: Moment,
+    timed: &Timed,
     column: &Protected,
     make: Make,
     common: Option<LogicalType>,
 ) -> Result<(), Refusal> {
-    let given = moment.logical();
-    let user = matches!(moment, Moment::CurrentUser | Moment::SessionUser);
+    let given = timed.logical();
+    let user = matches!(timed.moment, Moment::CurrentUser | Moment::SessionUser);
     if user && !is_text(column.logical) || common.is_some_and(|common| common != given) {
         return Err(refusals::not_constant(column));
     }

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     Refusal,
-    plan::{Edit, Output, Plan, PreparedStatement, Replacement, ServerParam},
-    types::LogicalType,
+    plan::{Edit, Operand, Output, Plan, PreparedStatement, Replacement, ServerParam, Slot},
+    types::{LogicalType, TimeStep},
 };
 
 /// Stands for a declared type that is no logical type; no type has this OID.
@@ -67,8 +67,18 @@ impl Door<'_> {
         if let Some(refusal) = plan.statements.iter().find_map(|s| s.refused.clone()) {
             return Err(moved(refusal));
         }
-        if !plan.scope_queries.is_empty() {
+        // For its time the server is asked when the statement is executed.
+        let asks_scopes = plan
+            .scope_queries
+            .iter()
+            .any(|query| query.moments.is_empty());
+        if asks_scopes {
             return Err(refusals::asks_in_prepare().at(start));
+        }
+        if let Some(slot) = plan.slots.iter().find(|slot| computes_with_arguments(slot)) {
+            let column = self.rules.columns.get(&slot.column);
+            let refusal = column.map(|column| refusals::not_constant(column));
+            return Err(refusal.unwrap_or_else(refusals::asks_in_prepare).at(start));
         }
         if plan.is_identity() && plan.statements.iter().all(|s| s.output == Output::Unknown) {
             return Ok((Verdict::Relay, None));
@@ -122,6 +132,14 @@ impl Door<'_> {
             range,
             with: Replacement::Text(text),
         })
+    }
+}
+
+/// `now() + $1`
+fn computes_with_arguments(slot: &Slot) -> bool {
+    match &slot.operand {
+        Operand::Moment(timed) => timed.steps.iter().any(TimeStep::has_params),
+        _ => false,
     }
 }
 

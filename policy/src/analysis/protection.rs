@@ -69,6 +69,7 @@ impl<'a> Protection<'a> {
                 return Standing::Dependent;
             }
         } else if self.rules.is_protected_relation(relation.oid)
+            || relation.reshaped
             || relation
                 .columns
                 .iter()

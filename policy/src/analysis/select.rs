@@ -230,7 +230,11 @@ impl Analyser<'_> {
                 written: None,
             });
         }
-        if let Some(kind) = self.joined_item(expr, cx)? {
+        let joined = match self.joined_item(expr, cx)? {
+            None => self.listed_item(expr, cx)?,
+            joined => joined,
+        };
+        if let Some(kind) = joined {
             if alias.is_none() {
                 self.name_item(expr, name.as_deref())?;
             }

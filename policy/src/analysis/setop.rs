@@ -94,8 +94,8 @@ impl Analyser<'_> {
     fn name_as_written(&mut self, operand: &Operand, name: Option<String>) {
         let name = name.unwrap_or_else(|| {
             let name = match operand.cast {
-                Cast::To(logical) => logical.type_name(),
-                Cast::None | Cast::Read(_) | Cast::Array(_) | Cast::Other(_) => "?column?",
+                Cast::To(logical) | Cast::Read(logical) => logical.type_name(),
+                Cast::None | Cast::Array(_) | Cast::Other(_) => "?column?",
             };
             name.to_owned()
         });

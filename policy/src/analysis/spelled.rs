@@ -9,11 +9,12 @@ use super::{
     expr::Cx,
     kind::{Kind, Sealed},
     operand::{Cast, Operand, What},
-    term::{NO_TERM, uncast},
+    refusals,
+    term::{COMPARISON, NO_TERM, uncast},
 };
 use crate::{
     Refusal,
-    plan::Replacement,
+    plan::{self, Make, Replacement},
     types::{LogicalType, spelled},
 };
 
@@ -51,6 +52,56 @@ impl Analyser<'_> {
                 self.term(&sealed, operand)?;
             }
         }
+        Ok(true)
+    }
+
+    /// Compares such a column with the elements of an array of texts, if it is that.
+    pub(super) fn compare_spelled_array(
+        &mut self,
+        expr: &Expr,
+        array: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<bool, Refusal> {
+        let Some(sealed) = self.spelled_column(expr, cx)? else {
+            return Ok(false);
+        };
+        let Some(operand) = self.operand(array)? else {
+            return Ok(false);
+        };
+        let is_text = |element| matches!(element, LogicalType::Text | LogicalType::Varchar(None));
+        let of_texts = match &operand.what {
+            What::Param(param, _) => {
+                let element = self.array_parameter_type(*param, &operand.cast);
+                element.is_ok_and(|element| element.is_none_or(is_text))
+            }
+            What::Literal(literal) => match (&operand.cast, literal.logical) {
+                (Cast::None, None) => true,
+                (Cast::None, Some(LogicalType::Array(element))) => is_text(element.kind()),
+                (Cast::Array(element), None) => is_text(*element),
+                _ => false,
+            },
+            What::Null | What::Applied { .. } | What::Asked(_) => false,
+        };
+        let what = match &operand.what {
+            _ if !of_texts => return Ok(false),
+            What::Param(param, _) => plan::Operand::Param(*param),
+            What::Literal(literal) => {
+                let texts = LogicalType::Text
+                    .array_input(literal.text.as_bytes(), &self.view.format)
+                    .map_err(|error| refusals::input(error, self.start_of(array)))?;
+                plan::Operand::Array(texts)
+            }
+            What::Null | What::Applied { .. } | What::Asked(_) => return Ok(false),
+        };
+        let at = self.start_of(expr);
+        self.expr(uncast(expr), cx)?;
+        self.wrap_term(expr, &sealed)?;
+        let scope = self
+            .pinned_scope(&sealed, COMPARISON)
+            .map_err(|refusal| refusal.at(at))?;
+        let column = sealed.column().clone();
+        let what = plan::Operand::SpelledEach(Box::new(what));
+        self.slot(Make::EqualityTerms, what, &column, scope, &operand)?;
         Ok(true)
     }
 

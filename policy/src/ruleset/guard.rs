@@ -20,11 +20,18 @@ pub struct Guard {
     pub table: String,
     /// The columns that the policy names: attribute numbers and names.
     pub columns: Vec<(i16, String)>,
+    /// OIDs of its partitions, whose columns change places with its own: under its lock, too.
+    pub partitions: BTreeSet<u32>,
     /// Bare names by which a statement can come to it: its own, and those of what reads or writes it.
     pub names: BTreeSet<String>,
 }
 
 impl Guard {
+    /// Whether it is the guard of this table, as a whole or of one of its partitions.
+    pub(crate) fn is_of(&self, oid: u32) -> bool {
+        self.table_oid == oid || self.partitions.contains(&oid)
+    }
+
     /// Whether a text may come to the table.
     pub(crate) fn is_meant_by(&self, words: &Words) -> bool {
         self.names.iter().any(|name| words.mentions(name))
@@ -77,7 +84,10 @@ pub(super) fn guards(
             let roots = BTreeSet::from([oid]);
             let none = BTreeSet::new();
             let names = Dependents::find(catalog, &roots, &none, &none).names(catalog, &roots);
+            let partitions = catalog.heirs(oid).into_iter();
+            let partitions = partitions.filter(|heir| heir.is_partition);
             Some(Arc::new(Guard {
+                partitions: partitions.map(|heir| heir.oid).collect(),
                 table_oid: oid,
                 schema: relation.schema.clone(),
                 table: relation.name.clone(),

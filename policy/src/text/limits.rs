@@ -7,8 +7,9 @@ use sqlparser::{keywords::Keyword, tokenizer::Token as Kind};
 
 use super::Tokens;
 
-/// Up to this depth a statement is analysed on the caller's stack (2 MiB is plenty).
-pub(crate) const INLINE_DEPTH: usize = 120;
+/// Up to this depth a statement is analysed on the caller's stack: half of a Tokio worker's 2 MiB is enough, in a build without
+/// optimisation.
+pub(crate) const INLINE_DEPTH: usize = 60;
 
 /// Deeper statements get a stack of their own, up to this depth; beyond it they are refused.
 pub(crate) const MAX_DEPTH: usize = 4_000;

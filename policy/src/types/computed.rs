@@ -62,6 +62,24 @@ pub enum TextFunction {
         /// What comes.
         to: Zeroizing<String>,
     },
+    /// `left(x, n)`: so many characters, or all but so many.
+    Left(i32),
+    /// `right(x, n)`: so many characters, or all but so many.
+    Right(i32),
+    /// `substring(x from start for length)`; characters are counted from 1.
+    Slice {
+        /// The first character, which may be before the text.
+        start: i32,
+        /// How many; `None` for all the rest.
+        length: Option<i32>,
+    },
+    /// `split_part(x, delimiter, field)`
+    Field {
+        /// What stands between fields.
+        delimiter: Zeroizing<String>,
+        /// From 1.
+        field: usize,
+    },
 }
 
 /// Literals are not printed.
@@ -79,6 +97,10 @@ impl TextFunction {
             Self::Upper => "upper",
             Self::Trim { .. } => "trim",
             Self::Replace { .. } => "replace",
+            Self::Left(_) => "left",
+            Self::Right(_) => "right",
+            Self::Slice { .. } => "substring",
+            Self::Field { .. } => "split_part",
         }
     }
 
@@ -128,8 +150,50 @@ impl TextFunction {
                 let pieces: Vec<&str> = text.split(from.as_str()).collect();
                 joined(&pieces, to)
             }
+            Self::Left(count) => {
+                let end = behind_characters(text, counted(text, *count));
+                Ok(Zeroizing::new(text[..end].to_owned()))
+            }
+            Self::Right(count) => {
+                let all = text.chars().count();
+                let start = behind_characters(text, all - counted(text, *count));
+                Ok(Zeroizing::new(text[start..].to_owned()))
+            }
+            Self::Slice { start, length } => {
+                let first = i64::from(*start);
+                let end = length.map(|length| first + i64::from(length));
+                let place = |at: i64| usize::try_from(at - 1).unwrap_or(0);
+                let from = behind_characters(text, place(first));
+                let to = end.map_or(text.len(), |end| behind_characters(text, place(end)));
+                Ok(Zeroizing::new(text[from..to.max(from)].to_owned()))
+            }
+            Self::Field { delimiter, field } => {
+                let found = match (delimiter.is_empty(), *field) {
+                    (true, 1) => Some(text),
+                    (true, _) => None,
+                    (false, field) => text.split(delimiter.as_str()).nth(field - 1),
+                };
+                Ok(Zeroizing::new(found.unwrap_or_default().to_owned()))
+            }
         }
     }
+}
+
+/// How many characters of a text are meant: so many, or all but so many.
+fn counted(text: &str, count: i32) -> usize {
+    let all = text.chars().count();
+    let wanted = count.unsigned_abs() as usize;
+    if count < 0 {
+        all.saturating_sub(wanted)
+    } else {
+        wanted.min(all)
+    }
+}
+
+/// The byte behind so many characters, or the end.
+fn behind_characters(text: &str, count: usize) -> usize {
+    let mut starts = text.char_indices();
+    starts.nth(count).map_or(text.len(), |(at, _)| at)
 }
 
 /// Texts with another between them.
@@ -320,6 +384,11 @@ mod tests {
             from: Zeroizing::new(from.to_owned()),
             to: Zeroizing::new(to.to_owned()),
         };
+        let slice = |start, length| TextFunction::Slice { start, length };
+        let field = |delimiter: &str, field| TextFunction::Field {
+            delimiter: Zeroizing::new(delimiter.to_owned()),
+            field,
+        };
         // Taken from PostgreSQL 15.
         for (function, text, expected) in [
             (TextFunction::Lower, "Ada@Example.COM", "ada@example.com"),
@@ -331,6 +400,30 @@ mod tests {
             (replace("", "x"), "ab", "ab"),
             (replace("aa", "a"), "aaaaa", "aaa"),
             (replace("é", ""), "éaéé", "a"),
+            (TextFunction::Left(2), "éaé", "éa"),
+            (TextFunction::Left(9), "éaé", "éaé"),
+            (TextFunction::Left(-1), "éaé", "éa"),
+            (TextFunction::Left(-9), "éaé", ""),
+            (TextFunction::Left(i32::MIN), "éaé", ""),
+            (TextFunction::Right(2), "éaé", "aé"),
+            (TextFunction::Right(0), "éaé", ""),
+            (TextFunction::Right(-1), "éaü", "aü"),
+            (TextFunction::Right(-3), "éaü", ""),
+            (slice(2, None), "éaü", "aü"),
+            (slice(2, Some(1)), "éaü", "a"),
+            (slice(-1, Some(3)), "éaü", "é"),
+            (slice(-5, Some(3)), "éaü", ""),
+            (slice(-5, None), "éaü", "éaü"),
+            (slice(2, Some(0)), "éaü", ""),
+            (slice(2, Some(i32::MAX)), "éaü", "aü"),
+            (slice(i32::MIN, Some(i32::MAX)), "éaü", ""),
+            (slice(9, Some(1)), "éaü", ""),
+            (field("@", 1), "ada@example.com", "ada"),
+            (field("@", 2), "ada@example.com", "example.com"),
+            (field("@", 3), "ada@example.com", ""),
+            (field("", 1), "ab", "ab"),
+            (field("", 2), "ab", ""),
+            (field("é", 2), "aébé", "b"),
         ] {
             let made = function.apply(text, &FormatSettings::default()).unwrap();
             assert_eq!(*made, expected, "{function:?} {text}");

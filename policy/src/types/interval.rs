@@ -222,7 +222,7 @@ impl Interval {
     }
 }
 
-fn infinite() -> InputError {
+pub(super) fn infinite() -> InputError {
     InputError::unsupported(
         "infinite intervals are not supported in values of protected columns before PostgreSQL 17",
     )

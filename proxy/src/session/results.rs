@@ -308,12 +308,12 @@ fn fits(shape: &Shape, oid: u32) -> bool {
         Shape::Text { .. } => oid == RECORD,
         Shape::Json { jsonb: false, .. } => oid == LogicalType::Json.oid(),
         Shape::Json { jsonb: true, .. } => oid == LogicalType::Jsonb.oid(),
-        Shape::Array { element, .. } => match element.as_ref() {
+        Shape::Array { element, .. } | Shape::Listed { element, .. } => match element.as_ref() {
             Shape::Sealed { .. } => oid == BYTEA_ARRAY || oid >= FIRST_OWN,
             Shape::Row(_) => oid == RECORD_ARRAY || oid >= FIRST_OWN,
             Shape::Json { jsonb: false, .. } => oid == LogicalType::Json.array_oid(),
             Shape::Json { jsonb: true, .. } => oid == LogicalType::Jsonb.array_oid(),
-            Shape::Plain | Shape::Array { .. } | Shape::Text { .. } => false,
+            Shape::Plain | Shape::Array { .. } | Shape::Listed { .. } | Shape::Text { .. } => false,
         },
     }
 }

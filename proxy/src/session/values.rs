@@ -299,35 +299,45 @@ impl Maker<'_> {
                     .transpose()
                     .map_err(input_refusal)
             }
-            Operand::Array(_) | Operand::ArgumentArray(..) => Err(Refusal::new(
+            Operand::Array(_)
+            | Operand::ArgumentArray(..)
+            | Operand::SpelledEach(_)
+            | Operand::Split(..) => Err(Refusal::new(
                 "42804",
                 "invalid-input",
                 "an array stands where a single value is wanted",
             )),
-            Operand::Moment(moment) => self.moment(*moment, wanted, why).map(Some),
+            Operand::Moment(timed) => self.moment(timed, wanted, why),
             Operand::Computed(expression) => self.computed(expression, wanted, why),
             Operand::Spelled(expression) => self.spelled(expression, wanted),
             Operand::Param(index) => {
-                let Some(bytes) = self.params.values.get(*index).copied().flatten() else {
-                    return Ok(None);
-                };
-                let from = self.arrives_as(*index, wanted);
-                // A string that is cast is read as its text, whose form is the same in both formats.
-                let is_text =
-                    self.declared(*index).is_some_and(LogicalType::is_string) && !from.is_string();
-                let binary = self.params.format(*index) != 0 && !is_text;
-                let settings = &self.view.session.format;
-                decode(bytes, binary, from, settings)
-                    .and_then(|value| match self.cast_to(*index) {
-                        Some(to) => {
-                            adapt(cast(&value, from, to, settings)?, to, wanted, why, settings)
-                        }
-                        None => adapt(value, from, wanted, why, settings),
-                    })
-                    .map(Some)
-                    .map_err(input_refusal)
+                let value = self.parameter(*index, wanted, why);
+                value.map_err(input_refusal)
             }
         }
+    }
+
+    /// A client's parameter in the wanted type.
+    fn parameter(
+        &self,
+        index: usize,
+        wanted: LogicalType,
+        why: Conversion,
+    ) -> Result<Option<Converted>, InputError> {
+        let Some(bytes) = self.params.values.get(index).copied().flatten() else {
+            return Ok(None);
+        };
+        let from = self.arrives_as(index, wanted);
+        // A string that is cast is read as its text, whose form is the same in both formats.
+        let is_text = self.declared(index).is_some_and(LogicalType::is_string) && !from.is_string();
+        let binary = self.params.format(index) != 0 && !is_text;
+        let settings = &self.view.session.format;
+        let value = decode(bytes, binary, from, settings)?;
+        match self.cast_to(index) {
+            Some(to) => adapt(cast(&value, from, to, settings)?, to, wanted, why, settings),
+            None => adapt(value, from, wanted, why, settings),
+        }
+        .map(Some)
     }
 
     fn elements(
@@ -344,6 +354,11 @@ impl Maker<'_> {
                     .collect(),
             )),
             Operand::Literal(None) | Operand::Argument(None, _) => Ok(None),
+            Operand::Split(text, between) => self.split(text, between, wanted, why),
+            Operand::SpelledEach(texts) => {
+                let texts = self.elements(texts, LogicalType::Text, why)?;
+                Ok(texts.map(|texts| self.spelled_each(texts, wanted)))
+            }
             Operand::Literal(Some(_))
             | Operand::Argument(Some(_), _)
             | Operand::Computed(..)

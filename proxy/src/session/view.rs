@@ -145,6 +145,7 @@ impl Probe {
         let (schemas, relations) = text(0)?.split_once('\u{1}')?;
         let schemas = names(schemas.to_owned());
         let relations = pgveil_policy::catalog::session::read(relations)?;
+        let relations = rules.as_shown(relations);
         let roles = names(text(1)?.to_owned());
         let settings: HashMap<String, String> = self
             .settings

@@ -71,7 +71,7 @@ fn inside(shape: &Shape, found: &mut Vec<ColumnId>) {
     match shape {
         Shape::Plain => {}
         Shape::Sealed { columns, .. } | Shape::Json { columns, .. } => found.extend(columns),
-        Shape::Array { element, .. } => inside(element, found),
+        Shape::Array { element, .. } | Shape::Listed { element, .. } => inside(element, found),
         Shape::Row(fields) | Shape::Text { fields, .. } => {
             for field in fields {
                 inside(field, found);

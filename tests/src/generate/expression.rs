@@ -107,7 +107,10 @@ impl Writer<'_> {
             return self.column_or_constant(kind);
         }
         self.depth += 1;
-        match self.choices.weighted(&[60, 8, 7, 6, 3, 4, 5, 4, 2, 1]) {
+        match self
+            .choices
+            .weighted(&[60, 8, 7, 6, 3, 4, 5, 4, 2, 1, 2, 3])
+        {
             0 => self.column_or_constant(kind),
             1 => self.typed_constant(kind),
             2 => {
@@ -177,9 +180,33 @@ impl Writer<'_> {
                 self.column_or_constant(kind);
                 self.push(")");
             }
+            10 if kind == Type::Text => {
+                self.feature("nullif in coalesce");
+                self.push("COALESCE(NULLIF(");
+                self.constant(kind);
+                self.push(", ''), ");
+                self.column_or_constant(kind);
+                self.push(")");
+            }
+            11 if kind == Type::Text => self.text_of_parts(),
             _ => self.column_or_constant(kind),
         }
         self.depth -= 1;
+    }
+
+    /// A text that is joined or cut.
+    fn text_of_parts(&mut self) {
+        self.feature("texts joined or cut");
+        let (before, behind) = *self.choices.of(&[
+            ("", " || '!'"),
+            ("left(", ", 3)"),
+            ("concat('<', ", ", '>')"),
+            ("split_part(", ", '@', 2)"),
+            ("substring(", " from 2 for 3)"),
+        ]);
+        self.push(&format!("({before}"));
+        self.column_or_constant(Type::Text);
+        self.push(&format!("{behind})"));
     }
 
     /// A sub-select of exactly one row or none.
@@ -403,7 +430,19 @@ impl Writer<'_> {
     fn comparison(&mut self) {
         let kind = self.comparable_type();
         let operator = *self.choices.of(&[" = ", " <> ", " != "]);
-        match self.choices.weighted(&[60, 10, 20, 10]) {
+        match self.choices.weighted(&[60, 10, 20, 10, 3]) {
+            4 => {
+                self.feature("comparison with the server's time");
+                self.column_or_constant(Type::Date);
+                self.push(operator);
+                let time = *self.choices.of(&[
+                    "CURRENT_DATE",
+                    "CURRENT_DATE - 30",
+                    "(now() + 3 * interval '1 month')::date",
+                    "(now() - make_interval(days => 40))::date",
+                ]);
+                self.push(time);
+            }
             0 => {
                 self.column_or_constant(kind);
                 self.push(operator);

@@ -414,7 +414,7 @@ impl Writer<'_> {
         let kind = self.comparable_type();
         let keys = self.keys();
         let whole = keys.len() == self.tables_in_scope() && !keys.is_empty();
-        match self.choices.weighted(&[25, 20, 15, 10, 10, 10, 5, 5]) {
+        match self.choices.weighted(&[25, 20, 15, 10, 10, 10, 5, 5, 5]) {
             0 => self.push("count(*)"),
             1 => {
                 self.push("count(");
@@ -456,6 +456,12 @@ impl Writer<'_> {
                 self.push("max(");
                 self.column_of(Type::Int);
                 self.push(")");
+            }
+            8 if whole => {
+                self.feature("string_agg");
+                self.push("string_agg(");
+                self.column_of(Type::Text);
+                self.push(&format!(", '; ' ORDER BY {})", keys.join(", ")));
             }
             _ => self.push("count(*)"),
         }

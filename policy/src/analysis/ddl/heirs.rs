@@ -46,8 +46,12 @@ pub(super) fn judge(
         let Some(relation) = door.rules.relation(&schema, &name) else {
             return Ok(None);
         };
+        if read.is_partition && is_migrated(door, relation.oid) {
+            return Err(takes_no_others(&relation.name).at(door.tokens.range(behind).start));
+        }
+        // A partition is shown as its table is, whose columns the server has in another order.
         if relation.is_view()
-            || relation.reshaped
+            || relation.reshaped && !read.is_partition
             || door.rules.refuse_pending(relation.oid).is_some()
         {
             return Ok(None);
@@ -89,6 +93,9 @@ impl Definition<'_, '_> {
         let (Some(parent), Some(child)) = (parent, found((&schema, &table))) else {
             return Ok(None);
         };
+        if is_migrated(door, parent.oid) {
+            return Err(takes_no_others(&parent.name).at(tokens.range(at).start));
+        }
         let is_ready = matches!(child.kind, 'r' | 'p')
             && door.rules.declared_in(&schema, &table).is_empty()
             && door.rules.refuse_pending(child.oid).is_none();
@@ -150,10 +157,28 @@ impl Definition<'_, '_> {
 
 /// What such a statement says.
 struct Read {
+    /// PARTITION OF.
+    is_partition: bool,
     /// The tables of which it has the columns.
     parents: Vec<Vec<String>>,
     /// Everything else that could name one of these columns.
     others: Vec<Range<usize>>,
+}
+
+/// Whether its columns change places just now.
+fn is_migrated(door: &Door<'_>, table: u32) -> bool {
+    door.rules.guards.iter().any(|guard| guard.is_of(table))
+}
+
+fn takes_no_others(table: &str) -> Refusal {
+    Refusal::unsupported(
+        "table-being-migrated",
+        format!("\"{table}\" is being migrated, and takes no other partitions through pgveil"),
+    )
+    .detail(
+        "The partition would have to have what pgveil keeps beside the columns that are migrated.",
+    )
+    .hint("Wait until the migration has ended (`pgveil apply --status`).")
 }
 
 fn read(door: &Door<'_>, statement: &Range<usize>, behind: usize) -> Option<Read> {
@@ -161,6 +186,7 @@ fn read(door: &Door<'_>, statement: &Range<usize>, behind: usize) -> Option<Read
     if tokens.are_words(behind, &["partition", "of"]) {
         let (parent, end) = name(tokens, behind + 2)?;
         return Some(Read {
+            is_partition: true,
             parents: vec![parent],
             others: std::iter::once(end..statement.end).collect(),
         });
@@ -170,6 +196,7 @@ fn read(door: &Door<'_>, statement: &Range<usize>, behind: usize) -> Option<Read
     };
     let close = tokens.pair(behind).filter(|close| *close < statement.end)?;
     let mut read = Read {
+        is_partition: false,
         parents: Vec::new(),
         others: Vec::new(),
     };

@@ -241,6 +241,7 @@ fn shape_text(rules: &Ruleset, shape: &Shape) -> String {
             let modified = if *modified { " modified" } else { "" };
             format!("[{}{modified}]", shape_text(rules, element))
         }
+        Shape::Listed { element, .. } => format!("list of {}", shape_text(rules, element)),
         Shape::Row(fields) => {
             let fields: Vec<_> = fields
                 .iter()
@@ -390,7 +391,18 @@ fn operand_text(operand: &Operand, logical: LogicalType) -> String {
         Operand::Param(n) => format!("${}", n + 1),
         Operand::Computed(expression) => computed_text(expression),
         Operand::Spelled(expression) => format!("value of {}", computed_text(expression)),
-        Operand::Moment(moment) => format!("{moment:?}"),
+        Operand::Split(text, between) => {
+            format!(
+                "{} split by {}",
+                computed_text(text),
+                computed_text(between)
+            )
+        }
+        Operand::SpelledEach(array) => {
+            format!("values of {}", operand_text(array, LogicalType::Text))
+        }
+        Operand::Moment(timed) if timed.steps.is_empty() => format!("{:?}", timed.moment),
+        Operand::Moment(timed) => format!("{:?} {:?}", timed.moment, timed.steps),
     }
 }
 

@@ -22,6 +22,17 @@ use crate::{
 /// The name under which they are prepared and bound; it is closed at once.
 const NAME: &[u8] = b"pgveil scopes";
 
+/// What stands behind the scope queries of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// The Bind at hand, whose parameters they have, in its pipeline.
+    Bind,
+    /// A Query, in the block that is open or in a transaction of its own.
+    Query,
+    /// A Query in the transaction that they begin, and that it ends.
+    QueryInTheSame,
+}
+
 /// How the scope queries of a plan ended.
 pub(super) enum Answered {
     /// What each found.
@@ -33,16 +44,16 @@ pub(super) enum Answered {
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
-    /// Asks a plan's scope queries. `extended`: with the parameters of the Bind at hand, in its pipeline.
+    /// Asks a plan's scope queries.
     pub(super) async fn ask_scopes(
         &mut self,
         prepared: &Prepared,
         rules: &Arc<Rules>,
         view: &View,
-        extended: bool,
+        behind: Behind,
     ) -> Result<Answered, SessionError> {
         // Under a guard the transaction has begun already, and must not end here.
-        let synced = !extended && !self.unsynced;
+        let synced = behind == Behind::Query && !self.is_open().await?;
         let mut found = Vec::with_capacity(prepared.queries.len());
         for (query, sent) in prepared.plan.scope_queries.iter().zip(&prepared.queries) {
             {
@@ -54,7 +65,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             let wrote = {
                 let frame = self.reader.current();
                 let bind = frame
-                    .filter(|_| extended)
+                    .filter(|_| behind == Behind::Bind)
                     .and_then(|frame| Bind::read(frame.body).ok());
                 let values: Vec<_> = bind.iter().flat_map(Bind::params).collect();
                 let formats: Vec<i16> = bind.iter().flat_map(|b| b.formats.codes()).collect();
@@ -101,7 +112,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 Ok(wrote) => wrote,
                 Err(refusal) => return Ok(Answered::Refused(refusal)),
             };
-            self.unsynced |= extended;
+            self.unsynced |= !synced;
             self.shared.ledger().probed = None;
             self.owe(Some(Owed::ScopeQuery {
                 synced,

@@ -69,7 +69,7 @@ impl Maker<'_> {
     }
 }
 
-fn want_to_seal(column: &Protected, scope: &Scoped, wanted: &mut HashSet<Wanted>) {
+pub(super) fn want_to_seal(column: &Protected, scope: &Scoped, wanted: &mut HashSet<Wanted>) {
     wanted.insert(Wanted::Sealing(scope.sealing(column).clone()));
     if !column.terms {
         return;

@@ -39,6 +39,49 @@ impl Maker<'_> {
         }))
     }
 
+    /// The values that texts spell.
+    pub(super) fn spelled_each(
+        &self,
+        texts: Vec<Option<Converted>>,
+        wanted: LogicalType,
+    ) -> Vec<Option<Converted>> {
+        let settings = &self.view.session.format;
+        let value = |text: Converted| {
+            let Converted::Value(text) = text else {
+                return Converted::NeverEqual;
+            };
+            let text = std::str::from_utf8(text.as_bytes()).ok();
+            let value = text.and_then(|text| spelled(wanted, text, settings));
+            value.map_or(Converted::NeverEqual, Converted::Value)
+        };
+        { texts.into_iter() }.map(|text| text.map(value)).collect()
+    }
+
+    /// The pieces of a text as values of the wanted type.
+    pub(super) fn split(
+        &self,
+        text: &TextExpression,
+        between: &TextExpression,
+        wanted: LogicalType,
+        why: Conversion,
+    ) -> Result<Option<Vec<Option<Converted>>>, Refusal> {
+        let (Some(text), Some(between)) = (self.text_of(text)?, self.text_of(between)?) else {
+            return Ok(None);
+        };
+        let pieces: Vec<&str> = match (text.is_empty(), between.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => vec![&text],
+            (false, false) => text.split(between.as_str()).collect(),
+        };
+        let settings = &self.view.session.format;
+        let value = |piece: &str| {
+            let value = Value::from_send_form(piece.as_bytes().to_vec());
+            adapt(value, LogicalType::Text, wanted, why, settings).map(Some)
+        };
+        let values: Result<_, _> = pieces.into_iter().map(value).collect();
+        values.map(Some).map_err(input_refusal)
+    }
+
     fn text_of(&self, expression: &TextExpression) -> Result<Option<Zeroizing<String>>, Refusal> {
         let settings = &self.view.session.format;
         let param = |index: usize| {

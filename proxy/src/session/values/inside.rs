@@ -96,6 +96,9 @@ impl Inside<'_> {
             } => {
                 return self.text(fields, expression, value, out);
             }
+            Shape::Listed { element, between } => {
+                return self.listed(element, between, value, out);
+            }
             Shape::Json {
                 jsonb,
                 rendering,
@@ -132,6 +135,41 @@ impl Inside<'_> {
             None => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// The elements of an array, with a text between them.
+    fn listed(
+        &mut self,
+        element: &Shape,
+        between: &TextExpression,
+        array: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Stop> {
+        let binary = self.binary;
+        let between = between.value(&|_| Ok(None), self.lens.settings);
+        let between = between.map_err(input_refusal)?.ok_or_else(no_value)?;
+        let (mut joined, mut any) = (Zeroizing::new(Vec::new()), false);
+        let each: &mut Each<'_> = &mut |inner: &[u8], _: &mut Vec<u8>| {
+            // Texts are the same in both formats.
+            let mut opened = Zeroizing::new(Vec::new());
+            let shown = self.value(element, inner, &mut opened)?;
+            if shown {
+                if any {
+                    joined.extend_from_slice(between.as_bytes());
+                }
+                joined.extend_from_slice(&opened);
+                any = true;
+            }
+            Ok(shown)
+        };
+        let mut unused = Vec::new();
+        if binary {
+            array::binary(array, type_oid(element), &mut unused, each)?;
+        } else {
+            array::text(array, &mut unused, each)?;
+        }
+        out.extend_from_slice(&joined);
+        Ok(any)
     }
 
     fn sealed(
@@ -202,12 +240,14 @@ pub fn type_oid(shape: &Shape) -> Option<u32> {
     match shape {
         Shape::Sealed { shown, .. } => Some(shown.oid()),
         Shape::Text { shown, .. } => Some(shown.oid()),
+        Shape::Listed { .. } => Some(LogicalType::Text.oid()),
         Shape::Array { element, .. } => match element.as_ref() {
             Shape::Sealed { shown, .. } => Some(shown.array_oid()),
             Shape::Plain
             | Shape::Array { .. }
             | Shape::Row(_)
             | Shape::Text { .. }
+            | Shape::Listed { .. }
             | Shape::Json { .. } => None,
         },
         Shape::Plain | Shape::Row(_) | Shape::Json { .. } => None,

@@ -2,29 +2,52 @@
 
 use pgveil_policy::{
     Refusal,
-    plan::Moment,
-    types::{Conversion, Converted, LogicalType, Value},
+    plan::Timed,
+    types::{Conversion, Converted, GivenAs, InputError, LogicalType, Value},
 };
 
 use super::{Maker, adapt, input_refusal};
 
 impl Maker<'_> {
-    /// The value in the wanted type.
+    /// The value in the wanted type; `None` is NULL.
     pub(super) fn moment(
         &self,
-        moment: Moment,
+        timed: &Timed,
         wanted: LogicalType,
         why: Conversion,
-    ) -> Result<Converted, Refusal> {
+    ) -> Result<Option<Converted>, Refusal> {
         let mut answered = self.prepared.plan.scope_queries.iter().zip(self.asked);
         let answer = answered.find_map(|(query, asked)| {
-            let at = query.moments.iter().position(|asked| *asked == moment)?;
+            let at = query
+                .moments
+                .iter()
+                .position(|asked| *asked == timed.moment)?;
             asked.only(at)
         });
         let bytes = answer.and_then(|digits| hex::decode(digits).ok());
-        let value = Value::from_send_form(bytes.ok_or_else(not_asked)?);
+        let mut value = Value::from_send_form(bytes.ok_or_else(not_asked)?);
+        let mut logical = timed.moment.logical();
         let settings = &self.view.session.format;
-        adapt(value, moment.logical(), wanted, why, settings).map_err(input_refusal)
+        let given: GivenAs<'_> = &|param, wanted| self.given(param, wanted);
+        for step in &timed.steps {
+            let made = step.apply(&value, logical, given, settings);
+            let Some(made) = made.map_err(input_refusal)? else {
+                return Ok(None);
+            };
+            value = made;
+            logical = step.of(logical).unwrap_or(logical);
+        }
+        let value = adapt(value, logical, wanted, why, settings);
+        value.map(Some).map_err(input_refusal)
+    }
+
+    /// A parameter of which something is computed.
+    fn given(&self, param: usize, wanted: LogicalType) -> Result<Option<Value>, InputError> {
+        match self.parameter(param, wanted, Conversion::Assignment)? {
+            Some(Converted::Value(value)) => Ok(Some(value)),
+            Some(Converted::NeverEqual) => Err(InputError::new("22003", "value out of range")),
+            None => Ok(None),
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn text(
             | Shape::Array { .. }
             | Shape::Row(_)
             | Shape::Text { .. }
+            | Shape::Listed { .. }
             | Shape::Json { .. } => {
                 let mut opened = zeroize::Zeroizing::new(Vec::new());
                 if each(shape, &field, &mut opened)? {

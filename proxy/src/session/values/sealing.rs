@@ -1,9 +1,11 @@
 //! Sealing values that come in rows, not in parameters: COPY FROM STDIN. Keys come from the cache; who calls waits for
 //! those that are missing, so that a row costs nothing but its own work.
 
+use std::collections::HashSet;
+
 use pgveil_config::ScopePath;
 use pgveil_keys::{
-    Keys, nonce,
+    Keys, Wanted, nonce,
     sealed::{self, Terms},
     term,
 };
@@ -14,7 +16,7 @@ use pgveil_policy::{
     types::{Conversion, Converted, FormatSettings, InputError, Value, convert},
 };
 
-use super::{index_key, key_of, scope_null, sealing_key, session_unset};
+use super::{ahead::want_to_seal, index_key, key_of, scope_null, sealing_key, session_unset};
 use crate::session::{scoped::Scoped, view::View};
 
 /// The value as it is stored, if that is another one: while a column's length or precision is being changed, new values
@@ -101,6 +103,11 @@ pub async fn fetch(keys: &Keys, column: &Protected, scope: &Scoped) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Adds the keys for values of a column and scope.
+pub fn want(column: &Protected, scope: &Scoped, wanted: &mut HashSet<Wanted>) {
+    want_to_seal(column, scope, wanted);
 }
 
 /// Why a row's scope is not known.
