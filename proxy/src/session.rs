@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod copy;
+pub mod implicit;
 pub mod ledger;
 pub mod names;
 pub mod refuse;

@@ -12,6 +12,8 @@ mod cursors;
 mod extended;
 #[path = "protocol/hostile.rs"]
 mod hostile;
+#[path = "protocol/implicit.rs"]
+mod implicit;
 #[path = "protocol/login.rs"]
 mod login;
 #[path = "protocol/malformed.rs"]

@@ -45,7 +45,7 @@ struct Quotes {
 }
 
 /// Finds lines in data that comes in pieces.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lines {
     csv: Option<Quotes>,
     /// Whether `\.` alone on a line ends CSV: up to PostgreSQL 17.

@@ -10,6 +10,7 @@ mod function;
 mod guard;
 mod kept;
 mod look;
+mod open;
 mod probe;
 mod query;
 mod renew;
@@ -26,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{End, Shared, copy::incoming::Incoming, ledger::Owed, view::View};
 use crate::{
-    engine::Rules,
+    engine::{Prepared, Rules},
     frame::{FrameReader, FrameWriter, Next},
     messages::{Query, tag::client as tag},
     session::{SessionError, refuse::STAND_IN},
@@ -46,6 +47,10 @@ pub struct ClientSide<R, W> {
     overlay: Option<look::Overlay>,
     /// Messages of the extended protocol went out that no Sync has ended.
     unsynced: bool,
+    /// A Query went out behind such messages, or behind one that did, and may have left open what they have begun.
+    may_be_open: bool,
+    /// A portal was bound under a name since the last Sync.
+    bound: bool,
     /// The rows of a COPY FROM STDIN with protected columns.
     copying: Option<Box<Incoming>>,
 }
@@ -67,6 +72,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             view: None,
             overlay: None,
             unsynced: false,
+            may_be_open: false,
+            bound: false,
             copying: None,
         }
     }
@@ -173,6 +180,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 ledger.view_stale = true;
             }
             self.unsynced = false;
+            self.may_be_open = false;
+            self.bound = false;
         }
         self.reader.pass();
     }
@@ -189,7 +198,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             .write(queue)
             .expect("the stand-in is short");
         }
-        ledger.owed.extend(owed);
+        if let Some(owed) = owed {
+            ledger.owe(owed);
+        }
     }
 
     /// Whether a text is analysed: it may name something protected, or something that the session keeps and that may
@@ -211,6 +222,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             ledger.names_used = ledger.beside.look_again(rules.set.version, is_protected);
         }
         ledger.names_used
+    }
+
+    /// Before keys are asked for: a plan that seals values is under way until the server has told what became of it.
+    fn take_off(&self, prepared: &Prepared) {
+        if prepared.plan.slots.iter().any(|slot| slot.make.stores()) {
+            let engine = &self.shared.engine;
+            self.shared.ledger().take_off(|| engine.keys.enter());
+        }
+    }
+
+    /// Behind [`ClientSide::take_off`]: what was sealed is queued, or was given up.
+    fn sent(&self) {
+        self.shared.ledger().sent(self.unsynced);
     }
 
     /// Follows what a statement may change, at the moment it is sent for execution.

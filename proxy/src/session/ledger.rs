@@ -4,25 +4,28 @@
 //! leave when its answer (or the error that skips it) arrives, so that what pgveil says itself
 //! keeps its place and the statement and portal maps follow the server's own word.
 
+mod coming;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use crate::session::scoped::Scoped;
-use pgveil_keys::DekId;
+use pgveil_keys::{DekId, Flight};
 use pgveil_policy::{
-    Plan, Refusal, Ruleset,
-    copy::CopyRows,
-    plan::{Effect, MAX_ASKED_SCOPES, Output},
+    Refusal, Ruleset,
+    plan::{Effect, MAX_ASKED_SCOPES},
     scan::Scan,
     splice::PositionMap,
 };
 
 use zeroize::Zeroizing;
 
+pub use self::coming::Coming;
 use super::{
     copy::CopyJob,
+    implicit::Implicit,
     names::Cursors,
     relayed::{Beside, Relayed},
     results::{Described, ResultRules},
@@ -262,6 +265,8 @@ pub struct Ledger {
     pub rules_touched: bool,
     /// A text that may have ended the transaction was sent since the last ReadyForQuery.
     pub may_have_ended: bool,
+    /// The transaction that no BEGIN has begun.
+    pub implicit: Implicit,
     /// Relations of the session's own may have come to hold or read sealed values since the last view.
     pub own_unknown: bool,
     /// The session's settings may differ from the last view.
@@ -275,6 +280,10 @@ pub struct Ledger {
     pub part_ended: Option<bool>,
     /// A result could not be shown although the server had already answered: the transaction must be failed.
     pub fail_transaction: bool,
+    /// Values were sealed, or are just being sealed, whose fate the server has not told.
+    flight: Option<Flight>,
+    /// They are just being sealed: nothing is owed for them yet.
+    sealing: bool,
 }
 
 /// How a probe ended.
@@ -311,7 +320,8 @@ impl Ledger {
         self.beside.forget(only);
         let withheld = &mut self.withheld;
         self.statements.retain(|name, statement| {
-            let stays = only.is_some_and(|only| only != name) || coming(name);
+            // DEALLOCATE has no name for the unnamed one.
+            let stays = name.is_empty() || only.is_some_and(|only| only != name) || coming(name);
             if !stays && statement.protected.is_some() && withheld.len() < MAX_WITHHELD {
                 withheld.insert(name.clone());
             }
@@ -365,25 +375,46 @@ impl Ledger {
             .unwrap_or(self.owed.len());
         let skipped: Vec<Owed> = self.owed.drain(..end).collect();
         self.skipping = self.owed.is_empty();
+        // The unnamed statement is destroyed by a Parse that fails, and lives on behind one that is skipped.
+        let destroyed =
+            matches!(skipped.first(), Some(Owed::Parse { name, .. }) if name.is_empty());
         let mut probe = false;
         for owed in skipped.into_iter().rev() {
-            match owed {
-                Owed::Parse { name, previous, .. } => restore(&mut self.statements, name, previous),
-                Owed::Bind { name, previous, .. } => restore(&mut self.portals, name, previous),
-                Owed::Close(Closed::Statement(name, previous)) => {
-                    restore(&mut self.statements, name, previous);
-                }
-                Owed::Close(Closed::Portal(name, previous)) => {
-                    restore(&mut self.portals, name, previous);
-                }
-                Owed::Probe { .. } | Owed::ScopeQuery { .. } => probe = true,
-                _ => {}
-            }
+            probe |= self.undo(owed);
+        }
+        if destroyed {
+            self.statements.remove(&[][..]);
         }
         if probe {
             self.probe_failed();
         }
         probe
+    }
+
+    /// A message was sent, or something in its place. What the server skips it does not answer: that is undone at once.
+    pub fn owe(&mut self, owed: Owed) {
+        if !self.skipping || matches!(owed, Owed::Sync) {
+            self.owed.push_back(owed);
+        } else if self.undo(owed) {
+            self.probe_failed();
+        }
+    }
+
+    /// The server skips a message. Returns whether it was a probe or a scope query.
+    fn undo(&mut self, owed: Owed) -> bool {
+        match owed {
+            Owed::Parse { name, previous, .. } => restore(&mut self.statements, name, previous),
+            Owed::Bind { name, previous, .. } => restore(&mut self.portals, name, previous),
+            Owed::Close(Closed::Statement(name, previous)) => {
+                restore(&mut self.statements, name, previous);
+            }
+            Owed::Close(Closed::Portal(name, previous)) => {
+                restore(&mut self.portals, name, previous);
+            }
+            Owed::Probe { .. } | Owed::ScopeQuery { .. } => return true,
+            _ => {}
+        }
+        false
     }
 
     /// A row of the probe or scope query arrived. False if there are more than can be.
@@ -394,7 +425,7 @@ impl Ledger {
 
     /// One of the CloseCompletes of a probe or scope query arrived; true with the last.
     pub fn probe_closed(&mut self) -> bool {
-        let Some(Owed::Probe { closes, .. } | Owed::ScopeQuery { closes, .. }) =
+        let Some(Owed::Probe { closes, synced } | Owed::ScopeQuery { closes, synced }) =
             self.owed.front_mut()
         else {
             return false;
@@ -402,6 +433,9 @@ impl Ledger {
         *closes = closes.saturating_sub(1);
         let ended = *closes == 0;
         if ended {
+            if !*synced {
+                self.implicit.asked();
+            }
             self.probed = Some(Probed::Rows(std::mem::take(&mut self.probe_rows)));
         }
         ended
@@ -455,29 +489,25 @@ impl Ledger {
         self.copy_ended = true;
     }
 
-    /// Whether data that comes while the server is not in copy-in mode may yet be wanted.
-    pub fn coming_copy(&mut self) -> Coming {
-        let ended = self.copy_ended;
-        let mut coming = Coming::None;
-        // Makes room for the front.
-        self.front();
-        for (place, owed) in self.owed.iter().enumerate() {
-            let ended = ended && place == 0;
-            let next = match owed {
-                Owed::Query(query) => query.coming_copy(ended),
-                Owed::Execute { .. } if ended => Coming::None,
-                Owed::Execute { portal } => match portal {
-                    PortalNamed::Bound(portal) => match &portal.statement.protected {
-                        Some(protected) => of_plan(&protected.prepared.plan, 0),
-                        None => Coming::Unknown,
-                    },
-                    PortalNamed::Other(_) => Coming::Unknown,
-                },
-                _ => Coming::None,
-            };
-            coming = coming.max(next);
+    /// A statement of the client's was completed.
+    pub fn completed(&mut self, tag: &[u8]) {
+        let by_execute = matches!(self.front(), Some(Owed::Execute { .. }));
+        self.implicit.completed(tag, by_execute);
+        self.cursors.completed(tag);
+    }
+
+    /// The message at hand is one whose values are sealed; the oldest flight is kept.
+    pub fn take_off(&mut self, enter: impl FnOnce() -> Flight) {
+        self.flight.get_or_insert_with(enter);
+        self.sealing = true;
+    }
+
+    /// The message at hand is sent, or something in its place. `unsynced`: messages before it may be executed still.
+    pub fn sent(&mut self, unsynced: bool) {
+        self.sealing = false;
+        if self.status == b'I' && self.owed.is_empty() && (self.skipping || !unsynced) {
+            self.flight = None;
         }
-        coming
     }
 
     /// ReadyForQuery arrived.
@@ -490,50 +520,15 @@ impl Ledger {
         if status == b'I' {
             if self.owed.is_empty() {
                 self.portals.clear();
+                if !self.sealing {
+                    self.flight = None;
+                }
             }
             if std::mem::take(&mut self.settings_touched) && was != b'I' {
                 self.view_stale = true;
             }
         }
     }
-}
-
-/// Whether a COPY FROM STDIN is about to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Coming {
-    /// None can: the server would ignore its data.
-    None,
-    /// Perhaps one without protected columns.
-    Unknown,
-    /// One with protected columns, unless the server refuses it.
-    Protected,
-}
-
-impl QueryOwed {
-    /// `ended`: the data of the current statement has been sent.
-    fn coming_copy(&self, ended: bool) -> Coming {
-        if self.failed {
-            return Coming::None;
-        }
-        match &self.prepared {
-            Some(prepared) => of_plan(&prepared.plan, self.statement + usize::from(ended)),
-            None if self.swap.is_some() => Coming::None,
-            None => Coming::Unknown,
-        }
-    }
-}
-
-/// What the statements from `first` on may begin.
-fn of_plan(plan: &Plan, first: usize) -> Coming {
-    let rest = plan.statements.iter().skip(first);
-    let coming = rest.map(|statement| match &statement.copy {
-        _ if statement.refused.is_some() => Coming::None,
-        Some(copy) if matches!(copy.rows, CopyRows::Out(_)) => Coming::None,
-        Some(_) => Coming::Protected,
-        None if statement.output == Output::Unknown => Coming::Unknown,
-        None => Coming::None,
-    });
-    coming.max().unwrap_or(Coming::None)
 }
 
 fn restore<T>(map: &mut HashMap<Vec<u8>, Arc<T>>, name: Vec<u8>, previous: Option<Arc<T>>) {

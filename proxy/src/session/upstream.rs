@@ -300,7 +300,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             b"DISCARD ALL" => ledger.apply(&Effect::DiscardAll, None),
             _ => {}
         }
-        ledger.cursors.completed(&done);
+        ledger.completed(&done);
         let shown = shown_tag(ledger.owed.front_mut());
         let fate = match ledger.owed.front_mut() {
             Some(Owed::Query(query)) => {
@@ -350,10 +350,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
         match ledger.front() {
             Some(Owed::Query(query)) if tag == tag::EMPTY_QUERY_RESPONSE => query.statement += 1,
             Some(Owed::Execute { .. }) => {
+                if tag == tag::PORTAL_SUSPENDED {
+                    ledger.implicit.suspended();
+                }
                 ledger.owed.pop_front();
             }
             _ => {}
         }
+        drop(ledger);
+        self.shared.drained.notify_waiters();
         Fate::Pass
     }
 
@@ -453,6 +458,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
             // EXECUTE and the like describe their rows as they run.
             _ => self.rules = rules,
         }
+        drop(ledger);
+        self.shared.drained.notify_waiters();
     }
 
     fn parameter_description(&mut self) -> Result<Fate, SessionError> {
@@ -565,9 +572,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 let sent = sent.and_then(|protected| protected.prepared.spliced.as_ref());
                 errors::mapped(queue, fields, sent.map(|spliced| &spliced.map), replaced)
             }
-            Some(Owed::Probe { .. } | Owed::Failing) => Fate::Skip,
+            Some(Owed::Probe { synced: true, .. } | Owed::Failing) => Fate::Skip,
             // It is not the client's text that a position would be in.
-            Some(Owed::ScopeQuery { .. }) => {
+            Some(Owed::Probe { .. } | Owed::ScopeQuery { .. }) => {
                 errors::mapped(queue, fields, Some(&PositionMap::nowhere()), true)
             }
             _ => errors::mapped(queue, fields, None, replaced),
@@ -620,6 +627,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 None => return Err(SessionError::OutOfStep),
             }
         };
+        let query = matches!(
+            answered,
+            Owed::Query(_) | Owed::FunctionCall | Owed::Failing
+        );
+        ledger.implicit.ready(code, query);
         ledger.ready(code);
         if code == b'I' && ledger.catalog_touched {
             self.shared

@@ -51,20 +51,44 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                     } else {
                         ledger.owed.push_back(Owed::CopyEnd);
                     }
+                    drop(ledger);
+                    self.copy_ended();
                 }
                 self.reader.pass();
             }
             Fate::Rows(job) => {
+                self.take_off_rows();
                 self.upstream.settle(&mut self.reader);
                 match tag {
                     tag::COPY_DATA => self.copy_rows(&job).await?,
                     tag::COPY_DONE => self.copy_done(&job).await?,
                     _ => self.copy_given_up(&job),
                 }
+                if tag != tag::COPY_DATA {
+                    self.copy_ended();
+                }
+                self.sent();
                 self.reader.skip();
             }
         }
         Ok(())
+    }
+
+    /// In copy-in mode the server ignores Sync: what an Execute began needs another.
+    fn copy_ended(&mut self) {
+        let ledger = self.shared.ledger();
+        let by_execute = ledger
+            .owed
+            .iter()
+            .any(|owed| matches!(owed, Owed::Execute { .. }));
+        drop(ledger);
+        self.unsynced |= by_execute;
+    }
+
+    /// The server owes the end of the COPY, which tells what became of its rows.
+    fn take_off_rows(&self) {
+        let keys = &self.shared.engine.keys;
+        self.shared.ledger().take_off(|| keys.enter());
     }
 
     /// The start of a CopyData that is too long to be waited for as a whole.
@@ -80,6 +104,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             }
             Fate::Rows(job) => job,
         };
+        self.take_off_rows();
         self.upstream.settle(&mut self.reader);
         self.reader.open();
         while self.reader.is_open() {
@@ -94,6 +119,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             }
             self.reader.take(piece);
         }
+        self.sent();
         Ok(())
     }
 
@@ -215,6 +241,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                     self.fail_copy(&job, refused);
                 }
                 Step::NeedsKeys(column, scope) => {
+                    let mut wanted = rows.wanted();
+                    wanted.retain(|key| !keys.has(key));
+                    // One alone is had as it is.
+                    if wanted.len() > 1 {
+                        keys.ready(wanted).await;
+                    }
                     if let Err(refusal) = sealing::fetch(&keys, &column, &scope).await {
                         self.copying = None;
                         self.fail_copy(&job, Refused::whole(refusal));

@@ -16,12 +16,15 @@ use super::{
     probe::Ground,
     query::located,
     renew::{Renewed, write_parse},
-    scopes::Answered,
+    scopes::{Answered, Behind},
     state_unreadable,
 };
 use crate::{
     engine::Prepared,
-    messages::{Bind, Close, Describe, Execute, Parse, Target, TooLong, tag::client as tag, unit},
+    messages::{
+        Bind, BindBuilder, Close, Describe, Execute, Parse, Target, TooLong, tag::client as tag,
+        unit,
+    },
     session::{
         SessionError,
         ledger::{Closed, Owed, Portal, PortalNamed, ProtectedStatement, Statement},
@@ -146,8 +149,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         self.shared
             .ledger()
             .withhold(effects_of(scan, sql.as_bytes()));
-        self.protected_parse(name, sql, declared, scan, ends, ground)
-            .await
+        let done = self.protected_parse(name, sql, declared, scan, ends, ground);
+        let done = done.await;
+        self.sent();
+        done
     }
 
     async fn protected_parse(
@@ -235,13 +240,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let known = ledger.statements.get(&name).cloned();
         let (previous, confirmed) = match (statement, known) {
             // A Parse destroys the unnamed statement whether it succeeds or not.
-            (Some(statement), _) if name.is_empty() => {
+            (Some(statement), known) if name.is_empty() => {
                 ledger.statements.insert(Vec::new(), statement);
-                (None, None)
+                (known, None)
             }
-            (None, _) if name.is_empty() => {
+            (None, known) if name.is_empty() => {
                 ledger.statements.remove(&name);
-                (None, None)
+                (known, None)
             }
             // The name is taken: the server decides which statement it means from here on.
             (statement, Some(known)) => {
@@ -315,13 +320,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let Some(frame) = self.reader.current() else {
             return Ok(());
         };
-        let (portal, formats, statement) = match Bind::read(frame.body) {
+        let (portal, formats, statement, unnamed) = match Bind::read(frame.body) {
             Ok(bind) => {
                 let statement = self.shared.ledger().statements.get(bind.statement).cloned();
                 (
                     bind.portal.to_vec(),
                     bind.result_formats.codes().collect::<Vec<i16>>(),
                     statement,
+                    bind.statement.is_empty(),
                 )
             }
             // The server says what is wrong with it, unless there may be plaintext in it.
@@ -331,17 +337,31 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                     Refusal::new("08P01", "malformed-message", malformed.to_string()),
                 );
             }
-            Err(_) => (Vec::new(), Vec::new(), None),
+            Err(_) => (Vec::new(), Vec::new(), None, false),
         };
+        self.bound |= !portal.is_empty();
         let Some(statement) = statement else {
             // Not one that this session parsed: the server knows it from SQL's PREPARE, or says that it does not.
             self.unsynced = true;
+            if unnamed {
+                // SQL has no name for it. Should the server know one nevertheless, its values are not to be seen.
+                let none = BindBuilder::begin(
+                    self.upstream.settle(&mut self.reader),
+                    &portal,
+                    b"",
+                    [].into_iter(),
+                );
+                none.end([].into_iter())
+                    .map_err(|_| SessionError::NameTooLong)?;
+                self.reader.skip();
+            } else {
+                self.reader.pass();
+            }
             self.owe(Some(Owed::Bind {
                 name: portal,
                 previous: None,
                 swap: None,
             }));
-            self.reader.pass();
             return Ok(());
         };
         if statement.protected.is_none() {
@@ -360,7 +380,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             self.reader.pass();
             return Ok(());
         }
-        self.protected_bind(portal, statement, formats).await
+        let done = self.protected_bind(portal, statement, formats).await;
+        self.sent();
+        done
     }
 
     /// Whether a Bind that does not parse is for a protected statement, or for one that cannot be made out.
@@ -392,6 +414,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let Some(protected) = &statement.protected else {
             return Ok(());
         };
+        self.take_off(&protected.prepared);
         let engine = Arc::clone(&self.shared.engine);
         let usable = {
             let ledger = self.shared.ledger();
@@ -417,7 +440,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             return self.refuse_bind(portal, refusal);
         }
         let asked = match self
-            .ask_scopes(&protected.prepared, &rules, &view, true)
+            .ask_scopes(&protected.prepared, &rules, &view, Behind::Bind)
             .await?
         {
             Answered::Scopes(asked) => asked,

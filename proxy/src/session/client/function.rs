@@ -15,6 +15,12 @@ const FIRST_USER_OID: u32 = 16_384;
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     pub(super) async fn function_call(&mut self) -> Result<(), SessionError> {
+        if self.is_skipped().await? {
+            return Ok(());
+        }
+        if let Err(refusal) = self.end_own(false).await? {
+            return self.refuse_query(refusal);
+        }
         let rules = match self.shared.engine.current_rules().await {
             Ok(rules) => rules,
             Err(refusal) => return self.refuse_query(refusal),
@@ -33,7 +39,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         };
         self.note_effects(touched, false);
         self.owe(Some(Owed::FunctionCall));
-        self.unsynced = false;
+        self.queried();
         self.reader.pass();
         Ok(())
     }

@@ -130,18 +130,24 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         unit::write(self.upstream.settle(&mut self.reader), tag::SYNC);
     }
 
-    /// Whether a transaction block is open, if nothing is under way.
+    /// Whether a transaction block is open, if nothing is under way. An implicit transaction that a Query has left open is
+    /// none, nor is there none: the next string may end it.
     pub(super) fn known_block(&self) -> Option<bool> {
-        let ledger = self.shared.ledger();
-        let settled = ledger.owed.is_empty() && !self.unsynced;
-        settled.then_some(ledger.status == b'T')
+        let mut ledger = self.shared.ledger();
+        let settled = ledger.front().is_none() && !ledger.implicit.is_left_open();
+        let open = if self.unsynced {
+            ledger.implicit.is_block()
+        } else {
+            ledger.status == b'T'
+        };
+        settled.then_some(open)
     }
 
     /// Waits until the server has answered all that it was asked, unless it waits itself for the data of a COPY.
     pub(super) async fn settle_all(&mut self) -> Result<(), SessionError> {
         let is_settled = |shared: &Shared| {
-            let ledger = shared.ledger();
-            ledger.owed.is_empty() || ledger.copy_in
+            let mut ledger = shared.ledger();
+            ledger.front().is_none() || ledger.copy_in
         };
         if is_settled(&self.shared) {
             return Ok(());
@@ -299,6 +305,7 @@ mod tests {
             schema: "public".to_owned(),
             table: "people".to_owned(),
             columns: vec![(2, "email".to_owned())],
+            partitions: [].into(),
             names: ["people".to_owned()].into(),
         }
     }

@@ -92,6 +92,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             return Err(Refusal::unsupported("statement-not-supported", what)
                 .hint("Bind a value to the prepared statement itself."));
         }
+        self.take_off(prepared);
         let maker = self.maker(prepared, rules, view);
         let made = maker.make_all().await?;
         let mut literals = Vec::with_capacity(made.len());

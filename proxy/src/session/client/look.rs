@@ -61,7 +61,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             let ledger = self.shared.ledger();
             (
                 ledger.rules_touched,
-                ledger.status == b'T' && !(self.unsynced && ledger.may_have_ended),
+                // What a Query has left open is no block, and takes no savepoint.
+                ledger.status == b'T'
+                    && !ledger.implicit.is_left_open()
+                    && !(self.unsynced && ledger.may_have_ended),
             )
         };
         if !in_block || !touched {

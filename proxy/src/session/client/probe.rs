@@ -95,8 +95,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         &mut self,
         queries: &[&str],
     ) -> Result<Option<Vec<Vec<Option<Vec<u8>>>>>, SessionError> {
-        let synced = !self.unsynced;
-        self.shared.ledger().probed = None;
+        let synced = !self.is_open().await?;
+        {
+            let mut ledger = self.shared.ledger();
+            if ledger.skipping {
+                return Ok(None);
+            }
+            ledger.probed = None;
+        }
+        self.unsynced |= !synced;
         self.owe(Some(Owed::Probe {
             synced,
             closes: PROBE_CLOSES * queries.len(),

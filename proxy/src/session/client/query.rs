@@ -18,7 +18,7 @@ use super::{
     guard::{ATTEMPTS, Stood, unsettled},
     probe::Ground,
     renew::Renewed,
-    scopes::Answered,
+    scopes::{Answered, Behind},
     state_unreadable,
 };
 use crate::{
@@ -39,6 +39,9 @@ const CLOSES: &str = "\n; UNLISTEN \"pgveil guard\"";
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     pub(super) async fn query(&mut self) -> Result<(), SessionError> {
+        if self.is_skipped().await? {
+            return Ok(());
+        }
         if let Err(refusal) = self.shared.engine.know_names().await {
             return self.refuse_query(refusal);
         }
@@ -53,8 +56,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         let named = self.reader.current().map(|frame| Query::read(frame.body));
         let named = named.and_then(Result::ok);
         let scan = named.map(|query| self.scan_by_rules(query.sql));
+        let asks = named.is_some_and(|query| {
+            let (scan, _) = self.scan(query.sql);
+            scan.protected || scan.names
+        });
+        if let Err(refusal) = self.end_own(asks).await? {
+            return self.refuse_query(refusal);
+        }
         self.know_own(scan).await?;
-        if self.skips() {
+        if self.has_failed() {
+            self.reader.skip();
             return Ok(());
         }
         let Some(frame) = self.reader.current() else {
@@ -88,9 +99,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         };
         if scan.names {
             self.settle_names().await?;
-            if self.skips() {
-                return Ok(());
-            }
         }
         self.note_effects(scan, ends);
         {
@@ -98,7 +106,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             ledger.statements.remove(&[][..]);
             ledger.portals.remove(&[][..]);
         }
-        self.unsynced = false;
         match sql {
             None => {
                 let owed = QueryOwed {
@@ -107,6 +114,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 };
                 self.shared.ledger().note_preparing(owed.prepares());
                 self.owe(Some(Owed::Query(Box::new(owed))));
+                self.queried();
                 self.reader.pass();
                 Ok(())
             }
@@ -121,7 +129,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                     self.settle_all().await?;
                 }
                 loop {
-                    match self.protected_query(&sql, from, scan, own).await? {
+                    let sent = self.protected_query(&sql, from, scan, own).await?;
+                    self.sent();
+                    match sent {
                         Sent::AsItIs => return Ok(()),
                         Sent::Part(next) if self.part_ended().await? => from = next,
                         Sent::Part(_) | Sent::All => break,
@@ -163,6 +173,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 continues: true,
                 ..QueryOwed::default()
             }))));
+            self.queried();
             let queue = self.upstream.settle(&mut self.reader);
             let sql = &whole.as_bytes()[..end];
             let written = Query { sql }.write(queue);
@@ -195,9 +206,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             self.note_effects(scan, true);
         }
         let Some(view) = ground.view else {
+            if self.has_failed() {
+                return Ok(Sent::All);
+            }
             if own && from == 0 {
                 // The transaction has failed: the server refuses all but its end, which names nothing.
                 self.owe(Some(Owed::Query(Box::default())));
+                self.queried();
                 self.reader.pass();
                 return Ok(Sent::AsItIs);
             }
@@ -229,9 +244,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         } else {
             Sent::All
         };
+        let closed = match self.is_to_be_closed(&view) {
+            Ok(closed) => closed,
+            Err(refusal) => return Ok(self.refuse_all(refusal)),
+        };
         if from == 0
             && !part.continues
-            && !self.is_left_open(&view)
+            && !closed
             && prepared.plan.is_identity()
             && prepared
                 .plan
@@ -240,15 +259,30 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 .all(|s| s.output == Output::Unknown && matches!(s.effect, Effect::None))
         {
             self.owe(Some(Owed::Query(Box::default())));
-            self.unsynced = false;
+            self.queried();
             self.reader.pass();
             return Ok(Sent::AsItIs);
         }
-        if !of_one_moment(part.sql, &prepared.plan, in_block) {
+        let timed = asks_for_moments(&prepared.plan);
+        let in_block = match in_block {
+            None if timed => {
+                self.settle_all().await?;
+                // What a Query has left open is as good as a block here: nothing is cut by it.
+                let left_open = self.shared.ledger().implicit.is_left_open();
+                self.known_block().or(left_open.then_some(true))
+            }
+            known => known,
+        };
+        if timed && !of_one_moment(part.sql, &prepared.plan, in_block) {
             return Ok(self.refuse_all(several_moments()));
         }
+        self.take_off(&prepared);
+        let behind = match in_block {
+            Some(false) if timed => Behind::QueryInTheSame,
+            _ => Behind::Query,
+        };
         let asked = match self
-            .ask_scopes(&prepared, &ground.rules, &view, false)
+            .ask_scopes(&prepared, &ground.rules, &view, behind)
             .await?
         {
             Answered::Scopes(asked) => asked,
@@ -269,9 +303,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         }
         .make_all()
         .await;
-        match made {
-            Ok(made) => {
-                self.send_query(&part, &prepared, &ground.rules, view, &made);
+        let closed = self.is_to_be_closed(&view);
+        match made.and_then(|made| Ok((made, closed?))) {
+            Ok((made, closed)) => {
+                self.send_query(&part, &prepared, &ground.rules, view, (&made, closed));
                 Ok(sent)
             }
             Err(refusal) => Ok(self.refuse_all(part.located(refusal))),
@@ -338,19 +373,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         Ok(Stood::Refused(unsettled()))
     }
 
-    /// Whether the server would leave a transaction open behind a Query of one statement: from PostgreSQL 18 on it does where
-    /// messages without Sync have been executed in it, and behind several statements it does not.
-    fn is_left_open(&self, view: &View) -> bool {
-        self.unsynced && view.session.format.release >= 18 && self.shared.ledger().status != b'T'
-    }
-
     fn send_query(
         &mut self,
         part: &Part<'_>,
         prepared: &Arc<Prepared>,
         rules: &Arc<Rules>,
         view: Arc<View>,
-        made: &[Made],
+        (made, closed): (&[Made], bool),
     ) {
         if keeps(prepared) {
             self.shared.ledger().names_used = true;
@@ -359,7 +388,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             put_literal(&made[slot], prepared.plan.slots[slot].make, out);
         });
         let statements = prepared.plan.statements.len();
-        let closed_by = (statements == 1 && self.is_left_open(&view)).then_some(statements);
+        let closed_by = (statements == 1 && closed).then_some(statements);
         if closed_by.is_some() {
             spliced.text.push_str(CLOSES);
         }
@@ -382,8 +411,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         };
         self.shared.ledger().note_preparing(owed.prepares());
         self.owe(Some(Owed::Query(Box::new(owed))));
-        // It ends what its guards have begun.
-        self.unsynced = false;
+        self.queried();
         let queue = self.upstream.settle(&mut self.reader);
         let written = Query {
             sql: spliced.text.as_bytes(),
@@ -410,6 +438,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
     }
 
     fn refuse_all(&mut self, refusal: Refusal) -> Sent {
+        if self.has_failed() {
+            return Sent::All;
+        }
         self.shared.count_refusal(&refusal);
         let owed = QueryOwed {
             swap: Some((0, Box::new(refusal))),
@@ -417,7 +448,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             ..QueryOwed::default()
         };
         self.owe(Some(Owed::Query(Box::new(owed))));
-        self.unsynced = false;
+        self.queried();
         let queue = self.upstream.settle(&mut self.reader);
         Query {
             sql: STAND_IN.as_bytes(),
@@ -436,11 +467,21 @@ fn cut_before_asking(sql: &str, prepared: &Prepared, in_block: Option<bool>) -> 
     cut_before(sql, first.statement, in_block?)
 }
 
+fn asks_for_moments(plan: &Plan) -> bool {
+    plan.scope_queries
+        .iter()
+        .any(|query| !query.moments.is_empty())
+}
+
 /// Whether the transaction in which the server is asked for its time is that of each statement that needs it: a block that is
-/// open already. Without one, the question and the Query would be transactions of their own.
+/// open already, or the one that the question begins. Whether one is open is not known while something is under way.
 fn of_one_moment(sql: &str, plan: &Plan, in_block: Option<bool>) -> bool {
+    // Behind the question the server would take it for one within a block.
+    let declares = { plan.statements.iter() }
+        .any(|statement| matches!(statement.effect, Effect::Declare { .. }));
     let mut timed = { plan.scope_queries.iter() }.filter(|query| !query.moments.is_empty());
-    timed.all(|query| in_block == Some(true) && analysis::in_one_transaction(sql, query.statement))
+    in_block.is_some_and(|open| open || !declares)
+        && timed.all(|query| analysis::in_one_transaction(sql, query.statement))
 }
 
 /// Where a string may be cut that was refused because settings may have changed within it.
@@ -522,10 +563,10 @@ pub(super) fn put_literal(made: &Made, make: Make, out: &mut String) {
 fn several_moments() -> Refusal {
     Refusal::unsupported(
         "value-not-constant",
-        "a value that only the server knows stands in a simple Query outside a transaction block",
+        "a value that only the server knows stands behind a statement that may end its transaction",
     )
-    .detail("The server is asked for its time or user before, which would be another transaction.")
-    .hint("BEGIN first, or use the extended protocol.")
+    .detail("The server is asked for its time or user before the string, in the transaction that it begins.")
+    .hint("Send the statement by itself.")
 }
 
 fn not_utf8() -> Refusal {

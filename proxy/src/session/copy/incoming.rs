@@ -2,6 +2,7 @@
 //! is replaced by one that the server itself refuses, so that rows and fields fail in the server's own order; its error is
 //! replaced on the way back. It writes rows; messages are the client side's business.
 
+mod ahead;
 mod row;
 
 use std::sync::Arc;

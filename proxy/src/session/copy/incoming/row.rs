@@ -26,7 +26,7 @@ use crate::{
 /// What converting one row needs.
 #[derive(Default)]
 pub(super) struct Row {
-    spans: Vec<Span>,
+    pub(super) spans: Vec<Span>,
     /// The value of the current field.
     value: Zeroizing<Vec<u8>>,
     sealed: Vec<u8>,
@@ -40,7 +40,7 @@ pub(super) struct Row {
 
 /// A field, as the options make it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
+pub(super) enum Content {
     Null,
     /// The server fills in the column's default.
     Default,
@@ -143,7 +143,12 @@ impl Row {
         Ok(())
     }
 
-    fn split(&mut self, format: &CopyFormat, line: &[u8], limit: usize) -> Result<(), Trouble> {
+    pub(super) fn split(
+        &mut self,
+        format: &CopyFormat,
+        line: &[u8],
+        limit: usize,
+    ) -> Result<(), Trouble> {
         match format {
             CopyFormat::Csv {
                 text,
@@ -229,7 +234,7 @@ impl Row {
     }
 
     /// Reads a field into `value`.
-    fn content(
+    pub(super) fn content(
         &mut self,
         format: &CopyFormat,
         column: &CopyColumn,
@@ -347,25 +352,38 @@ impl Row {
         keys: &Keys,
         value: &Value,
     ) -> Result<(), Trouble> {
-        let mut last = self.last_scope.take();
-        let mut held = |name: &str| self.held(job, row, rows, name);
-        let scope = sealing::scope(column, &job.view, &mut last, &mut held);
-        self.last_scope = last;
-        let scope = scope.map_err(|unscoped| match unscoped {
-            Unscoped::Refused(refusal) if rows.ignores_errors => Trouble::Fatal(refusal),
-            Unscoped::Refused(refusal) => Trouble::bad(refusal, None, None),
-            Unscoped::Bad(index, refusal) => Trouble::bad(
-                *refusal,
-                rows.columns.get(index).map(|column| column.name.clone()),
-                Some(quoted(&self.value)),
-            ),
-        })?;
+        let scope = self
+            .scope(job, row, rows, column)
+            .map_err(|unscoped| match unscoped {
+                Unscoped::Refused(refusal) if rows.ignores_errors => Trouble::Fatal(refusal),
+                Unscoped::Refused(refusal) => Trouble::bad(refusal, None, None),
+                Unscoped::Bad(index, refusal) => Trouble::bad(
+                    *refusal,
+                    rows.columns.get(index).map(|column| column.name.clone()),
+                    Some(quoted(&self.value)),
+                ),
+            })?;
         self.sealed.clear();
         if sealing::seal(keys, column, &scope, value, &mut self.sealed) {
             Ok(())
         } else {
             Err(Trouble::NeedsKeys(Arc::clone(column), scope))
         }
+    }
+
+    /// The scope of a column's value in this row.
+    pub(super) fn scope(
+        &mut self,
+        job: &CopyJob,
+        row: Fields<'_>,
+        rows: &CopyIn,
+        column: &Protected,
+    ) -> Result<Scoped, Unscoped> {
+        let mut last = self.last_scope.take();
+        let mut held = |name: &str| self.held(job, row, rows, name);
+        let scope = sealing::scope(column, &job.view, &mut last, &mut held);
+        self.last_scope = last;
+        scope
     }
 
     /// The text of a scope column in this row.
@@ -469,7 +487,7 @@ impl Row {
 
 /// A row's fields, for the columns that its scope is made of.
 #[derive(Clone, Copy)]
-enum Fields<'a> {
+pub(super) enum Fields<'a> {
     Lines(&'a CopyFormat, &'a [u8]),
     Tuple(&'a [u8], &'a [Option<(usize, usize)>]),
 }
