@@ -4,6 +4,7 @@
 pub(crate) mod column;
 mod places;
 mod rewrap;
+mod sparing;
 pub(crate) mod turn;
 mod value;
 
@@ -23,8 +24,10 @@ use pgveil_keys::{
 use pgveil_policy::types::{LogicalType, Value as ColumnValue};
 use serde_json::Value;
 
-use crate::JobError;
+use crate::{JobError, sql};
 pub(crate) use places::WantedTerms;
+pub(crate) use sparing::Sparing;
+pub(crate) use value::trouble;
 
 /// Where a value stands.
 #[derive(Clone, Copy, Debug)]
@@ -161,6 +164,14 @@ fn warm<'a>(keys: &Arc<Keys>, values: &[&[u8]]) -> BoxFuture<'a, ()> {
     let named = { values.iter() }.filter_map(|value| Envelope::parse(value).ok());
     let named: HashSet<DekId> = named.map(|envelope| envelope.dek).collect();
     Arc::clone(keys).warm(named.into_iter().collect()).boxed()
+}
+
+/// An SQL condition: that a sealed value's header names one of these data keys. An array of constants is hashed.
+fn names_key(value: &str, ids: impl IntoIterator<Item = u64>) -> String {
+    let ids = ids.into_iter().map(|id| format!("\"\\\\x{id:016x}\""));
+    let ids = ids.collect::<Vec<_>>().join(",");
+    let ids = sql::literal(&format!("{{{ids}}}"));
+    format!("pg_catalog.substr({value}, 9, 8) = ANY ({ids}::pg_catalog.bytea[])")
 }
 
 fn damaged(reason: &str) -> JobError {

@@ -10,6 +10,7 @@ mod again;
 mod array;
 mod batch;
 mod claim;
+mod held_back;
 mod lead;
 pub(crate) mod pace;
 mod part;
@@ -19,7 +20,7 @@ mod settle;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -31,13 +32,14 @@ use pgveil_keys::{
 };
 use serde_json::Value;
 use tokio::{
+    sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
 use crate::{
     JobError,
-    remake::{self, Remake},
+    remake::{self, Remake, Sparing},
 };
 use batch::Batch;
 use claim::Claimed;
@@ -45,6 +47,8 @@ use pace::Pace;
 
 /// How often it is looked for work.
 const PERIOD: Duration = Duration::from_millis(500);
+/// Between counts for a job that is held by keys that cannot be had.
+const RECOUNT: Duration = Duration::from_mins(10);
 /// After the keystore's database could not be reached.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -54,6 +58,10 @@ struct Shared {
     keystore: Arc<Keystore>,
     keys: Arc<Keys>,
     pace: Pace,
+    /// Turns to write.
+    writing: Semaphore,
+    /// When what a job that is held is about was last counted here: somebody may have deleted it.
+    counted: Mutex<HashMap<u64, Instant>>,
 }
 
 /// Runs jobs; one per process.
@@ -85,9 +93,10 @@ struct Runnable {
     pass: i32,
     queued: bool,
     expired: bool,
+    waits: Option<String>,
 }
 
-const RUNNABLE: &str = "SELECT id, phase, pass, state = 'queued', moved_at < now() - make_interval(secs => $1) \
+const RUNNABLE: &str = "SELECT id, phase, pass, state = 'queued', moved_at < now() - make_interval(secs => $1), waits \
     FROM pgveil.jobs WHERE state IN ('queued', 'running') AND look_at <= now() ORDER BY id";
 const START: &str = "UPDATE pgveil.jobs SET state = 'running', started_at = coalesce(started_at, now()), moved_at = now() \
     WHERE id = $1 AND state = 'queued'";
@@ -96,11 +105,14 @@ impl Worker {
     /// A worker that has not begun.
     pub fn new(settings: Arc<Settings>, keystore: Arc<Keystore>, keys: Arc<Keys>) -> Self {
         let pace = Pace::new(settings.reencrypt);
+        let writing = Semaphore::new(settings.reencrypt.concurrency);
         let shared = Shared {
             settings,
             keystore,
             keys,
             pace,
+            writing,
+            counted: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -134,6 +146,7 @@ impl Worker {
     /// # Errors
     /// If the keystore's database cannot be reached.
     pub async fn run_to_the_end(mut self) -> Result<(), JobError> {
+        self.shared.keystore.stay().await?;
         loop {
             let pause = self.round().await?;
             let idle = self.batches.is_empty() && self.leads.is_empty();
@@ -200,10 +213,7 @@ impl Worker {
         let mut walking = Vec::new();
         for job in jobs {
             if job.expired {
-                let failure = Some("it did not get on for the time of [reencrypt] lease");
-                let keystore = &self.shared.keystore;
-                let ended = keystore.end_job(job.id, JobState::Expired, failure, Value::Null);
-                ended.await?;
+                self.expire(&job).await?;
             } else if job.phase == "walk" && !job.queued {
                 walking.push(job);
             } else {
@@ -229,9 +239,20 @@ impl Worker {
                 pass: row.try_get(2).map_err(looking())?,
                 queued: false,
                 expired: !queued && row.try_get(4).map_err(looking())?,
+                waits: row.try_get(5).map_err(looking())?,
             });
         }
         Ok(jobs)
+    }
+
+    async fn expire(&self, job: &Runnable) -> Result<(), JobError> {
+        let mut failure = "it did not get on for the time of [reencrypt] lease".to_owned();
+        if let Some(waits) = &job.waits {
+            failure = format!("{failure}: {waits}");
+        }
+        let keystore = &self.shared.keystore;
+        let ended = keystore.end_job(job.id, JobState::Expired, Some(&failure), Value::Null);
+        ended.await.map(drop).map_err(JobError::from)
     }
 
     /// What a job makes of values: read anew for each pass.
@@ -246,6 +267,7 @@ impl Worker {
             return Ok(None);
         };
         let kind = shared.kind(&record).await?;
+        let kind = Sparing::of(kind, record.held);
         self.kinds.insert(job.id, (job.pass, Arc::clone(&kind)));
         Ok(Some(kind))
     }
@@ -310,6 +332,24 @@ impl Worker {
 }
 
 impl Shared {
+    /// Whether a job that is held is to be counted again; it counts as counted then.
+    fn recount_is_due(&self, job: u64) -> bool {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = counted
+            .get(&job)
+            .is_none_or(|last| last.elapsed() >= RECOUNT);
+        if is_due {
+            counted.insert(job, Instant::now());
+        }
+        is_due
+    }
+
+    /// It was counted.
+    fn counted(&self, job: u64) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.insert(job, Instant::now());
+    }
+
     async fn kind(&self, job: &JobRecord) -> Result<Arc<dyn Remake>, JobError> {
         remake::of(job, &self.keys, &self.keystore, &self.settings).await
     }

@@ -4,10 +4,14 @@
 mod chaos;
 #[path = "jobs/erased.rs"]
 mod erased;
+#[path = "jobs/held.rs"]
+mod held;
 #[path = "jobs/index_keys.rs"]
 mod index_keys;
 #[path = "jobs/orders.rs"]
 mod orders;
+#[path = "jobs/pace.rs"]
+mod pace;
 #[path = "jobs/rewrap.rs"]
 mod rewrap;
 #[path = "jobs/seals.rs"]

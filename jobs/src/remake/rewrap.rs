@@ -14,7 +14,7 @@ use pgveil_keys::{
 };
 use serde_json::{Value, json};
 
-use super::{At, Remake, Rest, RowColumns, Trouble, damaged, value, warm};
+use super::{At, Remake, Rest, RowColumns, Trouble, damaged, names_key, value, warm};
 use crate::{JobError, sql};
 
 /// More old keys than this are not named to the server in each statement of the walk: it looks them up.
@@ -122,12 +122,7 @@ impl Remake for Rewrap {
             return "false".to_owned();
         }
         let ids: BTreeSet<u64> = self.old.iter().copied().collect();
-        let ids: Vec<String> = { ids.iter() }
-            .map(|id| format!("\"\\\\x{id:016x}\""))
-            .collect();
-        // An array of constants is hashed.
-        let ids = sql::literal(&format!("{{{}}}", ids.join(",")));
-        format!("{} = ANY ({ids}::pg_catalog.bytea[])", key_of(value))
+        names_key(value, ids)
     }
 
     fn prepare<'a>(&'a self, values: &'a [&'a [u8]]) -> BoxFuture<'a, ()> {

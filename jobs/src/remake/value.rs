@@ -86,7 +86,7 @@ pub(super) fn row_scope(
 }
 
 /// Whether a value can be opened at another time.
-pub(super) fn trouble(error: KeyError) -> Trouble {
+pub(crate) fn trouble(error: KeyError) -> Trouble {
     match error {
         KeyError::Destroyed { .. } | KeyError::NotFound { .. } | KeyError::Damaged { .. } => {
             Trouble::Faulty(error.to_string())

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::TryStreamExt;
+use futures_util::{TryStreamExt, future::try_join_all};
 use pgveil_keys::database::Database;
 use pgveil_policy::types::{LogicalType, Value};
 use tokio::join;
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::{Row, Statement, types::ToSql};
 
 use super::{Shared, array::Array, claim::BATCH_BYTES, pace, part::Columns, place::Place, session};
 use crate::{
@@ -32,6 +32,9 @@ const LAST_BACK_OFF: Duration = Duration::from_mins(1);
 /// How long a server that is away is waited for with a batch in hand; then its lease is over too.
 const PATIENCE: Duration = Duration::from_secs(110);
 
+/// Statements for arrays, of one row each, that are sent together.
+const ARRAYS_AT_ONCE: usize = 64;
+
 /// A range that this worker has in hand.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -49,26 +52,26 @@ pub(super) struct Batch {
 }
 
 /// What tells an old value from any other, and the new one.
-type Change = (Vec<u8>, Vec<u8>);
+type Change<'a> = (&'a [u8], Vec<u8>);
 
 /// A row that was read.
-struct Read {
+struct Read<'a> {
     ctid: Place,
     /// By column; those that stay are `None`.
-    values: Vec<Option<Vec<u8>>>,
+    values: Vec<Option<&'a [u8]>>,
     /// Of a column of arrays.
-    array: Option<Array>,
+    array: Option<&'a Array>,
     /// What else the kind of job must know of it.
     beside: Vec<(String, Option<(LogicalType, Value)>)>,
 }
 
 /// A row with something to write.
-struct Remade {
+struct Remade<'a> {
     ctid: Place,
     /// By column.
-    values: Vec<Option<Change>>,
+    values: Vec<Option<Change<'a>>>,
     /// Of a column of arrays.
-    array: Option<(Array, Array)>,
+    array: Option<(&'a Array, Array)>,
 }
 
 /// What became of a batch.
@@ -145,12 +148,18 @@ impl Batch {
         client: &Database,
     ) -> Result<(), JobError> {
         let mut tally = Tally::default();
+        // Until the server has said what became of the batch.
+        let _flight = shared.keys.enter();
         let rows = match self.rows.take() {
             Some(rows) => rows,
             None => self.read(client, kind).await?,
         };
-        let remade = self.remake(client, kind, &rows, &mut tally).await?;
-        drop(rows);
+        let arrays = self.arrays(&rows).map_err(self.reading())?;
+        let remade = self
+            .remake(client, kind, (&rows, &arrays), &mut tally)
+            .await?;
+        // One batch more than may be written at once is read and remade ahead.
+        let _turn = shared.writing.acquire().await;
         // The last time, each row by itself: then it is known which one cannot be written.
         let max = i32::try_from(shared.settings.reencrypt.max_retries).unwrap_or(i32::MAX);
         if self.attempts >= max && self.attempts > 0 && remade.len() > 1 {
@@ -199,21 +208,22 @@ impl Batch {
         Ok(rows)
     }
 
-    async fn remake(
+    async fn remake<'a>(
         &self,
         client: &Database,
         kind: &dyn Remake,
-        rows: &[Row],
+        (rows, arrays): (&'a [Row], &'a [Array]),
         tally: &mut Tally,
-    ) -> Result<Vec<Remade>, JobError> {
+    ) -> Result<Vec<Remade<'a>>, JobError> {
         let mut page = Vec::with_capacity(rows.len());
         let relation = self.walk.oid();
         let names = kind.row_columns(relation);
-        for row in rows {
-            page.push(self.taken_apart(row, &names).map_err(self.reading())?);
+        for (at, row) in rows.iter().enumerate() {
+            let read = self.taken_apart(row, arrays.get(at), &names);
+            page.push(read.map_err(self.reading())?);
         }
         let values: Vec<&[u8]> = { page.iter() }
-            .flat_map(|read| read.values.iter().flatten().map(Vec::as_slice))
+            .flat_map(|read| read.values.iter().flatten().copied())
             .collect();
         kind.prepare(&values).await;
         let mut remade = Vec::with_capacity(page.len());
@@ -252,7 +262,7 @@ impl Batch {
                 None => Remade {
                     ctid,
                     values: { values.into_iter().zip(news) }
-                        .map(|(old, new)| Some((mark(&old?), new?)))
+                        .map(|(old, new)| Some((mark(old?), new?)))
                         .collect(),
                     array: None,
                 },
@@ -317,8 +327,21 @@ impl Batch {
         self.walk.shown_place(&place)
     }
 
+    /// The arrays of rows, if it is those that are remade.
+    fn arrays(&self, rows: &[Row]) -> Result<Vec<Array>, tokio_postgres::Error> {
+        if self.columns.array.is_none() {
+            return Ok(Vec::new());
+        }
+        rows.iter().map(|row| row.try_get(1)).collect()
+    }
+
     /// `names`: of the columns beside the values.
-    fn taken_apart(&self, row: &Row, names: &[String]) -> Result<Read, tokio_postgres::Error> {
+    fn taken_apart<'a>(
+        &self,
+        row: &'a Row,
+        array: Option<&'a Array>,
+        names: &[String],
+    ) -> Result<Read<'a>, tokio_postgres::Error> {
         let ctid = row.try_get(0)?;
         let behind = 1 + self.columns.count();
         let mut beside = Vec::with_capacity(names.len());
@@ -328,25 +351,23 @@ impl Batch {
             let value = value.map(|raw| Value::from_send_form(raw.0.to_vec()));
             beside.push((name.clone(), logical.zip(value)));
         }
-        if self.columns.array.is_some() {
-            let array: Array = row.try_get(1)?;
-            // Only what begins as a sealed value does is one.
-            let sealed = |value: &Option<Vec<u8>>| {
-                { value.clone() }.filter(|value| value.starts_with(&pgveil_keys::sealed::MAGIC))
-            };
-            let values = array.elements.iter().map(sealed).collect();
-            return Ok(Read {
-                ctid,
-                values,
-                array: Some(array),
-                beside,
-            });
-        }
-        let values = (1..behind).map(|at| row.try_get(at));
+        let values = match array {
+            Some(array) => {
+                // Only what begins as a sealed value does is one.
+                let sealed = |value: &&[u8]| value.starts_with(&pgveil_keys::sealed::MAGIC);
+                let elements = array.elements.iter();
+                elements
+                    .map(|element| element.as_deref().filter(sealed))
+                    .collect()
+            }
+            None => { 1..behind }
+                .map(|at| row.try_get(at))
+                .collect::<Result<_, _>>()?,
+        };
         Ok(Read {
             ctid,
-            values: values.collect::<Result<_, _>>()?,
-            array: None,
+            values,
+            array,
             beside,
         })
     }
@@ -356,7 +377,7 @@ impl Batch {
         &self,
         shared: &Shared,
         client: &Database,
-        rows: &[Remade],
+        rows: &[Remade<'_>],
         tally: &mut Tally,
         ends: bool,
     ) -> Result<(), JobError> {
@@ -421,7 +442,7 @@ impl Batch {
     async fn in_transaction(
         &self,
         client: &Database,
-        rows: &[Remade],
+        rows: &[Remade<'_>],
         tally: &mut Tally,
         passes_over: bool,
         judge: impl FnOnce(Duration) -> Option<(Duration, Option<String>)>,
@@ -481,16 +502,17 @@ impl Batch {
     async fn update(
         &self,
         client: &Database,
-        rows: &[Remade],
+        rows: &[Remade<'_>],
         passes_over: bool,
     ) -> Result<(i64, i64), tokio_postgres::Error> {
         let ctids: Vec<Place> = rows.iter().map(|row| row.ctid).collect();
         let count = self.columns.names.len();
-        let column = |at: usize, pick: fn(&Change) -> &[u8]| -> Vec<Option<&[u8]>> {
-            rows.iter()
-                .map(|row| row.values[at].as_ref().map(pick))
-                .collect()
-        };
+        let column =
+            |at: usize, pick: for<'b> fn(&'b Change<'b>) -> &'b [u8]| -> Vec<Option<&[u8]>> {
+                rows.iter()
+                    .map(|row| row.values[at].as_ref().map(pick))
+                    .collect()
+            };
         let mut arrays = Vec::with_capacity(2 * count);
         for at in 0..count {
             arrays.push(column(at, |(mark, _)| mark));
@@ -549,7 +571,7 @@ impl Batch {
     async fn update_arrays(
         &self,
         client: &Database,
-        rows: &[Remade],
+        rows: &[Remade<'_>],
     ) -> Result<(i64, i64), tokio_postgres::Error> {
         let (table, value) = (self.walk.quoted(), self.columns.array_value());
         let (name, cast) = (
@@ -563,18 +585,17 @@ impl Batch {
         );
         let statement = client.prepare(&statement).await?;
         let (mut updated, mut written) = (0, 0);
-        for row in rows {
-            let Some((old, new)) = &row.array else {
-                continue;
-            };
-            if client.execute(&statement, &[&row.ctid, old, new]).await? > 0 {
+        for rows in rows.chunks(ARRAYS_AT_ONCE) {
+            // Sent one behind the other, without waiting for each answer.
+            let mut sent = Vec::with_capacity(rows.len());
+            for row in rows {
+                if let Some((old, new)) = &row.array {
+                    sent.push(update_array(client, &statement, row.ctid, (old, new)));
+                }
+            }
+            for changed in try_join_all(sent).await?.into_iter().flatten() {
                 updated += 1;
-                let changed = old
-                    .elements
-                    .iter()
-                    .zip(&new.elements)
-                    .filter(|(old, new)| old != new);
-                written += i64::try_from(changed.count()).unwrap_or(i64::MAX);
+                written += changed;
             }
         }
         Ok((updated, written))
@@ -607,7 +628,20 @@ impl Batch {
     }
 }
 
+/// Answers how many elements were changed, if the row is as it was read.
+async fn update_array(
+    client: &Database,
+    statement: &Statement,
+    ctid: Place,
+    (old, new): (&Array, &Array),
+) -> Result<Option<i64>, tokio_postgres::Error> {
+    let updated = client.execute(statement, &[&ctid, old, new]).await?;
+    let elements = old.elements.iter().zip(&new.elements);
+    let changed = elements.filter(|(old, new)| old != new).count();
+    Ok((updated > 0).then(|| i64::try_from(changed).unwrap_or(i64::MAX)))
+}
+
 /// The beginning of a sealed value up to its nonce, which no other value has.
-fn mark(value: &[u8]) -> Vec<u8> {
-    value[..value.len().min(pgveil_keys::sealed::marked_len(value))].to_vec()
+fn mark(value: &[u8]) -> &[u8] {
+    &value[..value.len().min(pgveil_keys::sealed::marked_len(value))]
 }

@@ -188,13 +188,20 @@ impl Claim<'_> {
         !self.settings.interval.is_zero()
     }
 
+    /// Batches that may be in hand. At full speed one is read and remade while the others are written: the server has always
+    /// something to do.
+    fn places(&self) -> usize {
+        let ahead = usize::from(!self.pauses());
+        self.settings.concurrency.saturating_add(ahead)
+    }
+
     /// How long until there is a place, if there is none: of all jobs together.
     fn wait(&self, places: Option<Row>) -> Result<Option<Duration>, JobError> {
         let Some(row) = places else {
             return Ok(None);
         };
         let (taken, wait): (i64, f64) = (get(&row, 0)?, get(&row, 1)?);
-        let full = usize::try_from(taken).unwrap_or(0) >= self.settings.concurrency;
+        let full = usize::try_from(taken).unwrap_or(0) >= self.places();
         Ok(full.then(|| Duration::try_from_secs_f64(wait).unwrap_or_default()))
     }
 

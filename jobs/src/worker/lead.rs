@@ -8,9 +8,11 @@ use pgveil_keys::{
     keystore::{JobRecord, JobState},
 };
 use serde_json::json;
+use tokio_postgres::types::ToSql;
 
 use super::{
     Shared, again,
+    held_back::{self, HeldBack},
     part::Columns,
     session::{self, LEADS},
     settle::{Settled, settle},
@@ -44,9 +46,15 @@ const FOLD: &str = "WITH parts AS (DELETE FROM pgveil.job_parts WHERE job = $1 R
 const PART: &str = "INSERT INTO pgveil.job_parts (job, part, relation, schema_name, table_name, columns, upto, found) \
     SELECT $1, $2, c.oid, n.nspname, c.relname, $4, $5, $6 \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $3";
-const WALK: &str = "UPDATE pgveil.jobs SET phase = 'walk', pass = pass + 1, waits = $2, moved_at = now(), look_at = now(), \
-        found = greatest(found, written + $3) \
+/// A pass behind one that got nowhere is no getting on.
+const WALK: &str = "UPDATE pgveil.jobs SET phase = 'walk', pass = pass + 1, waits = $2, look_at = now(), \
+        moved_at = CASE WHEN $4 THEN moved_at ELSE now() END, found = greatest(found, written + $3), held = $5 \
     WHERE id = $1 AND state = 'running'";
+/// It is looked at these keys, and not at rows, until one of them can be had.
+const HOLD: &str = "UPDATE pgveil.jobs SET waits = $2, look_at = clock_timestamp() + make_interval(secs => $3), phase = 'held', \
+        held = $4 \
+    WHERE id = $1 AND state = 'running'";
+const MOVED: &str = "UPDATE pgveil.jobs SET moved_at = now() WHERE id = $1";
 /// Triggers or rules that an UPDATE of this very table fires.
 const IS_WATCHED: &str = "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled IN ('O', 'A') \
         AND tgtype & 16 <> 0) \
@@ -134,6 +142,15 @@ impl Lead<'_> {
             let why = waits.as_deref().unwrap_or(why);
             return self.wait(why, LOOK_AGAIN_S, "settle").await;
         }
+        if self.phase == "held" {
+            let held = held_back::try_all(&self.shared.keys, self.job.held.clone()).await;
+            if held.keys != self.job.held {
+                // One that can be had is what it waited for.
+                { self.client.execute(MOVED, &[&self.id]).await }.map_err(leading())?;
+            } else if !self.shared.recount_is_due(self.job.id) {
+                return self.hold(&held).await;
+            }
+        }
         if self.kind.looks() {
             // What is written from now on passes; what was there is looked at once.
             if let Settled::NotYet(why) = settled {
@@ -177,9 +194,12 @@ impl Lead<'_> {
         !parts.is_empty() && seen && self.phase != "walk"
     }
 
-    /// The same, and it was not kept from any by what does not open.
+    /// The same, and it was not kept from any by what does not open, nor left any out.
     fn has_been_written(&self) -> bool {
-        self.has_been_seen() && self.job.parts.iter().all(|part| part.faulty == 0)
+        let parts = &self.job.parts;
+        self.has_been_seen()
+            && parts.iter().all(|part| part.faulty == 0)
+            && self.job.held.is_empty()
     }
 
     /// Every value has been looked at.
@@ -351,6 +371,17 @@ impl Lead<'_> {
         if stuck && left == 0 && (1..=faulty).contains(&total) {
             return self.faulty(total).await;
         }
+        let mut held = HeldBack::default();
+        if !last.is_empty() && (left > 0 || !self.job.held.is_empty()) {
+            let columns = count.found.values().flatten().map(|(held, _)| held);
+            held = held_back::look(self.client, &*self.kind, &self.shared.keys, columns).await?;
+            let others = total - held.values;
+            let are_done = others <= 0 || stuck && left == 0 && others <= faulty;
+            if held.values > 0 && (are_done || self.kind.looks()) {
+                self.shared.counted(self.job.id);
+                return self.hold(&held).await;
+            }
+        }
         if stuck && self.phase == "count" {
             // A seal, an outage, a lock: somebody else has to move first.
             let pause = 2_f64.powi(self.job.pass.clamp(0, 20)).min(MAX_PASS_PAUSE_S);
@@ -400,9 +431,23 @@ impl Lead<'_> {
                 .map_err(leading())?;
             }
         }
-        { self.client.execute(WALK, &[&self.id, &waits, &total]).await }
+        let ids = held.ids();
+        let walk: [&(dyn ToSql + Sync); 5] = [&self.id, &waits, &total, &stuck, &ids];
+        { self.client.execute(WALK, &walk).await }
             .map(drop)
             .map_err(leading())
+    }
+
+    /// Nothing can be done until one of these keys can be had.
+    async fn hold(&self, held: &HeldBack) -> Result<(), JobError> {
+        let (why, pause, ids) = (held.why.as_str(), held.pause_s(), held.ids());
+        {
+            self.client
+                .execute(HOLD, &[&self.id, &why, &pause, &ids])
+                .await
+        }
+        .map(drop)
+        .map_err(leading())
     }
 
     async fn may_skip(&self, table: &str) -> Result<(), JobError> {

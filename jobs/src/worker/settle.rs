@@ -28,7 +28,7 @@ const MARK: &str = "UPDATE pgveil.jobs SET settle_horizon = pg_snapshot_xmax(pg_
             WHERE locktype = 'virtualxid' AND pid <> pg_backend_pid()) \
     WHERE id = $1 AND settle_horizon IS NULL AND settle_at <= now()";
 const SETTLE: &str = "UPDATE pgveil.jobs SET settled = true, moved_at = now() \
-    WHERE id = $1 AND pg_snapshot_xmin(pg_current_snapshot()) >= settle_horizon \
+    WHERE id = $1 AND NOT settled AND pg_snapshot_xmin(pg_current_snapshot()) >= settle_horizon \
         AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'virtualxid' AND virtualtransaction = ANY (settle_waits))";
 const STATE: &str = "SELECT settled, settle_at IS NOT NULL, settle_horizon IS NOT NULL FROM pgveil.jobs WHERE id = $1";
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     token::token,
-    world::{json, once, quick, shown, until},
+    world::{has_heard, json, once, quick, shown, until},
 };
 
 const TABLE: &str = "CREATE TABLE people (id int PRIMARY KEY, tenant text NOT NULL, email text); \
@@ -32,6 +32,7 @@ fn waiting<'a>(database: &Database<'a>) -> Result<(Site<'a>, Proxy, Value)> {
     )?;
     ensure!(!said.contains("ERROR"), "{said}");
     site.command("seal", &["tenant:acme"])?.ok()?;
+    has_heard(&proxy, "SELECT email FROM people WHERE id = 1")?;
     let right = token(&site, Operation::IndexRotate, "tenant:acme")?;
     let args = ["tenant:acme", "--index-key", "--json", "--token", &right];
     let job = json(&site.command("rotate", &args)?.ok()?)?["job"].clone();

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     token::token,
-    world::{epochs, json, once, quick, rotate, shown, until},
+    world::{epochs, has_heard, json, once, quick, rotate, shown, until},
 };
 
 const TABLE: &str = "CREATE TABLE people (id int PRIMARY KEY, tenant text NOT NULL, env text NOT NULL, email text); \
@@ -47,6 +47,16 @@ fn seal(site: &Site<'_>, scope: &str) -> Result<()> {
     site.command("seal", &[scope])?.ok().map(drop)
 }
 
+/// Until each of them has heard of a seal.
+fn have_heard(proxies: &[&Proxy], scopes: &[(&str, &str)]) -> Result<()> {
+    for proxy in proxies {
+        for scope in scopes {
+            has_heard(proxy, &asked(*scope, "ada"))?;
+        }
+    }
+    Ok(())
+}
+
 fn unseal(site: &Site<'_>, scope: &str) -> Result<()> {
     let right = token(site, Operation::ScopeUnseal, scope)?;
     let args = [scope, "--token", &right];
@@ -71,7 +81,7 @@ fn waits_for(site: &Site<'_>, job: &Value, scope: &str) -> Result<()> {
     let in_time = until(|| {
         let shown = shown(site, job)?;
         let waits = shown["waits"].as_str().unwrap_or_default();
-        let sealed = waits.starts_with(&named) && waits.ends_with("is sealed");
+        let sealed = waits.starts_with(&named) && waits.contains(" is sealed");
         Ok((sealed && shown["state"] == "running").then_some(()))
     });
     in_time.with_context(|| format!("{:#}", shown(site, job).unwrap_or_default()))
@@ -89,12 +99,12 @@ const TERMS: &str = "SELECT count(*) FILTER (WHERE get_byte(email, 16) & 1 = 1) 
     count(*) FILTER (WHERE get_byte(email, 16) & 8 = 8) FROM people";
 
 fn found(proxy: &Proxy, scope: (&str, &str), email: &str) -> Result<String> {
-    let (tenant, env) = scope;
-    proxy.psql(
-        "app",
-        &format!(
-            "SELECT id FROM people WHERE tenant = '{tenant}' AND env = '{env}' AND email = '{email}'"
-        ),
+    proxy.psql("app", &asked(scope, email))
+}
+
+fn asked((tenant, env): (&str, &str), email: &str) -> String {
+    format!(
+        "SELECT id FROM people WHERE tenant = '{tenant}' AND env = '{env}' AND email = '{email}'"
     )
 }
 
@@ -159,6 +169,7 @@ fn index_keys_are_rotated_around_seals_in_the_middle_of_each_walk() -> Result<()
     // Values get their second terms, but for two, of the scopes below one that is sealed then.
     comes_to(&database, TERMS, "4 2")?;
     seal(&site, "tenant:acme")?;
+    have_heard(&[&proxy, &other], &[ACME, DEV])?;
     holder.query("COMMIT")?;
     waits_for(&site, &job, "tenant:acme/env:")?;
     ensure!(database.admin(STEP)? == "turning");
@@ -206,6 +217,7 @@ fn scopes_that_are_erased_in_the_middle_of_a_rotation_keep_only_their_own_rows()
     let job = rotate_index_keys(&site, "tenant:acme")?;
     comes_to(&database, TERMS, "4 3")?;
     seal(&site, "tenant:acme/env:dev")?;
+    have_heard(&[&proxy], &[DEV])?;
     holder.query("COMMIT")?;
     waits_for(&site, &job, "tenant:acme/env:dev")?;
     erase(&site, "tenant:acme/env:dev")?;
@@ -268,6 +280,7 @@ fn a_rewrap_goes_on_around_seals_and_erasures() -> Result<()> {
     let begun = "tenant:acme/env:dev 1: 1, tenant:acme/env:prod 1: 1, tenant:acme/env:prod 2: 1, tenant:globex/env:prod 2: 1";
     until(|| Ok((epochs(&database, "people", "email")? == begun).then_some(())))?;
     seal(&site, "tenant:acme")?;
+    have_heard(&[&proxy], &[ACME, DEV])?;
     holder.query("COMMIT")?;
     waits_for(&site, &job, "tenant:acme/env:")?;
     ensure!(epochs(&database, "people", "email")? == begun);
@@ -288,6 +301,7 @@ fn a_rewrap_goes_on_around_seals_and_erasures() -> Result<()> {
     let begun = "tenant:acme/env:dev 2: 1, tenant:acme/env:prod 2: 1, tenant:acme/env:prod 3: 1, tenant:globex/env:prod 2: 1";
     until(|| Ok((epochs(&database, "people", "email")? == begun).then_some(())))?;
     seal(&site, "tenant:acme/env:dev")?;
+    have_heard(&[&proxy], &[DEV])?;
     holder.query("COMMIT")?;
     waits_for(&site, &job, "tenant:acme/env:dev")?;
     goes_on(&proxy, ACME, "1")?;

@@ -6,7 +6,7 @@ use pgveil_tests::postgres::{Options, TempPostgres};
 
 use crate::{
     token::token,
-    world::{epochs, json, once, quick, rotate, shown, until},
+    world::{epochs, has_heard, json, once, quick, rotate, shown, until},
 };
 
 const TABLE: &str = "CREATE TABLE notes (id int PRIMARY KEY, tenant text NOT NULL, body text, touched int DEFAULT 0)";
@@ -26,6 +26,10 @@ fn a_sealed_scope_is_waited_for_while_the_others_are_done() -> Result<()> {
         rotate(&site, scope, &["--no-rewrap"])?;
     }
     site.command("seal", &["tenant:acme"])?.ok()?;
+    has_heard(
+        &proxy,
+        "SELECT body FROM notes WHERE tenant = 'acme' LIMIT 1",
+    )?;
     let queued = json(
         &site
             .command("rewrap", &["platform", "--below", "--json"])?

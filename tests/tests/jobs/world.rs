@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use pgveil_keys::audit::Operation;
-use pgveil_tests::{postgres::Database, site::Site};
+use pgveil_tests::{postgres::Database, proxy::Proxy, site::Site};
 use serde_json::Value;
 
 use crate::token::token;
@@ -29,6 +29,13 @@ pub(crate) fn rotate(site: &Site<'_>, scope: &str, args: &[&str]) -> Result<Valu
 
 pub(crate) fn json(text: &str) -> Result<Value> {
     serde_json::from_str(text).with_context(|| text.to_owned())
+}
+
+/// Until a process has heard that a scope is sealed, whose value a statement asks for: a worker that has not may still write what
+/// it finds, as is its right.
+pub(crate) fn has_heard(proxy: &Proxy, sql: &str) -> Result<()> {
+    let said = until(|| Ok(proxy.psql("app", sql)?.contains("is sealed").then_some(())));
+    said.with_context(|| format!("the process hears of a seal: {sql}"))
 }
 
 /// The job as `pgveil jobs show` tells of it.
