@@ -245,6 +245,7 @@ async fn open_keystore(settings: &Settings) -> Result<(Arc<Keystore>, Providers)
 
 pub(crate) async fn open_keys(settings: &Settings) -> Result<Keys, JobError> {
     let (keystore, providers) = open_keystore(settings).await?;
+    keystore.stay().await?;
     let stored = keystore.stored().await?;
     let keys = Keys::new(keystore, providers, settings, Arc::new(SystemClock));
     // Before the first key is made: a scope may have another KEK than the files say.

@@ -10,8 +10,10 @@ mod begin;
 mod contract;
 mod decrypt;
 mod index;
+mod late;
 pub(crate) mod names;
 mod pacing;
+mod parts;
 mod rows;
 mod short;
 mod state;
@@ -159,6 +161,9 @@ pub async fn contract(
         let done = contract::table(&client, &mut migration, patience).await;
         stopped(&client, &migration, &done).await?;
         done?;
+        report
+            .remains
+            .extend(contract::detached(&client, &migration).await?);
         report.remains.push(format!(
             "dropped values in the pages of {table}: VACUUM (FULL, ANALYZE) {table}; (locks it; pg_repack does not)",
             table = migration.shown()

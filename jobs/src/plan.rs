@@ -7,6 +7,7 @@ mod estimate;
 mod index;
 mod number;
 mod obstacle;
+mod partition;
 mod report;
 mod schema;
 mod table;

@@ -11,6 +11,10 @@ mod decrypt;
 mod guarded;
 #[path = "migrate/load.rs"]
 mod load;
+#[path = "migrate/lock.rs"]
+mod lock;
+#[path = "migrate/parted.rs"]
+mod parted;
 #[path = "migrate/phases.rs"]
 mod phases;
 #[path = "scopes/token.rs"]
@@ -221,6 +225,39 @@ fn a_swap_is_undone_with_what_was_written_since() -> Result<()> {
     Ok(())
 }
 
+/// Between the beginning and the swap a column gets a NOT NULL: it goes over to the sealed one, and back.
+#[test]
+fn a_not_null_of_meanwhile_is_kept() -> Result<()> {
+    let server = TempPostgres::shared()?;
+    let database = server.database()?;
+    database.run(
+        "CREATE TABLE t (id int PRIMARY KEY, v text, w text NOT NULL); INSERT INTO t VALUES (1, 'one', 'uno')",
+    )?;
+    let site = Site::new(
+        &database,
+        "public.t  scope = \"platform\"  v: text  w: text",
+    )?;
+    site.command("apply", &["--online", "--prepare", "--yes"])?
+        .ok()?;
+    database.run(
+        "ALTER TABLE t ALTER COLUMN v SET NOT NULL, ALTER COLUMN w DROP NOT NULL; INSERT INTO t VALUES (2, 'two', NULL)",
+    )?;
+    online(&site)?;
+    let proxy = site.serve()?;
+    let write = "INSERT INTO t VALUES (3, 'three', NULL); UPDATE t SET v = 'another' WHERE id = 1";
+    let written = proxy.psql("app", write)?;
+    ensure!(written == "INSERT 0 1\nUPDATE 1", "{written}");
+    let refused = proxy.psql("app", "INSERT INTO t VALUES (4, NULL, 'x')")?;
+    ensure!(refused.contains("null value in column \"v\""), "{refused}");
+    site.command("apply", &["--rollback", "--yes"])?.ok()?;
+    let refused = database.run("INSERT INTO t VALUES (4, NULL, 'x')");
+    ensure!(
+        refused.is_err_and(|error| format!("{error:#}").contains("null value in column \"v\"")),
+        "NOT NULL is gone"
+    );
+    Ok(())
+}
+
 #[test]
 fn before_the_swap_nothing_is_left_of_it() -> Result<()> {
     let (database, site) = whole()?;
@@ -307,7 +344,7 @@ fn after_the_contract_no_file_of_the_table_holds_plaintext() -> Result<()> {
 #[test]
 fn what_cannot_be_migrated_online_is_left_alone() -> Result<()> {
     for (ddl, why) in [
-        ("CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION OF t DEFAULT", "partitions"),
+        ("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE t1 () INHERITS (t)", "other tables inherit from it"),
         ("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE INDEX i ON t (id) INCLUDE (v)", "index i has a column to seal"),
         ("CREATE TABLE t (id int PRIMARY KEY, v text CHECK (v IS NOT NULL))", "CHECK constraint t_v_check"),
         ("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
@@ -320,6 +357,80 @@ fn what_cannot_be_migrated_online_is_left_alone() -> Result<()> {
         ensure!(ran.code == Some(1) && ran.stderr.contains(why), "{why}: {}", ran.stderr);
         ensure!(database.run("SELECT count(*) FROM pg_attribute WHERE attname LIKE 'pgveil%'")? == "0");
         site.apply()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn tables_in_publications_are_refused_with_a_cure_that_works() -> Result<()> {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'one')";
+    let parted = "CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); \
+        CREATE TABLE t1 PARTITION OF t DEFAULT; INSERT INTO t VALUES (1, 'one')";
+    let anew = "BEGIN; DROP PUBLICATION p; CREATE PUBLICATION p FOR TABLE other; COMMIT";
+    for (ddl, publication, why, cure) in [
+        (
+            table,
+            "FOR TABLE t",
+            "publication p sends it",
+            "ALTER PUBLICATION p DROP TABLE public.t",
+        ),
+        (table, "FOR ALL TABLES", "publication p sends it", anew),
+        // The server tells of its partitions, and sends them by the name of the table.
+        (
+            parted,
+            "FOR TABLE t",
+            "publication p sends its partition public.t1",
+            "ALTER PUBLICATION p DROP TABLE public.t",
+        ),
+        (
+            parted,
+            "FOR TABLE t1",
+            "publication p sends its partition public.t1",
+            "ALTER PUBLICATION p DROP TABLE public.t1",
+        ),
+        (
+            parted,
+            "FOR TABLE t WITH (publish_via_partition_root)",
+            "publication p sends it",
+            "ALTER PUBLICATION p DROP TABLE public.t",
+        ),
+        (
+            parted,
+            "FOR ALL TABLES",
+            "publication p sends its partition public.t1",
+            anew,
+        ),
+    ] {
+        let database = TempPostgres::fresh_database()?;
+        database.run(&format!("CREATE TABLE other (id int PRIMARY KEY); {ddl}"))?;
+        database.admin(&format!("CREATE PUBLICATION p {publication}"))?;
+        let site = Site::new(&database, r#"public.t  scope = "platform"  v: text"#)?;
+        let plan = site.command("plan", &[])?;
+        let told = if cure == anew {
+            "DROP PUBLICATION p; CREATE PUBLICATION p FOR TABLE"
+        } else {
+            cure
+        };
+        ensure!(
+            plan.stdout.contains(why)
+                && plan.stdout.contains(&format!("{told};"))
+                    | plan.stdout.contains(&format!("{told} ...;")),
+            "{publication}: {}{}",
+            plan.stdout,
+            plan.stderr
+        );
+        let ran = site.command("apply", &["--online", "--yes"])?;
+        ensure!(
+            ran.code == Some(1) && ran.stderr.contains(why),
+            "{publication}: {}",
+            ran.stderr
+        );
+        ensure!(
+            database.run("SELECT count(*) FROM pg_attribute WHERE attname LIKE 'pgveil%'")? == "0"
+        );
+        database.admin(cure)?;
+        online(&site)?;
+        ensure!(site.serve()?.psql("app", "SELECT * FROM t")? == "1|one");
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ pub(crate) async fn table(client: &Client, table: &TablePlan) -> Result<(), JobE
 pub(crate) async fn holders(client: &Client, table: u32) -> Vec<String> {
     let sql = "SELECT DISTINCT format('pid %s (%s, %s)', l.pid, coalesce(nullif(a.application_name, ''), a.usename), a.state) \
                FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-               WHERE l.relation = $1 AND l.granted AND l.pid <> pg_backend_pid() ORDER BY 1 LIMIT 5";
+               WHERE (l.relation = $1 OR l.relation IN (SELECT relid FROM pg_partition_tree($1::oid::regclass))) AND l.granted AND l.pid <> pg_backend_pid() ORDER BY 1 LIMIT 5";
     if client.batch_execute("ROLLBACK").await.is_err() {
         return Vec::new();
     }

@@ -5,7 +5,7 @@ use pgveil_keys::schema;
 use pgveil_policy::ruleset::ShownAt;
 use tokio_postgres::Client;
 
-use super::{MigratedColumn, Run, Way, names, short, state};
+use super::{MigratedColumn, Run, Way, names, parts, short, state};
 use crate::{JobError, apply::convert, plan::TablePlan, sql};
 
 /// What of a table cannot be migrated online.
@@ -99,6 +99,7 @@ async fn in_transaction(run: &Run<'_>, planned: &TablePlan) -> Result<(), JobErr
         &cleared,
     )
     .await?;
+    parts::fence(client, (id, table.oid)).await?;
     Ok(registry.seal(client, "migration begun").await?)
 }
 
@@ -171,7 +172,7 @@ pub(super) async fn triggers(
          CREATE TRIGGER {insert} BEFORE INSERT ON {quoted} FOR EACH ROW WHEN ({}) EXECUTE FUNCTION {function}(); \
          CREATE TRIGGER {update} BEFORE UPDATE ON {quoted} FOR EACH ROW \
          WHEN (ROW({old})::record OPERATOR(pg_catalog.*<>) ROW({new})::record) EXECUTE FUNCTION {function}(); \
-         ALTER TABLE {quoted} ENABLE ALWAYS TRIGGER {insert}; ALTER TABLE {quoted} ENABLE ALWAYS TRIGGER {update}",
+         ALTER TABLE {quoted} ENABLE ALWAYS TRIGGER {insert}, ENABLE ALWAYS TRIGGER {update}",
         body.join(" "),
         given.join(" OR ")
     );

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::{Migration, Phase, begin, names, short};
+use super::{
+    Migration, Phase, begin, names,
+    parts::{self, Part},
+    short,
+};
 use crate::{JobError, change::barrier, sql};
 
 /// Drops what is kept of one table.
@@ -43,5 +47,36 @@ async fn under_lock(client: &Client, migration: &mut Migration) -> Result<(), Jo
         .execute(file, &[&migration.id])
         .await
         .map_err(doing)?;
+    let parts = parts::all(client, migration).await?;
+    if parts.iter().any(Part::is_partition) {
+        parts::note_files(client, migration).await?;
+    }
     migration.enter(client, Phase::Contracted).await
+}
+
+/// Partitions that were detached while the table was migrated, and hold its plaintext still: sentences for people.
+pub(super) async fn detached(
+    client: &Client,
+    migration: &Migration,
+) -> Result<Vec<String>, JobError> {
+    let mut found = Vec::new();
+    for column in &migration.columns {
+        let shown = sql::shown(&column.name);
+        let (kept, shadow) = (names::kept(&column.name), names::shadow(&column.name));
+        for table in parts::left_with(client, migration, &kept).await? {
+            found.push(format!(
+                "{table}, detached from {} behind the swap: ALTER TABLE {table} DROP COLUMN {kept};",
+                migration.shown(),
+                kept = sql::shown(&kept)
+            ));
+        }
+        for table in parts::left_with(client, migration, &shadow).await? {
+            found.push(format!(
+                "{table}, detached from {} before the swap: {shown} is plaintext in it, and nobody seals it; its column {} can go",
+                migration.shown(),
+                sql::shown(&shadow)
+            ));
+        }
+    }
+    Ok(found)
 }

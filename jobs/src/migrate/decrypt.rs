@@ -18,7 +18,7 @@ use pgveil_policy::{ruleset::RegisteredColumn, types::LogicalType};
 use serde_json::json;
 use tokio_postgres::Client;
 
-use super::{MigratedColumn, Migration, Phase, Run, Way, begin, names, short, state, swap};
+use super::{MigratedColumn, Migration, Phase, Run, Way, begin, names, parts, short, state, swap};
 use crate::{
     JobError, catalog,
     change::barrier,
@@ -83,7 +83,7 @@ pub(super) async fn plan(client: &Client, wanted: &[String]) -> Result<Vec<Decry
         let relation = catalog.relation_by_oid(oid).ok_or_else(unknown)?;
         let table = decrypting(client, &catalog, relation, &columns).await?;
         let table = table.ok_or_else(unknown)?;
-        let copies = copies(client, &table, &columns).await?;
+        let copies = copies(client, (&catalog, &table), &columns).await?;
         found.push(Decryption {
             table,
             columns,
@@ -177,7 +177,8 @@ async fn in_transaction(
     let id = state::begin(client, registry, Way::Open, place, &columns).await?;
     let watched: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let cleared: Vec<String> = watched.iter().map(|name| names::kept(name)).collect();
-    begin::triggers(client, (id, &quoted), &watched, &cleared).await
+    begin::triggers(client, (id, &quoted), &watched, &cleared).await?;
+    parts::fence(client, (id, table.oid)).await
 }
 
 /// Whether no plaintext is there yet.
@@ -268,10 +269,10 @@ pub(super) async fn swap(
     begin::drop_triggers(client, migration.id, &table).await?;
     for column in &migration.columns {
         let kept = names::kept(&column.name);
-        swap::carry_over(client, migration, (column.sealed, &column.name), &kept).await?;
+        swap::carry_over(client, migration, &column.name, &kept).await?;
     }
-    let stale = sql::qualified(&migration.schema, &names::stale_index(migration.id));
-    let mut text = vec![format!("DROP INDEX {stale}")];
+    let is_not_null = swap::not_null_now(client, migration).await?;
+    let mut text = Vec::new();
     for column in &migration.columns {
         let (name, kept) = (
             sql::quoted(&column.name),
@@ -282,7 +283,7 @@ pub(super) async fn swap(
         text.push(format!(
             "ALTER TABLE {table} RENAME COLUMN {kept} TO {name}"
         ));
-        if column.not_null {
+        if is_not_null.contains(&column.sealed) {
             text.push(swap::not_null(migration, column, column.plain));
         }
     }

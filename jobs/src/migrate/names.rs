@@ -9,6 +9,11 @@ pub(crate) const TRIGGERS: &str = "~pgveil_";
 /// Indexes and constraints begin so.
 const OWN: &str = "pgveil_";
 
+/// The trigger that fires when a row is changed.
+pub(crate) fn watching() -> String {
+    format!("{TRIGGERS}update")
+}
+
 /// The sealed column until the swap.
 pub(crate) fn shadow(column: &str) -> String {
     cut(format!("{SHADOW}{column}"))
@@ -34,14 +39,39 @@ pub(crate) fn old_index(migration: i64, at: usize) -> String {
     format!("{OWN}old_{migration}_{at}")
 }
 
-/// The index that finds stale rows.
-pub(crate) fn stale_index(migration: i64) -> String {
-    format!("{OWN}stale_{migration}")
+/// The same of a partition, until it has a name of its own.
+pub(crate) fn new_index_of(migration: i64, at: usize, part: u32) -> String {
+    format!("{}_{part}", new_index(migration, at))
+}
+
+/// The index that finds stale rows of a table, or of a partition.
+pub(crate) fn stale_index(migration: i64, part: Option<u32>) -> String {
+    let part = part.map_or_else(String::new, |part| format!("_{part}"));
+    format!("{OWN}stale_{migration}{part}")
+}
+
+/// The name of a partition's index, after that of the index that it belongs to: cut as the server cuts names, and numbered
+/// where it is taken.
+pub(crate) fn index_of_part(part: &str, index: &str, number: u32) -> String {
+    let suffix = match number {
+        0 => String::new(),
+        number => number.to_string(),
+    };
+    let mut stem = format!("{part}_{index}");
+    while stem.len() + suffix.len() > MAX_NAME_BYTES {
+        stem.pop();
+    }
+    stem + &suffix
 }
 
 /// The constraint that stands in for NOT NULL until the table has been looked through.
 pub(crate) fn not_null(migration: i64, attnum: i16) -> String {
-    format!("{OWN}not_null_{migration}_{attnum}")
+    format!("{}{attnum}", not_null_prefix(migration))
+}
+
+/// What the names of a migration's own begin with.
+pub(crate) fn not_null_prefix(migration: i64) -> String {
+    format!("{OWN}not_null_{migration}_")
 }
 
 /// The constraint that keeps late sealed values from a decrypted column of bytes.

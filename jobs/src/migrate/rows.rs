@@ -7,7 +7,7 @@ use pgveil_policy::types::{LogicalType, Value};
 use tokio_postgres::{Client, Row};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Migration, Way};
+use super::{Migration, Way, parts::Part};
 use crate::{
     JobError,
     apply::{
@@ -22,6 +22,8 @@ use crate::{
 pub(super) struct Table<'a> {
     pub(super) client: &'a Client,
     pub(super) migration: &'a Migration,
+    /// Where the rows are: the table, or a partition.
+    pub(super) part: &'a Part,
     pub(super) plan: &'a TablePlan,
     pub(super) sealing: Sealing<'a>,
     /// Name of the plaintext column and of the sealed one, quoted, and the type of the former, by column.
@@ -104,8 +106,8 @@ impl Table<'_> {
             "SELECT t.ctid, t.xmin, {place}{}{}, pg_relation_filenode({}) FROM ONLY {} AS t WHERE {condition}{limit}",
             scopes.concat(),
             values.concat(),
-            self.migration.oid,
-            self.migration.quoted()
+            self.part.oid,
+            self.part.quoted()
         );
         let rows = self.client.query(&statement, &[]).await;
         let rows = rows.map_err(self.reading())?;
@@ -114,14 +116,14 @@ impl Table<'_> {
     }
 
     fn reading(&self) -> impl FnOnce(tokio_postgres::Error) -> JobError + use<> {
-        JobError::while_doing(format!("read the rows of {}", self.migration.shown()))
+        JobError::while_doing(format!("read the rows of {}", self.part.shown()))
     }
 
     /// Whether any row is stale; at most `limit` are counted.
     pub(super) async fn count_stale(&self, way: Way, limit: u32) -> Result<u64, JobError> {
         let statement = format!(
             "SELECT count(*) FROM (SELECT FROM ONLY {} AS t WHERE {} LIMIT {limit}) AS t",
-            self.migration.quoted(),
+            self.part.quoted(),
             self.stale(way)
         );
         let row = self.client.query_one(&statement, &[]).await;
@@ -201,7 +203,7 @@ impl Table<'_> {
     }
 
     fn explain(&self, problem: RowProblem, row: &Found) -> JobError {
-        problem.of(&self.migration.shown(), &row.place)
+        problem.of(&self.part.shown(), &row.place)
     }
 
     fn scope(&self, row: &Found) -> Result<ScopePath, RowProblem> {
@@ -234,10 +236,7 @@ impl Table<'_> {
         );
         let statement = self.writing(way);
         let written = self.client.execute(&statement, &parameters).await;
-        written.map_err(JobError::while_writing(
-            self.migration.shown(),
-            "write the rows",
-        ))
+        written.map_err(JobError::while_writing(self.part.shown(), "write the rows"))
     }
 
     fn writing(&self, way: Way) -> String {
@@ -256,13 +255,13 @@ impl Table<'_> {
             locked.push_str(&format!(", v.c{at}"));
             set.push(format!("{target} = l.c{at}{cast}"));
         }
-        let table = self.migration.quoted();
+        let table = self.part.quoted();
         format!(
             "WITH v AS MATERIALIZED (SELECT * FROM unnest($1::tid[], $2::xid[]{arrays}) AS v(place, version{names})), \
              l AS MATERIALIZED (SELECT t.ctid AS place{locked} FROM ONLY {table} AS t JOIN v ON t.ctid = v.place \
              WHERE t.xmin = v.version AND pg_relation_filenode({}) = $3::oid FOR UPDATE OF t SKIP LOCKED) \
              UPDATE ONLY {table} AS t SET {} FROM l WHERE t.ctid = l.place",
-            self.migration.oid,
+            self.part.oid,
             set.join(", ")
         )
     }

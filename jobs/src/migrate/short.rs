@@ -26,7 +26,7 @@ pub(super) async fn lock(client: &Client, migration: &Migration) -> Result<(), J
     .await
 }
 
-/// The same for a table of which there is no migration yet: `names` are for the server and for people.
+/// The same, with its partitions if it has any, for a table of which there is no migration yet: `names` are for the server and for people.
 pub(super) async fn lock_table(
     client: &Client,
     names: (&str, &str),
@@ -35,7 +35,7 @@ pub(super) async fn lock_table(
     let (begun, mut pause) = (Instant::now(), PAUSES.0);
     let statement = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL row_security = off; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; \
-         LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE",
+         SET LOCAL statement_timeout = '{LOCK_TIMEOUT}'; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE; SET LOCAL statement_timeout = 0",
         names.0
     );
     loop {
@@ -44,7 +44,8 @@ pub(super) async fn lock_table(
             Err(error) => error,
         };
         let holders = holders(client, oid).await;
-        if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        let given_up = [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED];
+        if !{ given_up.iter() }.any(|code| error.code() == Some(code)) {
             return Err(JobError::while_doing(format!("lock {}", names.1))(error));
         }
         if begun.elapsed() > PATIENCE {

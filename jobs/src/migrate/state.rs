@@ -218,6 +218,13 @@ const HAS_MAC: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE 
 const ADD_MAC: &str = "ALTER TABLE pgveil.migrations ADD COLUMN IF NOT EXISTS mac bytea; \
     COMMENT ON COLUMN pgveil.migrations.mac IS 'Of what never changes, and of its columns'";
 
+/// Nor such a table.
+const HAS_PARTS: &str = "SELECT pg_catalog.to_regclass('pgveil.migrated_parts') IS NOT NULL";
+const ADD_PARTS: &str = "CREATE TABLE IF NOT EXISTS pgveil.migrated_parts (\
+    migration bigint NOT NULL REFERENCES pgveil.migrations, part oid NOT NULL, fence oid NOT NULL, \
+    verified bool NOT NULL DEFAULT false, file oid, PRIMARY KEY (migration, part)); \
+    COMMENT ON TABLE pgveil.migrated_parts IS 'The leaves of a partitioned table under way, and how far each is'";
+
 /// What is under the MAC.
 fn begun<'a>(
     id: i64,
@@ -255,6 +262,10 @@ pub(crate) async fn begin(
     if !has_mac.try_get::<_, bool>(0).map_err(noting())? {
         client.batch_execute(ADD_MAC).await.map_err(noting())?;
     }
+    let has_parts = client.query_one(HAS_PARTS, &[]).await.map_err(noting())?;
+    if !has_parts.try_get::<_, bool>(0).map_err(noting())? {
+        client.batch_execute(ADD_PARTS).await.map_err(noting())?;
+    }
     let row = client
         .query_one(
             "INSERT INTO pgveil.migrations (schema_name, table_name, table_oid, phase, way) \
@@ -287,8 +298,9 @@ const MIGRATIONS: &str = "SELECT m.id, m.schema_name, m.table_name, m.table_oid,
     coalesce(to_jsonb(m) ->> 'way', 'seal'), \
     greatest(m.rows + m.verified - (to_jsonb(m) ->> 'phase_rows')::int8, 0)::float8, \
     extract(epoch FROM m.updated_at - (to_jsonb(m) ->> 'phase_at')::timestamptz)::float8, \
-    CASE WHEN c.reltuples >= 0 THEN c.reltuples::float8 END, (to_jsonb(m) ->> 'mac')::bytea \
-    FROM pgveil.migrations m LEFT JOIN pg_catalog.pg_class c ON c.oid = m.table_oid";
+    (SELECT sum(CASE WHEN c.reltuples >= 0 THEN c.reltuples::float8 END) FROM pg_catalog.pg_class c WHERE c.relkind <> 'p' \
+        AND (c.oid = m.table_oid OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(m.table_oid::regclass)))), \
+    (to_jsonb(m) ->> 'mac')::bytea FROM pgveil.migrations m";
 const COLUMNS: &str = "SELECT c.migration, c.column_id, c.name, c.plain_place, c.sealed_place, c.not_null \
     FROM pgveil.migrated_columns c JOIN pgveil.migrations m ON m.id = c.migration";
 

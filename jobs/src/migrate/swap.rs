@@ -1,10 +1,14 @@
 //! The swap: under a short lock the last rows are sealed, the plaintext columns make way and the shadows take their names.
 //! What is not ready then is not swapped; the lock is given up and the migration goes on.
 
+use std::collections::HashSet;
+
 use tokio_postgres::Client;
 
 use super::{
-    MigratedColumn, Migration, Phase, Run, Way, backfill, begin, decrypt, index, names, short,
+    MigratedColumn, Migration, Phase, Run, Way, backfill, begin, decrypt, index, names,
+    parts::{self, Part},
+    short,
     table::{self, Known},
 };
 use crate::{JobError, apply::convert, plan::TablePlan, sql};
@@ -26,6 +30,9 @@ pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<()
     let client = run.client;
     loop {
         let planned = index::planned(run, migration).await?;
+        if !parts::are_verified(client, migration).await? {
+            return migration.enter(client, Phase::Backfill).await;
+        }
         if !index::are_ready(client, migration, &planned).await? {
             // One that is not planned any more may be in the way of rows that are to be copied.
             return migration.enter(client, Phase::Index).await;
@@ -85,12 +92,18 @@ pub(super) async fn is_complete(
     way: Way,
 ) -> Result<bool, JobError> {
     by_index(run.client, "SET LOCAL").await?;
-    let (found, _) = backfill::few(run, known, migration, (way, UNDER_LOCK + 1)).await?;
+    let leaves = backfill::stale_leaves(run, known, migration, way).await?;
+    // Nobody else writes meanwhile.
+    if leaves.is_empty() {
+        return Ok(true);
+    }
+    let limit = (way, UNDER_LOCK + 1);
+    let (found, _) = backfill::few_of(run, known, migration, limit, leaves).await?;
     if found > u64::from(UNDER_LOCK) {
         return Ok(false);
     }
-    let left = known.at_work(run, migration).count_stale(way, 1).await?;
-    Ok(left == 0)
+    let stale = backfill::stale_leaves(run, known, migration, way).await?;
+    Ok(stale.is_empty())
 }
 
 async fn give_up(client: &Client) -> Result<(), JobError> {
@@ -111,7 +124,8 @@ async fn under_lock(
         }
         Way::Open => decrypt::plan_again(client, migration, planned).await?,
     };
-    if !index::are_ready(client, migration, &planned).await? {
+    let is_ready = index::are_ready(client, migration, &planned).await?;
+    if !is_ready || !parts::are_verified(client, migration).await? {
         return Ok(Tried::Unprepared);
     }
     if !is_complete(run, known, migration, migration.way).await? {
@@ -123,12 +137,10 @@ async fn under_lock(
     }
     let quoted = migration.quoted();
     begin::drop_triggers(client, migration.id, &quoted).await?;
-    let stale = sql::qualified(&migration.schema, &names::stale_index(migration.id));
-    let mut text = vec![format!("DROP INDEX {stale}")];
+    let mut text = vec![index::drop_own_stale(migration)];
     text.extend(indexes(migration, &planned));
-    for column in &migration.columns {
-        text.extend(renamed(migration, column));
-    }
+    let not_null = not_null_now(client, migration).await?;
+    text.extend(renamed(migration, &not_null));
     let doing = || JobError::while_doing(format!("swap the columns of {}", migration.shown()));
     client
         .batch_execute(&text.join("; "))
@@ -137,7 +149,7 @@ async fn under_lock(
     let registry = run.keys.registry().await?;
     for column in &migration.columns {
         let kept = names::kept(&column.name);
-        carry_over(client, migration, (column.plain, &kept), &column.name).await?;
+        carry_over(client, migration, &kept, &column.name).await?;
         let place = (migration.oid, column.sealed);
         let names = (
             migration.schema.as_str(),
@@ -164,6 +176,7 @@ async fn under_lock(
         .collect();
     let cleared: Vec<String> = watched.iter().map(|name| names::kept(name)).collect();
     begin::triggers(client, (migration.id, &quoted), &watched, &cleared).await?;
+    parts::fence(client, (migration.id, migration.oid)).await?;
     migration.enter(client, Phase::Swapped).await?;
     registry.seal(client, "migrated").await?;
     Ok(Tried::Swapped)
@@ -190,48 +203,100 @@ fn indexes(migration: &Migration, planned: &TablePlan) -> Vec<String> {
     text
 }
 
-fn renamed(migration: &Migration, column: &MigratedColumn) -> Vec<String> {
+/// The columns change names. What else is changed of them is one statement before and one behind it: the server goes through
+/// all partitions for each.
+fn renamed(migration: &Migration, is_not_null: &HashSet<i16>) -> Vec<String> {
     let table = migration.quoted();
-    let (name, kept) = (
-        sql::quoted(&column.name),
-        sql::quoted(&names::kept(&column.name)),
-    );
-    let shadow = sql::quoted(&names::shadow(&column.name));
-    let mut text = vec![
-        format!("ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL"),
-        format!("ALTER TABLE {table} RENAME COLUMN {name} TO {kept}"),
-        format!("ALTER TABLE {table} RENAME COLUMN {shadow} TO {name}"),
-    ];
-    if column.not_null {
-        text.push(not_null(migration, column, column.sealed));
+    let not_null = || { migration.columns.iter() }.filter(|it| is_not_null.contains(&it.plain));
+    let mut text = Vec::new();
+    // All of them: a partition may have got one of its own.
+    let nullable = migration.columns.iter().map(|column| {
+        let name = sql::quoted(&column.name);
+        format!("ALTER COLUMN {name} DROP NOT NULL")
+    });
+    text.extend(altered(&table, nullable));
+    for column in &migration.columns {
+        let (name, kept) = (&column.name, names::kept(&column.name));
+        let shadow = names::shadow(name);
+        for (from, to) in [(name, &kept), (&shadow, name)] {
+            let (from, to) = (sql::quoted(from), sql::quoted(to));
+            text.push(format!("ALTER TABLE {table} RENAME COLUMN {from} TO {to}"));
+        }
     }
+    let checks = not_null().map(|column| not_null_check(migration, column, column.sealed));
+    text.extend(altered(&table, checks));
     text
+}
+
+/// Columns of the table that are NOT NULL at this moment, by their numbers: that may have been changed since it was begun. Also
+/// those for which a constraint of the migration's own stands in.
+pub(super) async fn not_null_now(
+    client: &Client,
+    migration: &Migration,
+) -> Result<HashSet<i16>, JobError> {
+    let own = names::not_null_prefix(migration.id);
+    let asked = "SELECT attnum FROM pg_attribute WHERE attrelid = $1 AND attnotnull AND attnum > 0 AND NOT attisdropped \
+                 UNION SELECT conkey[1] FROM pg_constraint WHERE conrelid = $1 AND conname = $2 || conkey[1]";
+    let rows = client.query(asked, &[&migration.oid, &own]).await;
+    let numbers = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
+    let doing = JobError::while_doing(format!("see what of {} is NOT NULL", migration.shown()));
+    numbers.map_err(doing)
+}
+
+/// One statement for all; none for nothing.
+fn altered(table: &str, changes: impl Iterator<Item = String>) -> Option<String> {
+    let changes = changes.collect::<Vec<_>>().join(", ");
+    (!changes.is_empty()).then(|| format!("ALTER TABLE {table} {changes}"))
 }
 
 /// Stands in for NOT NULL: that would have the table looked through under the lock.
 pub(super) fn not_null(migration: &Migration, column: &MigratedColumn, attnum: i16) -> String {
+    let check = not_null_check(migration, column, attnum);
+    format!("ALTER TABLE {} {check}", migration.quoted())
+}
+
+fn not_null_check(migration: &Migration, column: &MigratedColumn, attnum: i16) -> String {
     format!(
-        "ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID",
-        migration.quoted(),
+        "ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID",
         sql::quoted(&names::not_null(migration.id, attnum)),
         sql::quoted(&column.name)
     )
 }
 
-/// A column's comment and privileges go to another one of the table.
+/// A column's comment and privileges go to another one of the table; so do those that partitions have of their own.
 pub(super) async fn carry_over(
     client: &Client,
     migration: &Migration,
-    (attnum, from): (i16, &str),
+    from: &str,
     to: &str,
 ) -> Result<(), JobError> {
-    let doing = || JobError::while_doing(format!("carry over what belongs to {to}"));
-    let (table, name, kept) = (migration.quoted(), sql::quoted(to), sql::quoted(from));
-    let mut text = Vec::new();
-    let comment = "SELECT col_description($1, $2)";
-    let row = client
-        .query_one(comment, &[&migration.oid, &i32::from(attnum)])
+    let parts = parts::all(client, migration).await?;
+    let oids: Vec<u32> = parts.iter().map(|part| part.oid).collect();
+    // The table is locked meanwhile, and most partitions have none.
+    let rows = client
+        .query(
+            "SELECT a.attrelid FROM pg_attribute a WHERE a.attrelid = ANY ($1) AND a.attname = $2 AND NOT a.attisdropped \
+             AND (a.attacl IS NOT NULL OR col_description(a.attrelid, a.attnum) IS NOT NULL)",
+            &[&oids, &from],
+        )
         .await;
+    let doing = || JobError::while_doing(format!("carry over what belongs to {to}"));
+    for row in &rows.map_err(doing())? {
+        let oid: u32 = row.try_get(0).map_err(doing())?;
+        for part in parts.iter().filter(|part| part.oid == oid) {
+            carry_over_in(client, part, from, to).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn carry_over_in(client: &Client, part: &Part, from: &str, to: &str) -> Result<(), JobError> {
+    let doing = || JobError::while_doing(format!("carry over what belongs to {to}"));
+    let (table, name, kept) = (part.quoted(), sql::quoted(to), sql::quoted(from));
+    let mut text = Vec::new();
+    let comment = "SELECT (SELECT col_description($1, a.attnum) FROM pg_attribute a \
+                   WHERE a.attrelid = $1 AND a.attname = $2 AND NOT a.attisdropped)";
+    let row = client.query_one(comment, &[&part.oid, &from]).await;
     let comment: Option<String> = row.and_then(|row| row.try_get(0)).map_err(doing())?;
     if let Some(comment) = comment {
         text.push(format!(
@@ -244,8 +309,8 @@ pub(super) async fn carry_over(
         .query(
             "SELECT x.privilege_type, coalesce(quote_ident(r.rolname), 'PUBLIC'), x.is_grantable \
              FROM pg_attribute a CROSS JOIN aclexplode(a.attacl) x LEFT JOIN pg_roles r ON r.oid = x.grantee \
-             WHERE a.attrelid = $1 AND a.attnum = $2",
-            &[&migration.oid, &attnum],
+             WHERE a.attrelid = $1 AND a.attname = $2 AND NOT a.attisdropped",
+            &[&part.oid, &from],
         )
         .await
         .map_err(doing())?;
@@ -270,8 +335,10 @@ pub(super) async fn carry_over(
         .map_err(doing())
 }
 
-/// NOT NULL again, without looking through the table under a lock; and statistics.
+/// NOT NULL again, without looking through the table under a lock; the names of partitions' indexes; and statistics. What found
+/// stale rows goes, too: under the lock it would be a statement for each partition.
 pub(super) async fn settle(client: &Client, migration: &Migration) -> Result<(), JobError> {
+    index::drop_stale(client, migration).await?;
     for column in &migration.columns {
         let attnum = if migration.phase == Phase::RolledBack || migration.way == Way::Open {
             column.plain
@@ -280,6 +347,7 @@ pub(super) async fn settle(client: &Client, migration: &Migration) -> Result<(),
         };
         set_not_null(client, migration, (&column.name, attnum)).await?;
     }
+    index::name_parts(client, migration).await?;
     let analyze = format!("ANALYZE {}", migration.quoted());
     let doing = JobError::while_doing(format!("analyze {}", migration.shown()));
     client.batch_execute(&analyze).await.map_err(doing)

@@ -9,7 +9,7 @@ use pgveil_policy::{
     types::LogicalType,
 };
 
-use super::{Migration, Run, Way, rows::Names};
+use super::{Migration, Run, Way, parts::Part, rows::Names};
 use crate::{
     JobError,
     apply::{convert::registered, sealing::Sealing},
@@ -26,15 +26,17 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// For work on its rows.
+    /// For work on its rows, or those of a partition.
     pub(super) fn at_work<'a>(
         &'a self,
         run: &'a Run<'_>,
         migration: &'a Migration,
+        part: &'a Part,
     ) -> super::rows::Table<'a> {
         super::rows::Table {
             client: run.client,
             migration,
+            part,
             plan: &self.plan,
             sealing: Sealing::new(run.keys, &self.plan, self.registered.clone()),
             columns: self.names.clone(),

@@ -2,7 +2,7 @@
 //! columns, which take their names again under a short lock, with the indexes that they have kept.
 
 use super::{
-    Migration, Phase, Run, Way, backfill, begin, decrypt, index, names, short, swap,
+    Migration, Phase, Run, Way, backfill, begin, decrypt, index, names, parts, short, swap,
     table::{self, Known},
 };
 use crate::{JobError, sql};
@@ -26,6 +26,11 @@ pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<()
     backfill::fill(run, &known, migration, Way::Open).await?;
     index::stale(client, migration, &known, Way::Open).await?;
     loop {
+        let leaves = parts::leaves(client, migration).await?;
+        if !leaves.iter().all(|leaf| leaf.is_known) {
+            backfill::fill(run, &known, migration, Way::Open).await?;
+            index::stale(client, migration, &known, Way::Open).await?;
+        }
         swap::catch_up(run, &known, migration, Way::Open).await?;
         short::lock(client, migration).await?;
         let done = under_lock(run, migration, &known).await;
@@ -45,6 +50,10 @@ async fn under_lock(
     known: &Known,
 ) -> Result<bool, JobError> {
     let client = run.client;
+    let leaves = parts::leaves(client, migration).await?;
+    if !leaves.iter().all(|leaf| leaf.is_known) {
+        return Ok(false);
+    }
     if !swap::is_complete(run, known, migration, Way::Open).await? {
         return Ok(false);
     }
@@ -53,6 +62,7 @@ async fn under_lock(
     let row = client.query_one(old, &[&migration.id]).await;
     let old: Vec<String> = row.and_then(|row| row.try_get(0)).map_err(doing())?;
     let table = migration.quoted();
+    let is_not_null = swap::not_null_now(client, migration).await?;
     let mut behind = Vec::new();
     for column in &migration.columns {
         let (name, kept) = (
@@ -62,7 +72,7 @@ async fn under_lock(
         behind.push(format!(
             "ALTER TABLE {table} RENAME COLUMN {kept} TO {name}"
         ));
-        if column.not_null {
+        if is_not_null.contains(&column.sealed) {
             behind.push(swap::not_null(migration, column, column.plain));
         }
     }
@@ -75,7 +85,7 @@ async fn under_lock(
     }
     for column in &migration.columns {
         let kept = names::kept(&column.name);
-        swap::carry_over(client, migration, (column.sealed, &column.name), &kept).await?;
+        swap::carry_over(client, migration, &column.name, &kept).await?;
     }
     drop_sealed(run, migration, &behind).await?;
     Ok(true)

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::{
     Migration, Phase, Run, Way, backfill,
+    parts::{self, Part},
     rows::{Found, Table},
-    table,
+    table::{self, Known},
 };
 use crate::{
     JobError,
@@ -17,31 +18,54 @@ use crate::{
 /// Most bytes at a time.
 const BATCH_BYTES: i64 = 2 << 20;
 
-/// Walks over the whole table once.
+/// Walks over the whole table once, or over the partitions that nobody has verified yet.
 pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<(), JobError> {
     let client = run.client;
     let known = table::known(run, migration).await?;
-    let walk = Walk::over(client, migration.oid).await?;
-    let end = walk.end(client).await?;
+    let leaves = parts::leaves(client, migration).await?;
+    if leaves.iter().any(|leaf| !leaf.is_known) {
+        return migration.enter(client, Phase::Backfill).await;
+    }
     let progress = Progress::rows(
         "verifying",
         &known.plan,
         backfill::estimate(client, migration).await,
     );
-    let size = known.at_work(run, migration).size();
+    for leaf in leaves.iter().filter(|leaf| !leaf.is_verified) {
+        let is_through = leaf.is_partition() && migration.cursor == leaf.cursor(None);
+        if !is_through {
+            let after = leaf.resume(migration.cursor.as_deref()).place();
+            rows(run, &known, migration, (leaf, after), &progress).await?;
+        }
+        leaf.note(client, migration, true).await?;
+    }
+    progress.done();
+    migration.enter(client, Phase::Swap).await
+}
+
+async fn rows(
+    run: &Run<'_>,
+    known: &Known,
+    migration: &mut Migration,
+    (leaf, mut after): (&Part, Option<Cursor>),
+    progress: &Progress,
+) -> Result<(), JobError> {
+    let client = run.client;
+    let walk = Walk::over(client, leaf.oid).await?;
+    let end = walk.end(client).await?;
+    let size = known.at_work(run, migration, leaf).size();
     let wanted = Wanted {
         condition: "true".to_owned(),
         size,
         rows: run.pacing.rows(),
         bytes: BATCH_BYTES,
     };
-    let mut after = migration.cursor.clone().map(Cursor::new);
     while let Some(step) = walk
         .next(client, after.as_ref(), end.as_ref(), &wanted)
         .await?
     {
         let upto = step.upto.as_ref().or(end.as_ref());
-        let at_work = known.at_work(run, migration);
+        let at_work = known.at_work(run, migration, leaf);
         let range = walk.between(after.as_ref(), upto);
         let begun = Instant::now();
         let rows = at_work.read(&walk.place(), &range, None).await?;
@@ -51,7 +75,7 @@ pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<()
             compare(&at_work, row).await?;
         }
         drop(at_work);
-        let cursor = step.upto.as_ref().map(|cursor| cursor.as_str().to_owned());
+        let cursor = leaf.cursor(step.upto.as_ref());
         migration
             .step(client, cursor.as_deref(), 0, rows.len() as u64)
             .await?;
@@ -60,15 +84,14 @@ pub(super) async fn table(run: &Run<'_>, migration: &mut Migration) -> Result<()
         if after.is_none() {
             break;
         }
-        run.pacing.pause(client, took, &progress).await;
+        run.pacing.pause(client, took, progress).await;
     }
-    progress.done();
-    migration.enter(client, Phase::Swap).await
+    Ok(())
 }
 
 async fn compare(table: &Table<'_>, row: &Found) -> Result<(), JobError> {
     let differs = || JobError::VerificationFailed {
-        table: format!("{}, row with {}", table.migration.shown(), row.place),
+        table: format!("{}, row with {}", table.part.shown(), row.place),
     };
     let opened = table.opened(row).await?;
     for ((column, (plain, sealed)), opened) in
@@ -80,8 +103,7 @@ async fn compare(table: &Table<'_>, row: &Found) -> Result<(), JobError> {
             (None, None, None) => true,
             (Some(plain), Some(_), Some(opened)) => {
                 let value = table.sealing.fit(column, plain);
-                let value =
-                    value.map_err(|problem| problem.of(&table.migration.shown(), &row.place))?;
+                let value = value.map_err(|problem| problem.of(&table.part.shown(), &row.place))?;
                 value.as_bytes() == opened.as_slice()
             }
             _ => false,

@@ -64,8 +64,31 @@ pub(crate) async fn of_columns(
     let only = only.into_iter().map(|why| Obstacle::blocks(why, cure));
     table.obstacles.extend(only);
     dependents(client, &mut table).await?;
+    let heirs = catalog.heirs(table.oid);
+    for heir in obstacle::with_dependents(client, &table, heirs).await? {
+        of_heir(client, &mut table, heir).await?;
+    }
     index::plan_opened(client, &mut table).await?;
     Ok(Some(table))
+}
+
+/// The same of a partition, and its own indexes.
+async fn of_heir(client: &Client, table: &mut TablePlan, heir: &Relation) -> Result<(), JobError> {
+    let mut part = obstacle::of_heir(table, heir);
+    dependents(client, &mut part).await?;
+    for name in obstacle::own_indexes(client, &part).await? {
+        let (shown, index) = (part.shown(), sql::shown_qualified(&part.schema, &name));
+        part.obstacles.push(Obstacle::blocks(
+            format!("index {index} of {shown} alone is on a column to decrypt"),
+            format!("DROP INDEX {index}; and make it again afterwards: it would go with the sealed column"),
+        ));
+    }
+    for obstacle in part.obstacles {
+        if !table.obstacles.contains(&obstacle) {
+            table.obstacles.push(obstacle);
+        }
+    }
+    Ok(())
 }
 
 /// What hangs on the sealed columns would go with them.
@@ -109,9 +132,12 @@ async fn dependents(client: &Client, table: &mut TablePlan) -> Result<(), JobErr
 /// column of the database that may hold some.
 pub(crate) async fn copies(
     client: &Client,
-    table: &TablePlan,
+    (catalog, table): (&Catalog, &TablePlan),
     columns: &[RegisteredColumn],
 ) -> Result<Vec<Obstacle>, JobError> {
+    let heirs = catalog.heirs(table.oid).into_iter();
+    let mut family: Vec<u32> = heirs.map(|heir| heir.oid).collect();
+    family.push(table.oid);
     let mut found = Vec::new();
     let doing = || JobError::while_doing("look for copies of values");
     let ids: Vec<Vec<u8>> = { columns.iter() }
@@ -120,7 +146,7 @@ pub(crate) async fn copies(
     for held in held::columns(client).await.map_err(doing())? {
         let own = { table.columns.iter() }
             .any(|column| held.column == column.name || held.column == sql::quoted(&column.name));
-        if own && held.oid == table.oid {
+        if own && family.contains(&held.oid) {
             continue;
         }
         let held::Held {

@@ -71,7 +71,11 @@ pub(super) async fn of(
         widths.insert(name, width);
     }
     let indexes: i64 = client
-        .query_one("SELECT pg_catalog.pg_indexes_size($1::oid)", &[&table.oid])
+        .query_one(
+            "SELECT (pg_catalog.pg_indexes_size($1::oid) + coalesce((SELECT sum(pg_catalog.pg_indexes_size(relid)) \
+             FROM pg_catalog.pg_partition_tree($1::oid::regclass) WHERE isleaf), 0))::int8",
+            &[&table.oid],
+        )
         .await
         .and_then(|row| row.try_get(0))
         .map_err(doing())?;

@@ -34,16 +34,25 @@ pub struct IndexStep {
 pub struct OnlineIndex {
     /// Whether it is unique.
     pub unique: bool,
-    /// What stands behind ON.
+    /// What stands behind the name of the table.
     pub rest: String,
 }
 
 impl OnlineIndex {
-    /// SQL that makes it beside writers, under this name.
-    pub(crate) fn sql(&self, name: &str) -> String {
+    /// SQL that makes it beside writers, under this name, on the table or one of its partitions.
+    pub(crate) fn sql(&self, name: &str, table: &str) -> String {
+        self.create(name, "CONCURRENTLY", &format!("ON {table}"))
+    }
+
+    /// The same on a partitioned table, without its partitions.
+    pub(crate) fn above(&self, name: &str, table: &str) -> String {
+        self.create(name, "", &format!("ON ONLY {table}"))
+    }
+
+    fn create(&self, name: &str, how: &str, on: &str) -> String {
         let unique = if self.unique { "UNIQUE " } else { "" };
-        let name = sql::quoted(name);
-        format!("CREATE {unique}INDEX CONCURRENTLY {name} ON {}", self.rest)
+        let (name, rest) = (sql::quoted(name), &self.rest);
+        format!("CREATE {unique}INDEX {how} {name} {on} {rest}")
     }
 }
 
@@ -144,11 +153,7 @@ fn fresh(table: &TablePlan, name: String, want: &Wanted, number: u32) -> IndexSt
         table.quoted(),
         keys(&want.column)
     );
-    let rest = format!(
-        "{} ({})",
-        table.quoted(),
-        keys(&names::shadow(&want.column))
-    );
+    let rest = format!("({})", keys(&names::shadow(&want.column)));
     let migrated = table
         .columns
         .iter()

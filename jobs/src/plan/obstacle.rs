@@ -3,7 +3,7 @@
 use pgveil_policy::catalog::{Catalog, Relation};
 use tokio_postgres::{Client, Row};
 
-use super::TablePlan;
+use super::{TablePlan, partition};
 use crate::{JobError, migrate::names, sql};
 
 /// Something that reads a column as plaintext.
@@ -55,12 +55,10 @@ pub(super) async fn of_table(client: &Client, table: &mut TablePlan) -> Result<(
     }
     let mut found = shape(&row, table).map_err(doing())?;
     let publications: Vec<String> = row.try_get("publications").map_err(doing())?;
-    for publication in publications {
-        let (name, of) = (sql::shown(&publication), table.shown());
-        table.only_at_once.push(format!(
-            "publication {name} sends it, and its subscribers have no columns like pgveil's: ALTER PUBLICATION {name} DROP TABLE {of}; \
-             and copy it to them anew afterwards"
-        ));
+    let named: Vec<Option<String>> = row.try_get("published_as").map_err(doing())?;
+    for (publication, named) in publications.into_iter().zip(named) {
+        let why = sent_by(&publication, named.as_deref(), "it");
+        table.only_at_once.push(why);
         found.push(Obstacle::warns(
             format!("publication {} sends this table to its subscribers", sql::shown(&publication)),
             "subscribers keep the plaintext that they have and get sealed values from now on: change their columns to bytea and copy the table again",
@@ -68,6 +66,21 @@ pub(super) async fn of_table(client: &Client, table: &mut TablePlan) -> Result<(
     }
     table.obstacles.extend(found);
     Ok(())
+}
+
+/// Why a publication keeps `what` from being migrated online; `named`: the table by whose name it sends that.
+pub(super) fn sent_by(publication: &str, named: Option<&str>, what: &str) -> String {
+    let name = sql::shown(publication);
+    let cure = match named {
+        Some(table) => format!("ALTER PUBLICATION {name} DROP TABLE {table};"),
+        None => format!(
+            "it names no tables; have it name those that are to be sent meanwhile, without this one: \
+             BEGIN; DROP PUBLICATION {name}; CREATE PUBLICATION {name} FOR TABLE ...; COMMIT;"
+        ),
+    };
+    format!(
+        "publication {name} sends {what}, and its subscribers have no columns like pgveil's: {cure} and copy it to them anew afterwards"
+    )
 }
 
 fn shape(row: &Row, table: &TablePlan) -> Result<Vec<Obstacle>, tokio_postgres::Error> {
@@ -125,11 +138,7 @@ pub(super) async fn of_migrating(
     if table.columns.is_empty() {
         return Ok(());
     }
-    let relation = catalog.relation_by_oid(table.oid);
-    if !catalog.heirs(table.oid).is_empty() || relation.is_some_and(|found| found.kind == 'p') {
-        let why = "it has partitions, or tables that inherit from it, which cannot all be swapped in an instant";
-        table.only_at_once.push(why.to_owned());
-    }
+    partition::of_partitions(client, catalog, table).await?;
     let shown = table.shown();
     let doing = || JobError::while_doing(format!("read the triggers of {shown}"));
     // TRIGGER_TYPE_ROW and TRIGGER_TYPE_BEFORE; they fire in the order of their names' bytes.
@@ -158,16 +167,10 @@ pub(super) async fn of_heirs(
     if table.columns.is_empty() {
         return Ok(());
     }
-    for heir in catalog.heirs(table.oid) {
-        let mut part = table.clone();
-        part.oid = heir.oid;
-        part.schema.clone_from(&heir.schema);
-        part.name.clone_from(&heir.name);
-        part.obstacles.clear();
-        for column in &mut part.columns {
-            let own = heir.column(&column.name);
-            column.attnum = own.map_or(0, |own| own.attnum);
-        }
+    let heirs = catalog.heirs(table.oid);
+    let heirs = with_dependents(client, table, heirs).await?;
+    for heir in heirs {
+        let mut part = of_heir(table, heir);
         of_columns(client, &mut part).await?;
         of_own_indexes(client, &mut part).await?;
         let known = &mut table.obstacles;
@@ -176,23 +179,19 @@ pub(super) async fn of_heirs(
                 known.push(obstacle);
             }
         }
+        let known = &mut table.only_at_once;
+        for why in part.only_at_once {
+            if !known.contains(&why) {
+                known.push(why);
+            }
+        }
     }
     Ok(())
 }
 
 async fn of_own_indexes(client: &Client, part: &mut TablePlan) -> Result<(), JobError> {
-    let attnums: Vec<i16> = part.columns.iter().map(|column| column.attnum).collect();
     let shown = part.shown();
-    let doing = || JobError::while_doing(format!("read the indexes of {shown}"));
-    let sql = "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
-               WHERE i.indrelid = $1 AND i.indkey::int2[] && $2::int2[] \
-               AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) ORDER BY 1";
-    let rows = client
-        .query(sql, &[&part.oid, &attnums])
-        .await
-        .map_err(doing())?;
-    for row in &rows {
-        let name: String = row.try_get(0).map_err(doing())?;
+    for name in own_indexes(client, part).await? {
         part.obstacles.push(Obstacle::blocks(
             format!(
                 "index {} of {} is on a column to seal",
@@ -206,6 +205,71 @@ async fn of_own_indexes(client: &Client, part: &mut TablePlan) -> Result<(), Job
         ));
     }
     Ok(())
+}
+
+/// Indexes of a partition or heir that read a column of the plan, and belong to none of the table's.
+pub(super) async fn own_indexes(
+    client: &Client,
+    part: &TablePlan,
+) -> Result<Vec<String>, JobError> {
+    let attnums: Vec<i16> = part.columns.iter().map(|column| column.attnum).collect();
+    let shown = part.shown();
+    let doing = || JobError::while_doing(format!("read the indexes of {shown}"));
+    let sql = "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+               WHERE i.indrelid = $1 AND (i.indkey::int2[] && $2::int2[] OR EXISTS (SELECT FROM pg_depend d \
+                   WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid \
+                   AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = ANY ($2::int2[]))) \
+               AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) ORDER BY 1";
+    let rows = client
+        .query(sql, &[&part.oid, &attnums])
+        .await
+        .map_err(doing())?;
+    let names = rows.iter().map(|row| row.try_get(0));
+    let names: Result<Vec<String>, _> = names.collect();
+    let mut names = names.map_err(doing())?;
+    names.retain(|name| !names::is_own(name));
+    Ok(names)
+}
+
+/// Those of its partitions and heirs on whose columns, or rows, anything hangs: all are asked about at once, since they may be
+/// many, and locked.
+pub(super) async fn with_dependents<'c>(
+    client: &Client,
+    table: &TablePlan,
+    mut heirs: Vec<&'c Relation>,
+) -> Result<Vec<&'c Relation>, JobError> {
+    let oids: Vec<u32> = heirs.iter().map(|heir| heir.oid).collect();
+    let columns: Vec<&str> = { table.columns.iter() }
+        .map(|column| column.name.as_str())
+        .collect();
+    let doing = || JobError::while_doing(format!("read what depends on {}", table.shown()));
+    let rows = client
+        .query(
+            include_str!("heirs.sql"),
+            &[&oids, &columns, &names::TRIGGERS],
+        )
+        .await
+        .map_err(doing())?;
+    let found = rows.iter().map(|row| row.try_get(0));
+    let found: Result<Vec<u32>, _> = found.collect();
+    let found = found.map_err(doing())?;
+    heirs.retain(|heir| found.contains(&heir.oid));
+    Ok(heirs)
+}
+
+/// The plan of one of its partitions or heirs, whose columns may have other numbers; without what stands in the way.
+pub(super) fn of_heir(table: &TablePlan, heir: &Relation) -> TablePlan {
+    let mut part = table.clone();
+    part.oid = heir.oid;
+    part.schema.clone_from(&heir.schema);
+    part.name.clone_from(&heir.name);
+    part.obstacles.clear();
+    part.only_at_once.clear();
+    for column in &mut part.columns {
+        let own = heir.column(&column.name);
+        column.attnum = own.map_or(0, |own| own.attnum);
+    }
+    part
 }
 
 /// A CHECK that means the same on sealed values stays with the plaintext column, which is cleared after the swap.

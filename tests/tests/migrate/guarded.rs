@@ -4,7 +4,12 @@
 use std::process::Child;
 
 use anyhow::{Context, Result, ensure};
-use pgveil_tests::{postgres::Database, proxy::Proxy, site::Site};
+use pgveil_tests::{
+    postgres::Database,
+    proxy::Proxy,
+    site::Site,
+    wire::{Message, Wire, transcript},
+};
 use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
 
 use super::{ALL, same, whole};
@@ -316,6 +321,56 @@ async fn a_simple_query_ends_the_transaction_of_its_guard() -> Result<()> {
         if first == 7000 {
             swap(&site)?;
         }
+    }
+    Ok(())
+}
+
+/// What the client has executed without Sync is in one transaction with the guarded Query behind it, and stays open where the
+/// server leaves it open.
+#[test]
+fn a_guarded_query_behind_messages_without_sync_ends_what_it_would_end() -> Result<()> {
+    let (database, site) = whole()?;
+    prepared(&site)?;
+    let proxy = site.serve()?;
+    let release: u32 = database.admin("SHOW server_version_num")?.parse()?;
+    let insert = |id: u32| {
+        format!("INSERT INTO people (id, email, tenant) VALUES ({id}, 'unsynced{id}', 'tenant1')")
+    };
+    let run = |sql: &str| {
+        [
+            Message::parse("", sql, &[]),
+            Message::bind_text(&[]),
+            Message::execute("", 0),
+        ]
+    };
+    let seen = |first: u32| {
+        database.run(&format!(
+            "SELECT count(*) FROM people WHERE id BETWEEN {first} AND {first} + 9"
+        ))
+    };
+    let elsewhere = "INSERT INTO orders SELECT max(id) + 1, 1 FROM orders".to_owned();
+    for (first, order, executed) in [(9000, elsewhere, 0), (9010, insert(9011), 1)] {
+        let mut wire = Wire::connect(&proxy.target("app"))?;
+        let mut messages = run(&order).to_vec();
+        messages.push(Message::query(&insert(first + 2)));
+        wire.send(&messages)?;
+        let said = transcript(&wire.until_ready(1)?);
+        let open = release >= 180_000;
+        let status = if open { 'T' } else { 'I' };
+        ensure!(said.ends_with(&format!("ReadyForQuery {status}")), "{said}");
+        let ended = if open { 0 } else { 1 + executed };
+        ensure!(seen(first)? == ended.to_string(), "{order}");
+        // A string of several ends it.
+        let two = format!("{}; {}", insert(first + 3), insert(first + 4));
+        let said = wire.query(&two)?;
+        ensure!(said.ends_with("ReadyForQuery I"), "{said}");
+        ensure!(seen(first)? == (3 + executed).to_string(), "{order}");
+        // What only pgveil has executed is ended by the Query, as what was only parsed.
+        wire.send(&[Message::parse("", "TABLE people", &[]), Message::flush()])?;
+        wire.until(b'1', 1)?;
+        let said = wire.query(&insert(first + 5))?;
+        ensure!(said.ends_with("ReadyForQuery I"), "{said}");
+        ensure!(seen(first)? == (4 + executed).to_string(), "{order}");
     }
     Ok(())
 }

@@ -23,6 +23,12 @@ use tokio_postgres::{Client, SimpleQueryMessage, Statement, error::SqlState};
 
 const TABLE: &str = "CREATE TABLE accounts (id int PRIMARY KEY, email text UNIQUE, seen int NOT NULL DEFAULT 0, note text);
     INSERT INTO accounts SELECT n, 'first ' || n, 0, 'note ' || n FROM generate_series(1000001, 1020000) n";
+const PARTED: &str = "CREATE TABLE accounts (id int PRIMARY KEY, email text, seen int NOT NULL DEFAULT 0, note text) PARTITION BY HASH (id);
+    CREATE TABLE accounts_0 PARTITION OF accounts FOR VALUES WITH (MODULUS 3, REMAINDER 0);
+    CREATE TABLE accounts_1 PARTITION OF accounts FOR VALUES WITH (MODULUS 3, REMAINDER 1);
+    CREATE TABLE accounts_2 PARTITION OF accounts FOR VALUES WITH (MODULUS 3, REMAINDER 2);
+    CREATE INDEX ON accounts (email);
+    INSERT INTO accounts SELECT n, 'first ' || n, 0, 'note ' || n FROM generate_series(1000001, 1020000) n";
 const POLICY: &str =
     r#"public.accounts  scope = "platform"  email: text, search = ["equality"]  note: text"#;
 /// Writers of each proxy, each with a pool of so many connections.
@@ -300,6 +306,12 @@ impl Load {
 /// The swap, while a proxy is stopped as it stands: until it goes on, or the swap has been waiting for it for a while.
 async fn swap_over_a_stopped_proxy(site: &Site<'_>, proxy: &Proxy, load: &mut Load) -> Result<()> {
     let database = site.server();
+    // Before it is stopped: an index waits for every transaction that is open, and one of the proxy's may be.
+    let mut prepare = site.start("apply", &[&FULL[..], &["--prepare"]].concat())?;
+    while prepare.try_wait()?.is_none() {
+        tokio::task::yield_now().await;
+    }
+    ensure!(prepare.wait()?.success(), "it could not be prepared");
     proxy.process().signal("STOP")?;
     let mut child = site.start("apply", &FULL)?;
     let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'accounts'::regclass AND NOT granted \
@@ -335,8 +347,17 @@ fn plaintext(database: &Database<'_>, era: usize) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_runs_through_proxies_over_whole_migrations() -> Result<()> {
+    runs_over_whole_migrations(TABLE).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_does_over_those_of_a_partitioned_table() -> Result<()> {
+    runs_over_whole_migrations(PARTED).await
+}
+
+async fn runs_over_whole_migrations(table: &str) -> Result<()> {
     let database = TempPostgres::fresh_database()?;
-    database.run(TABLE)?;
+    database.run(table)?;
     let site = Site::new(&database, POLICY)?;
     let mut prepare = site.start("apply", &[&FULL[..], &["--prepare"]].concat())?;
     let begun = "SELECT coalesce((SELECT max(phase) FROM pgveil.migrations WHERE to_regclass('pgveil.migrations') IS NOT NULL), '')";

@@ -15,28 +15,29 @@ use pgveil_tests::{
 };
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::{ALL, POLICY, ROWS, TABLE, same, token::token};
+use super::{ALL, POLICY, ROWS, TABLE, parted, same, token::token};
 
 const IS_THERE: &str = "SELECT to_regclass('pgveil.migrations') IS NOT NULL";
-/// Before a decryption writes, it waits for all transactions: ours too.
-const HOLD: &str = "BEGIN; SELECT phase FROM pgveil.migrations WHERE ended_at IS NULL \
+/// Lets go of the row and takes it again: whoever waits for it meanwhile comes first, and no further than to its next note. Before a
+/// decryption writes, it waits for all transactions: ours too.
+const HOLD: &str = "ROLLBACK; BEGIN; SELECT phase FROM pgveil.migrations WHERE ended_at IS NULL \
     AND (way = 'seal' OR rows > 0) FOR UPDATE";
 /// How many wait for a row that another one has, or, making an index and before the contract, for a transaction of before to
 /// end: ours.
 const WAITING: &str = "SELECT (SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple', 'virtualxid'))
     + (SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE 'SELECT format(''pid %')";
+/// The sessions of those that were killed.
 const END: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-    WHERE usename = 'pgveil' AND backend_type = 'client backend'";
+    WHERE usename = 'pgveil' AND backend_type = 'client backend' AND application_name <> 'holder'";
 /// For all runs of one way. On a busy machine, or while the server recovers, one may give up before we see that it waits.
-const LIMIT: Duration = Duration::from_mins(4);
+const LIMIT: Duration = Duration::from_mins(8);
 /// For one of them.
-const RUN: Duration = Duration::from_secs(40);
+const RUN: Duration = Duration::from_mins(1);
 
 /// How a run ended.
 enum Ended {
-    /// By us, in this phase. Who holds the migration's row lets go of it when the killed one's session has ended too:
-    /// otherwise the server would still carry out what that one waits for.
-    Killed(String, #[expect(dead_code, reason = "held")] Client),
+    /// By us, in this phase.
+    Killed(String),
     /// It gave up before we came: once more.
     TooLate,
     ByItself,
@@ -48,8 +49,15 @@ fn killed_in_each(site: &Site<'_>, args: &[&str], crashes: bool) -> Result<BTree
     let mut killed = BTreeSet::new();
     let limit = Instant::now() + LIMIT;
     while Instant::now() < limit {
+        let (watcher, holder) = runtime.block_on(async {
+            let holder = postgres::connect(site.keystore_url()).await?;
+            holder
+                .batch_execute("SET application_name = 'holder'")
+                .await?;
+            anyhow::Ok((postgres::connect(site.keystore_url()).await?, holder))
+        })?;
         let mut child = site.start("apply", args)?;
-        let run = one_run(site, &mut child, &killed);
+        let run = one_run(&mut child, &killed, (&watcher, &holder));
         let run = runtime.block_on(async { tokio::time::timeout(RUN, run).await });
         let ended = match run {
             Ok(ended) => ended?,
@@ -59,24 +67,27 @@ fn killed_in_each(site: &Site<'_>, args: &[&str], crashes: bool) -> Result<BTree
                 Ended::TooLate
             }
         };
-        match &ended {
+        match ended {
             Ended::ByItself => return Ok(killed),
-            Ended::Killed(phase, _) => killed.insert(phase.clone()),
+            Ended::Killed(phase) => killed.insert(phase),
             Ended::TooLate => false,
         };
         if crashes && killed.len() % 2 == 1 {
             site.server().crash()?;
         } else {
-            site.server().admin(site.database(), END)?;
+            // The server would still carry out what one of them waits for, if the row were let go of before.
+            while site.server().admin(site.database(), END)? != "0" {}
         }
-        drop(ended);
+        drop(holder);
     }
     bail!("it does not end: killed in {killed:?}")
 }
 
-async fn one_run(site: &Site<'_>, child: &mut Child, killed: &BTreeSet<String>) -> Result<Ended> {
-    let watcher = postgres::connect(site.keystore_url()).await?;
-    let holder = postgres::connect(site.keystore_url()).await?;
+async fn one_run(
+    child: &mut Child,
+    killed: &BTreeSet<String>,
+    (watcher, holder): (&Client, &Client),
+) -> Result<Ended> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(if status.success() {
@@ -86,35 +97,40 @@ async fn one_run(site: &Site<'_>, child: &mut Child, killed: &BTreeSet<String>) 
             });
         }
         let there: bool = watcher.query_one(IS_THERE, &[]).await?.get(0);
-        let held = if there { hold(&holder).await? } else { None };
-        let Some(phase) = held else { continue };
-        if killed.contains(&phase) {
-            holder.batch_execute("ROLLBACK").await?;
-            continue;
-        }
+        let mut held = if there { hold(holder).await? } else { None };
         // It comes to its next note, and stands there; under the lock of the table not for long.
-        while child.try_wait()?.is_none() {
-            if watcher.query_one(WAITING, &[]).await?.get::<_, i64>(0) > 0 {
+        while let Some(phase) = held.take() {
+            if !stands(child, watcher).await? {
+                break;
+            }
+            if !killed.contains(&phase) {
                 child.kill()?;
                 child.wait()?;
-                return Ok(Ended::Killed(phase, holder));
+                return Ok(Ended::Killed(phase));
             }
+            held = hold(holder).await?;
         }
         holder.batch_execute("ROLLBACK").await?;
     }
 }
 
+/// Waits until it waits; false if it has ended.
+async fn stands(child: &mut Child, watcher: &Client) -> Result<bool> {
+    while child.try_wait()?.is_none() {
+        if watcher.query_one(WAITING, &[]).await?.get::<_, i64>(0) > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Takes the row of the migration that is under way; answers its phase.
 async fn hold(client: &Client) -> Result<Option<String>> {
     let rows = client.simple_query(HOLD).await?;
-    let phase = rows.iter().find_map(|message| match message {
+    Ok(rows.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
-    });
-    if phase.is_none() {
-        client.batch_execute("ROLLBACK").await?;
-    }
-    Ok(phase)
+    }))
 }
 
 fn named(phases: &[&str]) -> BTreeSet<String> {
@@ -123,10 +139,19 @@ fn named(phases: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn killed_in_each_phase_it_goes_on_and_so_do_the_ways_back() -> Result<()> {
+    goes_on(&format!("{TABLE}{ROWS}"))
+}
+
+#[test]
+fn killed_in_each_phase_a_partitioned_table_goes_on_and_so_do_the_ways_back() -> Result<()> {
+    goes_on(&format!("{}{}", parted::TABLE, parted::ROWS))
+}
+
+fn goes_on(table: &str) -> Result<()> {
     let options = Options::default().setting("synchronous_commit", "on");
     let server = TempPostgres::start(&options)?;
     let database = server.database()?;
-    database.run(&format!("{TABLE}{ROWS}"))?;
+    database.run(table)?;
     let site = Site::new(&database, POLICY)?;
     let before = database.run(ALL)?;
     let online = ["--online", "--yes", "--full-speed"];

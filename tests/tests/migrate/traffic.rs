@@ -16,7 +16,7 @@ use pgveil_tests::{
 };
 use tokio_postgres::Client;
 
-use super::{ALL, POLICY, ROWS, TABLE, online};
+use super::{ALL, POLICY, ROWS, TABLE, online, parted};
 
 /// How often `apply` is killed.
 const KILLS: usize = 12;
@@ -79,8 +79,18 @@ fn progress(database: &Database<'_>) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_phase_can_be_killed_while_others_write() -> Result<()> {
+    killed_while_others_write(&format!("{TABLE}{ROWS}")).await
+}
+
+/// Among what they write are rows that go to another partition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_can_while_they_write_to_a_partitioned_table() -> Result<()> {
+    killed_while_others_write(&format!("{}{}", parted::TABLE, parted::ROWS)).await
+}
+
+async fn killed_while_others_write(table: &str) -> Result<()> {
     let database = TempPostgres::fresh_database()?;
-    database.run(&format!("{TABLE}{ROWS}"))?;
+    database.run(table)?;
     let site = Site::new(&database, POLICY)?;
     database.run(
         "INSERT INTO people SELECT n, 'early' || n, 'tenant9' FROM generate_series(10001, 22000) n",

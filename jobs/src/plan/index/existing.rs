@@ -235,12 +235,13 @@ impl Index {
         }
         let unique = if self.unique { "UNIQUE " } else { "" };
         let rest = |keys: &[String]| {
-            let (table, keys) = (table.quoted(), keys.join(", "));
-            format!("{table} USING {} ({keys}){}", self.method, self.tail())
+            let keys = keys.join(", ");
+            format!("USING {} ({keys}){}", self.method, self.tail())
         };
         let create = format!(
-            "CREATE {unique}INDEX {} ON {}",
+            "CREATE {unique}INDEX {} ON {} {}",
             sql::quoted(&self.name),
+            table.quoted(),
             rest(&keys)
         );
         let online = OnlineIndex {
@@ -296,13 +297,7 @@ impl Index {
             return Ok(None);
         }
         let unique = if self.unique { "UNIQUE " } else { "" };
-        let rest = format!(
-            "{} USING {} ({}){}",
-            table.quoted(),
-            self.method,
-            keys.join(", "),
-            self.tail()
-        );
+        let rest = format!("USING {} ({}){}", self.method, keys.join(", "), self.tail());
         Ok(Some(IndexStep {
             name: self.name.clone(),
             drop: None,
