@@ -107,6 +107,18 @@ def rust_postgres(folder, port, options, only):
     return cargo((folder / "output").read_text(errors="replace"))
 
 
+def sqlx(folder, port, options, only):
+    """Its macros ask the server while it is compiled: where that fails, nothing was run."""
+    url = f"postgres://postgres@127.0.0.1:{port}/{options.database}"
+    # The second time it finds everything made.
+    start(["psql", "-q", url, "-f", "tests/postgres/setup.sql"], options.checkout, {}, folder)
+    features = "any,postgres,macros,migrate,_unstable-all-types,runtime-tokio,tls-none"
+    command = ["cargo", "test", "--no-default-features", "--features", features, "--no-fail-fast", "--test", "postgres*", *options.rest]
+    environment = {"DATABASE_URL": url, "RUSTUP_TOOLCHAIN": "stable"}
+    start(command, options.checkout, environment, folder)
+    return cargo((folder / "output").read_text(errors="replace"))
+
+
 def cargo(output):
     """What `cargo test` prints: of which program each test is, what became of it, and what it said."""
     found, program = {}, ""
@@ -177,6 +189,7 @@ RUNNERS = {
     "postgres.js": postgres_js,
     "pq": go("pq"),
     "rust-postgres": rust_postgres,
+    "sqlx": sqlx,
 }
 # A repetition of what differs is of these, where the runner takes names; of all, where it does not.
 SELECTED = {"node-postgres"}
@@ -188,7 +201,7 @@ def selectors(suite, tests):
     return sorted(tests) if suite in SELECTED else []
 
 
-DATABASES = {"postgres.js": "postgres_js_test", "pq": "pqgo", "rust-postgres": "postgres"}
+DATABASES = {"postgres.js": "postgres_js_test", "pq": "pqgo", "rust-postgres": "postgres", "sqlx": "sqlx"}
 # Roles and types that the suites ask for in their documentation.
 PREPARATION = {
     "pgjdbc": ["CREATE ROLE test SUPERUSER LOGIN PASSWORD 'test'"],
