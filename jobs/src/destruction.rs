@@ -12,6 +12,10 @@ use crate::{JobError, uses};
 /// Transactions that run just now have mostly ended a moment later; for others there is the next round.
 const SHORT_LOOKS: usize = 10;
 const SHORT_PAUSE: Duration = Duration::from_millis(200);
+/// Between a look at the cache and the arrival of a statement at the server, at most; nor longer than the key itself may be held.
+pub(crate) const ON_THE_WAY: Duration = Duration::from_mins(1);
+/// The keystore's clock decides, a moment behind.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// What one round did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub struct Round {
     pub kept: Vec<u64>,
     /// Scheduled, since their time of retirement is over and no value uses them.
     pub scheduled: Vec<u64>,
+    /// Some were retired too short ago, replicas may hold them as the active ones: how long until the last of them was not.
+    pub later: Option<Duration>,
 }
 
 /// What nobody can read any more once a scope and all below it are erased: for the record of that. It keeps none from being erased:
@@ -48,7 +54,7 @@ pub async fn read_by_none_without(
 
 /// How long after its retirement a key may still be sealed with: by replicas that hold it as the active one.
 pub fn unused_for(settings: &Settings) -> Duration {
-    settings.cache.ttl + settings.cache.stale_max + Duration::from_mins(1)
+    settings.cache.ttl + settings.cache.stale_max + settings.cache.ttl.min(ON_THE_WAY)
 }
 
 /// Destroys the keys whose destruction is due. The rows are counted first, once for all of them, and only if there are any.
@@ -117,8 +123,14 @@ pub async fn schedule_retired(
         let Ok(scope) = ScopePath::parse(&key.scope) else {
             continue;
         };
-        if let Some(after) = scopes.effective(&scope).rotation.destroy_retired_after {
+        let Some(after) = scopes.effective(&scope).rotation.destroy_retired_after else {
+            continue;
+        };
+        let wait = unused_for(settings).saturating_sub(key.retired_for.unwrap_or_default());
+        if wait.is_zero() {
             candidates.push((key.id, scope, after));
+        } else {
+            round.later = round.later.max(Some(wait + A_MOMENT));
         }
     }
     if candidates.is_empty() {
@@ -130,9 +142,8 @@ pub async fn schedule_retired(
             continue;
         }
         let (proof, right) = (uses.proof(id), Authority::Automatic);
-        let unused_for = unused_for(settings);
         if keystore
-            .schedule_destruction(id, &scope, after, unused_for, &proof, right)
+            .schedule_destruction(id, &scope, after, unused_for(settings), &proof, right)
             .await?
         {
             round.scheduled.push(id);

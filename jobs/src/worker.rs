@@ -15,6 +15,7 @@ mod lead;
 pub(crate) mod pace;
 mod part;
 mod place;
+mod retired;
 mod session;
 mod settle;
 
@@ -44,6 +45,7 @@ use crate::{
 use batch::Batch;
 use claim::Claimed;
 use pace::Pace;
+use retired::Retired;
 
 /// How often it is looked for work.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -62,6 +64,7 @@ struct Shared {
     writing: Semaphore,
     /// When what a job that is held is about was last counted here: somebody may have deleted it.
     counted: Mutex<HashMap<u64, Instant>>,
+    retired: Retired,
 }
 
 /// Runs jobs; one per process.
@@ -113,6 +116,7 @@ impl Worker {
             pace,
             writing,
             counted: Mutex::default(),
+            retired: Retired::default(),
         };
         Self {
             shared: Arc::new(shared),

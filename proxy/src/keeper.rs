@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use pgveil_config::Settings;
-use pgveil_jobs::destruction;
+use pgveil_jobs::destruction::{self, Round};
 use pgveil_keys::{Keys, Keystore};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -59,6 +59,7 @@ async fn end(keys: Arc<Keys>, keystore: Arc<Keystore>, settings: Arc<Settings>) 
     let (mut due, mut retired) = (interval(DUE_PERIOD), interval(RETIRED_PERIOD));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     retired.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_first = true;
     loop {
         let done = tokio::select! {
             _ = due.tick() => destruction::destroy_due(&settings, &keystore).await,
@@ -66,8 +67,18 @@ async fn end(keys: Arc<Keys>, keystore: Arc<Keystore>, settings: Arc<Settings>) 
                 destruction::schedule_retired(&settings, &keystore, &keys.scopes()).await
             }
         };
-        if let Err(error) = done {
-            tracing::warn!(%error, "data keys that nothing uses could not be ended; it is tried again");
+        match done {
+            // Whoever was to look behind a job may be gone: the process before this one.
+            Ok(Round {
+                later: Some(wait), ..
+            }) if is_first => {
+                is_first = false;
+                retired.reset_after(wait);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "data keys that nothing uses could not be ended; it is tried again");
+            }
         }
     }
 }

@@ -12,6 +12,8 @@ mod index_keys;
 mod orders;
 #[path = "jobs/pace.rs"]
 mod pace;
+#[path = "jobs/retired.rs"]
+mod retired;
 #[path = "jobs/rewrap.rs"]
 mod rewrap;
 #[path = "jobs/seals.rs"]

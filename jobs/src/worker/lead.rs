@@ -18,7 +18,7 @@ use super::{
     settle::{Settled, settle},
 };
 use crate::{
-    JobError, destruction,
+    JobError,
     held::{self, Held, is_sealed_and},
     remake::{At, Next, Remake},
     uses::BEGIN,
@@ -497,13 +497,7 @@ impl Lead<'_> {
         {
             tracing::info!(job = id, values = self.job.written, "a job is completed");
         }
-        // From the proof on the clock of the old keys runs, where one is set.
-        let scopes = self.shared.keys.scopes();
-        let scheduled =
-            destruction::schedule_retired(&self.shared.settings, keystore, &scopes).await;
-        if let Err(error) = scheduled {
-            tracing::warn!(%error, "the destruction of retired keys could not be scheduled; it is tried again within a day");
-        }
+        self.shared.retired.schedule(self.shared).await;
         Ok(())
     }
 }

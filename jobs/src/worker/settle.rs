@@ -6,10 +6,7 @@ use std::time::Duration;
 use pgveil_config::settings::Cache;
 use tokio_postgres::Client;
 
-use crate::{JobError, change::barrier::KNOWN_AFTER, remake::Rest};
-
-/// Between a look at the cache and the arrival of a statement at the server.
-const ON_THE_WAY: Duration = Duration::from_mins(1);
+use crate::{JobError, change::barrier::KNOWN_AFTER, destruction::ON_THE_WAY, remake::Rest};
 
 /// How long it waits.
 pub(super) enum Settled {

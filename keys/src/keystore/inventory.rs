@@ -40,6 +40,8 @@ pub struct KeyEntry {
     pub age: Duration,
     /// When it was replaced.
     pub retired_at: Option<String>,
+    /// How long ago.
+    pub retired_for: Option<Duration>,
     /// When its destruction is due.
     pub destroy_at: Option<String>,
     /// How long until then; zero if it has passed.
@@ -70,7 +72,8 @@ const ALL: &str = "SELECT id, scope, purpose, epoch, state, provider, kek_id, ke
         greatest(0, extract(epoch FROM clock_timestamp() - created_at))::float8, \
         to_char(retired_at AT TIME ZONE 'UTC', $1), to_char(destroy_at AT TIME ZONE 'UTC', $1), \
         CASE WHEN destroy_at IS NOT NULL THEN greatest(0, extract(epoch FROM destroy_at - clock_timestamp())) END::float8, \
-        to_char(destroyed_at AT TIME ZONE 'UTC', $1) \
+        to_char(destroyed_at AT TIME ZONE 'UTC', $1), \
+        greatest(0, extract(epoch FROM clock_timestamp() - retired_at))::float8 \
     FROM pgveil.keys ORDER BY scope COLLATE \"C\", purpose, epoch";
 /// Whoever sealed with it did so within the time that a replica may hold it as the active one, in a transaction that
 /// began before now, or says that values are under way. A transaction that has written nothing yet has no number, but it has
@@ -255,6 +258,7 @@ fn entry(row: &Row) -> Result<KeyEntry, KeystoreError> {
         created_at: row.try_get(9)?,
         age: seconds(10)?.unwrap_or_default(),
         retired_at: row.try_get(11)?,
+        retired_for: seconds(15)?,
         destroy_at: row.try_get(12)?,
         destroy_in: seconds(13)?,
         destroyed_at: row.try_get(14)?,
