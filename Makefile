@@ -18,7 +18,7 @@ MATRIX   := --test apply --test copy --test differential --test keystore --test 
             --test stories --test types --test enums --test forms --test migrate --test writes
 
 .DEFAULT_GOAL := help
-.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick matrix stories types regress chaos setup setup-bench clean
+.PHONY: help build release test unit differential check fmt clippy deny demo bench bench-quick matrix stories types regress rehearsal chaos setup setup-bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -67,6 +67,10 @@ differential: setup build ## Draw random statements until CASES are judged: SEED
 chaos: setup build ## Kill proxies, workers and backends while jobs rotate: SECONDS=60 SEED=1
 	PGVEIL_CHAOS_SECONDS=$(or $(SECONDS),60) PGVEIL_SEED=$(or $(SEED),1) \
 	  $(CARGO) test --locked -p pgveil-tests --test jobs -- --nocapture chaos
+
+rehearsal: setup ## Rotate a table of ROWS under an application, with processes that are killed, as docs/rotation.md says: ROWS=1000000
+	$(CARGO) build --release --locked -p pgveil
+	PGVEIL_KMS=$(KMS) $(VENV)/bin/python tests/rotation/rehearsal.py --rows $(or $(ROWS),1000000) $(ARGS)
 
 regress: setup ## Run PostgreSQL's own regression files directly and through pgveil: REGRESS=<its src/test/regress>
 	$(CARGO) build --locked -p pgveil
