@@ -17,44 +17,61 @@ pub(crate) const MAX_DEPTH: usize = 4_000;
 /// Nodes of one nesting level that can hang below each other.
 #[derive(Clone, Copy, Default)]
 struct Level {
-    /// Operators since the last comma: `a || b || c`.
+    /// Operators since the last comma: `a || b || c`. Those behind a nested level stand above it, as those before it do.
     chain: usize,
+    /// The deepest of the levels nested in it since then.
+    nested: usize,
+    /// The deepest of what stands between two commas.
+    listed: usize,
     /// Set operations: `UNION` chains are not ended by commas.
     sets: usize,
 }
 
+impl Level {
+    fn comma(&mut self) {
+        self.listed = self.listed.max(self.chain + self.nested);
+        (self.chain, self.nested) = (0, 0);
+    }
+
+    fn depth(mut self) -> usize {
+        self.comma();
+        self.sets + self.listed
+    }
+}
+
 /// An upper bound of the depth of the tree of some tokens.
 pub(crate) fn depth(tokens: &Tokens<'_>, statement: &Range<usize>) -> usize {
-    let mut levels = vec![Level::default()];
-    let (mut below, mut deepest) = (0, 0);
+    let mut around = Vec::new();
+    let mut level = Level::default();
+    let close = |inner: Level, mut outer: Level| {
+        outer.nested = outer.nested.max(inner.depth() + 1);
+        outer
+    };
     for index in statement.clone() {
-        let top = levels.len() - 1;
         match tokens.kind(index) {
             Kind::LParen | Kind::LBracket => {
-                levels[top].chain += 1;
-                below += levels[top].chain + levels[top].sets + 1;
-                levels.push(Level::default());
+                level.chain += 1;
+                around.push(std::mem::take(&mut level));
             }
-            Kind::RParen | Kind::RBracket if top > 0 => {
-                levels.pop();
-                below -= levels[top - 1].chain + levels[top - 1].sets + 1;
+            Kind::RParen | Kind::RBracket => {
+                if let Some(outer) = around.pop() {
+                    level = close(level, outer);
+                }
             }
-            Kind::Comma => levels[top].chain = 0,
+            Kind::Comma => level.comma(),
             Kind::Word(word) if word.quote_style.is_none() => match word.keyword {
-                Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT => levels[top].sets += 1,
+                Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT => level.sets += 1,
                 Keyword::NoKeyword => {}
-                _ => levels[top].chain += 1,
+                _ => level.chain += 1,
             },
             Kind::Word(_)
             | Kind::SingleQuotedString(_)
             | Kind::Number(_, _)
             | Kind::Placeholder(_) => {}
-            _ => levels[top].chain += 1,
+            _ => level.chain += 1,
         }
-        let level = levels[levels.len() - 1];
-        deepest = deepest.max(below + level.chain + level.sets);
     }
-    deepest
+    around.into_iter().rev().fold(level, close).depth()
 }
 
 #[cfg(test)]
@@ -80,5 +97,18 @@ mod tests {
         assert!(depth_of(&vec!["SELECT a, b"; 5000].join(" UNION ALL ")) > MAX_DEPTH);
         assert!(depth_of(&format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000))) > MAX_DEPTH);
         assert!(depth_of(&format!("SELECT a{}", "::int".repeat(5000))) > MAX_DEPTH);
+    }
+
+    #[test]
+    fn what_stands_behind_a_nest_is_above_it() {
+        let around = |n: usize, behind: &str| {
+            let behind = format!("){behind}").repeat(n);
+            depth_of(&format!("SELECT {}1{behind}", "(".repeat(n)))
+        };
+        let casts = "::int".repeat(200);
+        assert!(around(30, &casts) > MAX_DEPTH);
+        assert!(around(1_500, " + 1 + 1") > MAX_DEPTH);
+        // What was never closed counts too.
+        assert!(depth_of(&format!("SELECT {}", "1 + (".repeat(2_000))) > MAX_DEPTH);
     }
 }

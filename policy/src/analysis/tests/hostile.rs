@@ -41,6 +41,12 @@ fn never_overflows_the_stack() {
                 deep(" UNION ALL SELECT email FROM customers")
             ),
             format!("SELECT {}1{} FROM customers", deep("(SELECT "), deep(")")),
+            // Few of them, and nevertheless a deep tree: what stands behind a parenthesis stands above it.
+            format!(
+                "SELECT {}id{} FROM customers",
+                "(".repeat(n.min(200)),
+                format!("){}", "::int".repeat(n.min(200))).repeat(n.min(200))
+            ),
             format!("SELECT tags{} FROM customers", deep("[1]")),
             format!(
                 "SELECT {}1 END FROM customers",
