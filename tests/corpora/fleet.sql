@@ -403,12 +403,12 @@ CREATE TEMP TABLE t2 ON COMMIT DROP AS SELECT id, holder, msisdn FROM lines WHER
 SELECT t2.id, t2.holder FROM t2 JOIN calls c ON c.a = t2.msisdn ORDER BY t2.id, c.id;
 INSERT INTO lines (id, msisdn, holder) SELECT id + 10, msisdn, holder FROM t2;
 SELECT * FROM lines ORDER BY id
--- refused: protected column "msisdn" cannot be used in a comparison together with others | Values can come from pg_temp_12.t2.msisdn and pg_temp_12.t2.msisdn, whose equality terms differ for equal values.
+-- refused: protected column "msisdn" cannot be used in a comparison together with others | Values can come from pg_temp.t2.msisdn and pg_temp.t2.msisdn, whose equality terms differ for equal values.
 
 SELECT id, holder INTO TEMP t4 FROM lines;
 SELECT t4.* FROM t4 WHERE holder = 'Ann' ORDER BY id;
 DROP TABLE t4
--- refused: protected column "holder" cannot be used in a comparison | pg_temp_12.t4.holder has no equality terms.
+-- refused: protected column "holder" cannot be used in a comparison | pg_temp.t4.holder has no equality terms.
 
 CREATE TEMP VIEW v1 AS SELECT id, holder, msisdn FROM lines WHERE plan = 'flat';
 SELECT * FROM v1 WHERE holder = 'Ann' ORDER BY id;

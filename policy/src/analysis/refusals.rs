@@ -4,8 +4,13 @@ use super::{holder::Holder, kind::Kind};
 use crate::{Refusal, ruleset::Protected, types::InputError};
 
 /// `public.customers.email`, for people.
+/// As it can be written in a statement: each session calls its temporary schema otherwise.
 pub(super) fn name_of(column: &Protected) -> String {
-    format!("{}.{}.{}", column.schema, column.table, column.name)
+    let schema = match column.schema.strip_prefix("pg_temp_") {
+        Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => "pg_temp",
+        _ => &column.schema,
+    };
+    format!("{schema}.{}.{}", column.table, column.name)
 }
 
 /// A sealed column stands where no rule lets it stand.
