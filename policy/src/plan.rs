@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     copy::CopyPlan,
-    types::{LogicalType, TextExpression, TimeStep, Value},
+    types::{InputError, LogicalType, TextExpression, TimeStep, Value},
 };
 
 /// The row of `pgveil.columns` a value was sealed for.
@@ -250,26 +250,65 @@ pub enum Operand {
     SpelledEach(Box<Self>),
     /// `string_to_array(x, ',')`: an array of the pieces of a text, and the literal between them.
     Split(TextExpression, TextExpression),
-    /// What the server said of this in the statement's transaction, or what is computed of it.
+    /// What the server said of this in the statement's transaction, or what is computed of it or of another time.
     Moment(Timed),
     /// A client parameter (from 0), to be decoded as `client_params[n]` says and converted as the slot's `Make` says.
     Param(usize),
 }
 
-/// What the server is asked for, and what is made of its answer.
+/// What the server is asked for, or a time that is given, and what is made of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timed {
-    /// What it is asked for.
-    pub moment: Moment,
+    /// What it begins with.
+    pub start: Start,
     /// What is done to that, in this order.
     pub steps: Vec<TimeStep>,
+}
+
+/// What a time is computed of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    /// What the server is asked for.
+    Asked(Moment),
+    /// A client parameter (from 0), read in this type.
+    Param(usize, LogicalType),
+    /// A literal of this type, or why it is none: said when the value is made.
+    Literal(Box<Result<Value, InputError>>, LogicalType),
+}
+
+impl Start {
+    /// Its type.
+    pub fn logical(&self) -> LogicalType {
+        match self {
+            Self::Asked(moment) => moment.logical(),
+            Self::Param(_, logical) | Self::Literal(_, logical) => *logical,
+        }
+    }
+
+    /// What the server is asked for, if it is.
+    pub fn moment(&self) -> Option<Moment> {
+        match self {
+            Self::Asked(moment) => Some(*moment),
+            Self::Param(..) | Self::Literal(..) => None,
+        }
+    }
 }
 
 impl Timed {
     /// The type of what is made.
     pub fn logical(&self) -> LogicalType {
         let made = |from, step: &TimeStep| step.of(from).unwrap_or(from);
-        self.steps.iter().fold(self.moment.logical(), made)
+        self.steps.iter().fold(self.start.logical(), made)
+    }
+
+    /// Whether a parameter is part of it.
+    pub fn has_params(&self) -> bool {
+        matches!(self.start, Start::Param(..)) || self.steps.iter().any(TimeStep::has_params)
+    }
+
+    /// Whether a part of the value is written in the statement.
+    pub fn holds_literal(&self) -> bool {
+        matches!(self.start, Start::Literal(..)) || self.steps.iter().any(TimeStep::holds_literal)
     }
 
     /// With one more step, if there is one of such a time.
@@ -280,10 +319,16 @@ impl Timed {
     }
 }
 
+impl From<Start> for Timed {
+    fn from(start: Start) -> Self {
+        let steps = Vec::new();
+        Self { start, steps }
+    }
+}
+
 impl From<Moment> for Timed {
     fn from(moment: Moment) -> Self {
-        let steps = Vec::new();
-        Self { moment, steps }
+        Start::Asked(moment).into()
     }
 }
 

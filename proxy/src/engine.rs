@@ -26,7 +26,6 @@ use pgveil_policy::{
     ruleset::Unfit,
     scan::relations::RelationName,
     splice::Spliced,
-    types::TimeStep,
 };
 use tokio::sync::Mutex;
 
@@ -663,7 +662,7 @@ fn cacheable(sql: &str, plan: &Plan) -> bool {
             }
             Operand::SpelledEach(array) => from_literal(array),
             // An interval is read as the session's style has it.
-            Operand::Moment(timed) => timed.steps.iter().any(TimeStep::holds_literal),
+            Operand::Moment(timed) => timed.holds_literal(),
             Operand::Literal(None) | Operand::Param(_) => false,
         }
     }

@@ -454,10 +454,8 @@ SELECT id FROM employees WHERE hired = make_date(2012, 1, 1)
 -- refused: protected column "hired" cannot be compared with an expression | public.employees.hired: the other side is not protected.
 
 SELECT id FROM employees WHERE hired = date '2011-12-31' + 1
--- refused: protected column "hired" cannot be compared with an expression | public.employees.hired: the other side is not protected.
 
 SELECT id FROM employees WHERE hired = DATE '2012-01-02' - INTERVAL '1 day'
--- refused: protected column "hired" cannot be compared with an expression | public.employees.hired: the other side is not protected.
 
 SELECT id FROM employees WHERE upper(name) = upper($1)
 -- with: sam

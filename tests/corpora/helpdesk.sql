@@ -728,9 +728,8 @@ INSERT INTO users (org_id, email, salary) VALUES (1, 'd@example.com', round($1::
 -- with: 10.555
 -- refused: protected column "salary" cannot be set to an expression | A value for public.users.salary is sealed before the server sees it.
 
-INSERT INTO users (org_id, email, birthday) VALUES (1, 'd@example.com', $1::date + 1) RETURNING birthday
+INSERT INTO users (id, org_id, email, birthday) VALUES (91, 1, 'd@example.com', $1::date + 1) RETURNING birthday
 -- with: 2000-01-31
--- refused: protected column "birthday" cannot be set to an expression | A value for public.users.birthday is sealed before the server sees it.
 
 INSERT INTO users (org_id, email, profile) VALUES (1, 'd@example.com', jsonb_build_object('a', 1, 'b', 'x')) RETURNING profile
 -- refused: protected column "profile" cannot be set to an expression | A value for public.users.profile is sealed before the server sees it.

@@ -483,10 +483,8 @@ SELECT id, email, subscribed_on FROM contacts WHERE subscribed_on = CURRENT_DATE
 
 SELECT id FROM contacts WHERE subscribed_on = $1::date + 1
 -- with: 2024-01-04
--- refused: protected column "subscribed_on" cannot be compared with an expression | public.contacts.subscribed_on: the other side is not protected.
 
 SELECT id FROM contacts WHERE subscribed_on = date '2024-01-04' + 1
--- refused: protected column "subscribed_on" cannot be compared with an expression | public.contacts.subscribed_on: the other side is not protected.
 
 SELECT id FROM contacts WHERE subscribed_on = make_date(2024, 1, 5) ORDER BY id
 -- refused: protected column "subscribed_on" cannot be compared with an expression | public.contacts.subscribed_on: the other side is not protected.

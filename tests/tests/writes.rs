@@ -7,6 +7,8 @@ mod applications;
 mod asked;
 #[path = "writes/conflicts.rs"]
 mod conflicts;
+#[path = "writes/given.rs"]
+mod given;
 #[path = "writes/merging.rs"]
 mod merging;
 #[path = "writes/moments.rs"]

@@ -1,6 +1,6 @@
 //! Values that only the server knows, and that stay the same for all of a transaction: its time, and who asks. They are
 //! operands like parameters; the server is asked for them in the statement's own transaction (decision 138). What is computed
-//! of them is computed here (decision 152).
+//! of them, or of times that are given, is computed here (decisions 152, 172).
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     Refusal,
-    plan::{self, Moment, Plan, ScopeQuery, Timed},
-    types::{LogicalType, TimeStep},
+    plan::{self, Moment, Plan, ScopeQuery, Start, Timed},
+    types::{InputError, LogicalType, TimeStep},
 };
 
 /// Additions and subtractions that are read of one time.
@@ -24,19 +24,25 @@ const MOST_STEPS: u32 = 64;
 
 impl Asked {
     /// With one more step, if there is one of such a time, and the parameters in it.
-    fn then(mut self, step: TimeStep, params: Vec<Given>) -> Option<Self> {
+    fn then(mut self: Box<Self>, step: TimeStep, params: Vec<Given>) -> Option<Box<Self>> {
         self.timed = self.timed.then(step)?;
         self.params.extend(params);
         Some(self)
     }
 }
 
-impl From<Moment> for Asked {
-    fn from(moment: Moment) -> Self {
-        Self {
-            timed: moment.into(),
+impl From<Start> for Box<Asked> {
+    fn from(start: Start) -> Self {
+        Self::new(Asked {
+            timed: start.into(),
             params: Vec::new(),
-        }
+        })
+    }
+}
+
+impl From<Moment> for Box<Asked> {
+    fn from(moment: Moment) -> Self {
+        Start::Asked(moment).into()
     }
 }
 
@@ -58,11 +64,11 @@ impl Analyser<'_> {
         }))
     }
 
-    fn moment_of(&self, expr: &Expr) -> Result<Option<Asked>, Refusal> {
+    fn moment_of(&self, expr: &Expr) -> Result<Option<Box<Asked>>, Refusal> {
         let (zone, of) = match expr {
             Expr::Function(function) => {
                 let list = match &function.args {
-                    FunctionArguments::None => return Ok(keyword(function).map(Asked::from)),
+                    FunctionArguments::None => return Ok(keyword(function).map(Box::from)),
                     FunctionArguments::List(list) if list.args.len() != 1 => list,
                     FunctionArguments::List(_) | FunctionArguments::Subquery(_) => return Ok(None),
                 };
@@ -75,7 +81,7 @@ impl Analyser<'_> {
                         let unit = self.text_of(unit)?;
                         let step = unit.and_then(|unit| TimeStep::cut(&unit));
                         let asked = self.asked(of)?;
-                        let made = |(asked, step): (Asked, _)| asked.then(step, Vec::new());
+                        let made = |(asked, step): (Box<Asked>, _)| asked.then(step, Vec::new());
                         return Ok(asked.zip(step).and_then(made));
                     }
                     ("timezone", Some([zone, of])) => (*zone, *of),
@@ -104,12 +110,40 @@ impl Analyser<'_> {
         }))
     }
 
-    /// An operand that is such a time.
-    fn asked(&self, expr: &Expr) -> Result<Option<Asked>, Refusal> {
-        Ok(match self.operand(expr)?.map(|operand| operand.what) {
-            Some(What::Asked(asked)) => Some(asked),
-            _ => None,
+    /// An operand that is such a time, or a time that is given.
+    fn asked(&self, expr: &Expr) -> Result<Option<Box<Asked>>, Refusal> {
+        Ok(match self.operand(expr)? {
+            Some(operand) => self.begun(operand),
+            None => None,
         })
+    }
+
+    fn begun(&self, operand: Operand) -> Option<Box<Asked>> {
+        match (operand.what, operand.cast) {
+            (What::Asked(asked), _) => Some(asked),
+            (What::Param(param, token), cast) => {
+                let logical = match cast {
+                    Cast::To(to) => Some(to),
+                    // What the client declared.
+                    Cast::None => self.parameter_type(param, &cast).unwrap_or(None),
+                    Cast::Read(_) | Cast::Array(_) | Cast::Other(_) => None,
+                };
+                let given = Given { param, token, cast };
+                { logical.filter(|logical| is_time(*logical)) }.map(|logical| {
+                    Box::new(Asked {
+                        timed: Start::Param(param, logical).into(),
+                        params: vec![given],
+                    })
+                })
+            }
+            (What::Literal(literal), Cast::To(to)) if literal.logical.is_none() && is_time(to) => {
+                let read = to.input(literal.text.as_bytes(), &self.view.format);
+                // `'now'` is the server's to know.
+                let known = !read.as_ref().is_err_and(InputError::is_unsupported);
+                known.then(|| Start::Literal(Box::new(read), to).into())
+            }
+            _ => None,
+        }
     }
 
     /// What is added may be computed of a time again, and is read more than once: so many steps and no more are read of one
@@ -119,7 +153,7 @@ impl Analyser<'_> {
         left: &Expr,
         op: &BinaryOperator,
         right: &Expr,
-    ) -> Result<Option<Asked>, Refusal> {
+    ) -> Result<Option<Box<Asked>>, Refusal> {
         let around = self.steps_left.get();
         let Some(left_then) = around.unwrap_or(MOST_STEPS).checked_sub(1) else {
             return Ok(None);
@@ -139,7 +173,7 @@ impl Analyser<'_> {
         left: &Expr,
         op: &BinaryOperator,
         right: &Expr,
-    ) -> Result<Option<Asked>, Refusal> {
+    ) -> Result<Option<Box<Asked>>, Refusal> {
         let back = match op {
             BinaryOperator::Plus => false,
             BinaryOperator::Minus => true,
@@ -156,6 +190,15 @@ impl Analyser<'_> {
         let step = self.step(by, back, asked.timed.logical())?;
         Ok(step.and_then(|(step, params)| asked.then(step, params)))
     }
+}
+
+/// Whether a time of this type is computed with.
+fn is_time(logical: LogicalType) -> bool {
+    use LogicalType::{Date, Time, Timestamp, Timestamptz};
+    matches!(
+        logical,
+        Date | Time(None) | Timestamp(None) | Timestamptz(None)
+    )
 }
 
 /// `CURRENT_TIMESTAMP` and its like.
@@ -184,7 +227,10 @@ pub(super) fn cast(timed: Timed, to: LogicalType) -> Option<Timed> {
     if !timed.steps.is_empty() {
         return timed.then(TimeStep::cast(to));
     }
-    Some(match (timed.moment, to) {
+    let Some(moment) = timed.start.moment() else {
+        return timed.then(TimeStep::cast(to));
+    };
+    Some(match (moment, to) {
         (Moment::Timestamptz, Timestamptz(None))
         | (Moment::Timestamp | Moment::Utc, Timestamp(None))
         | (Moment::Date, Date)
@@ -204,9 +250,10 @@ pub(super) fn question(slots: &[plan::Slot]) -> Option<ScopeQuery> {
     let mut moments = Vec::new();
     for slot in slots {
         if let plan::Operand::Moment(timed) = &slot.operand
-            && !moments.contains(&timed.moment)
+            && let Some(moment) = timed.start.moment()
+            && !moments.contains(&moment)
         {
-            moments.push(timed.moment);
+            moments.push(moment);
         }
     }
     if moments.is_empty() {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use sqlparser::{
-    ast::{BinaryOperator, CastKind, Expr, UnaryOperator, Value as Constant},
+    ast::{BinaryOperator, CastKind, Expr, TypedString, UnaryOperator, Value as Constant},
     tokenizer::Token as Kind,
 };
 
@@ -48,7 +48,7 @@ pub(super) enum What {
         spells: bool,
     },
     /// What the server is asked for.
-    Asked(Asked),
+    Asked(Box<Asked>),
 }
 
 /// What the server is asked for, and the parameters of which something is computed with it.
@@ -92,122 +92,131 @@ pub(super) enum Made {
 impl Analyser<'_> {
     /// Reads an expression as an operand, if it is one.
     pub(super) fn operand(&self, expr: &Expr) -> Result<Option<Operand>, Refusal> {
-        use LogicalType::{Text, Varchar};
-        let (inner, cast) = match expr {
-            Expr::Nested(inner) => {
-                let Some(operand) = self.operand(inner)? else {
-                    return Ok(None);
-                };
-                return Ok(Some(Operand {
-                    extent: self.tokens.extent(expr)?,
-                    ..operand
-                }));
-            }
+        // Each in a frame of its own: they are in each other as deep as a statement is.
+        match expr {
+            Expr::Nested(inner) => self.nested_operand(expr, inner),
             Expr::Cast {
                 kind: CastKind::DoubleColon | CastKind::Cast,
                 expr: inner,
                 ..
-            } => {
-                let Some(operand) = self.operand(inner)? else {
-                    return Ok(None);
-                };
-                let extent = self.tokens.extent(expr)?;
-                let named = self.cast_type(expr, &operand.extent)?;
-                if let What::Asked(asked) = operand.what {
-                    let Cast::To(to) = named else { return Ok(None) };
-                    let Asked { timed, params } = asked;
-                    return Ok(moment::cast(timed, to).map(|timed| Operand {
-                        what: What::Asked(Asked { timed, params }),
-                        cast: named,
-                        common: None,
-                        extent,
-                    }));
-                }
-                let cast = match operand.cast {
-                    Cast::None => named,
-                    // psycopg 2 writes `'...'::uuid`, and SQLAlchemy `::UUID` behind it.
-                    same @ (Cast::To(_) | Cast::Array(_)) if same == named => named,
-                    // The text stays what it is.
-                    Cast::To(Text | Varchar(None))
-                        if matches!(named, Cast::To(Text | Varchar(None)))
-                            && matches!(&operand.what, What::Literal(text) if text.logical.is_none()) =>
-                    {
-                        named
-                    }
-                    Cast::To(first @ (Text | Varchar(None))) => {
-                        self.read_as(&operand.what, first, named)
-                    }
-                    _ => Cast::Other("given by several casts".to_owned()),
-                };
-                let what = match operand.what {
-                    // A cast of ARRAY['a', 'b'] is one of its elements, which have no type of their own.
-                    What::Literal(literal) if literal.logical == array_of(LogicalType::Text) => {
-                        What::Literal(Literal {
-                            logical: None,
-                            ..literal
-                        })
-                    }
-                    what => what,
-                };
-                return Ok(Some(Operand {
-                    what,
-                    cast,
-                    common: None,
-                    extent,
-                }));
-            }
-            Expr::TypedString(typed) => {
-                let literal = self.tokens.starting(typed.value.span.start);
-                let extent = self.tokens.extent(expr)?;
-                let cast = match literal {
-                    // An interval's fields stand behind it.
-                    Some(literal) if literal + 1 < extent.end => {
-                        self.type_named(&[extent.start..literal, literal + 1..extent.end])
-                    }
-                    _ => self.named_type(extent.start..extent.end - 1),
-                };
-                let literal = literal
-                    .map(|at| literal::read(self.tokens, at, false))
-                    .transpose()?
-                    .flatten();
-                return Ok(literal.map(|literal| Operand {
-                    what: What::Literal(literal),
-                    cast,
-                    common: None,
-                    extent,
-                }));
-            }
-            Expr::Array(_) => {
-                let Some(literal) = self.array_literal(expr)? else {
-                    return Ok(None);
-                };
-                return Ok(Some(Operand {
-                    what: What::Literal(literal),
-                    cast: Cast::None,
-                    common: None,
-                    extent: self.tokens.extent(expr)?,
-                }));
-            }
+            } => match self.operand(inner)? {
+                Some(operand) => self.cast_operand(expr, operand),
+                None => Ok(None),
+            },
+            Expr::TypedString(typed) => self.typed_string(expr, typed),
+            Expr::Array(_) => self.array_of_literals(expr),
             Expr::Function(_)
             | Expr::Trim { .. }
             | Expr::Substring { .. }
             | Expr::BinaryOp {
                 op: BinaryOperator::StringConcat,
                 ..
-            } => {
-                return match self.moment(expr)? {
-                    None => self.computed(expr),
-                    moment => Ok(moment),
-                };
-            }
+            } => match self.moment(expr)? {
+                None => self.computed(expr),
+                moment => Ok(moment),
+            },
             Expr::AtTimeZone { .. }
             | Expr::BinaryOp {
                 op: BinaryOperator::Plus | BinaryOperator::Minus,
                 ..
-            } => return self.moment(expr),
-            _ => (expr, Cast::None),
+            } => self.moment(expr),
+            _ => self.constant_operand(expr),
+        }
+    }
+
+    fn nested_operand(&self, expr: &Expr, inner: &Expr) -> Result<Option<Operand>, Refusal> {
+        let Some(operand) = self.operand(inner)? else {
+            return Ok(None);
         };
-        let (value, negative) = match inner {
+        Ok(Some(Operand {
+            extent: self.tokens.extent(expr)?,
+            ..operand
+        }))
+    }
+
+    /// What a cast makes of an operand.
+    fn cast_operand(&self, expr: &Expr, operand: Operand) -> Result<Option<Operand>, Refusal> {
+        use LogicalType::{Text, Varchar};
+        let extent = self.tokens.extent(expr)?;
+        let named = self.cast_type(expr, &operand.extent)?;
+        if let What::Asked(asked) = operand.what {
+            let Cast::To(to) = named else { return Ok(None) };
+            let Asked { timed, params } = *asked;
+            return Ok(moment::cast(timed, to).map(|timed| Operand {
+                what: What::Asked(Box::new(Asked { timed, params })),
+                cast: named,
+                common: None,
+                extent,
+            }));
+        }
+        let cast = match operand.cast {
+            Cast::None => named,
+            // psycopg 2 writes `'...'::uuid`, and SQLAlchemy `::UUID` behind it.
+            same @ (Cast::To(_) | Cast::Array(_)) if same == named => named,
+            // The text stays what it is.
+            Cast::To(Text | Varchar(None))
+                if matches!(named, Cast::To(Text | Varchar(None)))
+                    && matches!(&operand.what, What::Literal(text) if text.logical.is_none()) =>
+            {
+                named
+            }
+            Cast::To(first @ (Text | Varchar(None))) => self.read_as(&operand.what, first, named),
+            _ => Cast::Other("given by several casts".to_owned()),
+        };
+        let what = match operand.what {
+            // A cast of ARRAY['a', 'b'] is one of its elements, which have no type of their own.
+            What::Literal(literal) if literal.logical == array_of(LogicalType::Text) => {
+                What::Literal(Literal {
+                    logical: None,
+                    ..literal
+                })
+            }
+            what => what,
+        };
+        Ok(Some(Operand {
+            what,
+            cast,
+            common: None,
+            extent,
+        }))
+    }
+
+    fn typed_string(&self, expr: &Expr, typed: &TypedString) -> Result<Option<Operand>, Refusal> {
+        let literal = self.tokens.starting(typed.value.span.start);
+        let extent = self.tokens.extent(expr)?;
+        let cast = match literal {
+            // An interval's fields stand behind it.
+            Some(literal) if literal + 1 < extent.end => {
+                self.type_named(&[extent.start..literal, literal + 1..extent.end])
+            }
+            _ => self.named_type(extent.start..extent.end - 1),
+        };
+        let literal = literal
+            .map(|at| literal::read(self.tokens, at, false))
+            .transpose()?
+            .flatten();
+        Ok(literal.map(|literal| Operand {
+            what: What::Literal(literal),
+            cast,
+            common: None,
+            extent,
+        }))
+    }
+
+    fn array_of_literals(&self, expr: &Expr) -> Result<Option<Operand>, Refusal> {
+        let Some(literal) = self.array_literal(expr)? else {
+            return Ok(None);
+        };
+        Ok(Some(Operand {
+            what: What::Literal(literal),
+            cast: Cast::None,
+            common: None,
+            extent: self.tokens.extent(expr)?,
+        }))
+    }
+
+    fn constant_operand(&self, expr: &Expr) -> Result<Option<Operand>, Refusal> {
+        let (value, negative) = match expr {
             Expr::Value(value) => (value, false),
             Expr::UnaryOp {
                 op: UnaryOperator::Minus,
@@ -235,7 +244,7 @@ impl Analyser<'_> {
         };
         Ok(Some(Operand {
             what,
-            cast,
+            cast: Cast::None,
             common: None,
             extent,
         }))
@@ -557,7 +566,8 @@ impl Operand {
                 token: *token,
                 cast: self.cast.clone(),
             }],
-            What::Applied { params, .. } | What::Asked(Asked { params, .. }) => params.clone(),
+            What::Applied { params, .. } => params.clone(),
+            What::Asked(asked) => asked.params.clone(),
             What::Null | What::Literal(_) => Vec::new(),
         }
     }

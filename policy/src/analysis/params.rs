@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     Refusal,
-    plan::{self, ClientParam, Make, Moment, Replacement, ScopePart, ServerParam, Slot, Timed},
+    plan::{
+        self, ClientParam, Make, Moment, Replacement, ScopePart, ServerParam, Slot, Start, Timed,
+    },
     ruleset::Protected,
     text::Tokens,
     types::{Conversion, LogicalType},
@@ -46,6 +48,8 @@ pub(super) struct Role {
     cast: Option<LogicalType>,
     /// What is made of it is NULL exactly when it is.
     follows: bool,
+    /// A time is computed of it.
+    begins: bool,
     /// PostgreSQL finds its type here only when it has found those of all other uses.
     last: bool,
 }
@@ -152,6 +156,13 @@ impl Analyser<'_> {
             exact: make.stores() && self.exact,
         };
         let given = given_as.first().and_then(|(_, _, given, _)| *given);
+        let begins = match &wanted.operand {
+            plan::Operand::Moment(timed) => match timed.start {
+                Start::Param(param, _) => Some(param),
+                Start::Asked(_) | Start::Literal(..) => None,
+            },
+            _ => None,
+        };
         let follows = match &wanted.operand {
             plan::Operand::Computed(expression)
             | plan::Operand::Spelled(expression)
@@ -177,6 +188,7 @@ impl Analyser<'_> {
                 make,
                 cast,
                 follows,
+                begins: begins == Some(param),
                 last: false,
             });
         }
@@ -202,6 +214,7 @@ impl Analyser<'_> {
             make: Make::SealMembers,
             cast: None,
             follows: true,
+            begins: false,
             last: false,
         });
     }
@@ -442,6 +455,9 @@ impl Analyser<'_> {
         if roles.iter().any(|role| role.cast.is_some()) {
             return Err(unusable(param, "it is used with a cast and without"));
         }
+        if !told && roles.iter().any(|role| role.begins) {
+            self.check_cast_alike(param, plain, arrives)?;
+        }
         let bare = first.column.without_modifiers();
         let stored_as_is = roles
             .iter()
@@ -456,6 +472,27 @@ impl Analyser<'_> {
         };
         self.cast_plain_uses(param, plain, first.array, arrives);
         Ok(client)
+    }
+
+    /// Where a time is computed of a parameter by a cast, PostgreSQL may have found its type before, in a plain use.
+    fn check_cast_alike(
+        &self,
+        param: usize,
+        plain: &[usize],
+        arrives: LogicalType,
+    ) -> Result<(), Refusal> {
+        let alike = |token: &usize| {
+            let named = match self.tokens.kind(token + 1) {
+                Kind::DoubleColon => self.tokens.type_end(token + 2),
+                _ => None,
+            };
+            named.is_some_and(|end| self.named_type(token + 2..end) == Cast::To(arrives))
+        };
+        if plain.iter().all(alike) {
+            return Ok(());
+        }
+        let why = "it is computed with, and used without the same cast";
+        Err(unusable(param, why))
     }
 
     /// `$1 IS NULL OR email = $1`: the server no longer sees the use that told it the type.
@@ -547,7 +584,10 @@ fn check_moment(
     common: Option<LogicalType>,
 ) -> Result<(), Refusal> {
     let given = timed.logical();
-    let user = matches!(timed.moment, Moment::CurrentUser | Moment::SessionUser);
+    let user = matches!(
+        timed.start,
+        Start::Asked(Moment::CurrentUser | Moment::SessionUser)
+    );
     if user && !is_text(column.logical) || common.is_some_and(|common| common != given) {
         return Err(refusals::not_constant(column));
     }

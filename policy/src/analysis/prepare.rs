@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Refusal,
     plan::{Edit, Operand, Output, Plan, PreparedStatement, Replacement, ServerParam, Slot},
-    types::{LogicalType, TimeStep},
+    types::LogicalType,
 };
 
 /// Stands for a declared type that is no logical type; no type has this OID.
@@ -138,7 +138,7 @@ impl Door<'_> {
 /// `now() + $1`
 fn computes_with_arguments(slot: &Slot) -> bool {
     match &slot.operand {
-        Operand::Moment(timed) => timed.steps.iter().any(TimeStep::has_params),
+        Operand::Moment(timed) => timed.has_params(),
         _ => false,
     }
 }

@@ -4,6 +4,7 @@
 use sqlparser::ast::{
     BinaryOperator, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
 };
+use zeroize::Zeroizing;
 
 use super::{
     Analyser,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     Refusal,
-    types::{LogicalType, Number, Span, TimeStep},
+    types::{LogicalType, Number, Span, TextExpression, TimeStep},
 };
 
 /// An interval without fields or precision.
@@ -149,8 +150,11 @@ impl Analyser<'_> {
             (What::Literal(literal), Cast::To(interval @ LogicalType::Interval(..)))
                 if literal.logical.is_none() =>
             {
-                let value = interval.input(literal.text.as_bytes(), &self.view.format);
-                Ok(value.ok().and_then(Span::literal))
+                Ok(self.literal_span(literal, interval))
+            }
+            // Beside `timestamp +` PostgreSQL takes it for an interval too.
+            (What::Literal(literal), Cast::None) if bare && literal.logical.is_none() => {
+                Ok(self.literal_span(literal, INTERVAL))
             }
             (What::Param(param, token), cast) => {
                 let given = self.parameter_type(param, &cast)?;
@@ -163,6 +167,18 @@ impl Analyser<'_> {
                 Ok(Some(Span::Param(param)))
             }
             _ => Ok(None),
+        }
+    }
+
+    /// A text as an interval. What is none is PostgreSQL's error, once the value is made.
+    fn literal_span(&self, literal: Literal, interval: LogicalType) -> Option<Span> {
+        match interval.input(literal.text.as_bytes(), &self.view.format) {
+            Ok(value) => Span::literal(value),
+            Err(error) if error.is_unsupported() || interval != INTERVAL => None,
+            Err(_) => {
+                let text = Zeroizing::new(literal.text);
+                Some(Span::Text(TextExpression::Given(Some(text))))
+            }
         }
     }
 

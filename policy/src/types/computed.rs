@@ -324,6 +324,13 @@ impl TextExpression {
         found
     }
 
+    /// Whether any parameter is part of it.
+    pub(super) fn has_params(&self) -> bool {
+        let mut found = false;
+        self.each(&mut |part| found |= matches!(part, Self::Param(_)));
+        found
+    }
+
     /// Whether this parameter is part of it.
     pub fn uses(&self, param: usize) -> bool {
         let mut found = false;

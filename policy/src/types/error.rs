@@ -68,6 +68,11 @@ impl InputError {
         Self::new("0A000", message)
     }
 
+    /// Whether PostgreSQL may accept what pgveil does not.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        self.sqlstate == "0A000"
+    }
+
     /// Adds the DETAIL.
     pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());

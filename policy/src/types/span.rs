@@ -109,7 +109,8 @@ impl Span {
     pub(super) fn has_params(&self) -> bool {
         match self {
             Self::Literal(_) => false,
-            Self::Param(_) | Self::Text(_) => true,
+            Self::Param(_) => true,
+            Self::Text(text) => text.has_params(),
             Self::Times(span, number) => span.has_params() || !number.is_literal(),
             Self::Made(numbers) => !numbers.iter().all(|number| number.is_literal()),
         }

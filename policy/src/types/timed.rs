@@ -156,6 +156,10 @@ impl TimeStep {
         };
         let damaged = |_| InputError::binary("incorrect binary data format");
         let bytes = match (&self.0, from) {
+            // PostgreSQL: the time of day of an infinite timestamp is NULL.
+            (Step::Cast(Time(_)), Timestamp(_) | Timestamptz(_)) if is_infinite(value, from)? => {
+                return Ok(None);
+            }
             (Step::Cast(to), _) => return converted(value, from, *to).map(Some),
             (Step::Utc, _) => return Ok(Some(value.clone())),
             (Step::Shift { .. }, Date) => {
@@ -170,6 +174,9 @@ impl TimeStep {
                 let Some(days) = by.integer(given)?.map(i64::from) else {
                     return Ok(None);
                 };
+                if is_infinite(value, from)? {
+                    return Ok(Some(value.clone()));
+                }
                 let days = if *back { -days } else { days };
                 let from = date::read(value.as_bytes()).map_err(damaged)?;
                 let moved = date::in_range(i64::from(from) + days);
@@ -180,6 +187,9 @@ impl TimeStep {
                 let Some(shift) = by.made(given, settings)? else {
                     return Ok(None);
                 };
+                if is_infinite(value, from)? {
+                    return Ok(Some(value.clone()));
+                }
                 let micros = timestamp::read(value.as_bytes()).map_err(damaged)?;
                 let moved = if matches!(from, Time(_)) {
                     round_the_clock(micros, shift, *back)
@@ -190,6 +200,7 @@ impl TimeStep {
                 };
                 moved.ok_or_else(out_of_range)?.to_be_bytes().to_vec()
             }
+            (Step::Cut(_), _) if is_infinite(value, from)? => return Ok(Some(value.clone())),
             (Step::Cut(unit), _) => {
                 let zone = matches!(from, Timestamptz(_)).then(|| session_zone(settings));
                 let micros = timestamp::read(value.as_bytes()).map_err(damaged)?;
@@ -199,6 +210,21 @@ impl TimeStep {
         };
         Ok(Some(Value::from_send_form(bytes)))
     }
+}
+
+/// Nothing is added to what is infinite, or cut off of it.
+fn is_infinite(value: &Value, kind: LogicalType) -> Result<bool, InputError> {
+    let damaged = |_| InputError::binary("incorrect binary data format");
+    Ok(match kind {
+        Date => matches!(
+            date::read(value.as_bytes()).map_err(damaged)?,
+            date::INFINITY | date::MINUS_INFINITY
+        ),
+        Timestamp(_) | Timestamptz(_) => {
+            timestamp::is_infinite(timestamp::read(value.as_bytes()).map_err(damaged)?)
+        }
+        _ => false,
+    })
 }
 
 /// A time of day, by what is shorter than a day.

@@ -7,7 +7,7 @@ use crate::{
     },
     plan::{
         ClientParam, Effect, Field, Make, Operand, Output, Rendering, ScopePart, ServerParam,
-        Shape, Slot,
+        Shape, Slot, Start,
     },
     ruleset::Protected,
     types::{FormatSettings, LogicalType, TextExpression, Value},
@@ -401,8 +401,17 @@ fn operand_text(operand: &Operand, logical: LogicalType) -> String {
         Operand::SpelledEach(array) => {
             format!("values of {}", operand_text(array, LogicalType::Text))
         }
-        Operand::Moment(timed) if timed.steps.is_empty() => format!("{:?}", timed.moment),
-        Operand::Moment(timed) => format!("{:?} {:?}", timed.moment, timed.steps),
+        Operand::Moment(timed) => {
+            let start = match &timed.start {
+                Start::Asked(moment) => format!("{moment:?}"),
+                Start::Param(param, logical) => format!("${}::{}", param + 1, logical.sql_name()),
+                Start::Literal(_, logical) => format!("a {}", logical.sql_name()),
+            };
+            match timed.steps.as_slice() {
+                [] => start,
+                steps => format!("{start} {steps:?}"),
+            }
+        }
     }
 }
 

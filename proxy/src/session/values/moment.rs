@@ -2,7 +2,7 @@
 
 use pgveil_policy::{
     Refusal,
-    plan::Timed,
+    plan::{Moment, Start, Timed},
     types::{Conversion, Converted, GivenAs, InputError, LogicalType, Value},
 };
 
@@ -16,17 +16,15 @@ impl Maker<'_> {
         wanted: LogicalType,
         why: Conversion,
     ) -> Result<Option<Converted>, Refusal> {
-        let mut answered = self.prepared.plan.scope_queries.iter().zip(self.asked);
-        let answer = answered.find_map(|(query, asked)| {
-            let at = query
-                .moments
-                .iter()
-                .position(|asked| *asked == timed.moment)?;
-            asked.only(at)
-        });
-        let bytes = answer.and_then(|digits| hex::decode(digits).ok());
-        let mut value = Value::from_send_form(bytes.ok_or_else(not_asked)?);
-        let mut logical = timed.moment.logical();
+        let start = match &timed.start {
+            Start::Asked(moment) => Some(self.answered(*moment)?),
+            Start::Param(param, logical) => self.given(*param, *logical).map_err(input_refusal)?,
+            Start::Literal(read, _) => Some(read.as_ref().clone().map_err(input_refusal)?),
+        };
+        let Some(mut value) = start else {
+            return Ok(None);
+        };
+        let mut logical = timed.start.logical();
         let settings = &self.view.session.format;
         let given: GivenAs<'_> = &|param, wanted| self.given(param, wanted);
         for step in &timed.steps {
@@ -39,6 +37,17 @@ impl Maker<'_> {
         }
         let value = adapt(value, logical, wanted, why, settings);
         value.map(Some).map_err(input_refusal)
+    }
+
+    /// What the server said of this.
+    fn answered(&self, moment: Moment) -> Result<Value, Refusal> {
+        let mut answered = self.prepared.plan.scope_queries.iter().zip(self.asked);
+        let answer = answered.find_map(|(query, asked)| {
+            let at = query.moments.iter().position(|asked| *asked == moment)?;
+            asked.only(at)
+        });
+        let bytes = answer.and_then(|digits| hex::decode(digits).ok());
+        bytes.map(Value::from_send_form).ok_or_else(not_asked)
     }
 
     /// A parameter of which something is computed.
