@@ -106,7 +106,6 @@ SELECT f.no, unnest(ARRAY[f.client, f.opponent]) AS person FROM files f ORDER BY
 
 SELECT no FROM files WHERE $1 = ANY (ARRAY[client, opponent]) ORDER BY no
 -- with: Ann
--- refused: an array that holds protected column "client" cannot be used in a comparison | Values of public.files.client in it are sealed; PostgreSQL cannot compute on them.
 
 SELECT no FROM files WHERE (client, opponent) = ($1, $2) OR (opponent, client) = ($1, $2) ORDER BY no
 -- with: Ann | Zed

@@ -31,7 +31,9 @@ impl Analyser<'_> {
         if let Expr::Subquery(query) = array {
             return self.compare_query(expr, query, cx);
         }
-        if self.compare_spelled_array(expr, array, cx)? {
+        if self.compare_spelled_array(expr, array, cx)?
+            || self.compare_with_elements(expr, array, cx)?
+        {
             return Ok(());
         }
         let kind = match self.operand(expr)? {
@@ -82,6 +84,50 @@ impl Analyser<'_> {
             (Some(operand), None) => self.terms(&sealed, operand),
             (None, _) => Err(self.mixed(&sealed, expr, array)),
         }
+    }
+
+    /// `$1 = ANY (ARRAY[email, other_email])`: one term, if it is the same for all of these columns. `false` if something else
+    /// stands there.
+    fn compare_with_elements(
+        &mut self,
+        expr: &Expr,
+        array: &Expr,
+        cx: Cx<'_>,
+    ) -> Result<bool, Refusal> {
+        let Expr::Array(constructor) = strip(array) else {
+            return Ok(false);
+        };
+        let columns = constructor.elem.iter().map(|item| sealed_column(item, cx));
+        let columns: Option<Vec<LogicalType>> = columns.collect();
+        let Some([first, others @ ..]) = columns.as_deref() else {
+            return Ok(false);
+        };
+        // Of several types the array has a type of its own; of arrays it has more dimensions.
+        if matches!(first, LogicalType::Array(_)) || others.iter().any(|other| other != first) {
+            return Ok(false);
+        }
+        let Some(operand) = self
+            .operand(expr)?
+            .filter(|_| !self.stored && !self.in_body)
+        else {
+            return Ok(false);
+        };
+        let mut compared: Option<Sealed> = None;
+        for item in &constructor.elem {
+            let Kind::Sealed(sealed) = self.comparand(item, cx)? else {
+                return Err(refusals::not_understood("An element that is no column"));
+            };
+            if let Some(first) = &compared {
+                self.check_comparable(first, &sealed)
+                    .map_err(|refusal| refusal.at(self.start_of(item)))?;
+            }
+            self.wrap_term(item, &sealed)?;
+            compared.get_or_insert(sealed);
+        }
+        if let Some(first) = compared {
+            self.term(&first, operand)?;
+        }
+        Ok(true)
     }
 
     /// `ARRAY[a, b]::text[]`: element by element.
@@ -215,5 +261,18 @@ impl Analyser<'_> {
             .pinned_scope(sealed, COMPARISON)
             .map_err(|refusal| refusal.at(at))?;
         self.slot(Make::EqualityTerms, what, &column, scope, &operand)
+    }
+}
+
+/// The type of a protected column that an element of an array is, without modifiers.
+fn sealed_column(item: &Expr, cx: Cx<'_>) -> Option<LogicalType> {
+    let idents = match strip(item) {
+        Expr::Identifier(ident) => std::slice::from_ref(ident),
+        Expr::CompoundIdentifier(idents) => idents.as_slice(),
+        _ => return None,
+    };
+    match cx.scope.find(idents).ok()?.kind {
+        Kind::Sealed(sealed) => Some(sealed.shown.without_modifiers()),
+        _ => None,
     }
 }

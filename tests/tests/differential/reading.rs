@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{same, same_with};
+use crate::{refused, same, same_with};
 
 #[test]
 fn protected_columns_read_as_plain_ones() -> Result<()> {
@@ -325,5 +325,51 @@ fn what_names_nothing_protected_is_untouched() -> Result<()> {
         "DO $$ BEGIN NULL; END $$",
         "SELECT nonsense(",
         "SELECT 1 AS \"?column?\", NULL, true, 1.5, 'text', now() IS NOT NULL",
+    ])
+}
+
+#[test]
+fn a_value_is_compared_with_each_of_several_columns() -> Result<()> {
+    same(&[
+        "SELECT c.id, o.id FROM customers c JOIN orders o ON o.customer_id = c.id WHERE 'ada@example.com' = ANY (ARRAY[c.email, o.customer_email]) ORDER BY 1, 2",
+        "SELECT c.id, o.id FROM customers c JOIN orders o ON o.customer_id = c.id WHERE 'ada@example.com' <> ALL (ARRAY[c.email, o.customer_email]) ORDER BY 1, 2",
+        "SELECT c.id, o.id FROM customers c JOIN orders o ON o.customer_id = c.id WHERE 'ada@example.com' = ALL (ARRAY[c.email, o.customer_email]) ORDER BY 1, 2",
+        "SELECT c.id, o.id, 'bob@example.com' <> ANY (ARRAY[c.email, o.customer_email]) AS n FROM customers c, orders o ORDER BY 1, 2",
+        "SELECT id, NULL = ANY (ARRAY[email]) AS n, 'x' = ANY (ARRAY[email, email]) AS x FROM customers ORDER BY id",
+        "SELECT id, '36' = ANY (ARRAY[age]) AS a, 36.0 = ANY (ARRAY[age]) AS b, 36.5 = ANY (ARRAY[age]) AS c FROM customers ORDER BY id",
+        "SELECT id, 'x  ' = ANY (ARRAY[code]) AS a, 'x'::text = ANY (ARRAY[code]) AS b FROM customers ORDER BY id",
+        "SELECT id, (date '2000-01-01' + 1) = ANY (ARRAY[born, born]) AS a FROM customers ORDER BY id",
+        "SELECT id FROM customers WHERE 'no number' = ANY (ARRAY[age])",
+        "SELECT id FROM tenants_notes WHERE tenant_id = 20 AND 'ada@example.com' = ANY (ARRAY[author, author]) ORDER BY id",
+        "SELECT id FROM tenants_notes WHERE 'ada@example.com' = ANY (ARRAY[shared_author]) ORDER BY id",
+    ])?;
+    same_with(&[
+        (
+            "SELECT c.id, o.id FROM customers c JOIN orders o ON o.customer_id = c.id WHERE $1 = ANY (ARRAY[c.email, o.customer_email]) ORDER BY 1, 2",
+            &[Some("ada@example.com")],
+        ),
+        (
+            "SELECT id, $1 <> ALL (ARRAY[email, email]) AS n FROM customers ORDER BY id",
+            &[None],
+        ),
+        (
+            "SELECT id FROM customers WHERE $1 = ANY (ARRAY[ssn, ssn]) ORDER BY id",
+            &[Some("a longer text than that")],
+        ),
+        (
+            "SELECT id FROM customers WHERE $1 = ANY (ARRAY[age]) ORDER BY id",
+            &[Some("36")],
+        ),
+        (
+            "SELECT id FROM customers WHERE $1::int8 = ANY (ARRAY[age]) ORDER BY id",
+            &[Some("36")],
+        ),
+    ])?;
+    refused(&[
+        "SELECT id FROM customers WHERE 'x' = ANY (ARRAY[email, ssn])",
+        "SELECT id FROM customers WHERE 'x' = ANY (ARRAY[email, plain])",
+        "SELECT id FROM customers WHERE 'x' = ANY (ARRAY[email, 'y'])",
+        "SELECT id FROM visits WHERE 'x' = ANY (ARRAY[tags])",
+        "SELECT id FROM tenants_notes WHERE 'x' = ANY (ARRAY[author])",
     ])
 }
