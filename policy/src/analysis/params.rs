@@ -455,8 +455,8 @@ impl Analyser<'_> {
         if roles.iter().any(|role| role.cast.is_some()) {
             return Err(unusable(param, "it is used with a cast and without"));
         }
-        if !told && roles.iter().any(|role| role.begins) {
-            self.check_cast_alike(param, plain, arrives)?;
+        if !told && (is_read_by_type(arrives) || roles.iter().any(|role| role.begins)) {
+            self.check_cast_alike(param, plain, first.array, arrives)?;
         }
         let bare = first.column.without_modifiers();
         let stored_as_is = roles
@@ -474,24 +474,32 @@ impl Analyser<'_> {
         Ok(client)
     }
 
-    /// Where a time is computed of a parameter by a cast, PostgreSQL may have found its type before, in a plain use.
+    /// PostgreSQL may have found the type of a parameter in a plain use, and one text is several values by type: such a use has to
+    /// have the same cast.
     fn check_cast_alike(
         &self,
         param: usize,
         plain: &[usize],
+        array: bool,
         arrives: LogicalType,
     ) -> Result<(), Refusal> {
+        let wanted = if array {
+            Cast::Array(arrives)
+        } else {
+            Cast::To(arrives)
+        };
         let alike = |token: &usize| {
             let named = match self.tokens.kind(token + 1) {
                 Kind::DoubleColon => self.tokens.type_end(token + 2),
                 _ => None,
             };
-            named.is_some_and(|end| self.named_type(token + 2..end) == Cast::To(arrives))
+            let named = named.map(|end| self.named_type(token + 2..end) == wanted);
+            named.unwrap_or_else(|| self.null_tested(*token).is_some())
         };
         if plain.iter().all(alike) {
             return Ok(());
         }
-        let why = "it is computed with, and used without the same cast";
+        let why = "another use, without the same cast, may give it another type";
         Err(unusable(param, why))
     }
 
@@ -597,6 +605,25 @@ fn check_moment(
         Conversion::Comparison
     };
     check_types(given, column, why)
+}
+
+/// Whether a text is read otherwise as a type that is compared with this one: `2024-05-01 12:00` as a date, and as a timestamp.
+fn is_read_by_type(logical: LogicalType) -> bool {
+    use LogicalType::{
+        Bpchar, Date, Float4, Float8, Numeric, Time, Timestamp, Timestamptz, Timetz,
+    };
+    matches!(
+        logical,
+        Bpchar(_)
+            | Date
+            | Float4
+            | Float8
+            | Numeric(_)
+            | Time(_)
+            | Timestamp(_)
+            | Timestamptz(_)
+            | Timetz(_)
+    )
 }
 
 fn inconsistent(param: usize, first: LogicalType, then: LogicalType) -> Refusal {
