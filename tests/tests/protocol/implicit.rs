@@ -278,7 +278,18 @@ fn what_commits_by_itself_is_followed_as_directly() -> Result<()> {
         let (direct, veiled) = (transcript(&direct), transcript(&veiled));
         if first.contains("INDEX") && veiled.contains("ErrorResponse ERROR 0A000") {
             // From PostgreSQL 18 on: whether the transaction has ended cannot be told.
-            sessions.exchange(&[Message::sync()], 1)?;
+            sessions.exchange(&[Message::query("COMMIT")], 1)?;
+            let as_directly = match first {
+                "CREATE INDEX first ON open (v)" => {
+                    "DROP INDEX IF EXISTS first; CREATE INDEX first ON open (v)"
+                }
+                "CREATE INDEX CONCURRENTLY second ON open (v)" => {
+                    "DROP INDEX IF EXISTS second; CREATE INDEX second ON open (v)"
+                }
+                "DROP INDEX CONCURRENTLY first" => "DROP INDEX IF EXISTS first",
+                _ => continue,
+            };
+            others.exchange(&[Message::query(as_directly)], 1)?;
             continue;
         }
         ensure!(
@@ -487,8 +498,9 @@ fn what_the_server_skips_changes_nothing() -> Result<()> {
                 "{name}\ndirectly:\n{direct}\n\nthrough pgveil:\n{veiled}"
             );
         }
+        // On PostgreSQL 18, a Query behind what waits in a portal is refused.
         ensure!(
-            !refused || name.contains("waits"),
+            !refused || name.contains("a portal"),
             "{name}: refused: {last}"
         );
         let (direct, veiled) = others.exchange(&[Message::query(SEEN)], 1)?;
