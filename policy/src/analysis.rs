@@ -33,6 +33,7 @@ mod explain;
 mod expr;
 mod extent;
 mod facts;
+mod fetched;
 mod figure;
 mod from;
 mod function;

@@ -132,6 +132,7 @@ fn made(slot: &Slot, rules: &Ruleset) -> String {
         Make::SealElements
         | Make::SealPerScope
         | Make::SealElementsPerScope
+        | Make::SealFetched
         | Make::SealMembers => "sealed values",
     };
     format!("{what} for {}", column_name(slot.column, rules))

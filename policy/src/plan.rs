@@ -3,10 +3,16 @@
 //! A plan holds no key and no sealed value; it is made once per statement text, session view and
 //! ruleset version, and executed many times. Literals it carries are zeroized when it goes.
 
+mod asked;
+
 use std::{ops::Range, sync::Arc};
 
 use zeroize::Zeroizing;
 
+pub use self::asked::{
+    ANOTHER_SCOPE, ANOTHER_VALUE, CONFLICT_OF_SCOPES, Fetched, FetchedAs, MAX_ASKED_SCOPES,
+    MAX_FETCHED, ScopeQuery, VALUES_OF_OTHERS, fetched_key, scope_key,
+};
 use crate::{
     copy::CopyPlan,
     types::{InputError, LogicalType, TextExpression, TimeStep, Value},
@@ -40,50 +46,6 @@ pub struct Plan {
     /// What the server is asked before the text is sent.
     pub scope_queries: Vec<ScopeQuery>,
 }
-
-/// A query for the scopes of the rows that a statement will touch, where the statement does not tell them: the values of
-/// the scopes' columns, each once.
-pub struct ScopeQuery {
-    /// The query, in words of the client's statement.
-    pub sql: Zeroizing<String>,
-    /// Its parameters: which of the client's (from 0) each is.
-    pub params: Vec<usize>,
-    /// Their types as the client declared them.
-    pub declared: Vec<u32>,
-    /// The query's own plan.
-    pub plan: Arc<Plan>,
-    /// The types of the columns that it returns, all of them as text.
-    pub columns: Vec<LogicalType>,
-    /// What it asks for in place of scopes, column by column: then it runs in the statement's own transaction.
-    pub moments: Vec<Moment>,
-    /// One more column says whether row-level security hides rows from it that the statement would touch.
-    pub asks_security: bool,
-    /// The statement of the text that it is asked for (from 0).
-    pub statement: usize,
-}
-
-impl std::fmt::Debug for ScopeQuery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScopeQuery")
-            .field("params", &self.params)
-            .field("plan", &self.plan)
-            .field("columns", &self.columns)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The setting whose absence the server reports when a row turns up whose scope a scope query did not find. No setting
-/// can have this name.
-pub const ANOTHER_SCOPE: &str = "pgveil: a row of another scope";
-
-/// The same for a table that cannot become a partition: values in it were sealed for columns whose terms do not match.
-pub const VALUES_OF_OTHERS: &str = "pgveil: values that were sealed for other columns";
-
-/// The same for a row in conflict whose scope is not that of the row that was to be inserted.
-pub const CONFLICT_OF_SCOPES: &str = "pgveil: a row in conflict of another scope";
-
-/// Rows of one scope query that are followed at most: distinct scopes of the rows that one statement touches.
-pub const MAX_ASKED_SCOPES: usize = 64;
 
 /// Replace `range` of the client's text.
 #[derive(Clone, Debug)]
@@ -186,23 +148,11 @@ pub enum Make {
     /// The same for each element of an array operand: a `bytea[]` in which each element is the UTF-8 text of such a
     /// `bytea[]`, since `unnest` knows no arrays of arrays.
     SealElementsPerScope,
+    /// Values of [`Operand::Fetched`], each sealed: the text of a JSON object in UTF-8, as `bytea`. Its members are named
+    /// by [`fetched_key`] and hold hexadecimal digits, or null.
+    SealFetched,
     /// A JSON document whose records hold sealed values: its text in UTF-8, as `bytea`.
     SealMembers,
-}
-
-/// What `concat_ws('/', encode(convert_to(a::text, 'UTF8'), 'hex'), ...)` makes of a row's scope columns.
-pub fn scope_key(columns: &[&str]) -> String {
-    use std::fmt::Write;
-    let mut key = String::new();
-    for (index, text) in columns.iter().enumerate() {
-        if index > 0 {
-            key.push('/');
-        }
-        for byte in text.bytes() {
-            write!(key, "{byte:02x}").expect("writing to a String does not fail");
-        }
-    }
-    key
 }
 
 impl Make {
@@ -214,6 +164,7 @@ impl Make {
             | Self::SealElements
             | Self::SealPerScope
             | Self::SealElementsPerScope
+            | Self::SealFetched
             | Self::SealMembers => true,
             Self::EqualityTerm | Self::EqualityTerms => false,
         }
@@ -226,7 +177,11 @@ impl Make {
             | Self::SealElements
             | Self::SealPerScope
             | Self::SealElementsPerScope => true,
-            Self::Seal | Self::SealBare | Self::EqualityTerm | Self::SealMembers => false,
+            Self::Seal
+            | Self::SealBare
+            | Self::EqualityTerm
+            | Self::SealFetched
+            | Self::SealMembers => false,
         }
     }
 }
@@ -252,6 +207,8 @@ pub enum Operand {
     Split(TextExpression, TextExpression),
     /// What the server said of this in the statement's transaction, or what is computed of it or of another time.
     Moment(Timed),
+    /// What plain columns of the statement's rows hold, which the server is asked for.
+    Fetched(Fetched),
     /// A client parameter (from 0), to be decoded as `client_params[n]` says and converted as the slot's `Make` says.
     Param(usize),
 }

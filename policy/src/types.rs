@@ -299,6 +299,37 @@ impl LogicalType {
         }
     }
 
+    /// The type's own name in `pg_catalog`, without modifiers, and its send function; none for types of the database.
+    pub fn send_function(self) -> Option<(&'static str, &'static str)> {
+        Some(match self {
+            Bool => ("bool", "boolsend"),
+            Int2 => ("int2", "int2send"),
+            Int4 => ("int4", "int4send"),
+            Int8 => ("int8", "int8send"),
+            Float4 => ("float4", "float4send"),
+            Float8 => ("float8", "float8send"),
+            Numeric(_) => ("numeric", "numeric_send"),
+            Text => ("text", "textsend"),
+            Varchar(_) => ("varchar", "varcharsend"),
+            Bpchar(_) => ("bpchar", "bpcharsend"),
+            Bytea => ("bytea", "byteasend"),
+            Date => ("date", "date_send"),
+            Timestamp(_) => ("timestamp", "timestamp_send"),
+            Timestamptz(_) => ("timestamptz", "timestamptz_send"),
+            Time(_) => ("time", "time_send"),
+            Timetz(_) => ("timetz", "timetz_send"),
+            Interval(..) => ("interval", "interval_send"),
+            Inet => ("inet", "inet_send"),
+            Cidr => ("cidr", "cidr_send"),
+            Macaddr => ("macaddr", "macaddr_send"),
+            Macaddr8 => ("macaddr8", "macaddr8_send"),
+            Uuid => ("uuid", "uuid_send"),
+            Json => ("json", "json_send"),
+            Jsonb => ("jsonb", "jsonb_send"),
+            Enum(_) | Array(_) => return None,
+        })
+    }
+
     /// Whether Postgres has `=` for the type: not for json.
     pub fn supports_equality(self) -> bool {
         match self {

@@ -22,7 +22,7 @@ use pgveil_policy::{
     Plan, Refusal, Ruleset,
     analysis::{Kept, Protocol},
     catalog::Catalog,
-    plan::{Effect, Operand, ScopePart},
+    plan::{Effect, FetchedAs, Operand, ScopePart},
     ruleset::Unfit,
     scan::relations::RelationName,
     splice::Spliced,
@@ -663,6 +663,10 @@ fn cacheable(sql: &str, plan: &Plan) -> bool {
             Operand::SpelledEach(array) => from_literal(array),
             // An interval is read as the session's style has it.
             Operand::Moment(timed) => timed.holds_literal(),
+            Operand::Fetched(fetched) => match &fetched.made {
+                FetchedAs::Value(_) => false,
+                FetchedAs::Text(text) => text.holds_literal(),
+            },
             Operand::Literal(None) | Operand::Param(_) => false,
         }
     }

@@ -339,7 +339,6 @@ SELECT source, bool_or(email = 'ada@example.com') AS has_ada, every(name IS NOT 
 
 -- ETL
 INSERT INTO leads (id, email, name) SELECT s.id, s.email, s.name FROM staging s ON CONFLICT (id) DO NOTHING
--- refused: protected column "email" cannot be set to an expression | A value for public.leads.email is sealed before the server sees it.
 
 MERGE INTO leads l USING staging s ON l.id = s.id WHEN MATCHED THEN UPDATE SET score = s.score WHEN NOT MATCHED THEN INSERT (id, score) VALUES (s.id, s.score)
 

@@ -286,7 +286,6 @@ UPDATE students SET email = gen_random_uuid()::text || '@deleted' WHERE id = 1
 -- refused: protected column "email" cannot be set to an expression | A value for public.students.email is sealed before the server sees it.
 
 UPDATE students SET email = 'deleted-' || id || '@x.test' WHERE id = 1
--- refused: protected column "email" cannot be set to an expression | A value for public.students.email is sealed before the server sees it.
 
 UPDATE students SET email = concat('deleted-', $1::int, '@x.test') WHERE id = 1 RETURNING email
 -- with: 7

@@ -230,7 +230,6 @@ INSERT INTO "contacts" AS c0 ("id","email","score") VALUES ($1,$2,$3) ON CONFLIC
 -- with: 70 | ada@example.com | 10
 
 INSERT INTO "contacts" ("id","email","first_name","phone") (SELECT s0."id" + 100, s0."email", s0."first_name", s0."phone" FROM "staging" AS s0 WHERE s0."email" IS NOT NULL) ON CONFLICT DO NOTHING
--- refused: protected column "first_name" cannot be set to an expression | A value for public.contacts.first_name is sealed before the server sees it.
 
 INSERT INTO "contacts" ("id","email","phone") (SELECT s0."id" + 100, s0."email", s0."phone" FROM "staging" AS s0 WHERE s0."email" IS NOT NULL AND s0."phone" IS NOT NULL) ON CONFLICT ("email") DO UPDATE SET "phone" = EXCLUDED."phone" RETURNING "id", "email", "phone"
 

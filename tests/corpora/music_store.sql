@@ -203,7 +203,6 @@ INSERT INTO customer (customer_id, first_name, last_name, email) SELECT employee
 INSERT INTO customer SELECT * FROM customer WHERE false;
 
 INSERT INTO customer (customer_id, first_name, last_name, email) SELECT employee_id + 100, first_name, last_name, email FROM employee;
--- refused: protected column "first_name" cannot be set to an expression | A value for public.customer.first_name is sealed before the server sees it.
 
 UPDATE customer SET phone = NULL WHERE email = 'ftremblay@gmail.com' RETURNING *;
 

@@ -7,6 +7,8 @@ mod applications;
 mod asked;
 #[path = "writes/conflicts.rs"]
 mod conflicts;
+#[path = "writes/fetched.rs"]
+mod fetched;
 #[path = "writes/given.rs"]
 mod given;
 #[path = "writes/merging.rs"]

@@ -100,6 +100,10 @@ pub(super) struct Analyser<'a> {
     pub(super) steps_left: std::cell::Cell<Option<u32>>,
     /// The rows that the UPDATE under analysis touches, while what it assigns is analysed.
     pub(super) touched_rows: Option<Touched>,
+    /// The rows of the SELECT whose rows are inserted, while it is analysed.
+    pub(super) selected_rows: Option<Touched>,
+    /// Items of that (their places in memory) that are made of plain columns, and sealed.
+    pub(super) fetched_items: HashSet<usize>,
     /// The rows of the ON CONFLICT DO UPDATE under analysis, while what it assigns is analysed.
     pub(super) conflict: Option<Conflicting>,
     /// Tokens of sealed values that must not stand in the query for scopes, and what stands there.
@@ -165,6 +169,8 @@ impl<'a> Analyser<'a> {
             wanted_argument: RefCell::new(None),
             steps_left: std::cell::Cell::new(None),
             touched_rows: None,
+            selected_rows: None,
+            fetched_items: HashSet::new(),
             conflict: None,
             hidden: Vec::new(),
             cannot_ask: false,

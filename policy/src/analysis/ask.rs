@@ -6,17 +6,30 @@ use std::{fmt::Write, ops::Range, sync::Arc};
 use sqlparser::tokenizer::Token as Kind;
 use zeroize::Zeroizing;
 
-use super::{Analyser, Protocol, refusals, touched::Touched};
+use super::{
+    Analyser, Protocol, refusals,
+    touched::{Selected, Touched, TouchedBy},
+};
 use crate::{
     Refusal,
-    plan::{Field, MAX_ASKED_SCOPES, Output, ScopeQuery},
-    text::quote_identifier,
+    plan::{Field, MAX_ASKED_SCOPES, MAX_FETCHED, Output, ScopeQuery},
 };
+
+/// Where the clauses of a SELECT stand, in tokens.
+struct Clauses {
+    from: Option<usize>,
+    condition: Option<usize>,
+    /// What stands behind FROM and WHERE.
+    end: usize,
+    /// That leaves rows out.
+    leaves_out: bool,
+}
 
 /// Where the parts of a statement stand, in tokens.
 struct Sections {
     with: Option<Range<usize>>,
-    table: Range<usize>,
+    /// The table that is written to, where its rows are there already.
+    table: Option<Range<usize>>,
     from: Option<Range<usize>>,
     condition: Option<Range<usize>>,
 }
@@ -29,20 +42,29 @@ impl Analyser<'_> {
         let Some((column, at)) = &touched.first else {
             return Ok(());
         };
-        let refuse = |why: &str| refusals::scope_not_resolved(column, why).at(*at);
-        let sections = self.sections(&touched).ok_or_else(|| {
-            refuse("the statement does not tell it, and its rows cannot be asked for in this form")
-        })?;
+        let fetches = touched.fetches;
+        let refuse = |why: &str| {
+            let refusal = if fetches {
+                refusals::not_fetched(column, why)
+            } else {
+                let why = format!("the statement does not tell it, and {why}");
+                refusals::scope_not_resolved(column, &why)
+            };
+            refusal.at(*at)
+        };
+        let sections = self.sections(&touched);
+        let sections =
+            sections.ok_or_else(|| refuse("its rows cannot be asked for in this form"))?;
         if self.cannot_ask {
             return Err(refuse(
-                "the statement does not tell it, and its rows cannot be asked for without values that are sealed",
+                "its rows cannot be asked for without values that are sealed",
             ));
         }
         let ranges = [&sections.with, &sections.from, &sections.condition];
         let ranges = || ranges.into_iter().flatten().cloned();
         if ranges().flatten().any(|at| self.may_change_something(at)) {
             return Err(refuse(
-                "the statement does not tell it, and a condition with functions or writes cannot be asked twice",
+                "a condition with functions or writes cannot be asked twice",
             ));
         }
         let mut query = Query {
@@ -56,9 +78,7 @@ impl Analyser<'_> {
         let plan = self
             .rules
             .analyse(&sql, self.view, Protocol::Extended, &declared)
-            .map_err(|_| {
-                refuse("the statement does not tell it, and the query for it was refused")
-            })?;
+            .map_err(|_| refuse("the query for it was refused"))?;
         let asks_security = !touched.reads;
         let wanted = touched.columns.len() + usize::from(asks_security);
         let plain = match plan.statements.as_slice() {
@@ -66,25 +86,22 @@ impl Analyser<'_> {
                 Output::Fields(fields) => {
                     fields.len() == wanted && fields.iter().all(|f| *f == Field::Plain)
                 }
+                // Nothing protected is in it.
+                Output::Unknown => plan.is_identity(),
                 _ => false,
             },
             _ => false,
         };
         if !plain || !plan.scope_queries.is_empty() {
-            return Err(refuse(
-                "the statement does not tell it, and the query for it was not understood",
-            ));
+            return Err(refuse("the query for it was not understood"));
         }
         self.scope_queries.push(ScopeQuery {
             sql,
             params,
             declared,
             plan: Arc::new(plan),
-            columns: touched
-                .columns
-                .iter()
-                .map(|(_, logical)| *logical)
-                .collect(),
+            columns: touched.columns.iter().map(|asked| asked.logical).collect(),
+            most: most(&touched),
             asks_security,
             moments: Vec::new(),
             statement: 0,
@@ -95,7 +112,10 @@ impl Analyser<'_> {
     /// Finds the parts of the UPDATE around its table's name.
     fn sections(&self, touched: &Touched) -> Option<Sections> {
         let tokens = self.tokens;
-        if let Some(merge) = &touched.merge {
+        if let TouchedBy::Select(selected) = &touched.by {
+            return self.sections_of_select(touched, selected);
+        }
+        if let TouchedBy::Merge(merge) = &touched.by {
             let (from, condition) = merge.matched.clone().unzip();
             return Some(Sections {
                 with: if touched.with {
@@ -103,7 +123,7 @@ impl Analyser<'_> {
                 } else {
                     None
                 },
-                table: merge.table.clone(),
+                table: Some(merge.table.clone()),
                 from,
                 condition,
             });
@@ -159,9 +179,74 @@ impl Analyser<'_> {
         let current = condition.is_some_and(|at| tokens.are_words(at + 1, &["current", "of"]));
         (!current).then_some(Sections {
             with,
-            table: update + 1..set,
+            table: Some(update + 1..set),
             from: from.map(|from| from + 1..condition.unwrap_or(returning)),
             condition: condition.map(|condition| condition + 1..returning),
+        })
+    }
+
+    /// Finds FROM and WHERE of a SELECT whose rows are inserted.
+    fn sections_of_select(&self, touched: &Touched, selected: &Selected) -> Option<Sections> {
+        let with = if touched.with {
+            let mut before = (0..selected.select).rev();
+            let insert = before.find(|at| self.tokens.is_word(*at, "insert"))?;
+            Some(self.with_before(insert)?)
+        } else {
+            None
+        };
+        let clauses = self.clauses(selected.select)?;
+        let from = clauses.from?;
+        let condition = clauses.condition;
+        Some(Sections {
+            with,
+            table: None,
+            from: Some(from + 1..condition.unwrap_or(clauses.end)),
+            condition: condition.map(|condition| condition + 1..clauses.end),
+        })
+    }
+
+    /// Whether a SELECT that begins here has a clause that leaves rows out behind WHERE.
+    pub(super) fn leaves_rows_out(&self, select: usize) -> bool {
+        self.clauses(select)
+            .is_none_or(|clauses| clauses.leaves_out)
+    }
+
+    fn clauses(&self, select: usize) -> Option<Clauses> {
+        const LEAVE_OUT: [&str; 4] = ["limit", "offset", "fetch", "for"];
+        const BEHIND_WHERE: [&str; 5] = ["group", "having", "window", "order", "returning"];
+        let tokens = self.tokens;
+        let (mut from, mut condition, mut end, mut leaves_out) = (None, None, None, false);
+        let mut at = select + 1;
+        while at < tokens.len() {
+            match tokens.kind(at) {
+                Kind::LParen => {
+                    at = tokens.pair(at)? + 1;
+                    continue;
+                }
+                Kind::RParen | Kind::SemiColon | Kind::EOF => break,
+                _ => {}
+            }
+            let names = matches!(tokens.kind(at - 1), Kind::Period);
+            let is = |word: &str| !names && tokens.is_word(at, word);
+            let out = LEAVE_OUT.into_iter().any(is);
+            if is("from") && !tokens.is_word(at - 1, "distinct") {
+                from = from.or(Some(at));
+            } else if is("where") {
+                condition = condition.or(Some(at));
+            } else if out
+                || BEHIND_WHERE.into_iter().any(is)
+                || tokens.are_words(at, &["on", "conflict"])
+            {
+                leaves_out |= out;
+                end = end.or(Some(at));
+            }
+            at += 1;
+        }
+        Some(Clauses {
+            from,
+            condition,
+            end: end.unwrap_or(at),
+            leaves_out,
         })
     }
 
@@ -185,7 +270,7 @@ impl Analyser<'_> {
     /// casts are taken to do nothing.
     fn may_change_something(&self, at: usize) -> bool {
         const WRITES: [&str; 4] = ["insert", "update", "delete", "merge"];
-        const SYNTAX: [&str; 28] = [
+        const SYNTAX: [&str; 29] = [
             "all",
             "and",
             "any",
@@ -201,6 +286,7 @@ impl Analyser<'_> {
             "from",
             "in",
             "intersect",
+            "join",
             "lateral",
             "materialized",
             "not",
@@ -326,15 +412,10 @@ impl Query<'_, '_> {
             self.sql.push(' ');
         }
         self.sql.push_str("SELECT DISTINCT ");
-        for (index, (column, _)) in touched.columns.iter().enumerate() {
+        for (index, asked) in touched.columns.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            let name = &touched.name;
-            let column = quote_identifier(column);
             // Writing to a String does not fail.
-            let _ = write!(
-                *self.sql,
-                "{comma}({name}.{column}::pg_catalog.text) COLLATE \"C\""
-            );
+            let _ = write!(*self.sql, "{comma}({}) COLLATE \"C\"", asked.sql);
         }
         if !touched.reads {
             let oid = self.analyser.instances[touched.instance].oid;
@@ -344,16 +425,21 @@ impl Query<'_, '_> {
             );
         }
         self.sql.push_str(" FROM ");
-        if let Some(from) = &sections.from {
-            self.words(from);
-            self.sql.push_str(", ");
+        for (index, list) in [&sections.from, &sections.table]
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            if index > 0 {
+                self.sql.push_str(", ");
+            }
+            self.words(list);
         }
-        self.words(&sections.table);
         if let Some(condition) = &sections.condition {
             self.sql.push_str(" WHERE ");
             self.words(condition);
         }
-        let _ = write!(*self.sql, " LIMIT {}", MAX_ASKED_SCOPES + 1);
+        let _ = write!(*self.sql, " LIMIT {}", most(touched) + 1);
     }
 
     /// The client's words, with parameters numbered anew.
@@ -388,5 +474,14 @@ impl Query<'_, '_> {
                 _ => self.sql.push_str(tokens.raw(at)),
             }
         }
+    }
+}
+
+/// Rows that are followed at most.
+fn most(touched: &Touched) -> usize {
+    if touched.fetches {
+        MAX_FETCHED
+    } else {
+        MAX_ASKED_SCOPES
     }
 }

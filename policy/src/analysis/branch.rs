@@ -206,6 +206,9 @@ impl Analyser<'_> {
             return Ok(());
         }
         if !chooses(inner) {
+            if self.fetch(value, column, held, cx, false)? {
+                return Ok(());
+            }
             return self.moved(value, column, held, cx);
         }
         let mut branches = Branches::default();
@@ -219,7 +222,9 @@ impl Analyser<'_> {
             match operand {
                 Some(operand) => operands.push(operand),
                 None => {
-                    self.moved(leaf, column, held, cx)?;
+                    if !self.fetch(leaf, column, held, cx, true)? {
+                        self.moved(leaf, column, held, cx)?;
+                    }
                     typed = true;
                 }
             }

@@ -463,7 +463,7 @@ pub(super) fn check_stored_slot(slot: &Slot) -> Result<(), Refusal> {
         }
         ScopePart::Session(_) | ScopePart::Member(..) | ScopePart::Asked { .. } => false,
     });
-    let known = !matches!(slot.operand, Operand::Moment(_));
+    let known = !matches!(slot.operand, Operand::Moment(_) | Operand::Fetched(_));
     if term && fixed && known {
         return Ok(());
     }

@@ -379,6 +379,7 @@ fn copy(operand: &plan::Operand) -> plan::Operand {
         SpelledEach(array) => SpelledEach(Box::new(copy(array))),
         Param(param) => Param(*param),
         Moment(timed) => Moment(timed.clone()),
+        Fetched(fetched) => Fetched(fetched.clone()),
     }
 }
 

@@ -164,6 +164,7 @@ impl<'a> Analyser<'a> {
         target: &Target<'a>,
         ctes: &Ctes,
     ) -> Result<(Option<RowConstants>, Option<usize>), Refusal> {
+        let source = within_brackets(source);
         let SetExpr::Values(values) = source.body.as_ref() else {
             let width = self.selected(source, target, ctes)?;
             return Ok((None, width));
@@ -320,6 +321,7 @@ impl<'a> Analyser<'a> {
         }
         self.given.clear();
         let rows = self.query(source, None, ctes)?;
+        self.touched_rows = self.selected_rows.take();
         let given = std::mem::take(&mut self.given);
         let protects = target
             .columns
@@ -388,6 +390,9 @@ impl<'a> Analyser<'a> {
                     return Err(refusals::holder(holder, "a value to store").at(position));
                 }
                 (Kind::Plain(_) | Kind::Untyped, Some(protected)) => {
+                    if item(index).is_some_and(|item| self.is_fetched(item)) {
+                        continue;
+                    }
                     let operand = item(index)
                         .map(|expr| self.operand(expr))
                         .transpose()?
@@ -414,6 +419,7 @@ impl<'a> Analyser<'a> {
                 (Kind::Plain(_) | Kind::Untyped, None) => {}
             }
         }
+        self.ask_touched()?;
         Ok(Some(rows.columns.len()).filter(|_| !rows.open))
     }
 
@@ -472,6 +478,21 @@ impl<'a> Analyser<'a> {
             facts: Vec::new(),
         })
     }
+}
+
+/// A query that stands in brackets alone.
+fn within_brackets(source: &Query) -> &Query {
+    let mut query = source;
+    while let SetExpr::Query(inner) = query.body.as_ref()
+        && query.with.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none()
+        && query.locks.is_empty()
+    {
+        query = inner;
+    }
+    query
 }
 
 /// The items of a plain SELECT, one per column; `None` where literals could not be told from what they become.

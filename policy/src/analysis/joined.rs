@@ -12,6 +12,7 @@ use super::{
     branch::coalesced,
     compare::strip,
     expr::Cx,
+    fetched::Made,
     from::unnamed,
     group::Grouping,
     holder::Holder,
@@ -30,9 +31,9 @@ use crate::{
 const MOST: usize = 32;
 
 /// A column in the expression.
-struct Leaf<'e> {
-    column: &'e Expr,
-    sealed: bool,
+pub(super) struct Leaf<'e> {
+    pub(super) column: &'e Expr,
+    pub(super) sealed: bool,
 }
 
 /// A part of the expression, and whether PostgreSQL takes it for a text without looking at what stands beside it.
@@ -165,6 +166,23 @@ impl Analyser<'_> {
         self.account_tokens(tokens);
     }
 
+    /// A text that is more than one column.
+    pub(super) fn text_of_leaves<'e>(
+        &self,
+        expr: &'e Expr,
+        leaves: &mut Vec<Leaf<'e>>,
+        cx: Cx<'_>,
+    ) -> Result<Option<TextExpression>, Refusal> {
+        let part = self.text_of_columns(expr, leaves, cx)?;
+        let expression = part.map(|part| part.expression);
+        Ok(expression.filter(|expression| {
+            !matches!(
+                expression,
+                TextExpression::Given(_) | TextExpression::Param(_)
+            )
+        }))
+    }
+
     fn text_of_columns<'e>(
         &self,
         expr: &'e Expr,
@@ -261,7 +279,7 @@ impl Analyser<'_> {
                             _ => Ok(None),
                         }
                     }
-                    _ => Ok(None),
+                    _ => self.server_leaf(expr, leaves, cx),
                 }
             }
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Cast { .. } => {
@@ -293,6 +311,27 @@ impl Analyser<'_> {
         let part = self.text_of_columns(expr, leaves, cx)?;
         let part = part.filter(|part| part.is_text);
         Ok(part.map(|part| Part::text(TextExpression::Made(function, Box::new(part.expression)))))
+    }
+
+    /// A text that the server makes of a plain column.
+    fn server_leaf<'e>(
+        &self,
+        expr: &'e Expr,
+        leaves: &mut Vec<Leaf<'e>>,
+        cx: Cx<'_>,
+    ) -> Result<Option<Part>, Refusal> {
+        if !matches!(
+            self.server_value(expr, cx)?,
+            Some(Made::Of(LogicalType::Text))
+        ) {
+            return Ok(None);
+        }
+        leaves.push(Leaf {
+            column: expr,
+            sealed: false,
+        });
+        let leaf = TextExpression::Param(leaves.len() - 1);
+        Ok(Some(Part::text(leaf)))
     }
 
     /// A column: a protected text, or one of which the server makes a text.

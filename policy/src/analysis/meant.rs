@@ -471,6 +471,16 @@ impl<'a> Analyser<'a> {
             [_] => self.seal_sources(&uses, names.clone(), cx)?,
             _ => self.seal_joined(&uses, select, names.clone(), conditions, cx)?,
         };
+        let values: Vec<_> = { items.iter().copied() }.zip(wanted.columns).collect();
+        let scope = Scope {
+            names: &sealed,
+            parent,
+        };
+        let cx = Cx {
+            scope: &scope,
+            ..cx
+        };
+        self.fetch_items(select, &values, &parts, cx)?;
         self.facts.truncate(mark);
         self.given = parts;
         Ok(sealed)

@@ -266,6 +266,7 @@ pub(super) fn question(slots: &[plan::Slot]) -> Option<ScopeQuery> {
         declared: Vec::new(),
         plan: Arc::new(Plan::default()),
         columns: vec![LogicalType::Text; moments.len()],
+        most: 1,
         asks_security: false,
         moments,
         statement: 0,

@@ -152,6 +152,14 @@ pub(super) fn not_constant(column: &Protected) -> Refusal {
     .hint("Give a literal or a parameter; compute the value in the application.")
 }
 
+/// What plain columns hold is stored, and the server cannot be asked for it first.
+pub(super) fn not_fetched(column: &Protected, why: &str) -> Refusal {
+    not_constant(column).detail(format!(
+        "A value for {} is sealed before the server sees it, and {why}.",
+        name_of(column)
+    ))
+}
+
 /// A literal of a type that pgveil does not convert.
 pub(super) fn not_sealable(column: &Protected, value: &str) -> Refusal {
     Refusal::unsupported(

@@ -230,6 +230,14 @@ impl Analyser<'_> {
                 written: None,
             });
         }
+        if self.is_fetched(expr) {
+            let kind = Kind::Plain(None);
+            return Ok(Output {
+                name,
+                kind,
+                written: None,
+            });
+        }
         let joined = match self.joined_item(expr, cx)? {
             None => self.listed_item(expr, cx)?,
             joined => joined,

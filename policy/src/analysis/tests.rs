@@ -141,6 +141,7 @@ tables! {
     updates_and_deletes: "update.txt",
     asks_for_moments: "moments.txt",
     asks_for_the_scopes_of_rows: "touched.txt",
+    asks_for_what_plain_columns_hold: "fetched.txt",
     resolves_names: "names.txt",
     proves_scopes: "scope.txt",
     numbers_parameters: "params.txt",
@@ -231,7 +232,11 @@ fn knows_temporary_tables() {
         hidden(),
     );
     assert!(
-        plaintext.starts_with("0A000 value-not-constant"),
+        plaintext.contains("seal per row leads.email") || plaintext.contains("pgveil values"),
+        "{plaintext}"
+    );
+    assert!(
+        plaintext.contains("FROM pg_temp_3.customers"),
         "{plaintext}"
     );
     let ciphertext = in_session(

@@ -1,7 +1,7 @@
 //! The rows that an UPDATE touches, where the statement does not tell their scopes: the server is asked for them first,
 //! every value is sealed for each scope, and each row picks its own. The query is made in `ask`.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use sqlparser::ast::{Expr, ObjectName, ObjectNamePart};
 
@@ -38,12 +38,44 @@ pub(super) struct Touched {
     pub(super) reads: bool,
     /// WITH stands before the statement, or around it.
     pub(super) with: bool,
-    /// The scope columns that are asked for.
-    pub(super) columns: Vec<(String, LogicalType)>,
+    /// What is asked for.
+    pub(super) columns: Vec<AskedColumn>,
+    /// Values of plain columns are among that.
+    pub(super) fetches: bool,
     /// The first column that something is sealed for, and where.
     pub(super) first: Option<(Arc<Protected>, usize)>,
-    /// The parts of a MERGE; those of an UPDATE are looked for when they are needed.
-    pub(super) merge: Option<MergeSections>,
+    /// What makes the rows.
+    pub(super) by: TouchedBy,
+}
+
+/// What makes rows of which the server is asked for something.
+#[derive(Clone)]
+pub(super) enum TouchedBy {
+    /// An UPDATE, whose parts are looked for when they are needed.
+    Update,
+    Merge(MergeSections),
+    /// `INSERT ... SELECT`
+    Select(Selected),
+}
+
+/// A SELECT whose rows are inserted.
+#[derive(Clone)]
+pub(super) struct Selected {
+    /// Its first token.
+    pub(super) select: usize,
+    /// What plain columns of the table get that scopes can be made of, by their names.
+    pub(super) given: HashMap<String, AskedColumn>,
+    /// Not all rows of FROM and WHERE are inserted.
+    pub(super) chooses: bool,
+}
+
+/// Something that the server is asked for.
+#[derive(Clone, PartialEq)]
+pub(super) struct AskedColumn {
+    /// An expression of type `text` over a row.
+    pub(super) sql: String,
+    /// What it is the text of.
+    pub(super) logical: LogicalType,
 }
 
 /// Where the parts of a MERGE stand that say which rows it touches, in tokens.
@@ -87,15 +119,16 @@ impl Analyser<'_> {
             reads: selection.is_some_and(|condition| reads(condition, instance, cx)),
             with: !cx.ctes.is_empty(),
             columns: Vec::new(),
+            fetches: false,
             first: None,
-            merge: None,
+            by: TouchedBy::Update,
         })
     }
 
     /// The rows that a MERGE touches.
     pub(super) fn merge_touches(touched: Touched, merge: MergeSections) -> Touched {
         Touched {
-            merge: Some(merge),
+            by: TouchedBy::Merge(merge),
             ..touched
         }
     }
@@ -115,7 +148,6 @@ impl Analyser<'_> {
             let column = self.rules.columns.get(&column.id);
             touched.first = column.map(|column| (Arc::clone(column), at));
         }
-        let name = touched.name.clone();
         self.touched_rows = Some(touched);
         let (parts, key) = key?;
         self.note(format!(
@@ -123,7 +155,7 @@ impl Analyser<'_> {
             refusals::name_of(column)
         ));
         let range = self.tokens.bytes(&operand.extent);
-        self.pick(range, &row_key(&name, &key), false);
+        self.pick(range, &key_of(&key), false);
         Some(self.slot(Make::SealPerScope, what, column, parts, operand))
     }
 
@@ -137,13 +169,15 @@ impl Analyser<'_> {
         self.edits.open(
             range.start,
             format!(
-                "(SELECT COALESCE(v[pg_catalog.array_position(v, {key}) OPERATOR(pg_catalog.+) 1], \
-                 CASE WHEN v IS NOT NULL THEN {} END) FROM (SELECT {before}",
+                "(SELECT COALESCE(\"pgveil v\"[pg_catalog.array_position(\"pgveil v\", {key}) OPERATOR(pg_catalog.+) 1], \
+                 CASE WHEN \"pgveil v\" IS NOT NULL THEN {} END) FROM (SELECT {before}",
                 failing(ANOTHER_SCOPE)
             ),
         );
-        self.edits
-            .close(range.end, format!("{behind} AS v) AS \"pgveil scopes\")"));
+        self.edits.close(
+            range.end,
+            format!("{behind} AS \"pgveil v\") AS \"pgveil scopes\")"),
+        );
     }
 
     /// Seals a column of a source for the scope of each row that the statement touches; `uses` are where the rows
@@ -167,7 +201,6 @@ impl Analyser<'_> {
             let at = self.tokens.range(first.extent.start).start;
             touched.first = Some((Arc::clone(column), at));
         }
-        let name = touched.name.clone();
         self.touched_rows = Some(touched);
         let Some((_, key)) = asked else {
             return Ok(false);
@@ -177,7 +210,7 @@ impl Analyser<'_> {
             refusals::name_of(column)
         ));
         for range in uses {
-            self.pick(range.clone(), &row_key(&name, &key), elements);
+            self.pick(range.clone(), &key_of(&key), elements);
         }
         let make = if elements {
             Make::SealElementsPerScope
@@ -231,13 +264,28 @@ impl Analyser<'_> {
         })
     }
 
-    /// A scope's parts, and the columns of the row that it is asked by.
-    fn asked_parts(
+    /// What a scope's column is asked by.
+    fn asked_column(&self, touched: &Touched, name: &str) -> Option<AskedColumn> {
+        if let TouchedBy::Select(selected) = &touched.by {
+            return selected.given.get(name).cloned();
+        }
+        let relation = self.instances.get(touched.instance)?;
+        let found = relation.columns.iter().find(|c| c.name == *name)?;
+        let logical = LogicalType::from_oid(found.base_type_oid, found.typmod)?;
+        let name = spelt(touched.spelling.as_ref(), name)?;
+        Some(AskedColumn {
+            sql: text_of(&touched.name, name),
+            logical,
+        })
+    }
+
+    /// A scope's parts, and what of the row it is asked by. `None` if the server is not asked, or cannot be.
+    pub(super) fn asked_parts(
         &self,
         touched: &mut Touched,
         column: &Protected,
         held: &dyn Fn(&str) -> Option<Part>,
-    ) -> Option<(Vec<ScopePart>, Vec<String>)> {
+    ) -> Option<(Vec<ScopePart>, Vec<AskedColumn>)> {
         let mut key = Vec::new();
         let mut parts = Vec::new();
         let query = self.scope_queries.len();
@@ -251,21 +299,15 @@ impl Analyser<'_> {
                         parts.push(part);
                         continue;
                     }
-                    let relation = self.instances.get(touched.instance)?;
-                    let found = relation.columns.iter().find(|c| c.name == *name)?;
-                    let logical = LogicalType::from_oid(found.base_type_oid, found.typmod)?;
-                    let name = spelt(touched.spelling.as_ref(), name)?.to_owned();
-                    let known = touched.columns.iter().position(|(known, _)| *known == name);
-                    let index = known.unwrap_or_else(|| {
-                        touched.columns.push((name.clone(), logical));
-                        touched.columns.len() - 1
-                    });
-                    if !key.contains(&name) {
-                        key.push(name);
+                    let asked = self.asked_column(touched, name)?;
+                    let logical = asked.logical;
+                    let column = touched.ask(&asked);
+                    if !key.contains(&asked) {
+                        key.push(asked);
                     }
                     ScopePart::Asked {
                         query,
-                        column: index,
+                        column,
                         logical,
                     }
                 }
@@ -275,24 +317,69 @@ impl Analyser<'_> {
     }
 }
 
+impl Touched {
+    /// The rows of a SELECT, none of which is there in the table that is written to.
+    pub(super) fn of_select(selected: Selected, with: bool) -> Self {
+        Self {
+            instance: usize::MAX,
+            name: String::new(),
+            spelling: None,
+            token: 0,
+            reads: true,
+            with,
+            columns: Vec::new(),
+            fetches: false,
+            first: None,
+            by: TouchedBy::Select(selected),
+        }
+    }
+
+    /// The place of what is asked for.
+    pub(super) fn ask(&mut self, asked: &AskedColumn) -> usize {
+        let known = self.columns.iter().position(|known| known == asked);
+        known.unwrap_or_else(|| {
+            self.columns.push(asked.clone());
+            self.columns.len() - 1
+        })
+    }
+}
+
 /// What a row's scope columns are found by, as [`plan::scope_key`] writes it.
 pub(super) fn row_key(name: &str, columns: &[String]) -> String {
-    let hex = |column: &String| {
-        let column = quote_identifier(column);
-        format!(
-            "pg_catalog.encode(pg_catalog.convert_to({name}.{column}::pg_catalog.text, 'UTF8'), 'hex')"
-        )
-    };
-    let parts: Vec<String> = columns.iter().map(hex).collect();
+    let text = |column: &String| text_of(name, column);
+    joined(&columns.iter().map(text).collect::<Vec<_>>())
+}
+
+fn key_of(columns: &[AskedColumn]) -> String {
+    let texts = columns.iter().map(|column| column.sql.clone());
+    joined(&texts.collect::<Vec<_>>())
+}
+
+fn text_of(name: &str, column: &str) -> String {
+    format!("{name}.{}::pg_catalog.text", quote_identifier(column))
+}
+
+fn joined(texts: &[String]) -> String {
+    let parts: Vec<String> = texts.iter().map(|text| hex(text)).collect();
     format!(
         "pg_catalog.convert_to(pg_catalog.concat_ws('/', {}), 'UTF8')",
         parts.join(", ")
     )
 }
 
-/// An expression of type `bytea` that fails when a row comes to it: there is no such setting.
+/// The bytes of a text, in digits.
+pub(super) fn hex(text: &str) -> String {
+    format!("pg_catalog.encode(pg_catalog.convert_to({text}, 'UTF8'), 'hex')")
+}
+
+/// An expression of type `bytea` that fails when a row comes to it.
 pub(super) fn failing(setting: &str) -> String {
-    format!("pg_catalog.decode(pg_catalog.current_setting('{setting}'), 'hex')")
+    format!("pg_catalog.decode({}, 'hex')", failing_text(setting))
+}
+
+/// The same of type `text`: there is no such setting.
+pub(super) fn failing_text(setting: &str) -> String {
+    format!("pg_catalog.current_setting('{setting}')")
 }
 
 /// Whether a condition reads a column of the table beyond doubt.

@@ -89,6 +89,7 @@ pub fn describe(
             Make::SealElements => "sealed elements",
             Make::SealPerScope => "sealed per scope",
             Make::SealElementsPerScope => "sealed elements per scope",
+            Make::SealFetched => "sealed per row",
             Make::SealMembers => "document with sealed members",
         };
         let _ = write!(out, "<{what} for {column}>");

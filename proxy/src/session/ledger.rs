@@ -11,11 +11,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::session::scoped::Scoped;
+use crate::session::{SessionError, scoped::Scoped};
 use pgveil_keys::{DekId, Flight};
 use pgveil_policy::{
     Refusal, Ruleset,
-    plan::{Effect, MAX_ASKED_SCOPES},
+    plan::{Effect, MAX_FETCHED},
     scan::Scan,
     splice::PositionMap,
 };
@@ -217,8 +217,11 @@ impl QueryOwed {
     }
 }
 
-/// Rows that a probe's queries return together, at most: one each.
-const MAX_PROBE_ROWS: usize = MAX_ASKED_SCOPES + 1;
+/// Rows that pgveil's own queries return together, at most.
+const MAX_PROBE_ROWS: usize = MAX_FETCHED + 1;
+
+/// Bytes of these rows that are kept.
+const MAX_PROBE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Names remembered of which the server need not see what EXECUTE says.
 const MAX_WITHHELD: usize = 4096;
@@ -251,7 +254,8 @@ pub struct Ledger {
     /// The answer of the last probe, handed to the client side once it has ended.
     pub probed: Option<Probed>,
     /// The rows of the current probe that have come.
-    probe_rows: Vec<Vec<Option<Vec<u8>>>>,
+    probe_rows: ProbeRows,
+    probe_bytes: usize,
     /// Something in the running transaction may have changed a setting.
     pub settings_touched: bool,
     /// A name that was taken was parsed again, or SQL prepared one.
@@ -286,13 +290,32 @@ pub struct Ledger {
     sealing: bool,
 }
 
+/// The rows that queries of pgveil's own returned.
+pub type ProbeRows = Vec<Vec<Option<Vec<u8>>>>;
+
 /// How a probe ended.
 #[derive(Debug)]
 pub enum Probed {
     /// The server's answer, the rows of all its queries.
-    Rows(Vec<Vec<Option<Vec<u8>>>>),
+    Rows(ProbeRows),
+    /// They were more than can be kept.
+    TooLarge,
     /// It was skipped or refused: the transaction has failed.
     Failed,
+}
+
+impl Probed {
+    /// The rows; `None` if there are none because it failed.
+    ///
+    /// # Errors
+    /// More than queries of pgveil's own can return.
+    pub fn rows(self) -> Result<Option<ProbeRows>, SessionError> {
+        match self {
+            Self::Rows(rows) => Ok(Some(rows)),
+            Self::TooLarge => Err(SessionError::OutOfStep),
+            Self::Failed => Ok(None),
+        }
+    }
 }
 
 /// A query of pgveil's own closes its statement before it makes it, since one that failed left it behind; then its
@@ -419,7 +442,11 @@ impl Ledger {
 
     /// A row of the probe or scope query arrived. False if there are more than can be.
     pub fn probe_row(&mut self, row: Vec<Option<Vec<u8>>>) -> bool {
-        self.probe_rows.push(row);
+        let bytes: usize = row.iter().flatten().map(Vec::len).sum();
+        self.probe_bytes = self.probe_bytes.saturating_add(bytes);
+        // Of too much the count alone is of use.
+        let kept = self.probe_bytes <= MAX_PROBE_BYTES;
+        self.probe_rows.push(if kept { row } else { Vec::new() });
         self.probe_rows.len() <= MAX_PROBE_ROWS
     }
 
@@ -436,7 +463,13 @@ impl Ledger {
             if !*synced {
                 self.implicit.asked();
             }
-            self.probed = Some(Probed::Rows(std::mem::take(&mut self.probe_rows)));
+            let too_large = std::mem::take(&mut self.probe_bytes) > MAX_PROBE_BYTES;
+            let rows = std::mem::take(&mut self.probe_rows);
+            self.probed = Some(if too_large {
+                Probed::TooLarge
+            } else {
+                Probed::Rows(rows)
+            });
         }
         ended
     }
@@ -444,6 +477,7 @@ impl Ledger {
     /// The probe was refused or skipped.
     pub fn probe_failed(&mut self) {
         self.probe_rows.clear();
+        self.probe_bytes = 0;
         self.probed = Some(Probed::Failed);
     }
 

@@ -658,7 +658,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> UpstreamSide<R, W> {
                 // Its error was shown in the place of the statement's.
                 let ended = ledger.probed.get_or_insert(Probed::Failed);
                 let fate = match ended {
-                    Probed::Rows(_) => Fate::Skip,
+                    Probed::Rows(_) | Probed::TooLarge => Fate::Skip,
                     Probed::Failed => Fate::Pass,
                 };
                 self.shared.probed.notify_one();

@@ -7,6 +7,7 @@ mod codec;
 mod computed;
 mod document;
 mod elements;
+mod fetched;
 mod inside;
 mod members;
 mod moment;
@@ -43,7 +44,7 @@ pub use self::{
     ahead::Ahead,
     inside::{open_holder, type_oid},
     opening::{Lens, Opened, Opening, Scratch, Unsealed, open_field},
-    per_scope::AskedScopes,
+    per_scope::{AskedScopes, too_many_values},
     refusing::{input_refusal, key_refusal},
 };
 use super::{scoped::Scoped, view::View};
@@ -178,6 +179,7 @@ impl Maker<'_> {
             Make::SealElements => self.seal_elements(index, slot, column).await,
             Make::SealPerScope => self.seal_per_scope(slot, column).await,
             Make::SealElementsPerScope => self.seal_elements_per_scope(slot, column).await,
+            Make::SealFetched => self.seal_fetched(slot, column).await,
             Make::SealMembers => self.seal_members(slot).await,
         }
     }
@@ -307,6 +309,8 @@ impl Maker<'_> {
                 "invalid-input",
                 "an array stands where a single value is wanted",
             )),
+            // Each row has its own.
+            Operand::Fetched(_) => Err(unknown_column()),
             Operand::Moment(timed) => self.moment(timed, wanted, why),
             Operand::Computed(expression) => self.computed(expression, wanted, why),
             Operand::Spelled(expression) => self.spelled(expression, wanted),
@@ -362,6 +366,7 @@ impl Maker<'_> {
             Operand::Literal(Some(_))
             | Operand::Argument(Some(_), _)
             | Operand::Computed(..)
+            | Operand::Fetched(_)
             | Operand::Spelled(..)
             | Operand::Moment(_) => Err(Refusal::new(
                 "42804",

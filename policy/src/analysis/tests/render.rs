@@ -6,8 +6,8 @@ use crate::{
         CopyColumn, CopyFormat, CopyHeader, CopyPlan, CopyRole, CopyRows, CopyText, ForceQuote,
     },
     plan::{
-        ClientParam, Effect, Field, Make, Operand, Output, Rendering, ScopePart, ServerParam,
-        Shape, Slot, Start,
+        ClientParam, Effect, FetchedAs, Field, Make, Operand, Output, Rendering, ScopePart,
+        ServerParam, Shape, Slot, Start,
     },
     ruleset::Protected,
     types::{FormatSettings, LogicalType, TextExpression, Value},
@@ -297,6 +297,7 @@ fn slot_text(rules: &Ruleset, slot: &Slot) -> String {
         Make::SealElements => "seal each",
         Make::SealPerScope => "seal per scope",
         Make::SealElementsPerScope => "seal each per scope",
+        Make::SealFetched => "seal per row",
         Make::SealMembers => return document_text(rules, slot),
     };
     let column = &rules.columns[&slot.column];
@@ -389,6 +390,18 @@ fn operand_text(operand: &Operand, logical: LogicalType) -> String {
             format!("[{}]::{}[]", values.join(","), from.sql_name())
         }
         Operand::Param(n) => format!("${}", n + 1),
+        Operand::Fetched(fetched) => {
+            let columns: Vec<_> = fetched
+                .columns
+                .iter()
+                .map(|c| format!("{}.{}", fetched.query + 1, c + 1))
+                .collect();
+            let made = match &fetched.made {
+                FetchedAs::Value(logical) => logical.sql_name(),
+                FetchedAs::Text(expression) => computed_text(expression),
+            };
+            format!("[asked {}] as {made}", columns.join(", "))
+        }
         Operand::Computed(expression) => computed_text(expression),
         Operand::Spelled(expression) => format!("value of {}", computed_text(expression)),
         Operand::Split(text, between) => {

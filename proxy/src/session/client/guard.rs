@@ -194,7 +194,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         }));
         let queue = self.upstream.settle(&mut self.reader);
         write(queue, &lock_sql(guard), &names_sql(guard, columns));
-        self.scopes_answered().await
+        self.scopes_answered().await?.rows()
     }
 }
 

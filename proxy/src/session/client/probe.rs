@@ -12,7 +12,7 @@ use crate::{
     messages::{BindBuilder, Close, Execute, Parse, Target, tag::client as tag, unit},
     session::{
         SessionError,
-        ledger::{Owed, PROBE_CLOSES, Probed},
+        ledger::{Owed, PROBE_CLOSES},
         view::{PROBE_NAME, View},
     },
 };
@@ -125,10 +125,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 let ended = !(synced && ledger.owed.iter().any(is_probe));
                 ledger.probed.take_if(|_| ended)
             };
-            match probed {
-                Some(Probed::Rows(rows)) => return Ok(Some(rows)),
-                Some(Probed::Failed) => return Ok(None),
-                None => {}
+            if let Some(probed) = probed {
+                return probed.rows();
             }
             self.shared.probed.notified().await;
         }

@@ -208,7 +208,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
             closes: 2,
         }));
         self.upstream.settle(&mut self.reader).unsplit(queue);
-        if self.scopes_answered().await?.is_none() {
+        if self.scopes_answered().await?.rows()?.is_none() {
             return Ok(Renewed::Failed);
         }
         let renewed = Statement {

@@ -14,7 +14,7 @@ use crate::{
     session::{
         SessionError,
         ledger::{Owed, PROBE_CLOSES, Probed},
-        values::{Ahead, AskedScopes, Made, Maker, Parameters},
+        values::{Ahead, AskedScopes, Made, Maker, Parameters, too_many_values},
         view::View,
     },
 };
@@ -119,8 +119,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                 closes: PROBE_CLOSES,
             }));
             self.upstream.settle(&mut self.reader).unsplit(wrote);
-            let Some(rows) = self.scopes_answered().await? else {
-                return Ok(Answered::Failed);
+            let rows = match self.scopes_answered().await? {
+                Probed::Rows(rows) => rows,
+                Probed::TooLarge => return Ok(Answered::Refused(too_many_values(query.most))),
+                Probed::Failed => return Ok(Answered::Failed),
             };
             match AskedScopes::read(query, rows) {
                 Ok(scopes) => found.push(scopes),
@@ -130,10 +132,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
         Ok(Answered::Scopes(found))
     }
 
-    /// Waits for the rows of a scope query; `None` if it failed or was skipped.
-    pub(super) async fn scopes_answered(
-        &mut self,
-    ) -> Result<Option<Vec<Vec<Option<Vec<u8>>>>>, SessionError> {
+    /// Waits for the rows of a scope query.
+    pub(super) async fn scopes_answered(&mut self) -> Result<Probed, SessionError> {
         self.upstream
             .flush(&mut self.reader)
             .await
@@ -147,10 +147,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ClientSide<R, W> {
                     .iter()
                     .any(|o| matches!(o, Owed::ScopeQuery { .. }));
                 if !pending && let Some(probed) = ledger.probed.take() {
-                    return Ok(match probed {
-                        Probed::Rows(rows) => Some(rows),
-                        Probed::Failed => None,
-                    });
+                    return Ok(probed);
                 }
             }
             self.shared.probed.notified().await;

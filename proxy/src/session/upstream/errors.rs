@@ -3,7 +3,7 @@
 
 use pgveil_policy::{
     Refusal,
-    plan::{ANOTHER_SCOPE, CONFLICT_OF_SCOPES, VALUES_OF_OTHERS},
+    plan::{ANOTHER_SCOPE, ANOTHER_VALUE, CONFLICT_OF_SCOPES, VALUES_OF_OTHERS},
 };
 
 use super::Fate;
@@ -95,6 +95,15 @@ fn raised(sqlstate: &[u8], message: &str) -> Option<Refusal> {
             Refusal::unsupported("value-not-movable", message)
                 .detail("Searches would not find them.")
                 .hint("CREATE TABLE ... PARTITION OF, and move the rows with INSERT ... SELECT."),
+        );
+    }
+    if message.contains(ANOTHER_VALUE) {
+        let message =
+            "could not seal a value due to a concurrent change of the row that it comes from";
+        return Some(
+            Refusal::new("40001", "value-changed-meanwhile", message)
+                .detail("A row turned up with a value that none had when pgveil asked for them.")
+                .hint("The transaction might succeed if retried."),
         );
     }
     message.contains(ANOTHER_SCOPE).then(|| {

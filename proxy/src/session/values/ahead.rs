@@ -59,6 +59,11 @@ impl Maker<'_> {
                     want_to_seal(column, &scope, wanted);
                 }
             }
+            Make::SealFetched => {
+                for scope in self.fetched_scopes(slot) {
+                    want_to_seal(column, &scope, wanted);
+                }
+            }
             Make::EqualityTerm | Make::EqualityTerms => {
                 if let Ok(scope) = self.scope(index, slot) {
                     want_to_compare(column, &scope, wanted);

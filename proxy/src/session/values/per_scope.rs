@@ -14,7 +14,7 @@ const MAX_SEALED: usize = 64 * 1024;
 
 /// The distinct values of the scope columns of the rows that a statement touches.
 #[derive(Debug, Default)]
-pub struct AskedScopes(Vec<Vec<Option<String>>>);
+pub struct AskedScopes(pub(super) Vec<Vec<Option<String>>>);
 
 impl AskedScopes {
     /// Reads what the server answered.
@@ -22,7 +22,10 @@ impl AskedScopes {
     /// # Errors
     /// `PV001` if there are too many, or if row-level security hides some.
     pub fn read(query: &ScopeQuery, rows: Vec<Vec<Option<Vec<u8>>>>) -> Result<Self, Refusal> {
-        if rows.len() > MAX_ASKED_SCOPES {
+        if rows.len() > query.most && query.most > MAX_ASKED_SCOPES {
+            return Err(too_many_values(query.most));
+        }
+        if rows.len() > query.most {
             return Err(not_resolved()
                 .detail(format!(
                     "The statement touches rows of more than {MAX_ASKED_SCOPES} scopes."
@@ -160,6 +163,19 @@ fn push_bytea(text: &mut String, bytes: &[u8]) {
         let _ = write!(text, "{byte:02x}");
     }
     text.push('"');
+}
+
+/// Rows that hold too many different values, or too much of them.
+pub fn too_many_values(most: usize) -> Refusal {
+    Refusal::new(
+        "54000",
+        "too-long",
+        "the statement stores too many different values of columns that are not protected",
+    )
+    .detail(format!(
+        "pgveil seals each of them first: {most} at most, and 64 MiB."
+    ))
+    .hint("Write fewer rows at a time.")
 }
 
 fn not_resolved() -> Refusal {
