@@ -33,8 +33,9 @@ const AT_ONCE: usize = 64;
 const PROBE: &str = "probe";
 /// KEKs whose "no" is remembered: beyond these it is asked again.
 const MAX_DENIED: usize = 4096;
-/// Ways to one provider whose failures are counted apart; those beyond share one.
-const MAX_WAYS: usize = 64;
+/// Ways to one provider whose failures are counted, each for itself; whoever goes on one beyond these is let through, since
+/// to share a count would close a way on which nothing failed.
+const MAX_WAYS: usize = 4096;
 
 /// A provider behind its gate.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub(crate) struct Gate {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By [`KeyProvider::way`]: those on which the last request failed.
+    /// By [`KeyProvider::way`]: those on which the last request failed, at most [`MAX_WAYS`].
     ways: HashMap<String, Way>,
     /// By what was asked for: a KEK that may not wrap may still unwrap.
     denied: HashMap<(Verb, String), Denial>,
@@ -127,15 +128,6 @@ impl State {
     /// What is known of one of the ways that are out.
     fn outage(&self) -> Option<&Outage> {
         self.ways.values().find_map(|way| way.outage.as_ref())
-    }
-
-    /// The name under which a way's failures are counted.
-    fn known<'w>(&self, way: &'w str) -> &'w str {
-        if self.ways.len() < MAX_WAYS || self.ways.contains_key(way) {
-            way
-        } else {
-            ""
-        }
     }
 }
 
@@ -260,7 +252,7 @@ impl Gate {
 
     fn is_out(&self, kek: &str) -> bool {
         let state = self.lock();
-        let way = state.ways.get(state.known(self.provider.way(kek)));
+        let way = state.ways.get(self.provider.way(kek));
         way.is_some_and(|way| way.outage.is_some())
     }
 
@@ -283,7 +275,7 @@ impl Gate {
             denial.is_some_and(|denial| now < denial.until)
         };
         let state = self.lock();
-        state.ways.contains_key(state.known(self.provider.way(kek)))
+        state.ways.contains_key(self.provider.way(kek))
             || !state.denied.is_empty()
                 && (denied(&state, Verb::Wrap) || denied(&state, Verb::Unwrap))
     }
@@ -374,8 +366,8 @@ impl Gate {
         if state.ways.is_empty() {
             return Ok(None);
         }
-        let way = state.known(self.provider.way(kek)).to_owned();
-        let found = state.ways.get_mut(&way);
+        let way = self.provider.way(kek);
+        let found = state.ways.get_mut(way);
         let Some(outage) = found.and_then(|way| way.outage.as_mut()) else {
             return Ok(None);
         };
@@ -387,7 +379,10 @@ impl Gate {
             return Err((error, Fresh::Remembered));
         }
         outage.probing = true;
-        Ok(Some(Probe { gate: self, way }))
+        Ok(Some(Probe {
+            gate: self,
+            way: way.to_owned(),
+        }))
     }
 
     fn learn<T>(&self, (verb, kek): (Verb, &str), answer: Result<T, ProviderError>) -> Answer<T> {
@@ -401,9 +396,11 @@ impl Gate {
         if matches!(verb, Verb::Wrap | Verb::Unwrap) {
             state.requests.failed += u64::from(answer.is_err());
         }
-        let way = state.known(self.provider.way(kek));
+        let way = self.provider.way(kek);
         match &answer {
-            Err(ProviderError::Unavailable { reason, .. }) => {
+            Err(ProviderError::Unavailable { reason, .. })
+                if state.ways.len() < MAX_WAYS || state.ways.contains_key(way) =>
+            {
                 let state = state.ways.entry(way.to_owned()).or_default();
                 state.failures = state.failures.saturating_add(1);
                 let before = state.outage.as_ref();
@@ -440,6 +437,7 @@ impl Gate {
                     state.denied.insert((verb, kek.to_owned()), denial);
                 }
             }
+            Err(ProviderError::Unavailable { .. }) => {}
             Ok(_) | Err(_) if verb == Verb::Describe => {}
             Ok(_) | Err(ProviderError::NotMine { .. } | ProviderError::Damaged { .. }) => {
                 state.ways.remove(way);

@@ -5,6 +5,7 @@
 //! which. Decrypt names the key that is expected, so that a ciphertext of another key of the account does not open.
 
 mod errors;
+mod region;
 
 use std::{
     collections::HashMap,
@@ -26,6 +27,7 @@ use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
 use pgveil_config::settings;
 use zeroize::Zeroizing;
 
+use self::region::KmsRegion;
 use crate::{ENTROPY_BYTES, KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped};
 
 /// One attempt; the client repeats what may succeed, with a growing pause.
@@ -39,20 +41,15 @@ const MAX_ROTATIONS: i32 = 1000;
 /// Keys in AWS KMS.
 pub struct AwsKms {
     name: String,
-    /// The region's, then those of the replica regions in their order.
-    clients: Vec<(String, Client)>,
+    /// The region, then the replica regions in their order.
+    regions: Vec<KmsRegion>,
 }
 
 impl std::fmt::Debug for AwsKms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let regions: Vec<&str> = self
-            .clients
-            .iter()
-            .map(|(region, _)| region.as_str())
-            .collect();
         f.debug_struct("AwsKms")
             .field("name", &self.name)
-            .field("regions", &regions)
+            .field("regions", &self.regions)
             .finish_non_exhaustive()
     }
 }
@@ -62,23 +59,23 @@ impl AwsKms {
     /// AWS's own tools look: environment, profile, web identity, container, instance.
     pub async fn new(name: &str, at: &settings::AwsKms) -> Self {
         let base = base(at).await;
-        let mut clients = Vec::new();
+        let mut regions = Vec::new();
         for region in std::iter::once(&at.region).chain(&at.replica_regions) {
             let mut config =
                 aws_sdk_kms::config::Builder::from(&base).region(Region::new(region.clone()));
             if let Some(endpoint) = &at.endpoint {
                 config = config.endpoint_url(endpoint.replace("{region}", region));
             }
-            clients.push((region.clone(), Client::from_conf(config.build())));
+            regions.push(KmsRegion::new(region, Client::from_conf(config.build())));
         }
         Self {
             name: name.to_owned(),
-            clients,
+            regions,
         }
     }
 
-    /// Asks the region, and where it does not answer the replica regions in their order. `ask` is given a client and the
-    /// KEK's id in its region.
+    /// Asks the region, and where it does not answer the replica regions in their order; one that gave no word a moment ago
+    /// comes last. `ask` is given a client and the KEK's id in its region.
     async fn ask<T, E, F>(
         &self,
         kek: &str,
@@ -89,12 +86,18 @@ impl AwsKms {
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata,
     {
-        let mut outage = None;
-        for (region, client) in &self.clients {
-            if outage.is_some() && !may_have_replicas(id) {
-                break;
-            }
-            let error = match ask(client.clone(), in_region(id, region)).await {
+        let asked = if may_have_replicas(id) {
+            region::in_turn(&self.regions)
+        } else {
+            self.regions.iter().take(1).collect()
+        };
+        let is_in_order =
+            asked.first().map(|one| one.name()) == self.regions.first().map(KmsRegion::name);
+        let (mut outage, mut absent) = (None, None);
+        for region in asked {
+            let answer = ask(region.client(), in_region(id, region.name())).await;
+            region.note(&answer);
+            let error = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -104,11 +107,13 @@ impl AwsKms {
                     outage.get_or_insert(unavailable);
                 }
                 // No replica there: that says nothing of the key where it is.
-                _ if outage.is_some() && !is_there => {}
+                said if !is_there && (outage.is_some() || !is_in_order) => {
+                    absent.get_or_insert(said);
+                }
                 said => return Err(said),
             }
         }
-        Err(outage.unwrap_or_else(|| self.without_answer()))
+        Err(outage.or(absent).unwrap_or_else(|| self.without_answer()))
     }
 
     /// Refuses what names a key that `kek` cannot be.
@@ -229,10 +234,11 @@ impl KeyProvider for AwsKms {
         "aws-kms"
     }
 
-    /// Keys of one region are away with it; those with replicas are not.
+    /// Keys of one region are away with it. Whether one that may have replicas has any shows when the region is lost: each
+    /// of them is a way of its own, so that one without takes nothing from one with.
     fn way<'k>(&self, kek: &'k str) -> &'k str {
-        if self.clients.len() > 1 && may_have_replicas(kek) {
-            "replicas"
+        if self.regions.len() > 1 && may_have_replicas(kek) {
+            kek
         } else {
             ""
         }

@@ -166,6 +166,21 @@ async fn an_outage_on_one_way_stops_no_key_that_is_reached_on_another() {
 }
 
 #[tokio::test]
+async fn a_way_more_than_are_counted_is_open() {
+    let world = World::new();
+    world.fail(away());
+    for way in 0..MAX_WAYS {
+        for _ in 0..FAILURES {
+            world.ask(&format!("{way}:a")).await.unwrap_err();
+        }
+    }
+    world.ask("one more:a").await.unwrap_err();
+    world.fail(None);
+    world.ask("one more:a").await.unwrap();
+    assert_eq!(world.ask("0:b").await.unwrap_err().1, Fresh::Remembered);
+}
+
+#[tokio::test]
 async fn a_way_that_hangs_takes_nobodys_turn_on_another() {
     let world = World::new();
     world.provider.hangs.store(true, Ordering::SeqCst);

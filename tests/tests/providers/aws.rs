@@ -84,7 +84,7 @@ async fn a_key_that_is_disabled_or_to_be_deleted_is_denied() -> Result<()> {
 }
 
 /// What was asked of which region stands in the signature.
-fn is_for(request: &Request, region: &str) -> bool {
+pub(crate) fn is_for(request: &Request, region: &str) -> bool {
     let signature = request.header("authorization").unwrap_or_default();
     signature.contains(&format!("/{region}/kms/"))
 }
