@@ -20,6 +20,7 @@ mod rows;
 mod scopes;
 mod sealing;
 mod turn;
+mod standing;
 mod watch;
 mod words;
 mod written;
@@ -37,13 +38,14 @@ pub use jobs::{
     COLUMN_CHANGE, INDEX_ROTATION, JobOrder, JobRecord, JobState, NewJob, PartRecord, REWRAP,
     TERM_CHANGE,
 };
-pub use keks::PermittedKeks;
+pub use keks::{Loss, PermittedKeks};
 pub use memory::MemoryKeyTable;
 pub use overrides::{Judged, OverrideRecord, override_operation};
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey, Rewrapped};
 pub use scopes::ScopeRecord;
 pub use sealing::Erased;
 pub use turn::{Turn, Turner};
+pub use standing::Standing;
 
 pub(crate) use connection::{Connection, Session};
 

@@ -27,8 +27,7 @@ pub use key::{
 pub use kms::{Ciphertext, KmsError, LocalKms, NewKey, Signature, XksCiphertext};
 pub use root_key::{RootCheck, RootKey, RootKeyError};
 pub use store::{
-    ACTIVATE, Deed, ENABLE_VERSION, KekStore, KekStoreError, KeyChange, MaterialChange, Memory,
-    MemoryKekStore, StoredKey,
+    Deed, KekStore, KekStoreError, KeyChange, MaterialChange, Memory, MemoryKekStore, StoredKey,
 };
 
 use crate::{KekInfo, KeyProvider, ProviderError, WrapContext, Wrapped};

@@ -429,3 +429,125 @@ fn tables_for_people_and_errors_with_cures() -> Result<()> {
     )?;
     Ok(())
 }
+
+/// The records of changes of local keys, the oldest first: the detail of each.
+fn told(site: &Site<'_>, operation: &str) -> Result<Vec<Value>> {
+    let listed = site.command("audit", &["list", "--operation", operation, "--json"])?;
+    let lines = listed.ok()?;
+    let mut read: Vec<Value> = { lines.lines() }
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    read.sort_by_key(|record| record["seq"].as_u64());
+    Ok(read
+        .into_iter()
+        .map(|mut record| record["detail"].take())
+        .collect())
+}
+
+#[test]
+fn the_record_of_a_change_says_what_was_done_to_whom() -> Result<()> {
+    let (_database, site) = site()?;
+    for does in [
+        &[
+            "--as",
+            "ada",
+            "create",
+            "acme",
+            "--grant",
+            "user:cy=describe",
+        ][..],
+        &["--as", "ada", "grant", "acme", "user:bob", "decrypt"],
+        &[
+            "--as",
+            "ada",
+            "grant",
+            "acme",
+            "user:bob",
+            "decrypt,encrypt",
+        ],
+        &["--as", "ada", "revoke", "acme", "user:bob"],
+        &["--as", "ada", "disable", "acme"],
+        &["--as", "ada", "enable", "acme", "--version", "1"],
+        &["--as", "ada", "schedule", "acme", "90"],
+        &["--as", "ada", "schedule", "acme", "off"],
+    ] {
+        json(&site, does)?;
+    }
+    let told = told(&site, "kms.change")?;
+    let expected = [
+        serde_json::json!({ "deed": "create", "version": 1, "grants": [
+            { "to": "user:ada", "operations": ["encrypt", "decrypt", "describe", "manage"] },
+            { "to": "pgveil", "operations": ["encrypt", "decrypt", "describe"] },
+            { "to": "user:cy", "operations": ["describe"] },
+        ] }),
+        serde_json::json!({ "deed": "grant", "to": "user:bob", "operations": ["decrypt"], "before": null }),
+        serde_json::json!({ "deed": "grant", "to": "user:bob", "operations": ["encrypt", "decrypt"], "before": ["decrypt"] }),
+        serde_json::json!({ "deed": "revoke", "from": "user:bob", "operations": ["encrypt", "decrypt"] }),
+        serde_json::json!({ "deed": "disable-version", "version": 1 }),
+        serde_json::json!({ "deed": "enable-version", "version": 1 }),
+        serde_json::json!({ "deed": "schedule", "every_days": 90 }),
+        serde_json::json!({ "deed": "schedule", "every_days": null }),
+    ];
+    ensure!(told.len() == expected.len(), "{told:?}");
+    for (told, expected) in told.iter().zip(&expected) {
+        let expected = expected.as_object().context("an object")?;
+        for (field, value) in expected {
+            ensure!(told.get(field) == Some(value), "{field}: {told}");
+        }
+        ensure!(told["by"] == "user:ada", "{told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_version_under_which_keys_stand_is_destroyed_only_with_the_loss_accepted() -> Result<()> {
+    let (database, site) = site()?;
+    // Nothing was sealed yet, but the audit log has begun: its key is counted as the others are.
+    json(&site, &["create", "acme"])?;
+    let listed = site.command("keks", &["list", "--json"])?.ok()?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    ensure!(
+        listed[0]["versions"] == serde_json::json!([{ "version": "1", "keys": 1, "scopes": 1 }]),
+        "{listed}"
+    );
+    let destroy = ["destroy-version", "platform", "1", "--confirm", "platform"];
+    refused(&site, &destroy, "the audit log's own key")?;
+    refused(&site, &destroy, "--accept-loss")?;
+    let left = "SELECT count(sealed) FROM pgveil.local_keks WHERE kek_id = 'platform'";
+    ensure!(database.admin(left)? == "1");
+    let warned = kms(&site, &["disable", "platform"])?;
+    ensure!(
+        warned.code == Some(0) && warned.stderr.contains("the audit log's own key"),
+        "{warned:?}"
+    );
+    json(&site, &["enable", "platform"])?;
+
+    // Under a version that was left nothing stands.
+    let passphrase = site.etc().join("passphrase");
+    let passphrase = passphrase.to_str().context("a UTF-8 path")?;
+    let rotate = ["rotate", "platform", "--passphrase-file", passphrase];
+    site.command("keks", &rotate)?.ok()?;
+    let listed = site.command("keks", &["list", "--json"])?.ok()?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    ensure!(listed[0]["versions"][0]["version"] == "2", "{listed}");
+    json(&site, &destroy)?;
+    ensure!(database.admin(left)? == "1");
+    let destroy = [
+        "destroy-version",
+        "platform",
+        "2",
+        "--confirm",
+        "platform",
+        "--accept-loss",
+    ];
+    json(&site, &destroy)?;
+    ensure!(database.admin(left)? == "0");
+    let told = database.admin(
+        "SELECT encode(record, 'escape') FROM pgveil.audit WHERE operation = 'kms.destroy' ORDER BY seq DESC LIMIT 1",
+    )?;
+    ensure!(
+        told.contains("\"accepted_loss\"") && told.contains("\"audit_log_key\":true"),
+        "{told}"
+    );
+    Ok(())
+}

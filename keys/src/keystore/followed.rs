@@ -107,8 +107,11 @@ const LOST: &str = concat!(
     kek_name!("k.provider", "k.kek_id"),
     ") LIMIT 100"
 );
-const USES: &str = "SELECT provider, kek_id, kek_version, count(*), count(DISTINCT scope) FROM pgveil.keys \
-    WHERE state <> 'destroyed' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
+/// The audit log's key is the platform's: without it nothing that has a MAC can be judged.
+const USES: &str = "SELECT provider, kek_id, kek_version, count(*), count(DISTINCT scope) FROM (\
+        SELECT provider, kek_id, kek_version, scope FROM pgveil.keys WHERE state <> 'destroyed' UNION ALL \
+        SELECT provider, kek_id, kek_version, 'platform' FROM pgveil.audit_keys WHERE retired_at IS NULL) k \
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
 const SEE: &str = concat!(
     "UPDATE pgveil.keks k SET last_seen = now() WHERE k.provider = $1 AND k.kek_id = $2 RETURNING ",
     row_columns!()
@@ -180,7 +183,7 @@ impl Keystore {
         Ok(refused)
     }
 
-    /// How many living keys stand under which version of which KEK.
+    /// How many living keys, the audit log's own among them, stand under which version of which KEK.
     pub async fn kek_uses(&self) -> Result<Vec<KekUse>, KeystoreError> {
         let rows = self.query(USES, &[]).await?;
         let count = |row: &Row, at: usize| -> Result<u64, KeystoreError> {

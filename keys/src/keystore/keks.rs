@@ -6,8 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pgveil_config::ScopePath;
 use pgveil_providers::local::{
-    ACTIVATE, Deed, ENABLE_VERSION, KekStore, KekStoreError, KeyChange, MaterialChange, RootCheck,
-    StoredKey,
+    Deed, Grant, KekStore, KekStoreError, KeyChange, MaterialChange, RootCheck, StoredKey,
 };
 use serde_json::json;
 use tokio_postgres::{Row, types::ToSql};
@@ -15,6 +14,7 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{
     Keystore, KeystoreError, bigint_of,
     rows::{kek_name, name_of_kek},
+    standing::{STANDING, Standing},
 };
 use crate::{
     audit::{Event, Operation},
@@ -154,7 +154,8 @@ impl KekStore for Keystore {
     }
 
     async fn change(&self, change: &KeyChange) -> Result<bool, KekStoreError> {
-        Ok(self.change_kek(change, Authority::Automatic).await?)
+        let right = Authority::Automatic;
+        Ok(self.change_kek(change, right, Loss::Refused).await?)
     }
 }
 
@@ -164,9 +165,10 @@ impl Keystore {
         &self,
         change: &KeyChange,
         right: Authority<'_>,
+        loss: Loss,
     ) -> Result<bool, KeystoreError> {
         let row = Parameters::of(change)?;
-        if !self.is_recorded(change.deed).await? {
+        if !self.is_recorded(&change.deed).await? {
             return changed(&self.query(CHANGE, &row.all(change)).await?);
         }
         if self.opens_the_log(change).await? {
@@ -176,7 +178,7 @@ impl Keystore {
             }
             return Ok(done);
         }
-        let operation = operation(change.deed);
+        let operation = operation(&change.deed);
         let mut done = self.change().await?;
         if operation.needs_step_up() {
             right
@@ -191,15 +193,29 @@ impl Keystore {
         let params: [&(dyn ToSql + Sync); 4] =
             [&change.provider, &change.key.name, &row.revision, &seq];
         done.query(NOTE, &params).await?;
+        let mut event = event(change);
+        if let Deed::DestroyVersion(version) = change.deed {
+            let version = version.to_string();
+            let params: [&(dyn ToSql + Sync); 3] = [&change.provider, &change.key.name, &version];
+            let lost = Standing::of(&done.query(STANDING, &params).await?)?;
+            if !lost.is_empty() {
+                if loss == Loss::Refused {
+                    done.rollback().await?;
+                    return Err(KeystoreError::Refused {
+                        message: format!("under version {version} stand {lost}"),
+                    });
+                }
+                event = event.more("accepted_loss", lost.as_json());
+            }
+        }
         let names = [row_name(change)];
-        done.commit(event(change).changes_rows(RECORDS, &names))
-            .await?;
+        done.commit(event.changes_rows(RECORDS, &names)).await?;
         Ok(true)
     }
 
     /// Whether this gives back the key without which the log's own does not open: it is done first and recorded then.
     async fn opens_the_log(&self, change: &KeyChange) -> Result<bool, KeystoreError> {
-        if !matches!(change.deed, Deed::Change(ENABLE_VERSION | ACTIVATE)) {
+        if !matches!(change.deed, Deed::EnableVersion(_) | Deed::Activate) {
             return Ok(false);
         }
         let name = &change.key.name;
@@ -212,7 +228,7 @@ impl Keystore {
     }
 
     /// What pgveil needs before there is a log is not recorded: the log's own key is wrapped by it.
-    async fn is_recorded(&self, deed: Deed) -> Result<bool, KeystoreError> {
+    async fn is_recorded(&self, deed: &Deed) -> Result<bool, KeystoreError> {
         match deed {
             Deed::Adopt => Ok(false),
             Deed::Service => {
@@ -229,12 +245,26 @@ impl Keystore {
 pub struct PermittedKeks {
     keystore: Arc<Keystore>,
     token: Option<Token>,
+    loss: Loss,
+}
+
+/// Whether a version may be destroyed under which keys stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It is refused.
+    Refused,
+    /// Somebody said that what they sealed may be lost.
+    Accepted,
 }
 
 impl PermittedKeks {
     /// Without a token, only what needs none can be done.
-    pub fn new(keystore: Arc<Keystore>, token: Option<Token>) -> Self {
-        Self { keystore, token }
+    pub fn new(keystore: Arc<Keystore>, token: Option<Token>, loss: Loss) -> Self {
+        Self {
+            keystore,
+            token,
+            loss,
+        }
     }
 }
 
@@ -288,29 +318,29 @@ impl KekStore for PermittedKeks {
     }
 
     async fn change(&self, change: &KeyChange) -> Result<bool, KekStoreError> {
-        let operation = operation(change.deed);
+        let operation = operation(&change.deed);
         let right = match &self.token {
             Some(token) => Authority::Token(token),
-            None if operation.needs_step_up() && is_by_a_person(change.deed) => {
+            None if operation.needs_step_up() && is_by_a_person(&change.deed) => {
                 let needed: KeystoreError = StepUpError::Needed { operation }.into();
                 return Err(needed.into());
             }
             None => Authority::Automatic,
         };
-        Ok(self.keystore.change_kek(change, right).await?)
+        Ok(self.keystore.change_kek(change, right, self.loss).await?)
     }
 }
 
-fn is_by_a_person(deed: Deed) -> bool {
+fn is_by_a_person(deed: &Deed) -> bool {
     !matches!(deed, Deed::Service | Deed::Adopt | Deed::RotateDue)
 }
 
 /// As what a deed is recorded.
-fn operation(deed: Deed) -> Operation {
+fn operation(deed: &Deed) -> Operation {
     match deed {
         Deed::Rotate | Deed::RotateDue => Operation::KekRotate,
         Deed::DestroyVersion(_) | Deed::Delete => Operation::KmsDestroy,
-        Deed::Create | Deed::Service | Deed::Adopt | Deed::Change(_) => Operation::KmsChange,
+        _ => Operation::KmsChange,
     }
 }
 
@@ -322,9 +352,14 @@ fn row_name(change: &KeyChange) -> String {
 }
 
 fn event(change: &KeyChange) -> Event {
-    let version = match (change.deed, &change.material) {
-        (Deed::DestroyVersion(version), _) => Some(version),
-        (_, MaterialChange::Put(version, _)) => Some(*version),
+    let version = match (&change.deed, &change.material) {
+        (
+            Deed::DestroyVersion(version)
+            | Deed::EnableVersion(version)
+            | Deed::DisableVersion(version),
+            _,
+        )
+        | (_, MaterialChange::Put(version, _)) => Some(*version),
         _ => None,
     };
     let detail = json!({
@@ -334,8 +369,31 @@ fn event(change: &KeyChange) -> Event {
         "version": version,
         "by": change.by,
     });
-    let event = Event::new(operation(change.deed)).scope(&ScopePath::platform());
-    event.key(&change.key.name).detail(detail)
+    let event = Event::new(operation(&change.deed)).scope(&ScopePath::platform());
+    let event = event.key(&change.key.name).detail(detail);
+    let before = |grant: &Option<Grant>| json!(grant.as_ref().map(names));
+    match &change.deed {
+        Deed::Create(grants) => {
+            let grants = { grants.iter() }
+                .map(|grant| json!({ "to": grant.to.to_string(), "operations": names(grant) }));
+            event.more("grants", grants.collect())
+        }
+        Deed::Grant { grant, before: was } => event
+            .more("to", json!(grant.to.to_string()))
+            .more("operations", json!(names(grant)))
+            .more("before", before(was)),
+        Deed::Revoke { from, before: was } => event
+            .more("from", json!(from.to.to_string()))
+            .more("operations", before(was)),
+        Deed::Schedule(days) => event.more("every_days", json!(days)),
+        _ => event,
+    }
+}
+
+/// What a grant allows, as the command line spells it.
+fn names(grant: &Grant) -> Vec<&'static str> {
+    let operations = grant.operations.iter();
+    operations.map(|operation| operation.as_str()).collect()
 }
 
 /// What [`CHANGE`] takes.

@@ -201,6 +201,12 @@ impl TryFrom<String> for Grantee {
     }
 }
 
+impl fmt::Display for Grantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl From<Grantee> for String {
     fn from(grantee: Grantee) -> Self {
         grantee.0

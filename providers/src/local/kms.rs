@@ -213,19 +213,18 @@ impl LocalKms {
         Ok(written)
     }
 
-    /// Changes a key that a caller may manage; `change` is asked again when somebody else was faster.
+    /// Changes a key that a caller may manage; `change`, which says what it does, is asked again when somebody else was faster.
     async fn update(
         &self,
         name: &str,
         caller: &Caller,
-        deed: Deed,
-        change: impl Fn(&mut Key, u64) -> Result<MaterialChange, KmsError>,
+        change: impl Fn(&mut Key, u64) -> Result<(MaterialChange, Deed), KmsError>,
     ) -> Result<Key, KmsError> {
         let now = self.store.now().await?;
         for _ in 0..MAX_ATTEMPTS {
             let mut key = self.existing(name).await?;
             authorize(&key, caller, Operation::Manage)?;
-            let material = change(&mut key, now)?;
+            let (material, deed) = change(&mut key, now)?;
             if self.write(&mut key, material, (deed, caller)).await? {
                 return Ok(key);
             }

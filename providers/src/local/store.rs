@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Mutex};
 
 use async_trait::async_trait;
 
-use super::RootCheck;
+use super::{Grant, RootCheck};
 
 /// A key's record as it is stored.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,16 +48,11 @@ pub struct KeyChange {
     pub by: String,
 }
 
-/// [`Deed::Change`]: a version that was disabled may be used again.
-pub const ENABLE_VERSION: &str = "enable-version";
-/// [`Deed::Change`]: a key that was deactivated may be used again.
-pub const ACTIVATE: &str = "activate";
-
-/// What is done to a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is done to a key, with all that whoever reads of it later must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deed {
-    /// It is made, because somebody asked for it.
-    Create,
+    /// It is made, because somebody asked for it, and this is granted from the start.
+    Create(Vec<Grant>),
     /// It is made by pgveil, which needs it.
     Service,
     /// A key from before there were records gets one.
@@ -66,8 +61,30 @@ pub enum Deed {
     Rotate,
     /// It gets a new default version because its time has come.
     RotateDue,
-    /// Something else of it is changed.
-    Change(&'static str),
+    /// It rotates by itself every so many days, or not any more.
+    Schedule(Option<u16>),
+    /// A version that was disabled may be used again.
+    EnableVersion(u32),
+    /// Nobody uses a version until it is enabled again.
+    DisableVersion(u32),
+    /// A key that was deactivated may be used again.
+    Activate,
+    /// Nobody uses any version of it until it is activated again.
+    Deactivate,
+    /// Operations are granted, in place of those that whoever it is had before.
+    Grant {
+        /// What is granted, and to whom.
+        grant: Grant,
+        /// What was.
+        before: Option<Grant>,
+    },
+    /// All that was granted is taken away; there may have been nothing.
+    Revoke {
+        /// From whom; without operations.
+        from: Grant,
+        /// What was.
+        before: Option<Grant>,
+    },
     /// A version's material is erased.
     DestroyVersion(u32),
     /// It is deleted.
@@ -76,14 +93,20 @@ pub enum Deed {
 
 impl Deed {
     /// As records spell it.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Create => "create",
+            Self::Create(_) => "create",
             Self::Service => "create-service-key",
             Self::Adopt => "adopt",
             Self::Rotate => "rotate",
             Self::RotateDue => "rotate-due",
-            Self::Change(what) => what,
+            Self::Schedule(_) => "schedule",
+            Self::EnableVersion(_) => "enable-version",
+            Self::DisableVersion(_) => "disable-version",
+            Self::Activate => "activate",
+            Self::Deactivate => "deactivate",
+            Self::Grant { .. } => "grant",
+            Self::Revoke { .. } => "revoke",
             Self::DestroyVersion(_) => "destroy-version",
             Self::Delete => "delete",
         }

@@ -9,7 +9,11 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 
 use clap::{Args, Subcommand};
 use pgveil_config::{ScopePath, Settings, settings::Provider};
-use pgveil_keys::{audit::Operation as Step, keystore::PermittedKeks};
+use pgveil_keys::{
+    Keystore,
+    audit::Operation as Step,
+    keystore::{Loss, PermittedKeks, Standing},
+};
 use pgveil_providers::local::{
     Algorithm, Caller, Grant, Grantee, KekStore, Key, KeyState, KmsError, LocalKms, NewKey,
     Operation, Usage,
@@ -17,7 +21,7 @@ use pgveil_providers::local::{
 
 use super::{
     Found, WithConfig,
-    ask::{StepUp, confirmed},
+    ask::{StepUp, confirmed, found},
     audit::sign_and_send,
     operating_user,
 };
@@ -144,6 +148,9 @@ enum Verb {
         name: String,
         /// The version
         version: u32,
+        /// Destroy it although keys stand under it: nothing that they sealed can be read again
+        #[arg(long)]
+        accept_loss: bool,
         /// The key's name again, where no terminal can be asked
         #[arg(long, value_name = "NAME")]
         confirm: Option<String>,
@@ -238,6 +245,7 @@ fn parse_grant(text: &str) -> Result<Grant, String> {
 /// A key manager that was opened, whoever acts, and how to print.
 struct Site {
     kms: LocalKms,
+    keystore: Arc<Keystore>,
     caller: Caller,
     json: bool,
 }
@@ -268,9 +276,16 @@ pub async fn run(arguments: Kms) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
-    let keks = PermittedKeks::new(Arc::clone(&keystore), token);
+    let loss = match &command {
+        Verb::DestroyVersion {
+            accept_loss: true, ..
+        } => Loss::Accepted,
+        _ => Loss::Refused,
+    };
+    let keks = PermittedKeks::new(Arc::clone(&keystore), token, loss);
     let site = Site {
         kms: open(&settings, provider.as_deref(), Arc::new(keks)).await?,
+        keystore: Arc::clone(&keystore),
         caller: Caller::user(user.unwrap_or_else(operating_user)),
         json,
     };
@@ -393,19 +408,43 @@ impl Site {
                 };
                 kms.set_rotation(&name, every, caller).await
             }
-            Verb::Disable { name, version } => kms.set_enabled(&name, version, false, caller).await,
+            Verb::Disable { name, version } => {
+                let done = kms.set_enabled(&name, version, false, caller).await;
+                if let Ok(key) = &done {
+                    self.warn_of(key, version.or(key.default_version)).await?;
+                }
+                done
+            }
             Verb::Enable { name, version } => self.enable(&name, version).await,
-            Verb::Deactivate { name } => kms.set_active(&name, false, caller).await,
+            Verb::Deactivate { name } => {
+                let done = kms.set_active(&name, false, caller).await;
+                if let Ok(key) = &done {
+                    self.warn_of(key, None).await?;
+                }
+                done
+            }
             Verb::DestroyVersion {
                 name,
                 version,
+                accept_loss,
                 confirm,
                 ..
             } => {
                 kms.show(&name, caller).await.map_err(refused)?;
-                let what = format!(
+                let mut what = format!(
                     "What version {version} of \"{name}\" encrypted cannot be read again by anybody."
                 );
+                let standing = self.standing(&name, Some(version)).await?;
+                if !standing.is_empty() {
+                    if !accept_loss {
+                        return Err(Found(format!(
+                            "under version {version} of \"{name}\" stand {standing}; nothing was changed. `pgveil keks rotate SCOPE`, of a scope under this key, \
+                             brings them to a new version; run it again with --accept-loss if they are to be lost"
+                        ))
+                        .into());
+                    }
+                    what += &format!(" Under it stand {standing}.");
+                }
                 confirmed(&name, confirm.as_deref(), &what)?;
                 kms.destroy_version(&name, version, caller).await
             }
@@ -437,6 +476,26 @@ impl Site {
         let key = changed.map_err(refused)?;
         show::key(kms.name(), &key, self.json);
         Ok(ExitCode::SUCCESS)
+    }
+
+    async fn standing(&self, name: &str, version: Option<u32>) -> anyhow::Result<Standing> {
+        let version = version.map(|version| version.to_string());
+        let standing = self
+            .keystore
+            .standing(self.kms.name(), name, version.as_deref());
+        standing.await.map_err(|error| found(&error))
+    }
+
+    /// Says what is out of reach now. It is what an emergency may want, and is taken back by `enable`.
+    async fn warn_of(&self, key: &Key, version: Option<u32>) -> anyhow::Result<()> {
+        let standing = self.standing(&key.name, version).await?;
+        if !standing.is_empty() {
+            eprintln!(
+                "pgveil: until `pgveil kms enable {}`, nobody can use what stands under it: {standing}",
+                key.name
+            );
+        }
+        Ok(())
     }
 
     async fn enable(&self, name: &str, version: Option<u32>) -> Result<Key, KmsError> {

@@ -23,7 +23,15 @@ fn what_a_lost_kek_takes_with_it_is_told_and_nothing_done_until_it_is_accepted()
         "app",
         "INSERT INTO memos VALUES (1, 'acme', 'a'), (2, 'acme', 'b'), (3, 'globex', 'c')",
     )?;
-    site.kms(&["destroy-version", "acme", "1", "--confirm", "acme"])?
+    let destroy = ["destroy-version", "acme", "1", "--confirm", "acme"];
+    let refused = site.kms(&destroy)?;
+    ensure!(
+        refused.code == Some(1)
+            && refused.stderr.contains("1 data key")
+            && refused.stderr.contains("tenant:acme"),
+        "{refused:?}"
+    );
+    site.kms(&[&destroy[..], &["--accept-loss"]].concat())?
         .ok()?;
 
     // Another KEK cannot take the keys over, and it is said what to do.

@@ -8,7 +8,7 @@ use super::{
     key::{self, Algorithm, Rotation, Usage},
 };
 use crate::local::{
-    ACTIVATE, ENABLE_VERSION, StoredKey,
+    StoredKey,
     access::{Grant, Grantee},
     material::Material,
 };
@@ -66,7 +66,8 @@ impl LocalKms {
         } else {
             MaterialChange::Keep
         };
-        if self.write(&mut key, material, (Deed::Create, by)).await? {
+        let deed = Deed::Create(key.access.clone());
+        if self.write(&mut key, material, (deed, by)).await? {
             return Ok(key);
         }
         Err(KmsError::Exists {
@@ -109,8 +110,8 @@ impl LocalKms {
     /// Makes a new version the default one; the first version of a key in pre-activation activates it.
     pub async fn rotate(&self, name: &str, caller: &Caller) -> Result<Key, KmsError> {
         let made = generate(self.existing(name).await?.algorithm).await?;
-        self.update(name, caller, Deed::Rotate, |key, now| {
-            self.add_version(key, now, caller, &made)
+        self.update(name, caller, |key, now| {
+            Ok((self.add_version(key, now, caller, &made)?, Deed::Rotate))
         })
         .await
     }
@@ -198,9 +199,9 @@ impl LocalKms {
         every_days: Option<u16>,
         caller: &Caller,
     ) -> Result<Key, KmsError> {
-        self.update(name, caller, Deed::Change("schedule"), |key, now| {
+        self.update(name, caller, |key, now| {
             key.rotation = rotation(every_days, now)?;
-            Ok(MaterialChange::Keep)
+            Ok((MaterialChange::Keep, Deed::Schedule(every_days)))
         })
         .await
     }
@@ -213,29 +214,21 @@ impl LocalKms {
         enabled: bool,
         caller: &Caller,
     ) -> Result<Key, KmsError> {
-        self.update(
-            name,
-            caller,
-            Deed::Change(if enabled {
-                ENABLE_VERSION
+        self.update(name, caller, |key, _| {
+            let version = named_version(key, version)?;
+            let (state, from, deed) = if enabled {
+                let deed = Deed::EnableVersion(version);
+                (VersionState::Enabled, VersionState::Disabled, deed)
             } else {
-                "disable-version"
-            }),
-            |key, _| {
-                let version = named_version(key, version)?;
-                let (state, from) = if enabled {
-                    (VersionState::Enabled, VersionState::Disabled)
-                } else {
-                    (VersionState::Disabled, VersionState::Enabled)
-                };
-                let Some(found) = key.version_mut(version).filter(|found| found.state == from)
-                else {
-                    return Err(not_so(key, version));
-                };
-                found.state = state;
-                Ok(MaterialChange::Keep)
-            },
-        )
+                let deed = Deed::DisableVersion(version);
+                (VersionState::Disabled, VersionState::Enabled, deed)
+            };
+            let Some(found) = key.version_mut(version).filter(|found| found.state == from) else {
+                return Err(not_so(key, version));
+            };
+            found.state = state;
+            Ok((MaterialChange::Keep, deed))
+        })
         .await
     }
 
@@ -246,24 +239,19 @@ impl LocalKms {
         active: bool,
         caller: &Caller,
     ) -> Result<Key, KmsError> {
-        self.update(
-            name,
-            caller,
-            Deed::Change(if active { ACTIVATE } else { "deactivate" }),
-            |key, _| {
-                let (to, from) = if active {
-                    (KeyState::Active, KeyState::Deactivated)
-                } else {
-                    (KeyState::Deactivated, KeyState::Active)
-                };
-                if key.state != from {
-                    let reason = format!("it is {}", key.state);
-                    return Err(state(key, &reason));
-                }
-                key.state = to;
-                Ok(MaterialChange::Keep)
-            },
-        )
+        self.update(name, caller, |key, _| {
+            let (to, from, deed) = if active {
+                (KeyState::Active, KeyState::Deactivated, Deed::Activate)
+            } else {
+                (KeyState::Deactivated, KeyState::Active, Deed::Deactivate)
+            };
+            if key.state != from {
+                let reason = format!("it is {}", key.state);
+                return Err(state(key, &reason));
+            }
+            key.state = to;
+            Ok((MaterialChange::Keep, deed))
+        })
         .await
     }
 
@@ -274,7 +262,7 @@ impl LocalKms {
         version: u32,
         caller: &Caller,
     ) -> Result<Key, KmsError> {
-        self.update(name, caller, Deed::DestroyVersion(version), |key, now| {
+        self.update(name, caller, |key, now| {
             let Some(found) = key.version_mut(version) else {
                 return Err(no_version(key, version));
             };
@@ -283,14 +271,15 @@ impl LocalKms {
             }
             found.state = VersionState::Destroyed;
             found.destroyed_at = Some(now);
-            Ok(MaterialChange::Erase(version))
+            let deed = Deed::DestroyVersion(version);
+            Ok((MaterialChange::Erase(version), deed))
         })
         .await
     }
 
     /// Deletes a key that has nothing left to lose: it never had a version, or all were destroyed.
     pub async fn delete(&self, name: &str, caller: &Caller) -> Result<Key, KmsError> {
-        self.update(name, caller, Deed::Delete, |key, _| {
+        self.update(name, caller, |key, _| {
             if !key.is_spent() {
                 return Err(state(
                     key,
@@ -299,20 +288,30 @@ impl LocalKms {
             }
             key.state = KeyState::Deleted;
             key.rotation = None;
-            Ok(MaterialChange::Keep)
+            Ok((MaterialChange::Keep, Deed::Delete))
         })
         .await
     }
 
     /// Grants operations to somebody, or takes all from them with none.
     pub async fn grant(&self, name: &str, grant: Grant, caller: &Caller) -> Result<Key, KmsError> {
-        self.update(name, caller, Deed::Change("grant"), |key, _| {
-            key.access.retain(|other| other.to != grant.to);
-            if !grant.operations.is_empty() {
+        self.update(name, caller, |key, _| {
+            let (grant, at) = (
+                grant.clone(),
+                key.access.iter().position(|other| other.to == grant.to),
+            );
+            let before = at.map(|at| key.access.remove(at));
+            let deed = if grant.operations.is_empty() {
+                Deed::Revoke {
+                    from: grant,
+                    before,
+                }
+            } else {
                 key.access.push(grant.clone());
-            }
+                Deed::Grant { grant, before }
+            };
             check_grants(&key.access)?;
-            Ok(MaterialChange::Keep)
+            Ok((MaterialChange::Keep, deed))
         })
         .await
     }
