@@ -325,7 +325,9 @@ impl JobError {
             Self::Keystore(error) | Self::Key(KeyError::Keystore(error)) => {
                 matches!(
                     error,
-                    KeystoreError::Unavailable { .. } | KeystoreError::Unaudited { .. }
+                    KeystoreError::Unavailable { .. }
+                        | KeystoreError::LogKeyAway { .. }
+                        | KeystoreError::Unaudited { .. }
                 )
             }
             Self::RowRefused { source, .. } => source.is_passing(),

@@ -5,7 +5,7 @@
 
 pub mod actor;
 pub mod chain;
-mod change;
+pub(crate) mod change;
 pub mod checkpoint;
 pub mod event;
 pub mod export;
@@ -14,6 +14,7 @@ mod lists;
 mod log;
 mod queue;
 pub mod record;
+pub(crate) mod remembered;
 mod retention;
 pub(crate) mod root;
 pub mod secrets;

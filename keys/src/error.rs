@@ -116,7 +116,9 @@ impl KeyError {
             self,
             Self::Unavailable { .. }
                 | Self::Busy { .. }
-                | Self::Keystore(KeystoreError::Unavailable { .. })
+                | Self::Keystore(
+                    KeystoreError::Unavailable { .. } | KeystoreError::LogKeyAway { .. }
+                )
         )
     }
 

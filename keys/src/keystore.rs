@@ -7,6 +7,7 @@
 mod adopting;
 mod connection;
 mod followed;
+mod following;
 mod inventory;
 mod jobs;
 mod keks;
@@ -19,8 +20,8 @@ pub mod registry;
 mod rows;
 mod scopes;
 mod sealing;
-mod turn;
 mod standing;
+mod turn;
 mod watch;
 mod words;
 mod written;
@@ -44,8 +45,8 @@ pub use overrides::{Judged, OverrideRecord, override_operation};
 pub use records::{KeyRecord, KeyState, KeyTable, NewKey, Rewrapped};
 pub use scopes::ScopeRecord;
 pub use sealing::Erased;
-pub use turn::{Turn, Turner};
 pub use standing::Standing;
+pub use turn::{Turn, Turner};
 
 pub(crate) use connection::{Connection, Session};
 
@@ -183,6 +184,12 @@ pub enum KeystoreError {
         /// Why not.
         reason: String,
     },
+    /// The platform's provider does not answer, and without it the audit log's key is not to be had.
+    #[error("the audit log's key cannot be unwrapped now: {reason}")]
+    LogKeyAway {
+        /// The provider's error.
+        reason: String,
+    },
     /// No key is made for a scope that is sealed by hand.
     #[error("scope {scope} is sealed")]
     ScopeSealed {
@@ -229,6 +236,9 @@ impl KeystoreError {
             Self::Unaudited { .. } => {
                 "see that the platform's key provider can unwrap the audit log's key (pgveil.audit_keys)"
             }
+            Self::LogKeyAway { .. } => {
+                "retry; see that the platform's key provider can be reached: the keystore's database is there"
+            }
             Self::ScopeSealed { .. } => "unseal the scope once the reason is gone",
             Self::NoScope { .. } => "`pgveil scopes list` shows those that there are",
             Self::StepUp(error) => error.cure(),
@@ -237,6 +247,12 @@ impl KeystoreError {
                 ..
             } => {
                 "restore pgveil.audit_keys, with the log, from a backup; only if you began a new log yourself, take its key into [audit] public_key"
+            }
+            Self::Damaged {
+                table: "pgveil.audit_head",
+                ..
+            } => {
+                "run `pgveil audit verify`; if the keystore was set back on purpose, or a failover lost the last transactions, start pgveil anew, with another [audit] sink_file"
             }
             Self::Damaged { table, .. } if table.starts_with("pgveil.audit") => {
                 "run `pgveil audit verify`: somebody changed the audit log behind pgveil's back"
@@ -268,12 +284,25 @@ impl KeystoreError {
             } => {
                 "`pgveil keks rotate SCOPE`, of a scope under that key, writes the row anew and brings all keys to the key's present version"
             }
+            Self::Damaged {
+                table: "pgveil.key_ids",
+                ..
+            } => {
+                "as the owner of schema pgveil: SELECT setval('pgveil.key_ids', (SELECT max(key_id) FROM pgveil.key_changes))"
+            }
             Self::Damaged { .. } => "restore the table from a backup",
         }
     }
 
     fn from_statement(error: &tokio_postgres::Error) -> Self {
         let message = describe(error);
+        // NULL, or another type than the column is made with: no word of the server's.
+        if message.starts_with("error deserializing column") {
+            return Self::Damaged {
+                table: "pgveil",
+                reason: format!("a row does not read: {message}"),
+            };
+        }
         match error.code() {
             // The connection, or the whole server, is going or gone.
             None if error.is_closed() || is_io(error) => Self::Unavailable { reason: message },

@@ -79,7 +79,11 @@ pub async fn build(config: &Path) -> anyhow::Result<Built> {
         Ok(stored) => built.take_up(stored)?,
         // No scope's KEK is known then, and no key is made; what needs none is served. The keeper asks again. Also where the
         // platform's provider says no: it may say yes later.
-        Err(error @ (KeystoreError::Unavailable { .. } | KeystoreError::Unaudited { .. })) => {
+        Err(
+            error @ (KeystoreError::Unavailable { .. }
+            | KeystoreError::LogKeyAway { .. }
+            | KeystoreError::Unaudited { .. }),
+        ) => {
             tracing::warn!(%error, "what was set for scopes at run time is not known yet");
             built.keys.await_stored();
         }

@@ -27,6 +27,8 @@ mod many;
 mod replicas;
 #[path = "support/row_mac.rs"]
 mod row_mac;
+#[path = "scopes/set_back.rs"]
+mod set_back;
 #[path = "scopes/shown.rs"]
 mod shown;
 #[path = "scopes/token.rs"]

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use pgveil_config::{Diagnostic, ScopePath, Settings};
 use pgveil_keys::{
     Keys, Keystore, Scopes,
+    audit::sink,
     clock::SystemClock,
     keystore::{KeystoreError, MemoryKeyTable},
     rewrap::{Rewrap, RewrapError, elsewhere::Elsewhere, loss::Lost},
@@ -86,6 +87,20 @@ async fn judge_rows(
             settings,
             &format!("the audit log is not as pgveil wrote it: {fault}"),
             "somebody changed it, or took entries out of pgveil.key_changes or row_changes; see `pgveil audit verify`, and docs/audit.md",
+        ));
+    }
+    if judged.is_ok()
+        && let Some(path) = settings
+            .audit
+            .sink_file
+            .as_deref()
+            .filter(|path| path.exists())
+        && let Err(error) = sink::compare(keystore.log(), path).await
+    {
+        report.error(at_keystore(
+            settings,
+            &format!("the audit log is not the one that its checkpoints outside the database are of: {error}"),
+            "somebody set the keystore back, or took records away; see `pgveil audit verify`, and docs/audit.md",
         ));
     }
     let stored = match judged {

@@ -75,6 +75,7 @@ impl std::fmt::Debug for Change {
 
 impl Change {
     pub(super) async fn begin(log: &Arc<Log>) -> Result<Self, KeystoreError> {
+        log.stands()?;
         let secrets = log.secrets().await?;
         let turn = Arc::clone(&log.turn).lock_owned().await;
         let session = log.connection.session().await?;
@@ -301,7 +302,7 @@ impl Drop for Change {
 }
 
 /// The end of the chain as its row has it, if it is ours, and not behind what this process has seen.
-pub(super) fn judged_head(
+pub(crate) fn judged_head(
     row: &Row,
     secrets: &Secrets,
     seen: Option<Tip>,

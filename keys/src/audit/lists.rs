@@ -8,6 +8,8 @@ use serde_json::json;
 
 use super::{
     Actor, Event, Log, Operation, Outcome, Record,
+    log::Seen,
+    remembered::behind,
     stored::StoredRecord,
     verify::{Fault, Sound},
 };
@@ -18,6 +20,9 @@ const PUT_KEYS: &str = "INSERT INTO pgveil.key_changes (key_id, audit_seq) SELEC
 const PUT_ROWS: &str = "INSERT INTO pgveil.row_changes (table_name, row_name, audit_seq) \
     SELECT split_part(n, ' ', 1), substr(n, strpos(n, ' ') + 1), $2 FROM unnest($1::text[]) AS n \
     ON CONFLICT DO NOTHING RETURNING row_name";
+/// pgveil erases what is wrapped in a row of a key, and never takes the row away.
+const LOST_KEYS: &str = "SELECT DISTINCT c.key_id FROM pgveil.key_changes c \
+    WHERE NOT EXISTS (SELECT FROM pgveil.keys k WHERE k.id = c.key_id) ORDER BY c.key_id LIMIT 100";
 /// Records whose entries are put back in one go; the next go finds the rest.
 const MAX_MISSING: usize = 10_000;
 
@@ -53,6 +58,13 @@ impl Missing {
 }
 
 impl Log {
+    /// Keys that records name and `pgveil.keys` does not have, as far as the list of changes knows; up to 100.
+    pub async fn lost_keys(&self) -> Result<Vec<u64>, KeystoreError> {
+        let rows = self.connection.query(LOST_KEYS, &[]).await?;
+        let id = |row: &tokio_postgres::Row| Ok(row.try_get::<_, i64>(0)?.unsigned_abs());
+        rows.iter().map(id).collect()
+    }
+
     /// Reads the whole log, judges it, and puts back entries that are missing in the lists. That there were such is recorded.
     pub async fn mend_lists(self: &Arc<Self>) -> Result<Listed, KeystoreError> {
         let mut missing = Vec::new();
@@ -66,12 +78,28 @@ impl Log {
             if found.is_none() || !column.starts_with("audit_seq") {
                 other.get_or_insert_with(|| fault.clone());
             }
+            if let Some(record) = Record::from_bytes(&row.record) {
+                self.remembered.learn(&record);
+            }
             if missing.len() < MAX_MISSING {
                 missing.extend(found);
             }
             true
         };
-        let judged = self.verify_all(&mut forgive).await?;
+        let mut end = None;
+        let mut each = |seen: Seen<'_>| {
+            if let Seen::Record(record, row) = seen {
+                self.remembered.learn(record);
+                end = behind(record, &row.record, &row.mac);
+            }
+            Ok(())
+        };
+        let judged = self.verify_all(&mut each, &mut forgive).await?;
+        if let (Some(end), Ok(sound)) = (end, &judged)
+            && end.seq == sound.last
+        {
+            self.remembered.read_to(end);
+        }
         let judged = match other {
             Some(fault) => judged.and(Err(fault)),
             None => judged,

@@ -13,6 +13,7 @@ use super::{
     chain::Tip,
     hold::Hold,
     queue::Queue,
+    remembered::Remembered,
     root::Source,
     secrets::{PublicKey, Secrets},
     stored::{PAGE, StoredRecord},
@@ -40,6 +41,7 @@ pub struct Log {
     pub(super) turn: Arc<Mutex<Option<Tip>>>,
     pub(crate) instance: String,
     pub(super) queue: Queue,
+    pub(crate) remembered: Remembered,
 }
 
 /// What comes by while a log is judged.
@@ -47,6 +49,9 @@ pub(super) enum Seen<'a> {
     Record(&'a Record, &'a StoredRecord),
     Checkpoint(&'a str),
 }
+
+/// What is done with each.
+pub(super) type Each<'a> = &'a mut (dyn FnMut(Seen<'_>) -> Result<(), KeystoreError> + Send);
 
 /// Whether a fault of a row's columns is no reason to stop.
 pub(super) type Forgive<'a> = &'a mut (dyn FnMut(&StoredRecord, &Fault) -> bool + Send);
@@ -67,6 +72,7 @@ impl Log {
             turn: Arc::default(),
             instance: actor::instance(),
             queue: Queue::default(),
+            remembered: Remembered::default(),
         }
     }
 
@@ -120,12 +126,13 @@ impl Log {
 
     /// Reads the whole log and judges it, MACs and all. What is written meanwhile is not looked at.
     pub async fn verify(self: &Arc<Self>) -> Result<Result<Sound, Fault>, KeystoreError> {
-        self.verify_all(&mut |_, _| false).await
+        self.verify_all(&mut |_| Ok(()), &mut |_, _| false).await
     }
 
-    /// The same, going on behind faults of columns that `forgive` admits.
+    /// The same, going on behind faults of columns that `forgive` admits; `each` sees the others.
     pub(super) async fn verify_all(
         self: &Arc<Self>,
+        each: Each<'_>,
         forgive: Forgive<'_>,
     ) -> Result<Result<Sound, Fault>, KeystoreError> {
         let secrets = self.secrets().await?;
@@ -149,7 +156,7 @@ impl Log {
                 Err(fault) => return Ok(Err(fault)),
             };
         let judged = self
-            .judge_all(&mut verifier, head.tip.seq, &mut |_| Ok(()), forgive)
+            .judge_all(&mut verifier, head.tip.seq, each, forgive)
             .await?;
         let judged = judged.and_then(|()| verifier.head(&head));
         Ok(judged.and_then(|()| verifier.finish()))
@@ -160,7 +167,7 @@ impl Log {
         &self,
         verifier: &mut Verifier<'_>,
         upto: u64,
-        each: &mut (dyn FnMut(Seen<'_>) -> Result<(), KeystoreError> + Send),
+        each: Each<'_>,
     ) -> Result<Result<(), Fault>, KeystoreError> {
         self.judge_all(verifier, upto, each, &mut |_, _| false)
             .await
@@ -170,7 +177,7 @@ impl Log {
         &self,
         verifier: &mut Verifier<'_>,
         upto: u64,
-        each: &mut (dyn FnMut(Seen<'_>) -> Result<(), KeystoreError> + Send),
+        each: Each<'_>,
         forgive: Forgive<'_>,
     ) -> Result<Result<(), Fault>, KeystoreError> {
         let mut checkpoints = Checkpoints::after(verifier.at());

@@ -18,6 +18,9 @@ use crate::{
 
 const NEXT_ID: &str = "SELECT nextval('pgveil.audit_key_ids')";
 const ROOT: &str = "SELECT id, provider, kek_id, kek_version, wrapped FROM pgveil.audit_keys WHERE retired_at IS NULL";
+/// Whether a log was ever begun: then its key is the one with which that was done, and no other.
+const HAS_BEGUN: &str =
+    "SELECT EXISTS (SELECT FROM pgveil.audit_head) OR EXISTS (SELECT FROM pgveil.audit)";
 const OFFER: &str = "INSERT INTO pgveil.audit_keys (id, provider, kek_id, kek_version, wrapped) \
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
 const MOVE: &str = "UPDATE pgveil.audit_keys SET provider = $3, kek_id = $4, kek_version = $5, wrapped = $6 \
@@ -61,9 +64,14 @@ impl Log {
                 return Err(damaged("it has no key, and [audit] public_key names one"));
             }
             None => {
-                self.make_root(source).await?;
+                if !self.has_begun().await? {
+                    self.make_root(source).await?;
+                }
+                // Another process may have begun the log meanwhile.
                 let made = self.root().await?;
-                made.ok_or_else(|| damaged("the key was stored, and is not there"))?
+                made.ok_or_else(|| {
+                    damaged("the row of the audit log's key is gone, and the log has records")
+                })?
             }
         };
         self.hold.check(self.clock.now())?;
@@ -161,6 +169,11 @@ impl Log {
         }))
     }
 
+    async fn has_begun(&self) -> Result<bool, KeystoreError> {
+        let rows = self.connection.query(HAS_BEGUN, &[]).await?;
+        Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
+    }
+
     /// Replicas that race all end with the one that was stored first.
     async fn make_root(&self, source: &Source) -> Result<(), KeystoreError> {
         let rows = self.connection.query(NEXT_ID, &[]).await?;
@@ -237,10 +250,11 @@ fn context(id: u64) -> WrapContext {
 }
 
 fn not_unwrapped(error: &ProviderError) -> KeystoreError {
-    let reason = format!("the audit log's key: {error}");
     match error {
-        ProviderError::Unavailable { .. } => KeystoreError::Unavailable { reason },
-        _ => KeystoreError::Unaudited { reason },
+        ProviderError::Unavailable { .. } => KeystoreError::LogKeyAway {
+            reason: error.to_string(),
+        },
+        _ => unaudited(format!("the audit log's key: {error}")),
     }
 }
 

@@ -68,7 +68,7 @@ impl Secrets {
     }
 
     /// The MAC of a record's canonical bytes.
-    pub(super) fn mac_record(&self, bytes: &[u8]) -> Hash {
+    pub(crate) fn mac_record(&self, bytes: &[u8]) -> Hash {
         tag(&self.mac, &[RECORD, bytes])
     }
 

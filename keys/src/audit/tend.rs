@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Listed, Log, Sinks, checkpoint::EVERY_US, sink};
+use super::{
+    Fault, Listed, Log, Sinks,
+    checkpoint::EVERY_US,
+    sink::{self, SinkError},
+};
 use crate::keystore::KeystoreError;
 
 /// How often it looks. A record is covered within this and [`WAIT`], which together are a minute.
@@ -41,6 +45,15 @@ async fn read(log: &Arc<Log>) {
                 if let Err(fault) = judged {
                     tracing::error!(%fault, "the audit log is not as pgveil wrote it; see `pgveil audit verify`");
                 }
+                match log.lost_keys().await {
+                    Ok(lost) if lost.is_empty() => {}
+                    Ok(lost) => {
+                        tracing::error!(keys = ?lost, "rows of pgveil.keys are gone: restore them from a backup of schema pgveil");
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "rows of pgveil.keys could not be held against the audit log");
+                    }
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "the audit log could not be read as a whole; it is tried again in a minute");
@@ -56,6 +69,16 @@ async fn sign_and_prune(log: &Arc<Log>, mut sinks: Sinks, retention: Option<Dura
         && let Err(error) = sink::compare(log, path).await
     {
         tracing::error!(%error, "the audit log does not agree with the checkpoints kept outside the database");
+        // What the log's key signed and the log lacks; a line that does not read says nothing of the log.
+        if let SinkError::Differs {
+            fault: fault @ (Fault::TailCut { .. } | Fault::Checkpoint { .. }),
+            ..
+        } = error
+        {
+            log.went_back(&format!(
+                "a checkpoint kept outside the database is not in it: {fault}"
+            ));
+        }
     }
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -255,7 +255,9 @@ impl Keys {
                 count,
                 in_the_way: Vec::new(),
             }),
-            Err(error @ KeystoreError::Unavailable { .. }) => Err(error.into()),
+            Err(error @ (KeystoreError::Unavailable { .. } | KeystoreError::LogKeyAway { .. })) => {
+                Err(error.into())
+            }
             // One of them is in the way of the others: which one is found out.
             Err(_) => self.store_each(&keys).await,
         };
@@ -268,7 +270,9 @@ impl Keys {
         for (id, key) in keys {
             match self.table.replace_all(&[(*id, key.clone())]).await {
                 Ok(count) => replaced.count += count,
-                Err(error @ KeystoreError::Unavailable { .. }) => return Err(error.into()),
+                Err(
+                    error @ (KeystoreError::Unavailable { .. } | KeystoreError::LogKeyAway { .. }),
+                ) => return Err(error.into()),
                 Err(error) if replaced.in_the_way.len() < MAX_IN_THE_WAY => {
                     replaced.in_the_way.push(RewrapError::Key {
                         id: *id,

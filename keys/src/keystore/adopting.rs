@@ -30,7 +30,7 @@ const LABELS_ARE_OLD: &str = "SELECT EXISTS (SELECT FROM pgveil.enum_labels) \
     AND NOT EXISTS (SELECT FROM pgveil.row_changes WHERE table_name = 'enum_labels') \
     AND NOT EXISTS (SELECT FROM pgveil.audit WHERE operation = 'label.record')";
 const HAS_ROWS: &str = "SELECT EXISTS (SELECT FROM pgveil.keys) OR EXISTS (SELECT FROM pgveil.overrides) \
-    OR EXISTS (SELECT FROM pgveil.row_changes)";
+    OR EXISTS (SELECT FROM pgveil.row_changes) OR EXISTS (SELECT FROM pgveil.key_changes)";
 const PUT_OVERRIDE: &str =
     "UPDATE pgveil.overrides SET audit_seq = $2, mac = $3 WHERE scope = $1 AND mac IS NULL";
 /// Rows that are named; of more it is only said that there are.
@@ -56,17 +56,22 @@ impl Keystore {
     pub async fn refused_rows(&self) -> Result<Vec<KeystoreError>, KeystoreError> {
         let secrets = self.log().secrets().await?;
         let mut refused = Vec::new();
-        let mut after = 0;
+        let mut after = 0_i64;
         while refused.len() < MAX_REFUSED {
             let rows = self.query(PAGE, &[&after]).await?;
             for row in &rows {
-                let row = KeyRow::of(row)?;
-                after = bigint_of(row.id)?;
-                refused.extend(row.judge(&secrets).err());
+                after = row.try_get(0)?;
+                refused.extend(KeyRow::of(row).and_then(|row| row.judge(&secrets)).err());
             }
             if rows.is_empty() {
                 break;
             }
+        }
+        for id in self.log().lost_keys().await? {
+            refused.push(KeystoreError::KeyRow {
+                id,
+                reason: "its row is gone, and the audit log says that it was made".to_owned(),
+            });
         }
         refused.truncate(MAX_REFUSED);
         let overrides = self.judged_overrides().await?.refused.into_iter();

@@ -163,7 +163,10 @@ impl Keystore {
         let mut epochs = Vec::with_capacity(keys.len());
         for (key, said) in keys.iter().zip(said) {
             let newest = newest.next().unwrap_or(Ok(None));
-            let sealed = words::is_sealed(said.try_get(0)?, change.secrets());
+            let answer = said.try_get(0)?;
+            let sealed = words::is_sealed(answer, change.secrets());
+            let sealed =
+                sealed.and_then(|sealed| self.hold_seals(&key.scope, answer).map(|()| sealed));
             epochs.push(match (sealed, newest) {
                 (Err(error), _) | (_, Err(error)) => Err(error),
                 (Ok(true), _) => Err(KeystoreError::ScopeSealed {

@@ -87,7 +87,13 @@ impl Keystore {
         let mut last = self.last_said().await?;
         let mut judged = Judged::default();
         for row in &rows {
-            let record = parse(row)?;
+            let record = match parse(row) {
+                Ok(record) => record,
+                Err(why) => {
+                    judged.refused.push(unread(row, &why)?);
+                    continue;
+                }
+            };
             let (seq, mac): (Option<i64>, Option<&[u8]>) = (row.try_get(9)?, row.try_get(10)?);
             let said = last.remove(record.scope.as_str());
             match self.judge(&record, seq, mac, said).await {
@@ -283,6 +289,16 @@ fn parse(row: &Row) -> Result<OverrideRecord, KeystoreError> {
         set_at: row.try_get(7)?,
         set_by: row.try_get(8)?,
     })
+}
+
+/// A row that does not read as one of pgveil's: NULL where there is always something, or words that it does not write.
+fn unread(row: &Row, why: &KeystoreError) -> Result<(ScopePath, KeystoreError), KeystoreError> {
+    let scope = row.try_get::<_, Option<&str>>(0)?.unwrap_or_default();
+    let error = damaged(&format!("the row of {scope} does not read: {why}"));
+    Ok((
+        ScopePath::parse(scope).unwrap_or(ScopePath::platform()),
+        error,
+    ))
 }
 
 fn damaged(reason: &str) -> KeystoreError {

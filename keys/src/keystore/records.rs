@@ -186,8 +186,11 @@ macro_rules! select_key {
     };
 }
 
-const NEXT_ID: &str = "SELECT nextval('pgveil.key_ids')";
-const NEXT_IDS: &str = "SELECT nextval('pgveil.key_ids') FROM generate_series(1, $1::int8)";
+/// With the newest id that was given out as far as anybody knows. It is of before this statement, so that those who are given
+/// ids beside it cannot have passed it.
+const NEXT_IDS: &str = "SELECT nextval('pgveil.key_ids'), m.newest FROM (SELECT greatest(0, \
+        (SELECT max(id) FROM pgveil.keys), (SELECT max(key_id) FROM pgveil.key_changes)) AS newest) m, \
+    generate_series(1, $1::int8)";
 const ACTIVE: &str = select_key!("k.scope = $1 AND k.purpose = $2 AND k.state = 'active'");
 const INDEX_KEY: &str = select_key!(
     "k.scope = $1 AND k.purpose = 'index' AND k.state <> 'destroyed' \
@@ -208,18 +211,24 @@ const NOTIFY: &str = "SELECT pg_notify($1, scope) FROM unnest($2::text[]) scope"
 #[async_trait]
 impl KeyTable for Keystore {
     async fn next_id(&self) -> Result<u64, KeystoreError> {
-        let rows = self.query(NEXT_ID, &[]).await?;
-        let id: i64 = rows
-            .first()
-            .ok_or_else(|| damaged("nextval answers nothing"))?
-            .try_get(0)?;
-        u64::try_from(id).map_err(|_| damaged("a negative id"))
+        let mut ids = self.next_ids(1).await?;
+        ids.pop().ok_or_else(|| damaged("nextval answers nothing"))
     }
 
     async fn next_ids(&self, count: usize) -> Result<Vec<u64>, KeystoreError> {
         let rows = self.query(NEXT_IDS, &[&bigint(count as u64)?]).await?;
         let id = |row: &Row| {
-            u64::try_from(row.try_get::<_, i64>(0)?).map_err(|_| damaged("a negative id"))
+            let (id, newest): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            // What is to be replaced is told by ids: a lower one would name nothing.
+            if id <= newest {
+                return Err(KeystoreError::Damaged {
+                    table: "pgveil.key_ids",
+                    reason: format!(
+                        "the sequence was set back: it gives {id}, and {newest} was given out"
+                    ),
+                });
+            }
+            u64::try_from(id).map_err(|_| damaged("a negative id"))
         };
         rows.iter().map(id).collect()
     }
@@ -343,10 +352,13 @@ impl Keystore {
         let Some(row) = row else {
             return Ok(None);
         };
+        self.log.stands()?;
         let stored = KeyRow::of(row)?;
         self.judged(&stored).await?;
         let secrets = self.log.secrets().await?;
-        let sealed = words::is_sealed(row.try_get(ROW_COLUMNS)?, &secrets)?;
+        let said = row.try_get(ROW_COLUMNS)?;
+        let sealed = words::is_sealed(said, &secrets)?;
+        self.hold_seals(&stored.scope, said)?;
         KeyRecord::of(stored, row, sealed).map(Some)
     }
 

@@ -149,8 +149,18 @@ pub(super) struct Fresh<'a> {
 impl KeyRow {
     /// Of a row that begins with [`row_columns`]. Nothing is judged.
     pub(super) fn of(row: &Row) -> Result<Self, KeystoreError> {
+        let id: i64 = row.try_get(0)?;
+        let id = u64::try_from(id).map_err(|_| damaged("a negative id"))?;
+        // One row that somebody made unreadable is no reason to refuse those beside it.
+        Self::read(id, row).map_err(|error| KeystoreError::KeyRow {
+            id,
+            reason: error.to_string(),
+        })
+    }
+
+    fn read(id: u64, row: &Row) -> Result<Self, KeystoreError> {
         Ok(Self {
-            id: u64::try_from(row.try_get::<_, i64>(0)?).map_err(|_| damaged("a negative id"))?,
+            id,
             scope: row.try_get(1)?,
             purpose: row.try_get(2)?,
             epoch: u32::try_from(row.try_get::<_, i32>(3)?)
@@ -374,7 +384,17 @@ impl Keystore {
     /// Refuses a row that pgveil did not write, or not last.
     pub(super) async fn judged(&self, row: &KeyRow) -> Result<(), KeystoreError> {
         let secrets = self.log.secrets().await?;
-        self.told(row.judge(&secrets).and_then(|()| self.rows.see(row)))
+        let judged = row.judge(&secrets).and_then(|()| self.rows.see(row));
+        self.told(judged.and_then(|()| {
+            if self.log.remembered.was_ended(row.id, row.record()) {
+                return Err(KeystoreError::KeyRow {
+                    id: row.id,
+                    reason: "it is from before the key was destroyed: somebody put it back"
+                        .to_owned(),
+                });
+            }
+            Ok(())
+        }))
     }
 
     /// Tells of a row that was refused: once per key and process.

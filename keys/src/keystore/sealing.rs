@@ -121,8 +121,16 @@ impl Keystore {
         let secrets = self.log().secrets().await?;
         let rows = self.query(ALL_SAID, &[]).await?;
         let answer: Option<&str> = rows.first().map_or(Ok(None), |row| row.try_get(0))?;
-        let judged = words::judged(answer, &secrets)?;
-        Ok(judged.into_iter().filter_map(Result::err).collect())
+        let judged = words::judged(answer, &secrets)?.into_iter();
+        let refused = judged.filter_map(|judged| match judged {
+            // It is obeyed all the same: it opens nothing.
+            Ok(word) if word.is_sealed && !word.has_mac => Some(words::damaged(&format!(
+                "the seal of {} has no MAC: an earlier pgveil wrote it, or somebody else",
+                word.path
+            ))),
+            judged => judged.err(),
+        });
+        Ok(refused.collect())
     }
 
     /// Destroys all keys of a scope and of all below it, and leaves them sealed. What was sealed with the keys can never

@@ -82,6 +82,13 @@ impl Keystore {
                 None
             }
         };
+        if let Err(error) = self.follow_log().await {
+            tracing::warn!(%error, "what was recorded since could not be read");
+        }
+        if self.log.stands().is_err() {
+            // Whatever is in memory now was loaded by what the keystore said before.
+            keys.forget_below(&HashSet::from([ScopePath::platform()]));
+        }
         match self.sealed().await {
             Ok(seals) => {
                 let anew = seals

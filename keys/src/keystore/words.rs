@@ -112,6 +112,16 @@ pub(super) fn judged(
     Ok(said.into_iter().map(|said| said.judged(secrets)).collect())
 }
 
+/// With which record the row of a path was written, as it says itself.
+pub(super) fn seq_of(answer: Option<&str>, path: &str) -> Option<u64> {
+    let rows: Vec<Vec<Value>> = serde_json::from_str(answer?).ok()?;
+    let said = rows.iter().filter_map(|row| Said::of(row));
+    let found = said
+        .into_iter()
+        .find(|said| said.path == path && said.word.is_some())?;
+    u64::try_from(found.seq?).ok()
+}
+
 /// Whether one of the rows seals.
 pub(super) fn is_sealed(answer: Option<&str>, secrets: &Secrets) -> Result<bool, KeystoreError> {
     let mut sealed = false;

@@ -228,6 +228,15 @@ async fn verify(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    let lost = log.lost_keys().await.map_err(|error| found(&error))?;
+    if !lost.is_empty() {
+        let lost: Vec<String> = lost.iter().map(u64::to_string).collect();
+        return Err(Found(format!(
+            "the audit log is sound, and names keys whose rows are gone from pgveil.keys: {}\n  cure: restore them from a backup of schema pgveil",
+            lost.join(", ")
+        ))
+        .into());
+    }
     say(&sound, kept, as_json);
     Ok(ExitCode::SUCCESS)
 }

@@ -379,3 +379,25 @@ async fn a_log_with_another_key_than_the_pinned_one_is_nobodys() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_log_whose_key_is_gone_gets_no_other() -> Result<()> {
+    let site = Site::new().await?;
+    told(&site).await?;
+    site.database.admin(
+        "CREATE TABLE public.kept AS TABLE pgveil.audit_keys; DELETE FROM pgveil.audit_keys",
+    )?;
+    let replica = site.replica().await?;
+    let known = replica.keystore.log().secrets().await.map(drop);
+    ensure!(
+        matches!(&known, Err(KeystoreError::Damaged { table: "pgveil.audit_keys", reason }) if reason.contains("is gone")),
+        "{known:?}"
+    );
+    let count = "SELECT count(*) FROM pgveil.audit_keys";
+    ensure!(site.database.admin(count)? == "0", "another was made");
+    site.database
+        .admin("INSERT INTO pgveil.audit_keys SELECT * FROM public.kept")?;
+    let replica = site.replica().await?;
+    ensure!(replica.keystore.log().verify().await?.is_ok());
+    Ok(())
+}

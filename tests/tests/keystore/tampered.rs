@@ -3,7 +3,12 @@
 
 use anyhow::{Context, Result, ensure};
 use pgveil_config::ScopePath;
-use pgveil_keys::{nonce, sealed, step_up::Authority, term};
+use pgveil_keys::{
+    keystore::{KeyTable, KeystoreError},
+    nonce, sealed,
+    step_up::Authority,
+    term,
+};
 use pgveil_policy::{plan::ColumnId, ruleset::TermContext};
 
 use super::{Site, connect, labels};
@@ -181,5 +186,85 @@ async fn no_column_of_any_table_leads_to_another_value_or_term() -> Result<()> {
         "{changes} changes in {} tables, {useless} refused altogether",
         tables.len()
     );
+    Ok(())
+}
+
+/// What is not there, or does not read, is told by those who look at all rows, and not only by the statement that needs it.
+#[tokio::test]
+async fn rows_that_are_gone_or_do_not_read_are_named() -> Result<()> {
+    let site = Site::new().await?;
+    let a = ScopePath::parse("tenant:a")?;
+    let (gone, other) = (
+        site.replica().await?.sealing_key(&a).await?.id().0,
+        site.replica()
+            .await?
+            .sealing_key(&ScopePath::parse("tenant:b")?)
+            .await?
+            .id()
+            .0,
+    );
+    let keystore = site.keystore().await?;
+    ensure!(keystore.refused_rows().await?.is_empty());
+    for (does, says) in [
+        (
+            format!("DELETE FROM pgveil.keys WHERE id = {gone}"),
+            format!("key {gone} in the keystore is refused: its row is gone"),
+        ),
+        (
+            format!(
+                "ALTER TABLE pgveil.keys ALTER provider DROP NOT NULL; UPDATE pgveil.keys SET provider = NULL WHERE id = {other}"
+            ),
+            format!("key {other} in the keystore is refused"),
+        ),
+        (
+            "ALTER TABLE pgveil.overrides ALTER set_by DROP NOT NULL; \
+             INSERT INTO pgveil.overrides (scope, failure, set_by) VALUES ('tenant:c', 'open', NULL)"
+                .to_owned(),
+            "the row of tenant:c does not read".to_owned(),
+        ),
+        (
+            "INSERT INTO pgveil.scopes (path, state, sealed_at) VALUES ('tenant:d', 'sealed', now())"
+                .to_owned(),
+            "the seal of tenant:d has no MAC".to_owned(),
+        ),
+    ] {
+        site.database.admin(&does)?;
+        let named = keystore.refused_rows().await?;
+        ensure!(
+            named.iter().any(|error| error.to_string().contains(&says)),
+            "{does}: {named:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Rotations say by an id what they replace: one that was given out before would say nothing, and be told as done.
+#[tokio::test]
+async fn a_sequence_of_ids_that_was_set_back_is_refused() -> Result<()> {
+    let site = Site::new().await?;
+    let held = site
+        .replica()
+        .await?
+        .sealing_key(&ScopePath::parse("tenant:a")?)
+        .await?;
+    let keystore = site.keystore().await?;
+    ensure!(keystore.next_id().await? > held.id().0);
+    site.database.admin(&format!(
+        "SELECT setval('pgveil.key_ids', {}, false)",
+        held.id().0
+    ))?;
+    let refused = keystore.next_id().await;
+    ensure!(
+        matches!(
+            &refused,
+            Err(KeystoreError::Damaged {
+                table: "pgveil.key_ids",
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    // The next one is right again.
+    ensure!(keystore.next_ids(2).await?.len() == 2);
     Ok(())
 }

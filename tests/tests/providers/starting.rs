@@ -60,6 +60,15 @@ fn started(google: &Google) -> Result<()> {
         Weather::Error(403, "PERMISSION_DENIED", "Permission denied."),
     ] {
         google.set(away);
+        // Whoever is told that it was not done is told who was not there.
+        let sealed = site.command("seal", &["tenant:acme"])?;
+        ensure!(
+            sealed.code == Some(1)
+                && sealed.stderr.contains("the audit log's key")
+                && sealed.stderr.contains("key provider")
+                && !sealed.stderr.contains("the keystore is unavailable"),
+            "{away:?}: {sealed:?}"
+        );
         let proxy = site.serve()?;
         ensure!(proxy.psql("app", "SELECT word FROM plain")? == "known");
         for statement in [READ, "INSERT INTO notes VALUES (2, 'acme', 'more')"] {

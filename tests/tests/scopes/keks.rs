@@ -60,7 +60,7 @@ fn a_key_encryption_key_is_rotated_by_hand_and_everything_follows() -> Result<()
         .map(|line| line.split_whitespace().collect::<Vec<_>>());
     let line = lines.next().unwrap_or_default();
     ensure!(
-        line[..7] == ["main", "platform", "2", "6", "2", "follows", line[6]]
+        line[..7] == ["main", "platform", "2", "7", "3", "follows", line[6]]
             && lines.next().is_none(),
         "{listed}"
     );
