@@ -10,6 +10,8 @@ mod query;
 mod session;
 mod shrink;
 mod statement;
+mod stored;
+mod twice;
 mod values;
 mod world;
 

@@ -35,6 +35,8 @@ pub struct Case<'a> {
     pub sql: &'a str,
     /// Text forms of the parameters.
     pub params: Vec<Option<&'a str>>,
+    /// The types that Parse declares for them.
+    pub oids: Vec<u32>,
 }
 
 impl<'a> Case<'a> {
@@ -43,6 +45,7 @@ impl<'a> Case<'a> {
         Self {
             sql,
             params: Vec::new(),
+            oids: Vec::new(),
         }
     }
 
@@ -51,6 +54,7 @@ impl<'a> Case<'a> {
         Self {
             sql,
             params: params.to_vec(),
+            oids: Vec::new(),
         }
     }
 }
@@ -154,7 +158,6 @@ impl Sessions {
 
     /// Runs a script on both, in a transaction that is rolled back, in every mode that can carry its form.
     pub fn play(&mut self, script: &Script, form: Form) -> Result<Verdict> {
-        let params: Vec<_> = script.params.clone();
         let modes: &[Mode] = match form {
             Form::Literals => &[Mode::Simple, Mode::Extended(0, 1)],
             Form::Params => &[
@@ -168,12 +171,15 @@ impl Sessions {
         for mode in modes {
             let mut messages = Vec::new();
             for (index, sql) in script.statements.iter().enumerate() {
-                let params = if index == 0 {
-                    params.clone()
+                let case = if index == 0 {
+                    Case {
+                        oids: script.oids.clone(),
+                        ..Case::with(sql, &script.params)
+                    }
                 } else {
-                    Vec::new()
+                    Case::new(sql)
                 };
-                match self.messages(&Case { sql, params }, *mode)? {
+                match self.messages(&case, *mode)? {
                     Some(more) => messages.extend(more),
                     None => return Ok(verdict),
                 }
@@ -185,7 +191,7 @@ impl Sessions {
                 // PREPARE does not roll back.
                 self.exchange(&[Message::query("DEALLOCATE ALL")], 1)?;
             }
-            match compare(script.ordered, &direct, &veiled) {
+            match compare(script.ordered, script.several, &direct, &veiled) {
                 Verdict::Same => {}
                 refused @ Verdict::Refused(_) => verdict = refused,
                 Verdict::Wrong(wrong) => return Ok(Verdict::Wrong(format!("({mode:?})\n{wrong}"))),
@@ -238,7 +244,7 @@ impl Sessions {
             ..Bind::default()
         };
         Ok(Some(vec![
-            Message::parse("", case.sql, &[]),
+            Message::parse("", case.sql, &case.oids),
             Message::describe_statement(""),
             Message::bind(&bind),
             Message::describe_portal(""),
@@ -249,7 +255,7 @@ impl Sessions {
 
     /// The send forms of the parameters, as Postgres itself makes them for the types that it infers.
     fn binary_params(&mut self, case: &Case<'_>) -> Result<Option<Vec<Option<Vec<u8>>>>> {
-        let Some(oids) = self.parameter_types(case.sql)? else {
+        let Some(oids) = self.parameter_types(case)? else {
             return Ok(None);
         };
         let mut values = Vec::new();
@@ -265,9 +271,9 @@ impl Sessions {
         Ok(Some(values))
     }
 
-    fn parameter_types(&mut self, sql: &str) -> Result<Option<Vec<u32>>> {
+    fn parameter_types(&mut self, case: &Case<'_>) -> Result<Option<Vec<u32>>> {
         let messages = [
-            Message::parse("", sql, &[]),
+            Message::parse("", case.sql, &case.oids),
             Message::describe_statement(""),
             Message::sync(),
         ];

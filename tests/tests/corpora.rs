@@ -162,6 +162,8 @@ impl Statement {
                 .collect(),
             params: self.params.clone(),
             after: looks.filter(|_| writes).collect(),
+            oids: Vec::new(),
+            several: false,
             ordered: !writes && orders_its_rows(&text),
             features: Vec::new(),
         }

@@ -249,7 +249,7 @@ fn run(sessions: &mut Sessions, script: &[&str], extended: bool) -> Result<Optio
         };
         let (direct, veiled) = sessions.exchange(&messages, 1)?;
         let ordered = sql.to_ascii_lowercase().contains("order by");
-        match (compare(ordered, &direct, &veiled), expect) {
+        match (compare(ordered, false, &direct, &veiled), expect) {
             (Verdict::Same, _) => {}
             (Verdict::Refused(_), Expect::Refused) => break,
             (verdict, _) => {

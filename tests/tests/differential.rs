@@ -10,6 +10,8 @@ mod expressions;
 mod holding;
 #[path = "differential/kinds.rs"]
 mod kinds;
+#[path = "differential/parameters.rs"]
+mod parameters;
 #[path = "differential/reading.rs"]
 mod reading;
 #[path = "differential/refusing.rs"]

@@ -16,6 +16,7 @@ use super::{
     edits::Edits,
     elements::ElementColumn,
     facts::Fact,
+    found::Known,
     kind::{Cell, Kind, Sealed},
     meant::Wanted,
     namespace::{Column, Entry, Namespace, Reference, Scope},
@@ -49,6 +50,8 @@ pub(super) struct Analyser<'a> {
     pub(super) slots: Vec<Slot>,
     /// What parameters are used for besides plain uses.
     pub(super) roles: Vec<Role>,
+    /// What tells the types of parameters in their plain uses.
+    pub(super) known: Known,
     pub(super) facts: Vec<Fact>,
     /// So many of them hold for all rows of the SELECT under analysis, not only where some condition is true.
     pub(super) row_facts: usize,
@@ -143,6 +146,7 @@ impl<'a> Analyser<'a> {
             edits: Edits::default(),
             slots: Vec::new(),
             roles: Vec::new(),
+            known: Known::default(),
             facts: Vec::new(),
             row_facts: 0,
             notes: Vec::new(),
@@ -306,6 +310,12 @@ impl<'a> Analyser<'a> {
             .map_err(|refusal| refusal.at(position))?;
         for ident in idents {
             self.account(ident);
+        }
+        let last = idents
+            .last()
+            .and_then(|ident| self.tokens.starting(ident.span.start));
+        if let (Some(start), Some(last)) = (at, last) {
+            self.know_column(start, last + 1, &found.kind);
         }
         if found.qualify && idents.len() == 1 {
             let entry = found

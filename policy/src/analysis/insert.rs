@@ -241,6 +241,7 @@ impl<'a> Analyser<'a> {
             match (self.protected(target.relation, column.attnum), operand) {
                 (Some(protected), _) => sealed.push((protected, cell)),
                 (None, Some(operand)) => {
+                    self.know_stored(&operand, column);
                     if let Some(constant) = self.assigned(column, &operand) {
                         parts.insert(column.name.clone(), Part::Constant(constant.clone()));
                         constants.insert(column.name.clone(), constant);
@@ -416,7 +417,12 @@ impl<'a> Analyser<'a> {
                         }
                     }
                 }
-                (Kind::Plain(_) | Kind::Untyped, None) => {}
+                (Kind::Plain(_) | Kind::Untyped, None) => {
+                    let operand = item(index).map(|expr| self.operand(expr)).transpose()?;
+                    if let (Some(operand), Some(column)) = (operand.flatten(), column) {
+                        self.know_stored(&operand, column);
+                    }
+                }
             }
         }
         self.ask_touched()?;

@@ -48,8 +48,6 @@ pub(super) struct Role {
     cast: Option<LogicalType>,
     /// What is made of it is NULL exactly when it is.
     follows: bool,
-    /// A time is computed of it.
-    begins: bool,
     /// PostgreSQL finds its type here only when it has found those of all other uses.
     last: bool,
 }
@@ -156,13 +154,6 @@ impl Analyser<'_> {
             exact: make.stores() && self.exact,
         };
         let given = given_as.first().and_then(|(_, _, given, _)| *given);
-        let begins = match &wanted.operand {
-            plan::Operand::Moment(timed) => match timed.start {
-                Start::Param(param, _) => Some(param),
-                Start::Asked(_) | Start::Literal(..) => None,
-            },
-            _ => None,
-        };
         let follows = match &wanted.operand {
             plan::Operand::Computed(expression)
             | plan::Operand::Spelled(expression)
@@ -188,7 +179,6 @@ impl Analyser<'_> {
                 make,
                 cast,
                 follows,
-                begins: begins == Some(param),
                 last: false,
             });
         }
@@ -214,7 +204,6 @@ impl Analyser<'_> {
             make: Make::SealMembers,
             cast: None,
             follows: true,
-            begins: false,
             last: false,
         });
     }
@@ -364,24 +353,37 @@ impl Analyser<'_> {
             return Ok(None);
         };
         let (mut tested, mut cast) = (false, false);
+        let uses: Vec<usize> = { plain.iter().copied() }
+            .chain(roles.iter().map(|role| role.token))
+            .collect();
+        let mut bare_tests = Vec::new();
         plain.retain(|token| {
             let Some(extent) = self.null_tested(*token) else {
                 return true;
             };
             tested = true;
-            cast |= extent.clone().any(|at| {
+            let is_cast = extent.clone().any(|at| {
                 matches!(self.tokens.kind(at), Kind::DoubleColon) || self.tokens.is_word(at, "cast")
             });
+            cast |= is_cast;
+            if !is_cast {
+                bare_tests.push(*token);
+            }
             let bytes = self.tokens.bytes(&extent);
             self.edits.replace(bytes, Replacement::Slot(role.slot));
             false
         });
         let terms = |role: &&Role| !role.make.stores() && role.slot == first.slot;
-        Ok((tested && !cast && roles.iter().all(terms)).then_some(role.slot))
+        let slot = (tested && !cast && roles.iter().all(terms)).then_some(role.slot);
+        // The server itself finds out where it sees them all.
+        if slot.is_none() || !plain.is_empty() {
+            self.check_tests(param, &bare_tests, &uses)?;
+        }
+        Ok(slot)
     }
 
     /// A parameter with its casts and brackets, if it is only tested for NULL.
-    fn null_tested(&self, token: usize) -> Option<Range<usize>> {
+    pub(super) fn null_tested(&self, token: usize) -> Option<Range<usize>> {
         let tokens = self.tokens;
         let (mut start, mut end) = (token, token + 1);
         loop {
@@ -433,7 +435,8 @@ impl Analyser<'_> {
                 return Err(unusable(param, "it is used for columns of different types"));
             }
             let both_stored = role.make.stores() && first.make.stores();
-            let follows = typed.is_some() && role.given.is_none();
+            // By an explicit cast it is made of what it arrived as.
+            let follows = typed.is_some() && (role.given.is_none() || is_text(role.arrives()));
             if both_stored && role.arrives() != arrives && !follows {
                 return Err(inconsistent(param, arrives, role.arrives()));
             }
@@ -455,8 +458,13 @@ impl Analyser<'_> {
         if roles.iter().any(|role| role.cast.is_some()) {
             return Err(unusable(param, "it is used with a cast and without"));
         }
-        if !told && (is_read_by_type(arrives) || roles.iter().any(|role| role.begins)) {
-            self.check_cast_alike(param, plain, first.array, arrives)?;
+        if !told {
+            let wanted = if first.array {
+                Cast::Array(arrives)
+            } else {
+                Cast::To(arrives)
+            };
+            self.check_found(param, plain, roles, &wanted)?;
         }
         let bare = first.column.without_modifiers();
         let stored_as_is = roles
@@ -472,35 +480,6 @@ impl Analyser<'_> {
         };
         self.cast_plain_uses(param, plain, first.array, arrives);
         Ok(client)
-    }
-
-    /// PostgreSQL may have found the type of a parameter in a plain use, and one text is several values by type: such a use has to
-    /// have the same cast.
-    fn check_cast_alike(
-        &self,
-        param: usize,
-        plain: &[usize],
-        array: bool,
-        arrives: LogicalType,
-    ) -> Result<(), Refusal> {
-        let wanted = if array {
-            Cast::Array(arrives)
-        } else {
-            Cast::To(arrives)
-        };
-        let alike = |token: &usize| {
-            let named = match self.tokens.kind(token + 1) {
-                Kind::DoubleColon => self.tokens.type_end(token + 2),
-                _ => None,
-            };
-            let named = named.map(|end| self.named_type(token + 2..end) == wanted);
-            named.unwrap_or_else(|| self.null_tested(*token).is_some())
-        };
-        if plain.iter().all(alike) {
-            return Ok(());
-        }
-        let why = "another use, without the same cast, may give it another type";
-        Err(unusable(param, why))
     }
 
     /// `$1 IS NULL OR email = $1`: the server no longer sees the use that told it the type.
@@ -563,6 +542,25 @@ impl Analyser<'_> {
 }
 
 impl Role {
+    /// Its token.
+    pub(super) fn token(&self) -> usize {
+        self.token
+    }
+
+    /// Whether PostgreSQL finds its type as soon as it comes to it: by a cast, or an operator right beside it.
+    pub(super) fn tells_at_once(&self, tokens: &Tokens<'_>) -> bool {
+        let at = self.token;
+        let compares = |at: usize| matches!(tokens.kind(at), Kind::Eq | Kind::Neq);
+        let before = |steps: usize| at >= steps && compares(at - steps);
+        let cast = matches!(tokens.kind(at + 1), Kind::DoubleColon)
+            || (at > 1 && tokens.is_word(at - 2, "cast") && tokens.is_word(at + 1, "as"));
+        let any = self.array
+            && at > 1
+            && (tokens.is_word(at - 2, "any") || tokens.is_word(at - 2, "all"));
+        let alone = !self.make.stores() && (before(1) || compares(at + 1) || (any && before(3)));
+        alone || (cast && self.given.is_some())
+    }
+
     /// The type in which the client sends it.
     fn arrives(&self) -> LogicalType {
         let compared = if self.make.stores() {
@@ -605,25 +603,6 @@ fn check_moment(
         Conversion::Comparison
     };
     check_types(given, column, why)
-}
-
-/// Whether a text is read otherwise as a type that is compared with this one: `2024-05-01 12:00` as a date, and as a timestamp.
-fn is_read_by_type(logical: LogicalType) -> bool {
-    use LogicalType::{
-        Bpchar, Date, Float4, Float8, Numeric, Time, Timestamp, Timestamptz, Timetz,
-    };
-    matches!(
-        logical,
-        Bpchar(_)
-            | Date
-            | Float4
-            | Float8
-            | Numeric(_)
-            | Time(_)
-            | Timestamp(_)
-            | Timestamptz(_)
-            | Timetz(_)
-    )
 }
 
 fn inconsistent(param: usize, first: LogicalType, then: LogicalType) -> Refusal {

@@ -209,6 +209,9 @@ impl<'a> Analyser<'a> {
                 if self.is_moved(relation, column) {
                     self.assign_moved(relation, column, value, cx)?;
                 } else if !is_default(value) {
+                    if let Some(operand) = self.operand(value)? {
+                        self.know_stored(&operand, column);
+                    }
                     self.plain(
                         value,
                         cx,

@@ -8,10 +8,15 @@ use super::{
 impl Writer<'_> {
     /// Any statement. What it returns is empty for a query, and asks for the changed rows otherwise.
     pub(super) fn any_statement(&mut self) -> Vec<String> {
-        let kind = self.choices.weighted(&[56, 8, 5, 8, 4, 5, 4, 3, 2, 3, 2]);
+        let kind = self
+            .choices
+            .weighted(&[56, 8, 5, 8, 4, 5, 4, 3, 2, 3, 2, 30]);
         if kind == 0 {
             self.top_query();
             return Vec::new();
+        }
+        if kind == 11 {
+            return self.twice();
         }
         let tables: Vec<_> = TABLES.iter().filter(|table| table.writable).collect();
         let table = **self.choices.of(&tables);

@@ -24,14 +24,20 @@ impl Writer<'_> {
     }
 
     fn constant_as(&mut self, kind: Type, spelling: Spelling) {
-        let value = if self.choices.percent(6) {
-            None
-        } else {
-            Some(*self.choices.of(kind.values()))
+        let number = match self.given_before(kind) {
+            Some(number) => number,
+            None => {
+                let value = if self.choices.percent(6) {
+                    None
+                } else {
+                    Some(*self.choices.of(kind.values()))
+                };
+                self.give(kind, value)
+            }
         };
         self.pieces.push(Piece::Constant {
+            number,
             kind,
-            value,
             spelling,
         });
     }

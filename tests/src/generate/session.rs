@@ -3,20 +3,22 @@
 
 use super::{
     choices::Choices,
-    statement::{Piece, literal, render},
+    statement::{Given, Piece, Spelling, literal, render},
+    world::Type,
 };
 
 /// Statements that amount to the one given.
 pub(super) fn wrap(
     choices: &mut Choices,
     pieces: &[Piece],
+    given: &[Given],
     is_query: bool,
     features: &mut Vec<&'static str>,
 ) -> Vec<String> {
-    let (sql, _) = render(pieces, false);
+    let sql = render(pieces, given, false);
     let ways = if is_query { 6 } else { 1 };
     let (feature, statements) = match choices.below(ways) {
-        0 => ("prepare", prepared(pieces)),
+        0 => ("prepare", prepared(pieces, given)),
         1 => (
             "cursor",
             vec![
@@ -56,24 +58,36 @@ pub(super) fn wrap(
 }
 
 /// PREPARE with the constants as parameters, and EXECUTE with them as arguments.
-fn prepared(pieces: &[Piece]) -> Vec<String> {
-    let (sql, _) = render(pieces, true);
-    let arguments: Vec<String> = pieces
-        .iter()
-        .filter_map(|piece| match piece {
+fn prepared(pieces: &[Piece], given: &[Given]) -> Vec<String> {
+    let sql = render(pieces, given, true);
+    let argument = |(number, given): (usize, &Given)| {
+        let spelling = pieces.iter().find_map(|piece| match piece {
             Piece::Constant {
-                value, spelling, ..
-            } => Some(literal(*value, *spelling)),
-            Piece::Text(_) => None,
-        })
-        .collect();
+                number: other,
+                spelling,
+                ..
+            } if *other == number => Some(*spelling),
+            _ => None,
+        });
+        literal(given.value, spelling.unwrap_or(Spelling::Plain))
+    };
+    let arguments: Vec<String> = given.iter().enumerate().map(argument).collect();
     let execute = if arguments.is_empty() {
         "EXECUTE w".to_owned()
     } else {
         format!("EXECUTE w({})", arguments.join(", "))
     };
+    let types: Vec<_> = given
+        .iter()
+        .map(|given| given.declared.map_or("unknown", Type::bare))
+        .collect();
+    let types = if given.iter().any(|given| given.declared.is_some()) {
+        format!(" ({})", types.join(", "))
+    } else {
+        String::new()
+    };
     vec![
-        format!("PREPARE w AS {sql}"),
+        format!("PREPARE w{types} AS {sql}"),
         execute,
         "DEALLOCATE w".to_owned(),
     ]

@@ -12,10 +12,14 @@ pub struct Script {
     pub statements: Vec<String>,
     /// The values of `$1`...
     pub params: Vec<Option<&'static str>>,
+    /// As what types they are declared: none of them, or each, 0 where nothing is said.
+    pub oids: Vec<u32>,
     /// Asked afterwards, to see what a write has done.
     pub after: Vec<String>,
     /// Whether the order of the rows is fixed by the statement.
     pub ordered: bool,
+    /// Whether it may have several mistakes: values that do not fit where they stand again, or types that are declared.
+    pub several: bool,
     /// The features that it uses, for the account of what is answered.
     pub features: Vec<&'static str>,
 }
@@ -36,10 +40,21 @@ pub enum Form {
 pub(super) enum Piece {
     Text(String),
     Constant {
+        /// Which of the constants given, from 0.
+        number: usize,
+        /// The type that it has in this place.
         kind: Type,
-        value: Option<&'static str>,
         spelling: Spelling,
     },
+}
+
+/// A constant: a parameter of its own, which may stand in several places.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) value: Option<&'static str>,
+    pub(super) kind: Type,
+    /// The type that the client says it has.
+    pub(super) declared: Option<Type>,
 }
 
 /// How a constant is written.
@@ -71,6 +86,11 @@ pub(super) struct Visible {
 pub(super) struct Writer<'c> {
     pub(super) choices: &'c mut Choices,
     pub(super) pieces: Vec<Piece>,
+    pub(super) given: Vec<Given>,
+    /// Whether constants are used again in other places.
+    pub(super) repeats: bool,
+    /// Whether the client declares types.
+    pub(super) declares: bool,
     pub(super) features: Vec<&'static str>,
     /// What names mean here, the innermost query last.
     pub(super) scopes: Vec<Vec<Visible>>,
@@ -81,6 +101,10 @@ pub(super) struct Writer<'c> {
     pub(super) ordered: bool,
 }
 
+/// Features that statements are known by.
+pub(super) const TWICE: &str = "a constant in several places";
+pub(super) const DECLARED: &str = "declared types";
+
 /// How deep expressions and queries may be in each other.
 pub(super) const DEEPEST: usize = 3;
 
@@ -89,6 +113,9 @@ impl<'c> Writer<'c> {
         Self {
             choices,
             pieces: Vec::new(),
+            given: Vec::new(),
+            repeats: false,
+            declares: false,
             features: Vec::new(),
             scopes: Vec::new(),
             aliases: 0,
@@ -142,44 +169,64 @@ impl<'c> Writer<'c> {
 /// The statement that some choices make, in one form. The same choices make the same statement in every form.
 pub fn statement(choices: &mut Choices, form: Form) -> Script {
     let mut writer = Writer::new(choices);
+    writer.repeats = writer.choices.percent(25);
+    writer.declares = writer.choices.percent(15);
     let after = writer.any_statement();
     let Writer {
         pieces,
+        given,
         mut features,
         ordered,
         ..
     } = writer;
     let is_query = after.is_empty();
-    let (sql, params) = render(&pieces, form == Form::Params);
-    let mut statements = vec![sql];
+    let (mut params, mut oids) = (Vec::new(), Vec::new());
+    if form == Form::Params {
+        params = given.iter().map(|given| given.value).collect();
+        oids = declared_oids(&given);
+    }
+    let mut statements = vec![render(&pieces, &given, form == Form::Params)];
     if form == Form::Wrapped {
-        statements = super::session::wrap(choices, &pieces, is_query, &mut features);
+        statements = super::session::wrap(choices, &pieces, &given, is_query, &mut features);
     }
     Script {
         statements,
         params,
+        oids,
         after,
         ordered,
+        several: features
+            .iter()
+            .any(|feature| [TWICE, DECLARED].contains(feature)),
         features,
     }
 }
 
-/// The text, and the parameters of which it speaks.
-pub(super) fn render(pieces: &[Piece], params: bool) -> (String, Vec<Option<&'static str>>) {
-    let (mut text, mut values) = (String::new(), Vec::new());
+fn declared_oids(given: &[Given]) -> Vec<u32> {
+    if given.iter().all(|given| given.declared.is_none()) {
+        return Vec::new();
+    }
+    let oids = given
+        .iter()
+        .map(|given| given.declared.map_or(0, Type::oid));
+    oids.collect()
+}
+
+/// The text, with constants or with parameters.
+pub(super) fn render(pieces: &[Piece], given: &[Given], params: bool) -> String {
+    let mut text = String::new();
     for piece in pieces {
         match piece {
             Piece::Text(part) => text.push_str(part),
             Piece::Constant {
+                number,
                 kind,
-                value,
                 spelling,
             } => {
                 let bare = if params {
-                    values.push(*value);
-                    format!("${}", values.len())
+                    format!("${}", number + 1)
                 } else {
-                    literal(*value, *spelling)
+                    literal(given[*number].value, *spelling)
                 };
                 let kind = if params { kind.bare() } else { kind.sql() };
                 text.push_str(&match spelling {
@@ -190,14 +237,18 @@ pub(super) fn render(pieces: &[Piece], params: bool) -> (String, Vec<Option<&'st
             }
         }
     }
-    (text, values)
+    text
 }
 
 /// A constant as it stands in a text.
 pub(super) fn literal(value: Option<&str>, spelling: Spelling) -> String {
     match value {
         None => "NULL".to_owned(),
-        Some(number) if spelling == Spelling::Number => number.to_owned(),
+        Some(number)
+            if spelling == Spelling::Number && number.parse::<f64>().is_ok_and(f64::is_finite) =>
+        {
+            number.to_owned()
+        }
         Some(text) => format!("'{}'", text.replace('\'', "''")),
     }
 }

@@ -13,8 +13,15 @@ pub(super) enum Type {
     Timestamptz,
     Bpchar,
     Jsonb,
+    Bigint,
+    Timestamp,
+    Time,
+    Float,
+    Json,
+    Mood,
 }
 
+/// Those of which a query can be made anywhere; the others are the columns' of `pairs`.
 pub(super) const TYPES: [Type; 10] = [
     Type::Text,
     Type::Int,
@@ -42,6 +49,34 @@ impl Type {
             Self::Timestamptz => "timestamptz",
             Self::Bpchar => "bpchar(6)",
             Self::Jsonb => "jsonb",
+            Self::Bigint => "bigint",
+            Self::Timestamp => "timestamp",
+            Self::Time => "time",
+            Self::Float => "float8",
+            Self::Json => "json",
+            Self::Mood => "mood",
+        }
+    }
+
+    /// What a client can declare a parameter of it as; an enum has no fixed number.
+    pub(super) fn oid(self) -> u32 {
+        match self {
+            Self::Int => 23,
+            Self::Text => 25,
+            Self::Varchar => 1043,
+            Self::Numeric => 1700,
+            Self::Date => 1082,
+            Self::Bool => 16,
+            Self::Uuid => 2950,
+            Self::Timestamptz => 1184,
+            Self::Bpchar => 1042,
+            Self::Jsonb => 3802,
+            Self::Bigint => 20,
+            Self::Timestamp => 1114,
+            Self::Time => 1083,
+            Self::Float => 701,
+            Self::Json => 114,
+            Self::Mood => 0,
         }
     }
 
@@ -81,13 +116,26 @@ impl Type {
                 "infinity",
             ],
             Self::Bpchar => &["AB", "CD    ", "", "abcdef"],
-            Self::Jsonb => &["{\"vip\": true}", "[]", "null", "\"text\""],
+            Self::Jsonb | Self::Json => &["{\"vip\": true}", "[]", "null", "\"text\""],
+            Self::Bigint => &["36", "41", "5000000000", "-1"],
+            Self::Timestamp => &["2024-02-29 12:34:56.789", "2024-02-29", "infinity"],
+            Self::Time => &["12:34:56.789", "00:00", "24:00"],
+            Self::Float => &["1200.5", "0.1", "36", "NaN"],
+            Self::Mood => &["sad", "ok", ""],
         }
+    }
+
+    pub(super) fn is_number(self) -> bool {
+        matches!(self, Self::Int | Self::Bigint | Self::Numeric | Self::Float)
+    }
+
+    pub(super) fn is_day(self) -> bool {
+        matches!(self, Self::Date | Self::Timestamp | Self::Timestamptz)
     }
 
     /// Whether two values can be compared for equality by a search term.
     pub(super) fn has_equality(self) -> bool {
-        self != Self::Jsonb
+        !matches!(self, Self::Jsonb | Self::Json)
     }
 }
 
@@ -137,8 +185,50 @@ const CUSTOMERS: [Column; 13] = [
     column("plain", Type::Text),
 ];
 
+/// Of each type a protected column and one that is not.
+const PAIRS: [Column; 31] = [
+    column("id", Type::Int),
+    sealed("s_text", Type::Text, 20),
+    column("p_text", Type::Text),
+    sealed("s_int", Type::Int, 21),
+    column("p_int", Type::Int),
+    sealed("s_big", Type::Bigint, 22),
+    column("p_big", Type::Bigint),
+    sealed("s_num", Type::Numeric, 23),
+    column("p_num", Type::Numeric),
+    sealed("s_var", Type::Varchar, 24),
+    column("p_var", Type::Varchar),
+    sealed("s_char", Type::Bpchar, 25),
+    column("p_char", Type::Bpchar),
+    sealed("s_date", Type::Date, 26),
+    column("p_date", Type::Date),
+    sealed("s_ts", Type::Timestamp, 27),
+    column("p_ts", Type::Timestamp),
+    sealed("s_tz", Type::Timestamptz, 28),
+    column("p_tz", Type::Timestamptz),
+    sealed("s_time", Type::Time, 29),
+    column("p_time", Type::Time),
+    sealed("s_uuid", Type::Uuid, 30),
+    column("p_uuid", Type::Uuid),
+    sealed("s_bool", Type::Bool, 31),
+    column("p_bool", Type::Bool),
+    sealed("s_float", Type::Float, 32),
+    column("p_float", Type::Float),
+    sealed("s_json", Type::Jsonb, 33),
+    column("p_json", Type::Json),
+    sealed("s_mood", Type::Mood, 34),
+    column("p_mood", Type::Mood),
+];
+
+/// The table in which constants are used twice.
+pub(super) const PAIRED: Table = Table {
+    name: "pairs",
+    columns: &PAIRS,
+    writable: true,
+};
+
 /// All tables.
-pub(super) const TABLES: [Table; 5] = [
+pub(super) const TABLES: [Table; 6] = [
     Table {
         name: "customers",
         columns: &CUSTOMERS,
@@ -175,6 +265,7 @@ pub(super) const TABLES: [Table; 5] = [
         ],
         writable: true,
     },
+    PAIRED,
     // A view that PostgreSQL writes through.
     Table {
         name: "buyers",
@@ -198,6 +289,13 @@ pub const SCHEMA: &str = "
     CREATE TABLE orders (id int PRIMARY KEY, customer_id int NOT NULL, customer_email text, total numeric(12,2), item text);
     CREATE TABLE people (id int PRIMARY KEY, mail text, age int4);
     CREATE TABLE notes (id int PRIMARY KEY, tenant_id int NOT NULL, author text, body text, shared_author text);
+    CREATE TYPE mood AS ENUM ('sad', 'ok', '');
+    CREATE TABLE pairs (
+        id int PRIMARY KEY, s_text text, p_text text, s_int int4, p_int int4, s_big int8, p_big int8, s_num numeric(12,2), p_num numeric(12,2),
+        s_var varchar(11), p_var varchar(11), s_char bpchar(6), p_char bpchar(6), s_date date, p_date date, s_ts timestamp, p_ts timestamp,
+        s_tz timestamptz, p_tz timestamptz, s_time time, p_time time, s_uuid uuid, p_uuid uuid, s_bool bool, p_bool bool,
+        s_float float8, p_float float8, s_json jsonb, p_json json, s_mood mood, p_mood mood
+    );
 ";
 
 /// What is protected.
@@ -220,6 +318,22 @@ public.notes  scope = "tenant:{tenant_id}"
     author: text, search = ["equality"]
     body: text
     shared_author: text, search = ["equality"], search_key = "shared"
+public.pairs  scope = "platform"
+    s_text: text, search = ["equality"]
+    s_int: int4, search = ["equality"]
+    s_big: int8, search = ["equality"]
+    s_num: numeric(12,2), search = ["equality"]
+    s_var: varchar(11), search = ["equality"]
+    s_char: bpchar(6), search = ["equality"]
+    s_date: date, search = ["equality"]
+    s_ts: timestamp, search = ["equality"]
+    s_tz: timestamptz, search = ["equality"]
+    s_time: time, search = ["equality"]
+    s_uuid: uuid, search = ["equality"]
+    s_bool: bool, search = ["equality"]
+    s_float: float8, search = ["equality"]
+    s_json: jsonb
+    s_mood: mood, search = ["equality"]
 "#;
 
 /// The rows, written the way an application would.
@@ -241,5 +355,19 @@ pub const ROWS: &str = "
     INSERT INTO notes VALUES
         (1, 10, 'ada@example.com', 'first', 'ada@example.com'), (2, 10, 'bob@example.com', 'second', 'nobody'),
         (3, 20, 'ada@example.com', 'third', 'ada@example.com'), (4, 20, NULL, NULL, NULL);
+    INSERT INTO pairs VALUES
+        (1, '36', '36', 36, 36, 36, 36, 36.00, 36.00, '36', '36', '36', '36', '2024-02-29', '2024-02-29',
+            '2024-02-29', '2024-02-29', '2024-02-29 00:00+00', '2024-02-29 00:00+00', '12:34', '12:34',
+            'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', true, true, 36, 36, '{}',
+            '{}', 'sad', 'sad'),
+        (2, '2024-02-29', '2024-02-29', 0, 0, 5000000000, 5000000000, 1200.50, 1200.50, 'x', 'x', 'AB', 'AB',
+            '2024-02-29', '2024-02-29', '2024-02-29 12:34:56.789', '2024-02-29 12:34:56.789',
+            '2024-02-29 12:34:56.789+00', '2024-02-29 12:34:56.789+00', '12:34:56.789', '12:34:56.789', NULL, NULL,
+            false, false, 1200.5, 1200.5, '[]', '[]', '', ''),
+        (3, 'AB', 'AB', NULL, NULL, NULL, NULL, NULL, NULL, 'AB  ', 'AB  ', 'AB  ', 'AB  ', NULL, NULL, NULL, NULL,
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (4, 'ok', 'ok', -1, -1, -1, -1, -7.10, -7.10, 'true', 'true', '', '', 'infinity', 'infinity', 'infinity',
+            'infinity', 'infinity', 'infinity', '00:00', '00:00', NULL, NULL, true, true, 0.1, 0.1, '\"x\"', '\"x\"',
+            'ok', 'ok');
     CREATE VIEW buyers AS SELECT id, region, email AS mail, age AS years, plain FROM customers WHERE id <> 3;
 ";

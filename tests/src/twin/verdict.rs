@@ -22,12 +22,14 @@ pub enum Verdict {
     Wrong(String),
 }
 
-/// Compares the answers to a statement of which nobody said what to expect. Positions of errors are not looked at.
-pub fn compare(ordered: bool, direct: &[Reply], veiled: &[Reply]) -> Verdict {
+/// Compares the answers to a statement of which nobody said what to expect. Positions of errors are not looked at. A statement
+/// with `several` mistakes in types or values fails for the one that is found first, which need not be the same one.
+pub fn compare(ordered: bool, several: bool, direct: &[Reply], veiled: &[Reply]) -> Verdict {
     let unplaced = |replies: &[Reply]| -> Vec<String> {
         let lines = lines(replies, ordered).into_iter();
         lines
             .map(|line| match line.split_once(" at \"") {
+                Some((head, _)) if line.starts_with("ErrorResponse") && several => kind(head),
                 Some((head, _)) if line.starts_with("ErrorResponse") => head.to_owned(),
                 _ => line,
             })
@@ -53,6 +55,17 @@ pub fn compare(ordered: bool, direct: &[Reply], veiled: &[Reply]) -> Verdict {
         wanted.join("\n"),
         got.join("\n")
     ))
+}
+
+/// An error's line with the kind of its mistake.
+fn kind(line: &str) -> String {
+    const OF_TYPES: [&str; 6] = ["42725", "42804", "42846", "42883", "42P08", "42P18"];
+    let (head, code) = line.rsplit_once(' ').unwrap_or((line, ""));
+    match code {
+        code if OF_TYPES.contains(&code) => format!("{head} (types)"),
+        code if code.starts_with("22") => format!("{head} (values)"),
+        _ => line.to_owned(),
+    }
 }
 
 /// The planner drops what is NULL for certain: `COALESCE(ssn, NULL)` is `varchar` as a statement, and `varchar(11)` once it is
@@ -218,6 +231,19 @@ mod tests {
         assert!(judge("s", Expect::Refused, &direct, &error("0A000", "")).is_some());
         assert!(judge("s", Expect::Refused, &direct, &error("XX000", "do this")).is_some());
         assert!(judge("s", Expect::Same, &direct, &error("0A000", "do this")).is_some());
+    }
+
+    #[test]
+    fn either_of_several_mistakes_may_be_told() {
+        let (one, two) = (error("42883", "do this"), error("42804", "do this"));
+        assert_eq!(compare(false, true, &one, &two), Verdict::Same);
+        for (several, code) in [(false, "42804"), (true, "22P02")] {
+            let other = error(code, "do this");
+            assert!(matches!(
+                compare(false, several, &one, &other),
+                Verdict::Wrong(_)
+            ));
+        }
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn check(sessions: &mut Sessions, sql: &str, params: &[Option<&str>], mode: Mode
         return Ok(());
     };
     let ordered = sql.to_ascii_lowercase().contains("order by");
-    match compare(ordered, &direct, &veiled) {
+    match compare(ordered, false, &direct, &veiled) {
         Verdict::Same => Ok(()),
         verdict => bail!("{sql} {params:?} ({mode:?})\n{verdict:#?}"),
     }
@@ -429,7 +429,7 @@ fn a_transaction_in_one_string_is_answered_in_parts() -> Result<()> {
     ];
     for sql in scripts {
         let (direct, veiled) = sessions.exchange(&[Message::query(sql)], 1)?;
-        match compare(true, &direct, &veiled) {
+        match compare(true, false, &direct, &veiled) {
             Verdict::Same => {}
             verdict => bail!("{sql}\n{verdict:#?}"),
         }
@@ -463,7 +463,7 @@ fn a_pipeline_in_a_block_uses_what_it_makes() -> Result<()> {
         "SELECT * FROM people WHERE email = 'ada@example.com'",
     ];
     let (direct, veiled) = sessions.exchange(&pipeline(&statements), 1)?;
-    match compare(true, &direct, &veiled) {
+    match compare(true, false, &direct, &veiled) {
         Verdict::Same => {}
         verdict => bail!("{verdict:#?}"),
     }

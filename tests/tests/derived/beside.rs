@@ -121,7 +121,7 @@ fn temporary_tables_of_plain_values_stay_plain() -> Result<()> {
         "SELECT * FROM scratch",
     ] {
         let (direct, veiled) = sessions.exchange(&[Message::query(sql)], 1)?;
-        let verdict = compare(false, &direct, &veiled);
+        let verdict = compare(false, false, &direct, &veiled);
         if !matches!(verdict, Verdict::Same) {
             wrong.push(format!("{sql}\n{verdict:#?}"));
         }
@@ -150,7 +150,7 @@ fn a_client_that_changes_relations_is_not_waited_for() -> Result<()> {
     let mut wrong = Vec::new();
     let mut ask = |sessions: &mut Sessions, sql: &str| -> Result<()> {
         let (direct, veiled) = sessions.exchange(&[Message::query(sql)], 1)?;
-        let verdict = compare(true, &direct, &veiled);
+        let verdict = compare(true, false, &direct, &veiled);
         if !matches!(verdict, Verdict::Same) {
             wrong.push(format!("{sql}\n{verdict:#?}"));
         }

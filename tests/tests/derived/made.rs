@@ -179,7 +179,7 @@ fn a_view_made_of_a_query_is_there_at_once() -> Result<()> {
 /// Runs a statement on both for good.
 fn commit(sessions: &mut Sessions, sql: &str) -> Result<Option<String>> {
     let (direct, veiled) = sessions.exchange(&[Message::query(sql)], 1)?;
-    Ok(match compare(false, &direct, &veiled) {
+    Ok(match compare(false, false, &direct, &veiled) {
         Verdict::Same => None,
         verdict => Some(format!("{sql}\n{verdict:#?}")),
     })

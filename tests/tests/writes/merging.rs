@@ -27,7 +27,9 @@ fn same_after(statements: &[(&str, &[Option<&'static str>])]) -> Result<()> {
             statements: vec![(*sql).to_owned()],
             params: params.to_vec(),
             after: AFTER.map(str::to_owned).to_vec(),
+            oids: Vec::new(),
             ordered: true,
+            several: false,
             features: Vec::new(),
         };
         let form = if params.is_empty() {
