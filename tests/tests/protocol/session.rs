@@ -243,6 +243,26 @@ fn a_function_call_passes() -> Result<()> {
 }
 
 #[test]
+fn a_large_object_may_hold_any_bytes() -> Result<()> {
+    let mut sessions = sessions()?;
+    let (create, open, write, seek, read) = (715, 952, 955, 956, 954);
+    let hidden = format!("U&\"{}\"", "x".repeat(1100));
+    let messages = [
+        Message::query("BEGIN"),
+        Message::function_call(create, &["70001"]),
+        Message::function_call(open, &["70001", "393216"]),
+        Message::function_call(write, &["0", "INSERT INTO people VALUES (99)"]),
+        Message::function_call(write, &["0", &hidden]),
+        Message::function_call(seek, &["0", "0", "0"]),
+        Message::function_call(read, &["0", "2000"]),
+        Message::query("COMMIT"),
+    ];
+    let said = alike(&mut sessions, &messages, 8)?;
+    ensure!(!said.contains("ErrorResponse"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn a_function_call_that_has_to_do_with_protected_tables_is_refused() -> Result<()> {
     let twin = fresh_twin()?;
     let proxied = &twin.proxy.target("app");
