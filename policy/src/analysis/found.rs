@@ -400,6 +400,49 @@ impl Analyser<'_> {
         }
     }
 
+    /// The first cast of a parameter that is tested for NULL.
+    fn cast_tested(&self, token: usize) -> Option<Cast> {
+        let extent = self.null_tested(token)?;
+        let casts = |at: &usize| {
+            matches!(self.tokens.kind(*at), Kind::DoubleColon) || self.tokens.is_word(*at, "as")
+        };
+        let start = (token + 1..extent.end).find(casts)? + 1;
+        let end = self.tokens.type_end(start)?;
+        Some(match self.named_type(start..end) {
+            Cast::To(to) => Cast::To(to.without_modifiers()),
+            other => other,
+        })
+    }
+
+    /// `$1::int IS NULL OR email = $1`: the cast tells PostgreSQL a type, unless another use has before.
+    pub(super) fn check_cast_tests(
+        &self,
+        param: usize,
+        tests: &[usize],
+        roles: &[&Role],
+    ) -> Result<(), Refusal> {
+        let untyped = matches!(self.oids.get(param).copied().unwrap_or(0), 0 | 705);
+        let Some(role) = roles.first().filter(|_| untyped) else {
+            return Ok(());
+        };
+        let arrives = role.arrives().without_modifiers();
+        let alike = |to: LogicalType| to == arrives || (to.is_string() && arrives.is_string());
+        let same = |test: &&usize| match self.cast_tested(**test) {
+            Some(Cast::To(to)) => !role.is_array() && alike(to),
+            Some(Cast::Array(to)) if role.is_array() => alike(to),
+            Some(cast) => cast == as_cast(arrives),
+            None => false,
+        };
+        let told = |test: &usize| {
+            let mut told = roles.iter().filter(|role| role.tells_at_once(self.tokens));
+            told.any(|role| self.tokens.comes_before(role.token(), *test))
+        };
+        match tests.iter().find(|test| !same(test) && !told(test)) {
+            Some(_) => Err(unusable(param, UNSURE)),
+            None => Ok(()),
+        }
+    }
+
     /// The type of a plain column that ends before this token, as the first operand of what begins there.
     fn column_before(&self, token: usize) -> Option<LogicalType> {
         let start = *self.known.ending.get(&token)?;

@@ -356,7 +356,7 @@ impl Analyser<'_> {
         let uses: Vec<usize> = { plain.iter().copied() }
             .chain(roles.iter().map(|role| role.token))
             .collect();
-        let mut bare_tests = Vec::new();
+        let (mut bare_tests, mut cast_tests) = (Vec::new(), Vec::new());
         plain.retain(|token| {
             let Some(extent) = self.null_tested(*token) else {
                 return true;
@@ -366,13 +366,16 @@ impl Analyser<'_> {
                 matches!(self.tokens.kind(at), Kind::DoubleColon) || self.tokens.is_word(at, "cast")
             });
             cast |= is_cast;
-            if !is_cast {
+            if is_cast {
+                cast_tests.push(*token);
+            } else {
                 bare_tests.push(*token);
             }
             let bytes = self.tokens.bytes(&extent);
             self.edits.replace(bytes, Replacement::Slot(role.slot));
             false
         });
+        self.check_cast_tests(param, &cast_tests, roles)?;
         let terms = |role: &&Role| !role.make.stores() && role.slot == first.slot;
         let slot = (tested && !cast && roles.iter().all(terms)).then_some(role.slot);
         // The server itself finds out where it sees them all.
@@ -547,6 +550,11 @@ impl Role {
         self.token
     }
 
+    /// Whether it is an array.
+    pub(super) fn is_array(&self) -> bool {
+        self.array
+    }
+
     /// Whether PostgreSQL finds its type as soon as it comes to it: by a cast, or an operator right beside it.
     pub(super) fn tells_at_once(&self, tokens: &Tokens<'_>) -> bool {
         let at = self.token;
@@ -562,7 +570,7 @@ impl Role {
     }
 
     /// The type in which the client sends it.
-    fn arrives(&self) -> LogicalType {
+    pub(super) fn arrives(&self) -> LogicalType {
         let compared = if self.make.stores() {
             self.column.without_modifiers()
         } else {
