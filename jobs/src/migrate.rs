@@ -146,7 +146,8 @@ pub async fn migrate(
 /// Drops the plaintext columns of all migrations that have swapped.
 ///
 /// # Errors
-/// If a table's lock is not to be had, or transactions of before are still open after `patience`. Run again, it goes on.
+/// If a table's lock is not to be had, or transactions of before are still open after `patience`. Run again, it goes on. If
+/// a migration is not as pgveil began it: another column could be dropped, or plaintext be left behind.
 pub async fn contract(
     settings: &Settings,
     patience: Duration,
@@ -154,10 +155,16 @@ pub async fn contract(
     let client = connected(settings).await?;
     settle(&client).await?;
     let mut report = MigrationReport::default();
-    for mut migration in live(&client).await? {
-        if migration.phase != Phase::Swapped || migration.way == Way::Open {
-            continue;
-        }
+    let mut migrations = live(&client).await?;
+    migrations.retain(|one| one.phase == Phase::Swapped && one.way == Way::Seal);
+    if migrations.is_empty() {
+        return Ok(report);
+    }
+    let registry = open_keys(settings).await?.registry().await?;
+    for migration in &migrations {
+        migration.judge(&registry)?;
+    }
+    for mut migration in migrations {
         let done = contract::table(&client, &mut migration, patience).await;
         stopped(&client, &migration, &done).await?;
         done?;
@@ -170,9 +177,7 @@ pub async fn contract(
         ));
         report.tables.push(migration);
     }
-    if !report.tables.is_empty() {
-        report.remains.extend(remains::elsewhere(&client).await);
-    }
+    report.remains.extend(remains::elsewhere(&client).await);
     client.close().await;
     Ok(report)
 }

@@ -70,3 +70,42 @@ async fn transactions_that_hang_are_named_and_nothing_is_dropped() -> Result<()>
     ensure!(database.run(KEPT)? == "0", "it was not dropped");
     same(&site.serve()?.psql("app", ALL)?, &before)
 }
+
+#[test]
+fn a_migration_that_was_altered_is_not_contracted() -> Result<()> {
+    let database = TempPostgres::shared()?.database()?;
+    database.run(&format!("{TABLE}{ROWS}"))?;
+    let site = Site::new(&database, POLICY)?;
+    online(&site)?;
+    database.admin(
+        "CREATE TABLE kept_m AS SELECT * FROM pgveil.migrations; CREATE TABLE kept_c AS SELECT * FROM pgveil.migrated_columns",
+    )?;
+    let restore = "UPDATE pgveil.migrations m SET mac = k.mac FROM kept_m k WHERE k.id = m.id;
+        DELETE FROM pgveil.migrated_columns; INSERT INTO pgveil.migrated_columns SELECT * FROM kept_c";
+    for (change, words) in [
+        (
+            "DELETE FROM pgveil.migrated_columns",
+            "does not fit its MAC",
+        ),
+        (
+            "UPDATE pgveil.migrated_columns SET name = 'id'",
+            "does not fit its MAC",
+        ),
+        ("UPDATE pgveil.migrations SET mac = NULL", "has no MAC"),
+    ] {
+        database.admin(change)?;
+        let ran = site.command("apply", &["--contract", "--yes"])?;
+        ensure!(
+            ran.code == Some(1) && ran.stderr.contains(words),
+            "{change}: {:?} {}{}",
+            ran.code,
+            ran.stdout,
+            ran.stderr
+        );
+        ensure!(database.run(KEPT)? == "1", "{change}: it was dropped");
+        database.admin(restore)?;
+    }
+    site.command("apply", &["--contract", "--yes"])?.ok()?;
+    ensure!(database.run(KEPT)? == "0", "it was not dropped");
+    Ok(())
+}
