@@ -173,6 +173,39 @@ pub(crate) async fn body(mut response: reqwest::Response) -> Result<Zeroizing<Ve
     Ok(body)
 }
 
+/// Whether the server turned our certificate away: by an alert of TLS (RFC 8446, section 6.2) that says so. Withdrawing the
+/// certificate is how a customer says no.
+pub(crate) fn is_turned_away(error: &reqwest::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        // What an I/O error wraps is not its source.
+        let wrapped = error.downcast_ref::<std::io::Error>();
+        let wrapped = wrapped.and_then(std::io::Error::get_ref);
+        let tls = match wrapped {
+            Some(inner) => inner.downcast_ref::<rustls::Error>(),
+            None => error.downcast_ref::<rustls::Error>(),
+        };
+        if let Some(rustls::Error::AlertReceived(alert)) = tls {
+            return matches!(
+                alert,
+                Alert::AccessDenied
+                    | Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::CertificateRequired
+                    // Its signature does not verify.
+                    | Alert::DecryptError
+                    | Alert::UnknownCA
+            );
+        }
+        source = error.source();
+    }
+    false
+}
+
 /// What went wrong on the way, without the URL, which messages of the provider's name already.
 pub(crate) fn why(error: &reqwest::Error) -> String {
     if error.is_timeout() {

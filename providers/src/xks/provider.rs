@@ -174,7 +174,14 @@ impl Xks {
             }
         }
         let response = request.body(body.to_vec()).send().await;
-        let response = response.map_err(|error| self.unavailable(http::why(&error)))?;
+        let response = response.map_err(|error| {
+            if http::is_turned_away(&error) {
+                let reason = format!("it does not accept the certificate: {}", http::why(&error));
+                ProviderError::denied(&self.name, kek, reason)
+            } else {
+                self.unavailable(http::why(&error))
+            }
+        })?;
         let status = response.status();
         let body = http::body(response).await;
         let body = body.map_err(|reason| self.unavailable(reason))?;

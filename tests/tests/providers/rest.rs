@@ -11,8 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use pgveil_providers::ProviderError;
-use pgveil_tests::{postgres::TempPostgres, site::Site};
+use pgveil_tests::{
+    postgres::{Certificate, TempPostgres},
+    site::Site,
+};
 use serde_json::json;
+
+use crate::papers::Papers;
 
 use super::{
     KEY, configured, context, contract,
@@ -146,18 +151,26 @@ async fn without_the_certificate_nobody_gets_as_far_as_a_request() -> Result<()>
         .filter(|line| !line.starts_with("cert_file") && !line.starts_with("key_file"))
         .map(str::to_owned)
         .collect();
-    let section = format!(
-        "{}\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
-        section.join("\n"),
-        stranger.cert_file.display(),
-        stranger.key_file.display()
-    );
-    let provider = configured(&section).await?;
+    let with = |certificate: &Certificate| {
+        format!(
+            "{}\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
+            section.join("\n"),
+            certificate.cert_file.display(),
+            certificate.key_file.display()
+        )
+    };
+    // A name that is not let in: the connection is closed without a word.
+    let provider = configured(&with(&stranger)).await?;
     let answer = provider.wrap("a", &KEY, &context("platform")).await;
     ensure!(
         matches!(answer, Err(ProviderError::Unavailable { .. })),
         "{answer:?}"
     );
+    // The right name from another authority: TLS says no, which is an answer.
+    let others = Papers::new()?;
+    let provider = configured(&with(&others.client(Served::CLIENT)?)).await?;
+    let answer = provider.wrap("a", &KEY, &context("platform")).await;
+    ensure!(is_denied(&answer), "{answer:?}");
     Ok(())
 }
 
