@@ -155,6 +155,7 @@ impl Analyser<'_> {
         }
         let found = self
             .compared(token)
+            .or_else(|| self.beside_literal(token))
             .or_else(|| self.any_of(token))
             .or_else(|| self.text_use(token))
             .or_else(|| self.limit_use(token));
@@ -239,6 +240,58 @@ impl Analyser<'_> {
         let not = word > 0 && tokens.is_word(word - 1, "not");
         let at = if not { word - 1 } else { word };
         alone.then(|| self.column_before(at)).flatten()
+    }
+
+    /// `$1 = ''`, `0 < $1`, `$1 IN ('a', 'b')`, `COALESCE($1, '')`, `NULLIF($1, 0)`: beside a literal that has no type it is a
+    /// text.
+    fn beside_literal(&self, token: usize) -> Option<Cast> {
+        let tokens = self.tokens;
+        let before = token.checked_sub(1)?;
+        if is_comparison(tokens.kind(before)) && self.ends(token + 1) {
+            let literal = before.checked_sub(1).filter(|at| self.begins(*at))?;
+            return self.literal(literal).map(|(_, cast)| cast);
+        }
+        if is_comparison(tokens.kind(token + 1)) && self.begins(token) {
+            let (end, cast) = self.literal(token + 2)?;
+            return self.ends(end).then_some(cast);
+        }
+        let listed = tokens.is_word(token + 1, "in") && self.begins(token);
+        if listed && matches!(tokens.kind(token + 2), Kind::LParen) {
+            let texts =
+                |at: usize| matches!(tokens.kind(at), Kind::SingleQuotedString(_) | Kind::Comma);
+            let close = tokens.pair(token + 2)?;
+            let texts = close - token < LONGEST_LIST && (token + 3..close).all(texts);
+            return texts.then_some(Cast::To(LogicalType::Text));
+        }
+        let called = matches!(tokens.kind(before), Kind::LParen)
+            && ["coalesce", "nullif"]
+                .iter()
+                .any(|name| before > 0 && tokens.is_word(before - 1, name));
+        if called && matches!(tokens.kind(token + 1), Kind::Comma) {
+            let (end, cast) = self.literal(token + 2)?;
+            return matches!(tokens.kind(end), Kind::RParen).then_some(cast);
+        }
+        None
+    }
+
+    /// A literal without a cast: the token behind it, and what a parameter beside it is.
+    fn literal(&self, at: usize) -> Option<(usize, Cast)> {
+        let negative = matches!(self.tokens.kind(at), Kind::Minus);
+        let at = at + usize::from(negative);
+        let logical = match self.tokens.kind(at) {
+            Kind::SingleQuotedString(_) if !negative => LogicalType::Text,
+            Kind::Number(digits, _) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+                if digits.parse::<i32>().is_ok() {
+                    LogicalType::Int4
+                } else if digits.parse::<i64>().is_ok() {
+                    LogicalType::Int8
+                } else {
+                    LogicalType::Numeric(None)
+                }
+            }
+            _ => return None,
+        };
+        Some((at + 1, Cast::To(logical)))
     }
 
     /// `name = ANY ($1)`
@@ -343,6 +396,20 @@ impl Analyser<'_> {
         let bracket = self.tokens.bracket_around(token);
         let here = bracket.is_none() && place.clause == SELECT && place.alone;
         (listed && ended && here).then_some(Cast::To(LogicalType::Text))
+    }
+
+    /// `SELECT $1`, without a name
+    pub(super) fn is_item(&self, token: usize) -> bool {
+        let tokens = self.tokens;
+        let Some(before) = token.checked_sub(1) else {
+            return false;
+        };
+        let listed = matches!(tokens.kind(before), Kind::Comma) || tokens.is_word(before, "select");
+        let unnamed = self.ends(token + 1) && !tokens.is_word(token + 1, "as");
+        let bracket = tokens.bracket_around(token);
+        let of_select = bracket.is_none_or(|open| tokens.is_word(open + 1, "select"));
+        let place = tokens.place_of(token);
+        listed && unnamed && of_select && place.is_some_and(|place| place.clause == SELECT)
     }
 
     /// Refuses a parameter that says no type, unless PostgreSQL takes it for this one for certain: each use tells it, or one

@@ -507,8 +507,15 @@ impl Analyser<'_> {
         for token in plain {
             let range = self.tokens.range(*token);
             self.edits.open(range.start, "(");
+            // A column is named after a cast, but not after a parameter.
+            let name = if self.is_item(*token) {
+                " AS \"?column?\""
+            } else {
+                ""
+            };
+            let type_name = arrives.sql_name();
             self.edits
-                .close(range.end, format!("::{}{suffix})", arrives.sql_name()));
+                .close(range.end, format!("::{type_name}{suffix}){name}"));
         }
     }
 

@@ -17,6 +17,26 @@ fn a_parameter_whose_uses_tell_one_type_is_answered() -> Result<()> {
             &[Some("ada@example.com")],
         ),
         (
+            "SELECT $1, id FROM customers WHERE email = $1 ORDER BY id",
+            &[Some("ada@example.com")],
+        ),
+        (
+            "SELECT id FROM customers WHERE ($1 = '' OR email = $1) AND (COALESCE($2, '') = '' OR plain = $2) ORDER BY id",
+            &[Some("ada@example.com"), None],
+        ),
+        (
+            "SELECT id FROM customers WHERE NULLIF($1, '') IS NULL OR email = $1 ORDER BY id",
+            &[Some("")],
+        ),
+        (
+            "SELECT id FROM customers WHERE $1 IN ('', 'all') OR email = $1 ORDER BY id",
+            &[Some("all")],
+        ),
+        (
+            "SELECT id FROM customers WHERE $1 = 0 OR age = $1 ORDER BY id",
+            &[Some("0")],
+        ),
+        (
             "SELECT $1 AS asked, id FROM customers WHERE email = $1 ORDER BY id",
             &[Some("ada@example.com")],
         ),
@@ -49,7 +69,7 @@ fn a_parameter_whose_uses_tell_one_type_is_answered() -> Result<()> {
 
 #[test]
 fn a_parameter_that_may_have_another_type_is_not_answered_wrong() -> Result<()> {
-    const CASES: [(&str, &str); 9] = [
+    const CASES: [(&str, &str); 10] = [
         (
             "SELECT id FROM customers WHERE region::bigint = $1 OR age = $1",
             "5000000000",
@@ -75,6 +95,7 @@ fn a_parameter_that_may_have_another_type_is_not_answered_wrong() -> Result<()> 
             "INSERT INTO customers (id, region, age, plain) VALUES (90, 'eu', $1, $1)",
             "36",
         ),
+        ("SELECT id FROM customers WHERE $1 = '' OR age = $1", "36"),
         ("UPDATE customers SET email = $1 WHERE id = $1", "1"),
         (
             "SELECT id FROM customers WHERE ($1 IS NULL OR email = $1) AND plain = $1",
