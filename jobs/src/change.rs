@@ -126,7 +126,8 @@ impl Order<'_> {
             if !is_about || job.state.has_ended() {
                 continue;
             }
-            if job.kind == TERM_CHANGE || job.target == self.job.target {
+            let does_the_same = job.kind == TERM_CHANGE || job.target == self.job.target;
+            if does_the_same && job.is_ours != Some(false) {
                 return Ok(job.id);
             }
             if !keystore.order_job(job.id, JobOrder::Cancel).await? {
@@ -156,6 +157,10 @@ impl Order<'_> {
         let Some(record) = ended? else {
             return Err(ended_otherwise(job, "gone", "somebody removed it"));
         };
+        if record.is_ours == Some(false) {
+            let why = "somebody else than pgveil changed its row: `pgveil jobs cancel` ends it";
+            return Err(ended_otherwise(job, "refused", why));
+        }
         if record.state != JobState::Completed {
             let why = record.failure.or(record.waits);
             let why = why.as_deref().unwrap_or("somebody stopped it");

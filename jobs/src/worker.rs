@@ -100,9 +100,7 @@ struct Runnable {
 }
 
 const RUNNABLE: &str = "SELECT id, phase, pass, state = 'queued', moved_at < now() - make_interval(secs => $1), waits \
-    FROM pgveil.jobs WHERE state IN ('queued', 'running') AND look_at <= now() ORDER BY id";
-const START: &str = "UPDATE pgveil.jobs SET state = 'running', started_at = coalesce(started_at, now()), moved_at = now() \
-    WHERE id = $1 AND state = 'queued'";
+    FROM pgveil.jobs WHERE state IN ('queued', 'running') AND look_at <= now() AND id = ANY ($2) ORDER BY id";
 
 impl Worker {
     /// A worker that has not begun.
@@ -148,21 +146,25 @@ impl Worker {
     /// Runs until no job is queued or running, here or elsewhere.
     ///
     /// # Errors
-    /// If the keystore's database cannot be reached.
+    /// If the keystore's database cannot be reached, or what is left was changed by somebody else than pgveil.
     pub async fn run_to_the_end(mut self) -> Result<(), JobError> {
         self.shared.keystore.stay().await?;
         loop {
             let pause = self.round().await?;
             let idle = self.batches.is_empty() && self.leads.is_empty();
-            if idle && !self.shared.keystore.has_jobs().await? {
-                return Ok(());
+            if idle {
+                let left = self.shared.keystore.unfinished_jobs().await?;
+                if left.iter().all(|(_, judged)| judged.is_err()) {
+                    let judged = left.into_iter().find_map(|(_, judged)| judged.err());
+                    return judged.map_or(Ok(()), |refused| Err(refused.into()));
+                }
             }
             self.rest(pause).await;
         }
     }
 
-    /// Runs, with whatever else is queued, until a job has ended or somebody has stopped it, and answers how it stands; `look`
-    /// is shown it now and then.
+    /// Runs, with whatever else is queued, until a job has ended or somebody has stopped it or changed its row, and answers how it
+    /// stands; `look` is shown it now and then.
     ///
     /// # Errors
     /// If the keystore's database cannot be reached.
@@ -178,7 +180,8 @@ impl Worker {
                 return Ok(None);
             };
             look(&record);
-            if record.state.has_ended() || record.state == JobState::Paused {
+            let is_refused = record.is_ours == Some(false);
+            if record.state.has_ended() || record.state == JobState::Paused || is_refused {
                 return Ok(Some(record));
             }
             self.rest(pause).await;
@@ -229,13 +232,23 @@ impl Worker {
 
     async fn runnable(&mut self) -> Result<Vec<Runnable>, JobError> {
         let lease = self.shared.settings.reencrypt.lease.as_secs_f64();
+        let unfinished = self.shared.keystore.unfinished_jobs().await?;
+        // The others were told of.
+        let ours: Vec<i64> = { unfinished.iter() }
+            .filter(|(_, judged)| judged.is_ok())
+            .map(|(id, _)| id.cast_signed())
+            .collect();
         let (home, _) = session::home(&mut self.home, &self.shared.settings).await?;
         let mut jobs = Vec::new();
-        for row in home.ask(RUNNABLE, &[&lease]).await.map_err(looking())? {
+        for row in home
+            .ask(RUNNABLE, &[&lease, &ours])
+            .await
+            .map_err(looking())?
+        {
             let id: i64 = row.try_get(0).map_err(looking())?;
             let queued: bool = row.try_get(3).map_err(looking())?;
             if queued {
-                home.execute(START, &[&id]).await.map_err(looking())?;
+                self.shared.keystore.start_job(id.unsigned_abs()).await?;
             }
             jobs.push(Runnable {
                 id: id.unsigned_abs(),
@@ -267,7 +280,7 @@ impl Worker {
             return Ok(Some(Arc::clone(kind)));
         }
         let shared = Arc::clone(&self.shared);
-        let Some(record) = shared.keystore.job(job.id).await? else {
+        let Some(record) = shared.job(job.id).await? else {
             return Ok(None);
         };
         let kind = shared.kind(&record).await?;
@@ -352,6 +365,12 @@ impl Shared {
     fn counted(&self, job: u64) {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         counted.insert(job, Instant::now());
+    }
+
+    /// A job, if pgveil wrote what its row says. While nobody can tell, nothing is done.
+    async fn job(&self, id: u64) -> Result<Option<JobRecord>, JobError> {
+        let job = self.keystore.job(id).await?;
+        Ok(job.filter(|job| job.is_ours == Some(true)))
     }
 
     async fn kind(&self, job: &JobRecord) -> Result<Arc<dyn Remake>, JobError> {

@@ -285,6 +285,12 @@ impl KeystoreError {
                 "`pgveil keks rotate SCOPE`, of a scope under that key, writes the row anew and brings all keys to the key's present version"
             }
             Self::Damaged {
+                table: "pgveil.jobs",
+                ..
+            } => {
+                "end it with `pgveil jobs cancel`, and order what it was for anew (`pgveil rotate`, `pgveil rewrap`, `pgveil apply`): what it has done stays, and the audit log (job.change) says what it was"
+            }
+            Self::Damaged {
                 table: "pgveil.key_ids",
                 ..
             } => {

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, GenericClient, error::SqlState};
 use crate::database::describe;
 
 /// The schema's version that this pgveil installs and works with.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Two `apply` at once must not both install: key of a transaction-level advisory lock ("pgveil" in ASCII).
 const INSTALL_LOCK: i64 = 0x7067_7665_696C;

@@ -1,4 +1,4 @@
--- Schema pgveil, version 5: domains and functions for protected columns, and the keystore's tables.
+-- Schema pgveil: domains and functions for protected columns, and the keystore's tables.
 -- Runs in one transaction, without superuser, on PostgreSQL 14 to 18. Names are qualified throughout and function
 -- bodies are bound when they are made, so that no session's search_path changes what they mean. Whatever is there already
 -- stays as it is, so that the same lines bring an earlier version's schema up to this one.
@@ -251,14 +251,14 @@ COMMENT ON COLUMN pgveil.enum_labels.labels IS 'How many rows the type had when 
 COMMENT ON COLUMN pgveil.enum_labels.mac IS 'HMAC-SHA-256 over the row: one changed by hand is refused';
 
 CREATE TABLE IF NOT EXISTS pgveil.row_changes (
-    table_name text   NOT NULL CHECK (table_name IN ('columns', 'scopes', 'enum_labels', 'keks', 'local_keys', 'operators')),
+    table_name text   NOT NULL CHECK (table_name IN ('columns', 'scopes', 'enum_labels', 'keks', 'local_keys', 'operators', 'jobs')),
     row_name   text   NOT NULL,
     audit_seq  bigint NOT NULL,
     PRIMARY KEY (table_name, row_name, audit_seq)
 );
 ALTER TABLE pgveil.row_changes DROP CONSTRAINT IF EXISTS row_changes_table_name_check;
 ALTER TABLE pgveil.row_changes ADD CONSTRAINT row_changes_table_name_check
-    CHECK (table_name IN ('columns', 'scopes', 'enum_labels', 'keks', 'local_keys', 'operators'));
+    CHECK (table_name IN ('columns', 'scopes', 'enum_labels', 'keks', 'local_keys', 'operators', 'jobs'));
 CREATE INDEX IF NOT EXISTS row_changes_audit_seq ON pgveil.row_changes (audit_seq);
 COMMENT ON TABLE pgveil.row_changes IS
     'With which records of the audit log rows of other tables were written: an older row that somebody puts back is refused';
@@ -513,11 +513,14 @@ CREATE TABLE IF NOT EXISTS pgveil.jobs (
     settled     bool   NOT NULL DEFAULT false
 );
 ALTER TABLE pgveil.jobs ADD COLUMN IF NOT EXISTS held bigint[] NOT NULL DEFAULT '{}';
+ALTER TABLE pgveil.jobs ADD COLUMN IF NOT EXISTS mac bytea;
 ALTER TABLE pgveil.jobs DROP CONSTRAINT IF EXISTS jobs_phase_check;
 ALTER TABLE pgveil.jobs ADD CONSTRAINT jobs_phase_check CHECK (phase IN ('count', 'walk', 'settle', 'retry', 'held'));
 CREATE INDEX IF NOT EXISTS jobs_unfinished ON pgveil.jobs (id) WHERE state IN ('queued', 'running', 'paused');
 COMMENT ON TABLE pgveil.jobs IS 'Work over tables behind the applications'' back: `pgveil jobs list` shows it';
 COMMENT ON COLUMN pgveil.jobs.target IS 'JSON: what the job brings values to, pinned when it was made; by kind';
+COMMENT ON COLUMN pgveil.jobs.mac IS
+    'HMAC-SHA-256 over what was ordered and where the job stands, not over how far it has come: a row changed by hand is refused';
 COMMENT ON COLUMN pgveil.jobs.moved_at IS 'When it last got on: [reencrypt] lease counts from here';
 COMMENT ON COLUMN pgveil.jobs.waits IS 'What it waits for at the moment';
 COMMENT ON COLUMN pgveil.jobs.held IS
@@ -584,5 +587,5 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgveil FROM PUBLIC;
 -- Labels are no secret: pg_enum shows them to everybody.
 GRANT SELECT ON pgveil.enum_labels TO PUBLIC;
 
-INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '7')
+INSERT INTO pgveil.meta (name, value) VALUES ('schema_version', '8')
     ON CONFLICT (name) DO UPDATE SET value = excluded.value;

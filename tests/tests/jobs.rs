@@ -1,5 +1,7 @@
 //! Jobs over tables: rewrapping rows after a rotation, and the walk that they share.
 
+#[path = "jobs/altered.rs"]
+mod altered;
 #[path = "jobs/chaos.rs"]
 mod chaos;
 #[path = "jobs/erased.rs"]

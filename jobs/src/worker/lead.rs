@@ -121,7 +121,7 @@ impl Lead<'_> {
             .query_opt("SELECT phase FROM pgveil.jobs WHERE id = $1 AND state = 'running' AND phase <> 'walk'", &[&id])
             .await
             .map_err(leading())?;
-        let (Some(phase), Some(job)) = (phase, shared.keystore.job(job).await?) else {
+        let (Some(phase), Some(job)) = (phase, shared.job(job).await?) else {
             return Ok(None);
         };
         Ok(Some(Lead {

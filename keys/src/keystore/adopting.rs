@@ -52,7 +52,7 @@ impl Keystore {
         Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
     }
 
-    /// Rows of keys, overrides, scopes, columns, labels and KEKs that pgveil does not use, because it did not write them, or not last.
+    /// Rows of keys, overrides, scopes, columns, labels, KEKs and jobs that pgveil does not use, because it did not write them, or not last.
     pub async fn refused_rows(&self) -> Result<Vec<KeystoreError>, KeystoreError> {
         let secrets = self.log().secrets().await?;
         let mut refused = Vec::new();
@@ -80,6 +80,7 @@ impl Keystore {
         refused.extend(self.refused_columns().await?);
         refused.extend(self.refused_labels().await?);
         refused.extend(self.refused_keks().await?);
+        refused.extend(self.refused_jobs().await?);
         Ok(refused)
     }
 

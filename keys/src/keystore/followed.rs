@@ -349,7 +349,7 @@ impl Keystore {
         let mut events = Vec::new();
         let mut queued = None;
         if let Some(job) = job {
-            let (id, event) = change.queue_job(job).await?;
+            let (id, event) = change.queue_job(job, events.len()).await?;
             detail["job"] = json!(id);
             events.push(event);
             queued = Some(id);

@@ -1,15 +1,18 @@
 //! Table `pgveil.jobs`: work over tables, as it is asked for and told of. Nothing is done here: crate `jobs` runs it, and keeps
 //! how far it has come in `pgveil.job_parts` and `pgveil.job_batches`.
 
+mod pinned;
+
 use std::{fmt, str::FromStr};
 
 use pgveil_config::ScopePath;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
+use self::pinned::Pinned;
 use super::{Keystore, KeystoreError, bigint_of};
 use crate::{
-    audit::{Actor, Change, Event, Operation, Outcome},
+    audit::{Actor, Change, Event, Operation, Outcome, secrets::Secrets},
     scopes::KekRef,
     step_up::Token,
 };
@@ -191,6 +194,8 @@ pub struct JobRecord {
     pub target: Value,
     /// Where it stands.
     pub state: JobState,
+    /// Whether all of this is as pgveil wrote it. `None`: the audit log's key cannot be had, so that nobody knows.
+    pub is_ours: Option<bool>,
     /// Who wanted it.
     pub made_by: String,
     /// Why.
@@ -266,8 +271,10 @@ impl JobOrder {
     }
 }
 
-const QUEUE: &str = "INSERT INTO pgveil.jobs (kind, scope, below, target, made_by, reason) \
-    VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
+const NEXT_ID: &str = "SELECT nextval('pgveil.job_ids')";
+const QUEUE: &str = "WITH changes AS (\
+        INSERT INTO pgveil.row_changes (table_name, row_name, audit_seq) VALUES ('jobs', $1::int8::text, $9)) \
+    INSERT INTO pgveil.jobs (id, kind, scope, below, target, made_by, reason, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 const UTC: &str = "YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"";
 const ALL: &str = "SELECT id, kind, scope, below, target, state, made_by, reason, \
         to_char(created_at AT TIME ZONE 'UTC', $2), to_char(started_at AT TIME ZONE 'UTC', $2), \
@@ -277,7 +284,7 @@ const ALL: &str = "SELECT id, kind, scope, below, target, state, made_by, reason
             + (SELECT coalesce(sum(b.written), 0) FROM pgveil.job_batches b WHERE b.job = jobs.id))::bigint, \
         (rows + (SELECT coalesce(sum(p.rows), 0) FROM pgveil.job_parts p WHERE p.job = jobs.id) \
             + (SELECT coalesce(sum(b.rows), 0) FROM pgveil.job_batches b WHERE b.job = jobs.id))::bigint, \
-        to_char(moved_at AT TIME ZONE 'UTC', $2), held \
+        to_char(moved_at AT TIME ZONE 'UTC', $2), held, mac \
     FROM pgveil.jobs WHERE $1::bigint IS NULL OR id = $1 ORDER BY id";
 const PARTS: &str = "SELECT p.schema_name || '.' || p.table_name, p.found, \
         (p.written + (SELECT coalesce(sum(b.written), 0) FROM pgveil.job_batches b WHERE b.job = p.job AND b.part = p.part))::bigint, \
@@ -286,44 +293,77 @@ const PARTS: &str = "SELECT p.schema_name || '.' || p.table_name, p.found, \
     FROM pgveil.job_parts p LEFT JOIN pg_stat_all_tables s ON s.relid = p.relation WHERE p.job = $1 ORDER BY p.part";
 const UNFINISHED: &str =
     "SELECT EXISTS (SELECT FROM pgveil.jobs WHERE state IN ('queued', 'running'))";
-const PAUSE: &str = "UPDATE pgveil.jobs SET state = 'paused', waits = NULL \
+const PAUSE: &str = "UPDATE pgveil.jobs SET state = 'paused', waits = NULL, mac = $2 \
     WHERE id = $1 AND state IN ('queued', 'running') RETURNING scope";
 /// After a failure it begins with another count: what a cursor meant may have changed.
 const RESUME: &str = "UPDATE pgveil.jobs SET state = 'queued', phase = CASE WHEN state = 'paused' AND phase <> 'held' THEN phase ELSE 'count' END, \
-        failure = NULL, ended_at = NULL, moved_at = now(), look_at = now() \
+        failure = NULL, ended_at = NULL, moved_at = now(), look_at = now(), mac = $2 \
     WHERE id = $1 AND state IN ('paused', 'failed', 'expired') RETURNING scope";
-/// Not where columns are between two index keys: only the job brings them out of that.
-const CANCEL: &str = "UPDATE pgveil.jobs SET state = 'cancelled', ended_at = now(), waits = NULL \
-    WHERE id = $1 AND state NOT IN ('completed', 'cancelled') AND NOT EXISTS (SELECT FROM pgveil.columns c \
+/// Not where columns are between two index keys: only the job brings them out of that. What somebody else has changed is ended
+/// wherever he says that it stands.
+const CANCEL: &str = "UPDATE pgveil.jobs SET state = 'cancelled', ended_at = now(), waits = NULL, mac = $2, \
+        failure = CASE WHEN $3 THEN failure ELSE 'somebody else than pgveil changed its row' END \
+    WHERE id = $1 AND (NOT $3 OR state NOT IN ('completed', 'cancelled')) AND NOT EXISTS (SELECT FROM pgveil.columns c \
         WHERE c.change IN ('announced', 'turning') AND c.other_number = jobs.id OR c.change IN ('turned', 'clearing') AND c.term_number = jobs.id) \
     RETURNING scope";
 /// What failed before may be tried as often again.
 const ATTEMPTS: &str =
     "UPDATE pgveil.job_batches SET attempts = 0, until = now() WHERE job = $1 AND NOT is_done";
-const END: &str = "UPDATE pgveil.jobs SET state = $2, failure = $3, ended_at = now(), waits = NULL \
+const END: &str = "UPDATE pgveil.jobs SET state = $2, failure = $3, ended_at = now(), waits = NULL, mac = $4 \
     WHERE id = $1 AND state = 'running' RETURNING scope";
 
 impl Change {
-    /// Queues a job with whatever else this transaction does. The event belongs to it and is to be committed with it.
-    pub async fn queue_job(&mut self, job: &NewJob) -> Result<(u64, Event), KeystoreError> {
-        let (scope, target) = (job.scope.as_str(), job.target.to_string());
-        let by = Actor::current().name;
-        let rows = self
-            .query(
-                QUEUE,
-                &[&job.kind, &scope, &job.below, &target, &by, &job.reason],
-            )
-            .await?;
+    /// Queues a job with whatever else this transaction does. The event belongs to it and is to be committed with it, behind so many
+    /// others.
+    pub async fn queue_job(
+        &mut self,
+        job: &NewJob,
+        others: usize,
+    ) -> Result<(u64, Event), KeystoreError> {
+        let rows = self.query(NEXT_ID, &[]).await?;
         let id: i64 = rows
             .first()
-            .ok_or_else(|| damaged("INSERT answers nothing"))?
+            .ok_or_else(|| damaged("there is no number"))?
             .try_get(0)?;
+        let pinned = Pinned {
+            id,
+            kind: job.kind.to_owned(),
+            scope: job.scope.as_str().to_owned(),
+            below: job.below,
+            target: job.target.to_string(),
+            made_by: Actor::current().name,
+            reason: job.reason.clone(),
+        };
+        let mac: &[u8] = &pinned.authentic(JobState::Queued, self.secrets());
+        let seq = bigint_of(self.record_seq(others))?;
+        let Pinned {
+            scope,
+            target,
+            made_by,
+            ..
+        } = &pinned;
+        self.query(
+            QUEUE,
+            &[
+                &id,
+                &job.kind,
+                scope,
+                &job.below,
+                target,
+                made_by,
+                &job.reason,
+                &mac,
+                &seq,
+            ],
+        )
+        .await?;
         let detail = json!({
             "job": id, "state": "queued", "kind": job.kind, "below": job.below, "target": job.told(), "reason": job.reason,
         });
         let event = Event::new(Operation::JobChange)
             .scope(&job.scope)
-            .detail(detail);
+            .detail(detail)
+            .changes_rows(pinned::TABLE, &[id.to_string()]);
         Ok((unsigned(id)?, event))
     }
 }
@@ -332,7 +372,7 @@ impl Keystore {
     /// Queues a job, recorded; answers its number.
     pub async fn queue_job(&self, job: &NewJob) -> Result<u64, KeystoreError> {
         let mut change = self.change().await?;
-        let (id, event) = change.queue_job(job).await?;
+        let (id, event) = change.queue_job(job, 0).await?;
         change.commit(event).await?;
         Ok(id)
     }
@@ -355,7 +395,7 @@ impl Keystore {
         let mut events = Vec::new();
         if rewraps {
             let wanted = NewJob::rewrap(scope, below, horizon, "rotation by hand");
-            let (id, event) = change.queue_job(&wanted).await?;
+            let (id, event) = change.queue_job(&wanted, 1).await?;
             detail["job"] = json!(id);
             job = Some(id);
             events.push(event);
@@ -384,8 +424,14 @@ impl Keystore {
 
     async fn read_jobs(&self, id: Option<i64>) -> Result<Vec<JobRecord>, KeystoreError> {
         let mut jobs = Vec::new();
-        for row in self.query(ALL, &[&id, &UTC]).await? {
-            let mut job = job(&row)?;
+        let rows = self.query(ALL, &[&id, &UTC]).await?;
+        // Without the key they are shown all the same, as what nobody has judged.
+        let secrets = match rows.is_empty() {
+            true => None,
+            false => self.log.secrets().await.ok(),
+        };
+        for row in rows {
+            let mut job = job(&row, secrets.as_deref())?;
             if id.is_some() {
                 let parts = self.query(PARTS, &[&id]).await?;
                 job.parts = parts.iter().map(part).collect::<Result<_, _>>()?;
@@ -399,12 +445,30 @@ impl Keystore {
     pub async fn order_job(&self, id: u64, order: JobOrder) -> Result<bool, KeystoreError> {
         let id = bigint_of(id)?;
         let mut change = self.change().await?;
-        let statement = match order {
-            JobOrder::Pause => PAUSE,
-            JobOrder::Resume => RESUME,
-            JobOrder::Cancel => CANCEL,
+        let Some((job, judged)) = change.locked_job(id).await? else {
+            change.rollback().await?;
+            return Ok(false);
         };
-        let rows = change.query(statement, &[&id]).await?;
+        let is_ours = judged.is_ok();
+        if let (Err(refused), true) = (self.told_job(id, judged), order != JobOrder::Cancel) {
+            change.rollback().await?;
+            return Err(refused);
+        }
+        let secrets = change.secrets();
+        let rows = match order {
+            JobOrder::Pause => {
+                let mac: &[u8] = &job.authentic(JobState::Paused, secrets);
+                change.query(PAUSE, &[&id, &mac]).await?
+            }
+            JobOrder::Resume => {
+                let mac: &[u8] = &job.authentic(JobState::Queued, secrets);
+                change.query(RESUME, &[&id, &mac]).await?
+            }
+            JobOrder::Cancel => {
+                let mac: &[u8] = &job.authentic(JobState::Cancelled, secrets);
+                change.query(CANCEL, &[&id, &mac, &is_ours]).await?
+            }
+        };
         let Some(row) = rows.first() else {
             change.rollback().await?;
             return Ok(false);
@@ -412,9 +476,13 @@ impl Keystore {
         if order == JobOrder::Resume {
             change.query(ATTEMPTS, &[&id]).await?;
         }
+        let mut detail = json!({ "job": id, "order": order.as_str() });
+        if !is_ours {
+            detail["changed_by_others"] = json!(true);
+        }
         let event = Event::new(Operation::JobChange)
             .scope_text(row.try_get(0)?)
-            .detail(json!({ "job": id, "order": order.as_str() }));
+            .detail(detail);
         change.commit(event).await?;
         Ok(true)
     }
@@ -429,7 +497,18 @@ impl Keystore {
     ) -> Result<bool, KeystoreError> {
         let id = bigint_of(id)?;
         let mut change = self.change().await?;
-        let rows = change.query(END, &[&id, &state.as_str(), &failure]).await?;
+        let Some((job, judged)) = change.locked_job(id).await? else {
+            change.rollback().await?;
+            return Ok(false);
+        };
+        if let Err(refused) = self.told_job(id, judged) {
+            change.rollback().await?;
+            return Err(refused);
+        }
+        let mac: &[u8] = &job.authentic(state, change.secrets());
+        let rows = change
+            .query(END, &[&id, &state.as_str(), &failure, &mac])
+            .await?;
         let Some(row) = rows.first() else {
             change.rollback().await?;
             return Ok(false);
@@ -454,15 +533,27 @@ impl Keystore {
     }
 }
 
-fn job(row: &Row) -> Result<JobRecord, KeystoreError> {
-    let target: &str = row.try_get(4)?;
+fn job(row: &Row, secrets: Option<&Secrets>) -> Result<JobRecord, KeystoreError> {
+    let (target, state): (&str, &str) = (row.try_get(4)?, row.try_get(5)?);
+    let pinned = Pinned {
+        id: row.try_get(0)?,
+        kind: row.try_get(1)?,
+        scope: row.try_get(2)?,
+        below: row.try_get(3)?,
+        target: target.to_owned(),
+        made_by: row.try_get(6)?,
+        reason: row.try_get(7)?,
+    };
+    let mac: Option<&[u8]> = row.try_get(20)?;
     Ok(JobRecord {
+        is_ours: secrets.map(|secrets| pinned.judge(state, mac, secrets).is_ok()),
         id: unsigned(row.try_get(0)?)?,
         kind: row.try_get(1)?,
         scope: row.try_get(2)?,
         below: row.try_get(3)?,
-        target: serde_json::from_str(target).map_err(|_| damaged("a target that is no JSON"))?,
-        state: row.try_get::<_, &str>(5)?.parse()?,
+        // Of a row that is refused.
+        target: serde_json::from_str(target).unwrap_or(Value::Null),
+        state: state.parse()?,
         made_by: row.try_get(6)?,
         reason: row.try_get(7)?,
         created_at: row.try_get(8)?,

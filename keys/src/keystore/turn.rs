@@ -114,7 +114,7 @@ impl Keystore {
         let mut change = self.change().await?;
         change.step_up(token, Operation::IndexRotate, scope).await?;
         let wanted = NewJob::index_rotation(scope, below, horizon);
-        let (job, event) = change.queue_job(&wanted).await?;
+        let (job, event) = change.queue_job(&wanted, 1).await?;
         let detail = json!({ "ordered": true, "horizon": horizon, "below": below, "job": job });
         let order = Event::new(Operation::IndexRotate)
             .scope(scope)

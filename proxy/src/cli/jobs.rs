@@ -4,14 +4,13 @@ use std::{io::IsTerminal, path::Path, process::ExitCode, time::Duration};
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
-use pgveil_config::Settings;
 use pgveil_keys::{
     Keystore,
     keystore::{JobOrder, JobRecord, JobState},
 };
 use serde_json::{Value, json};
 
-use super::{Found, ask::found, audit::sign_and_send, connect, table};
+use super::{Found, ask::found, audit::sign_and_send, table};
 use crate::app::{self, Built};
 
 /// How often a watched job is looked at.
@@ -41,6 +40,9 @@ pub enum Job {
         after_help = "Example:\n  pgveil jobs watch 3\n\nExit code 0 if it is completed, 1 if it ended otherwise."
     )]
     Watch {
+        /// Print JSON: a line whenever something is new
+        #[arg(long)]
+        json: bool,
         /// Its number
         id: u64,
     },
@@ -90,9 +92,9 @@ pub async fn run(config: &Path, command: Job) -> anyhow::Result<ExitCode> {
     match command {
         Job::List { json } => list(config, json).await,
         Job::Show { json, id } => show(config, id, json).await,
-        Job::Watch { id } => {
-            let keystore = connect(&Settings::load(config)?).await?;
-            watch(&keystore, id).await
+        Job::Watch { json, id } => {
+            let (_, keystore) = app::keystore(config).await?;
+            watch(&keystore, id, json).await
         }
         Job::Pause { json, id } => order(config, id, JobOrder::Pause, json).await,
         Job::Resume { json, id } => order(config, id, JobOrder::Resume, json).await,
@@ -109,7 +111,7 @@ pub async fn run(config: &Path, command: Job) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
-    let keystore = connect(&Settings::load(config)?).await?;
+    let (_, keystore) = app::keystore(config).await?;
     let jobs = keystore.jobs().await.map_err(|error| found(&error))?;
     if as_json {
         let all: Vec<Value> = jobs.iter().map(as_value).collect();
@@ -121,7 +123,7 @@ async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
             job.id.to_string(),
             job.kind.clone(),
             scope(job),
-            job.state.to_string(),
+            state(job),
             format!("{} of {}", job.written, job.found),
             job.created_at.clone(),
             why(job),
@@ -137,8 +139,34 @@ fn scope(job: &JobRecord) -> String {
     format!("{}{below}", job.scope)
 }
 
+/// Where it stands, if that is so.
+fn state(job: &JobRecord) -> String {
+    match job.is_ours {
+        Some(true) => job.state.to_string(),
+        Some(false) => "refused".to_owned(),
+        None => format!("{}, not judged", job.state),
+    }
+}
+
+/// Why what a row says is not to be believed.
+fn doubt(job: &JobRecord) -> Option<String> {
+    match job.is_ours {
+        Some(true) => None,
+        Some(false) => Some(format!(
+            "somebody else than pgveil changed its row: nothing is done for it. End it with `pgveil jobs cancel {}`, and order it anew",
+            job.id
+        )),
+        None => Some(
+            "whether pgveil wrote its row is not known: the audit log's key cannot be had at the moment".to_owned(),
+        ),
+    }
+}
+
 /// What is to be known of where it stands.
 fn why(job: &JobRecord) -> String {
+    if let (Some(false), Some(doubt)) = (job.is_ours, doubt(job)) {
+        return doubt;
+    }
     let text = job.failure.clone().or_else(|| waits(job));
     text.unwrap_or_else(|| "-".to_owned())
 }
@@ -155,7 +183,7 @@ async fn one(keystore: &Keystore, id: u64) -> anyhow::Result<JobRecord> {
 }
 
 async fn show(config: &Path, id: u64, as_json: bool) -> anyhow::Result<ExitCode> {
-    let keystore = connect(&Settings::load(config)?).await?;
+    let (_, keystore) = app::keystore(config).await?;
     let job = one(&keystore, id).await?;
     if as_json {
         println!("{:#}", as_value(&job));
@@ -166,8 +194,11 @@ async fn show(config: &Path, id: u64, as_json: bool) -> anyhow::Result<ExitCode>
         job.id,
         job.kind,
         scope(&job),
-        job.state
+        state(&job)
     );
+    if let Some(doubt) = doubt(&job) {
+        println!("Beware: {doubt}.");
+    }
     println!(
         "Queued {} by {}: {}",
         job.created_at, job.made_by, job.reason
@@ -230,6 +261,7 @@ fn as_value(job: &JobRecord) -> Value {
         "below": job.below,
         "target": job.target,
         "state": job.state.as_str(),
+        "is_ours": job.is_ours,
         "made_by": job.made_by,
         "reason": job.reason,
         "created_at": job.created_at,
@@ -274,8 +306,9 @@ fn clock(time: Duration) -> String {
     }
 }
 
-/// Follows a job to its end; on a terminal with a bar, else with a line whenever it says something else.
-async fn watch(keystore: &Keystore, id: u64) -> anyhow::Result<ExitCode> {
+/// Follows a job to its end; on a terminal with a bar, else with a line whenever it says something else. As JSON, with a line
+/// of it whenever there is something new.
+async fn watch(keystore: &Keystore, id: u64, as_json: bool) -> anyhow::Result<ExitCode> {
     let mut looks = tokio::time::interval(LOOK);
     let bar = ProgressBar::new(0);
     let style = "{msg}  {wide_bar} {pos}/{len} values";
@@ -286,13 +319,26 @@ async fn watch(keystore: &Keystore, id: u64) -> anyhow::Result<ExitCode> {
     loop {
         looks.tick().await;
         let job = one(keystore, id).await?;
-        let mut line = format!("job {id} is {}", job.state);
+        let mut line = format!("job {id} is {}", state(&job));
         if let Some(waits) = &job.waits {
             line = format!("{line}, {waits}");
         } else if let Some(left) = remaining(&job) {
             line = format!("{line}, {:.0} values/s, {} left", rate(&job), clock(left));
         }
-        if std::io::stderr().is_terminal() {
+        if as_json {
+            let news = json!([
+                job.state.as_str(),
+                job.is_ours,
+                job.waits,
+                job.written,
+                job.pass
+            ])
+            .to_string();
+            if news != said && !job.state.has_ended() {
+                println!("{}", as_value(&job));
+                said = news;
+            }
+        } else if std::io::stderr().is_terminal() {
             bar.set_length(job.found.unsigned_abs());
             bar.set_position(job.written.unsigned_abs());
             bar.set_message(line);
@@ -300,14 +346,30 @@ async fn watch(keystore: &Keystore, id: u64) -> anyhow::Result<ExitCode> {
             println!("{line}");
             said = line;
         }
+        if job.is_ours == Some(false) {
+            bar.finish_and_clear();
+            return Err(refused(&job));
+        }
         if job.state.has_ended() {
             bar.finish_and_clear();
+            if as_json {
+                println!("{}", as_value(&job));
+                return outcome(&job);
+            }
             return ended(&job, false);
         }
     }
 }
 
+fn refused(job: &JobRecord) -> anyhow::Error {
+    let doubt = doubt(job).unwrap_or_default();
+    Found(format!("job {}: {doubt}", job.id)).into()
+}
+
 fn ended(job: &JobRecord, as_json: bool) -> anyhow::Result<ExitCode> {
+    if job.is_ours == Some(false) {
+        return Err(refused(job));
+    }
     if as_json {
         println!("{:#}", as_value(job));
     } else {
@@ -316,6 +378,10 @@ fn ended(job: &JobRecord, as_json: bool) -> anyhow::Result<ExitCode> {
             job.id, job.state, job.written, job.rows
         );
     }
+    outcome(job)
+}
+
+fn outcome(job: &JobRecord) -> anyhow::Result<ExitCode> {
     match (job.state, &job.failure) {
         (JobState::Completed, _) => Ok(ExitCode::SUCCESS),
         (_, Some(failure)) => Err(Found(failure.clone()).into()),
