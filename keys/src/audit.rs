@@ -38,6 +38,6 @@ pub use record::Record;
 pub use retention::Pruned;
 pub use sink::Sinks;
 pub use stored::{Filter, StoredRecord};
-pub use tend::tend;
+pub use tend::{read, tend};
 pub use verify::{Fault, Sound, Verifier};
 pub(crate) use within::Within;

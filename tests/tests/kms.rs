@@ -172,7 +172,7 @@ fn what_rotates_or_destroys_a_key_needs_a_token_and_a_log_that_can_be_written() 
     database.admin("UPDATE pgveil.audit_head SET seq = seq + 1")?;
     let ran = site.command("kms", &["disable", "acme"])?;
     ensure!(
-        ran.code == Some(1) && ran.stderr.contains("changed by somebody else"),
+        ran.code == Some(1) && ran.stderr.contains("pgveil.audit_head was changed"),
         "{ran:?}"
     );
     ensure!(
@@ -548,6 +548,39 @@ fn a_version_under_which_keys_stand_is_destroyed_only_with_the_loss_accepted() -
     ensure!(
         told.contains("\"accepted_loss\"") && told.contains("\"audit_log_key\":true"),
         "{told}"
+    );
+    Ok(())
+}
+
+/// A command that ends at once has followed nothing: it holds the records of keys against the audit log.
+#[test]
+fn a_record_that_was_put_back_is_refused_even_without_its_entries() -> Result<()> {
+    let (database, site) = site()?;
+    kms(&site, &["create", "box"])?.ok()?;
+    kms(&site, &["rotate", "box"])?.ok()?;
+    database.admin("CREATE TABLE public.was AS TABLE pgveil.local_keys")?;
+    kms(&site, &["disable", "box", "--version", "1"])?.ok()?;
+    let put_back = "UPDATE pgveil.local_keys k SET revision = w.revision, record = w.record, mac = w.mac \
+        FROM public.was w WHERE w.kek_id = k.kek_id; DELETE FROM pgveil.row_changes WHERE table_name = 'local_keys'";
+    database.admin(put_back)?;
+    let feed = |args: &[&str]| site.feed("kms", args, b"secret");
+    let ran = feed(&["encrypt", "box"])?;
+    ensure!(
+        ran.code == Some(1) && ran.stderr.contains("later ones were there"),
+        "{ran:?}"
+    );
+    database.admin(put_back)?;
+    refused(&site, &["rotate", "box"], "later ones were there")?;
+    // What the log lacks, nobody knows.
+    database.admin(put_back)?;
+    database.admin(
+        "ALTER TABLE pgveil.audit DISABLE TRIGGER append_only; DELETE FROM pgveil.audit WHERE operation = 'kms.change'; \
+         ALTER TABLE pgveil.audit ENABLE TRIGGER append_only",
+    )?;
+    let ran = feed(&["encrypt", "box"])?;
+    ensure!(
+        ran.code == Some(1) && ran.stderr.contains("pgveil.audit is damaged"),
+        "{ran:?}"
     );
     Ok(())
 }

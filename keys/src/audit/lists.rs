@@ -65,6 +65,25 @@ impl Log {
         rows.iter().map(id).collect()
     }
 
+    /// Holds the lists against the whole log, for who decides by rows that somebody may have put back, and has not followed what was
+    /// recorded since they were written: a command that ends at once.
+    ///
+    /// # Errors
+    /// If the log is not as pgveil wrote it: then nobody knows which rows are the last ones.
+    pub async fn catch_up(self: &Arc<Self>) -> Result<(), KeystoreError> {
+        let Listed { put_back, judged } = self.mend_lists().await?;
+        if put_back > 0 {
+            tracing::error!(
+                entries = put_back,
+                "somebody took entries out of pgveil.key_changes or pgveil.row_changes, so that older rows pass for the last ones; they were put back"
+            );
+        }
+        judged.map(drop).map_err(|fault| KeystoreError::Damaged {
+            table: "pgveil.audit",
+            reason: fault.to_string(),
+        })
+    }
+
     /// Reads the whole log, judges it, and puts back entries that are missing in the lists. That there were such is recorded.
     pub async fn mend_lists(self: &Arc<Self>) -> Result<Listed, KeystoreError> {
         let mut missing = Vec::new();

@@ -29,7 +29,8 @@ pub async fn tend(log: Arc<Log>, sinks: Sinks, retention: Option<Duration>) {
     tokio::join!(sign_and_prune(&log, sinks, retention), read(&log));
 }
 
-async fn read(log: &Arc<Log>) {
+/// Reads the whole log now and once an hour, and puts back what the lists lack. Runs until it is dropped.
+pub async fn read(log: &Arc<Log>) {
     let mut ticks = tokio::time::interval(READ_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -90,7 +90,7 @@ struct Verifier {
 }
 
 impl Log {
-    /// Enrolls an operator. The first one needs no token; it is in the audit log who it was.
+    /// Enrolls an operator. The first one needs no token; it is in the audit log who it was, and the log must be sound.
     pub async fn enroll(
         self: &Arc<Self>,
         name: &str,
@@ -108,6 +108,9 @@ impl Log {
             reason: format!("no random bytes: {error}"),
         })?;
         let stretched = stretch(passphrase, &salt, ROUNDS).await?;
+        if token.is_none() {
+            self.catch_up().await?;
+        }
         let mut change = self.change().await?;
         let platform = ScopePath::platform();
         let (all, same) = counted(&mut change, name).await?;
@@ -186,7 +189,7 @@ impl Log {
         rows.iter().map(operator).collect()
     }
 
-    /// A token for an operator who knows the passphrase.
+    /// A token for an operator who knows the passphrase, and whom the audit log, which must be sound, does not know as removed.
     pub async fn step_up_token(
         self: &Arc<Self>,
         name: &str,
@@ -208,6 +211,7 @@ impl Log {
                 (&found.salt[..], found.rounds)
             });
         let stretched = stretch(passphrase, salt, rounds).await?;
+        self.catch_up().await?;
         // The stretching took a while: looked at again where nobody else is.
         let mut change = self.change().await?;
         rows = change.query(BY_NAME, &[&name]).await?;

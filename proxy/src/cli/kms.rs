@@ -12,7 +12,7 @@ use pgveil_config::{ScopePath, Settings, settings::Provider};
 use pgveil_keys::{
     Keystore,
     audit::Operation as Step,
-    keystore::{Loss, PermittedKeks, Standing},
+    keystore::{KeystoreError, Loss, PermittedKeks, Standing},
 };
 use pgveil_providers::local::{
     Algorithm, Caller, Grant, Grantee, KekStore, Key, KeyState, KmsError, LocalKms, NewKey,
@@ -269,6 +269,14 @@ pub async fn run(arguments: Kms) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     let (settings, keystore) = app::keystore(&config.config).await?;
+    if !command.only_shows() {
+        match keystore.log().catch_up().await {
+            // The log's own key may be what is disabled.
+            Err(KeystoreError::Unaudited { .. } | KeystoreError::LogKeyAway { .. })
+                if command.is_switch() => {}
+            caught_up => caught_up.map_err(|error| found(&error))?,
+        }
+    }
     let token = match command.needs() {
         Some((step_up, operation)) => {
             let platform = ScopePath::platform();
@@ -310,6 +318,19 @@ async fn open(
 }
 
 impl Verb {
+    /// Whether it is what brings a key back, or keeps it from use.
+    fn is_switch(&self) -> bool {
+        matches!(self, Self::Enable { .. } | Self::Disable { .. })
+    }
+
+    /// Whether it neither uses a key nor changes one.
+    fn only_shows(&self) -> bool {
+        matches!(
+            self,
+            Self::List | Self::Show { .. } | Self::PublicKey { .. }
+        )
+    }
+
     /// What cannot be undone, and what others follow, needs a token.
     fn needs(&self) -> Option<(&StepUp, Step)> {
         match self {

@@ -217,6 +217,22 @@ async fn a_second_operator_is_enrolled_and_removed_with_tokens() -> Result<()> {
         "{refused:?}"
     );
     ensure!(log.verify().await?.is_ok());
+    // Nor does it help to take away what says that she was removed, but for the log.
+    site.database.admin(
+        "INSERT INTO pgveil.operators SELECT * FROM public.were WHERE name = 'ada' ON CONFLICT DO NOTHING; \
+         DELETE FROM pgveil.row_changes WHERE table_name = 'operators'",
+    )?;
+    let refused = log
+        .step_up_token("ada", PASSPHRASE, Operation::OperatorRemove, &platform)
+        .await;
+    ensure!(
+        matches!(
+            refused,
+            Err(KeystoreError::StepUp(StepUpError::Passphrase { .. }))
+        ),
+        "{refused:?}"
+    );
+    ensure!(log.verify().await?.is_ok());
     let token = log
         .step_up_token(
             "bob",
@@ -248,6 +264,24 @@ async fn a_second_operator_is_enrolled_and_removed_with_tokens() -> Result<()> {
     log.enroll("ada", PASSPHRASE, Some(&token)).await?;
     log.step_up_token("ada", PASSPHRASE, Operation::OperatorRemove, &platform)
         .await?;
+
+    // Where records were taken out of the log, nobody knows who was removed.
+    site.database.admin(
+        "ALTER TABLE pgveil.audit DISABLE TRIGGER append_only; \
+         DELETE FROM pgveil.audit WHERE operation LIKE 'operator.%'; DELETE FROM pgveil.row_changes WHERE table_name = 'operators'; \
+         ALTER TABLE pgveil.audit ENABLE TRIGGER append_only",
+    )?;
+    let is_unsound = |refused: &Result<(), KeystoreError>| {
+        let table = "pgveil.audit";
+        matches!(refused, Err(KeystoreError::Damaged { table: damaged, .. }) if *damaged == table)
+    };
+    let refused = log
+        .step_up_token("ada", PASSPHRASE, Operation::OperatorRemove, &platform)
+        .await;
+    ensure!(is_unsound(&refused.map(drop)), "a token was made");
+    site.database.admin("DELETE FROM pgveil.operators")?;
+    let refused = log.enroll("eve", PASSPHRASE, None).await;
+    ensure!(is_unsound(&refused), "{refused:?}");
     Ok(())
 }
 
