@@ -31,6 +31,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Reads the common name of a certificate in DER.
 pub(super) type CommonName = fn(&[u8]) -> Option<String>;
 
+/// Hears of a client whose certificate TLS did not let in, and why.
+pub(super) type TurnedAway = fn(SocketAddr, &str);
+
 /// Who is at the other end.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -44,8 +47,7 @@ pub(super) struct Peer {
 pub(super) struct Door {
     pub(super) tls: TlsAcceptor,
     pub(super) common_name: CommonName,
-    /// Common names of clients; none: every one that TLS let in.
-    pub(super) client_names: Arc<[String]>,
+    pub(super) turned_away: TurnedAway,
 }
 
 impl Door {
@@ -56,18 +58,32 @@ impl Door {
     ) -> Option<(TlsStream<TcpStream>, Peer)> {
         let _ = tcp.set_nodelay(true);
         let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, self.tls.accept(tcp));
-        let stream = handshake.await.ok()?.ok()?;
+        let stream = match handshake.await.ok()? {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.tell_turned_away(address, &error);
+                return None;
+            }
+        };
         let certificates = stream.get_ref().1.peer_certificates();
         let common_name = certificates
             .and_then(|chain| chain.first())
             .and_then(|own| (self.common_name)(own));
-        let welcome = self.client_names.is_empty() || { common_name.iter() }
-            .any(|name| self.client_names.contains(name));
         let peer = Peer {
             address,
             common_name,
         };
-        welcome.then_some((stream, peer))
+        Some((stream, peer))
+    }
+
+    /// Tells of a client whose certificate does not do. What else goes wrong in a handshake is no client of ours.
+    fn tell_turned_away(&self, address: SocketAddr, error: &io::Error) {
+        use tokio_rustls::rustls::Error::{InvalidCertificate, NoCertificatesPresented};
+
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        if let Some(why @ (InvalidCertificate(_) | NoCertificatesPresented)) = tls {
+            (self.turned_away)(address, &why.to_string());
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use super::{
-    connections::{CommonName, Connections, Door, Peer},
+    connections::{CommonName, Connections, Door, Peer, TurnedAway},
     credentials::CredentialsFile,
     sigv4,
     wire::{
@@ -85,6 +85,8 @@ pub struct Server {
     pub path_prefix: String,
     /// Reads the common name of a certificate in DER.
     pub common_name: CommonName,
+    /// Hears of a client whose certificate TLS did not let in, and why.
+    pub turned_away: TurnedAway,
     /// Seconds since 1970, for the time of signatures.
     pub now: fn() -> u64,
     /// Hears of each request.
@@ -117,7 +119,7 @@ impl Server {
         let door = Door {
             tls,
             common_name: self.common_name,
-            client_names: self.client_names.clone().into(),
+            turned_away: self.turned_away,
         };
         let connections = Connections::new(listener, door)?;
         let service = Router::new()
@@ -230,6 +232,7 @@ impl Server {
         if head.method != Method::POST {
             return Ok(StatusCode::METHOD_NOT_ALLOWED.into_response());
         }
+        self.admit(peer)?;
         let body = read(body).await?;
         let caller = self.caller(&head, &body, peer)?;
         heard.caller = caller.to_string();
@@ -269,6 +272,22 @@ impl Server {
                 "there is nothing at this path",
             )),
         }
+    }
+
+    /// Refuses a certificate whose name is not among those that are let in: by an answer, so that it is not taken for an outage.
+    fn admit(&self, peer: &Peer) -> Result<(), ErrorResponse> {
+        let names = &self.client_names;
+        let is_welcome =
+            names.is_empty() || peer.common_name.iter().any(|name| names.contains(name));
+        if is_welcome {
+            return Ok(());
+        }
+        let name = peer.common_name.as_deref().unwrap_or("(none)");
+        let name: String = name.chars().take(MAX_LOGGED_CHARS).collect();
+        Err(ErrorResponse::new(
+            ErrorName::AccessDeniedException,
+            &format!("the certificate's common name, {name}, is not one that is let in"),
+        ))
     }
 
     /// Who asks, as far as it was proved.

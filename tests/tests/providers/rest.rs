@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use pgveil_providers::ProviderError;
 use pgveil_tests::{
     postgres::{Certificate, TempPostgres},
     site::Site,
@@ -139,7 +138,7 @@ async fn who_is_not_known_is_denied_and_access_keys_can_be_changed_without_a_res
 }
 
 #[tokio::test]
-async fn without_the_certificate_nobody_gets_as_far_as_a_request() -> Result<()> {
+async fn without_the_right_certificate_and_name_everything_is_denied() -> Result<()> {
     let served = Served::new(Callers::Certified)?;
     let server = served.site.serve_keys()?;
     served.kms(&["create", "a", "--grant", "cert:*=encrypt,decrypt,describe"])?;
@@ -159,18 +158,26 @@ async fn without_the_certificate_nobody_gets_as_far_as_a_request() -> Result<()>
             certificate.key_file.display()
         )
     };
-    // A name that is not let in: the connection is closed without a word.
+    // A name that is not let in, though its grant would be good for anybody.
     let provider = configured(&with(&stranger)).await?;
     let answer = provider.wrap("a", &KEY, &context("platform")).await;
-    ensure!(
-        matches!(answer, Err(ProviderError::Unavailable { .. })),
-        "{answer:?}"
-    );
+    ensure!(is_denied(&answer), "{answer:?}");
+    let told = format!("{answer:?}");
+    ensure!(told.contains("somebody else"), "{told}");
     // The right name from another authority: TLS says no, which is an answer.
     let others = Papers::new()?;
     let provider = configured(&with(&others.client(Served::CLIENT)?)).await?;
     let answer = provider.wrap("a", &KEY, &context("platform")).await;
     ensure!(is_denied(&answer), "{answer:?}");
+    // And the server tells of both.
+    server.terminate()?;
+    let log = server.log();
+    for said in [
+        "somebody else, is not one that is let in",
+        "a client was turned away",
+    ] {
+        ensure!(log.contains(said), "{log}");
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    net::SocketAddr,
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -13,6 +14,7 @@ use pgveil_config::{
     Settings,
     settings::{KmsServer, Provider},
 };
+use pgveil_keys::audit;
 use pgveil_providers::xks::{CredentialsFile, Served, Server};
 use serde_json::json;
 use tokio::{
@@ -50,6 +52,12 @@ pub(super) async fn run(config: &Path, provider: Option<&str>) -> anyhow::Result
         .transpose()
         .map_err(|error| Found(format!("{error}; `pgveil kms credentials` makes one")))?;
     let (_, keystore) = app::keystore(config).await?;
+    // Before the first request: a record of a key that somebody put back is refused then.
+    if let Err(error) = keystore.log().catch_up().await {
+        tracing::error!(%error, "the audit log could not be held against the keystore's rows; see `pgveil audit verify`");
+    }
+    let log = Arc::clone(keystore.log());
+    let reading = tokio::spawn(async move { audit::read(&log).await });
     let named = provider.or(at.provider.as_deref());
     let kms = Arc::new(super::open(&settings, named, keystore).await?);
     let listener = TcpListener::bind(&at.listen)
@@ -71,6 +79,7 @@ pub(super) async fn run(config: &Path, provider: Option<&str>) -> anyhow::Result
         client_names: at.client_names.clone(),
         path_prefix: at.path_prefix.clone().unwrap_or_default(),
         common_name: certificate::common_name,
+        turned_away,
         now,
         served,
     };
@@ -82,6 +91,7 @@ pub(super) async fn run(config: &Path, provider: Option<&str>) -> anyhow::Result
     };
     let ended = server.run(listener, tls, stop).await;
     rotating.abort();
+    reading.abort();
     ended?;
     Ok(ExitCode::SUCCESS)
 }
@@ -90,6 +100,10 @@ pub(super) async fn run(config: &Path, provider: Option<&str>) -> anyhow::Result
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+fn turned_away(peer: SocketAddr, reason: &str) {
+    tracing::warn!(%peer, reason, "a client was turned away: its certificate is not one of [kms_server] client_ca_file");
 }
 
 fn served(request: &Served) {
