@@ -55,8 +55,8 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// 200: send clients. 503: do not. Ready is whoever reaches the keystore, has judged what is protected, and is not ending; a KEK
-/// that cannot be used stops the scopes under it, not the others, and is told beside.
+/// 200: send clients. 503: do not. Ready is whoever reaches the keystore, has judged what is protected, has not seen the audit log go
+/// back, and is not ending; a KEK that cannot be used stops the scopes under it, not the others, and is told beside.
 async fn readyz(State(watched): State<Watched>) -> impl IntoResponse {
     let draining = *watched.draining.borrow();
     let asked = tokio::time::timeout(KEYSTORE_LIMIT, watched.keystore.ping()).await;
@@ -74,13 +74,16 @@ async fn readyz(State(watched): State<Watched>) -> impl IntoResponse {
         .collect();
     // A process that was started while the platform's provider is away must not take the place of one that serves.
     let registry = (watched.judged)();
-    let ready = keystore && registry && !draining;
+    // One whose keystore was set back refuses what is protected until it is started anew.
+    let log = watched.keystore.log().stands().is_ok();
+    let ready = keystore && registry && log && !draining;
     let degraded = watched.keys.is_degraded();
     let body = json!({
         "ready": ready,
         "draining": draining,
         "keystore": keystore,
         "registry": registry,
+        "log": log,
         "degraded": degraded,
         "keys": keks,
     });
@@ -98,6 +101,7 @@ async fn metrics(State(watched): State<Watched>) -> impl IntoResponse {
         &watched.health.all(),
         (watched.connections)(),
         (watched.judged)(),
+        watched.keystore.log().stands().is_ok(),
     );
     let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
     ([kind], text)

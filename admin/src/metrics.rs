@@ -15,6 +15,7 @@ pub(crate) fn text(
     keks: &BTreeMap<KekRef, Status>,
     connections: usize,
     judged: bool,
+    log_stands: bool,
 ) -> String {
     let mut out = String::new();
     let mut page = Page(&mut out);
@@ -27,6 +28,13 @@ pub(crate) fn text(
     );
     let judged = f64::from(u8::from(judged));
     page.sample("pgveil_registry_judged", &[], judged);
+    page.family(
+        "pgveil_audit_log_stands",
+        "gauge",
+        "Whether the audit log was never seen to go back; at 0 everything protected is refused until pgveil is started anew.",
+    );
+    let log_stands = f64::from(u8::from(log_stands));
+    page.sample("pgveil_audit_log_stands", &[], log_stands);
     page.family("pgveil_keys_held", "gauge", "Unwrapped keys in memory.");
     page.sample("pgveil_keys_held", &[], keys.held as f64);
     page.family(

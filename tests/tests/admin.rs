@@ -40,6 +40,7 @@ fn health_is_told_and_shows_no_value() -> Result<()> {
         "pgveil_keys_held 2",
         "pgveil_keys_stale_uses_total 0",
         "pgveil_degraded 0",
+        "pgveil_audit_log_stands 1",
         "pgveil_provider_up{provider=\"main\"} 1",
         "pgveil_provider_requests_total{provider=\"main\",verb=\"wrap\"} 1",
         "pgveil_provider_requests_total{provider=\"main\",verb=\"unwrap\"} 1",

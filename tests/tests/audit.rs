@@ -14,7 +14,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use pgveil_config::{ScopePath, Settings, TlsMode};
-use pgveil_keys::{Keys, Keystore, clock::SystemClock, database, schema as pgveil_schema};
+use pgveil_keys::{
+    Keys, Keystore,
+    clock::{Clock, SystemClock},
+    database, schema as pgveil_schema,
+};
 use pgveil_providers::local::{KekStore, LocalProvider};
 use pgveil_tests::postgres;
 
@@ -57,8 +61,18 @@ impl Site {
 
     /// With other settings.
     async fn replica_of(&self, text: &str) -> Result<Replica> {
+        self.replica_at(text, Arc::new(SystemClock)).await
+    }
+
+    /// Whose time another clock tells.
+    async fn replica_with_clock(&self, clock: Arc<dyn Clock>) -> Result<Replica> {
+        self.replica_at(&self.text(), clock).await
+    }
+
+    async fn replica_at(&self, text: &str, clock: Arc<dyn Clock>) -> Result<Replica> {
         let settings = Settings::parse(text, &self.folder.path().join("pgveil.toml"))?;
-        let keystore = Arc::new(Keystore::connect(&settings).await?);
+        let keystore = Keystore::connect_with_clock(&settings, clock).await?;
+        let keystore = Arc::new(keystore);
         let keks: Arc<dyn KekStore> = keystore.clone();
         let providers = pgveil_providers::build(&settings, &keks).await?;
         let keys = Keys::new(

@@ -108,7 +108,7 @@ impl Log {
     }
 
     /// Refuses once the log went back: what the keystore says since then may have been taken back by whoever did that.
-    pub(crate) fn stands(&self) -> Result<(), KeystoreError> {
+    pub fn stands(&self) -> Result<(), KeystoreError> {
         match &self.remembered.lock().set_back {
             None => Ok(()),
             Some(why) => Err(KeystoreError::Damaged {

@@ -2,7 +2,7 @@
 //! state, cannot take back what stands there.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::{fs::OpenOptionsExt, net::UnixDatagram},
@@ -56,6 +56,27 @@ pub enum SinkError {
         path: PathBuf,
         /// The operating system's words.
         error: io::Error,
+    },
+    /// A line of the file that nobody at pgveil wrote there.
+    #[error("{}: line {line} {what}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Lines that were there once, or should be by now.
+    #[error(
+        "{}: the checkpoint at record {seq} is not in it: lines were taken out, or no pgveil with this file has run since",
+        path.display()
+    )]
+    Lacks {
+        /// The file.
+        path: PathBuf,
+        /// The first that is missing.
+        seq: u64,
     },
     /// What is in the file is not what is in the database.
     #[error("{}: {fault}", path.display())]
@@ -138,8 +159,33 @@ impl Sinks {
     }
 }
 
-/// Whether the log still has every checkpoint that a file holds; answers how many the file holds.
+/// How long a checkpoint may be on its way to a file.
+const ON_THE_WAY_US: u64 = 10 * 60_000_000;
+
+/// Whether the log still has every checkpoint that a file holds, and the file those that were signed before its last one, in their
+/// order; answers how many the file holds.
 pub async fn compare(log: &Arc<Log>, path: &Path) -> Result<u64, SinkError> {
+    let (count, _) = compared(log, path).await?;
+    Ok(count)
+}
+
+/// The same, and whether the file has those at the end, too.
+pub async fn compare_to_the_end(log: &Arc<Log>, path: &Path) -> Result<u64, SinkError> {
+    let (count, unsent) = compared(log, path).await?;
+    let now_us = log.clock.unix_us();
+    match unsent {
+        Some(unsent) if unsent.at_us.saturating_add(ON_THE_WAY_US) < now_us => {
+            Err(SinkError::Lacks {
+                path: path.to_path_buf(),
+                seq: unsent.tip.seq,
+            })
+        }
+        _ => Ok(count),
+    }
+}
+
+/// How many checkpoints a file holds, and the first of the log's that was signed behind them.
+async fn compared(log: &Arc<Log>, path: &Path) -> Result<(u64, Option<Checkpoint>), SinkError> {
     let key = *log.secrets().await?.public_key();
     let kept = kept(path, &key)?;
     let differs = |fault| SinkError::Differs {
@@ -153,7 +199,7 @@ pub async fn compare(log: &Arc<Log>, path: &Path) -> Result<u64, SinkError> {
     let begin = log.anchor().await?;
     let begin = begin.and_then(|line| Checkpoint::open(&line, &key));
     let begin = begin.map_or(0, |anchor| anchor.tip.seq);
-    let mut stored = BTreeSet::new();
+    let mut stored = BTreeMap::new();
     let mut seq = begin.saturating_sub(1);
     loop {
         let page = log.checkpoints_after(seq).await?;
@@ -161,10 +207,22 @@ pub async fn compare(log: &Arc<Log>, path: &Path) -> Result<u64, SinkError> {
             break;
         };
         seq = *newest;
-        stored.extend(page.into_iter().map(|(_, line)| line));
+        stored.extend(page);
     }
-    let mut count = 0;
+    let mut count = 0_usize;
+    let mut held = BTreeSet::new();
     for (at, line) in kept {
+        // Two processes that write the same file may both have sent one.
+        let is_moved = held.last().is_some_and(|last| at < *last) && !held.contains(&at);
+        held.insert(at);
+        count += 1;
+        if is_moved {
+            return Err(SinkError::Line {
+                path: path.to_path_buf(),
+                line: count,
+                what: "stands behind a checkpoint of a later record",
+            });
+        }
         if at > end {
             return Err(differs(Fault::TailCut {
                 expected: at,
@@ -172,12 +230,25 @@ pub async fn compare(log: &Arc<Log>, path: &Path) -> Result<u64, SinkError> {
             }));
         }
         // Those from before retention dropped their records are gone from the database.
-        if at >= begin && !stored.contains(&line) {
+        if at >= begin && stored.get(&at) != Some(&line) {
             return Err(differs(Fault::Checkpoint { seq: at }));
         }
-        count += 1;
     }
-    Ok(count)
+    // A file begins with all that there are.
+    let missing = held.last().and_then(|last| {
+        let mut sent = stored.range(..=last).map(|(seq, _)| *seq);
+        sent.find(|seq| !held.contains(seq))
+    });
+    if let Some(seq) = missing {
+        return Err(SinkError::Lacks {
+            path: path.to_path_buf(),
+            seq,
+        });
+    }
+    let behind = held.last().map_or(0, |last| last + 1);
+    let unsent = stored.range(behind..).next();
+    let unsent = unsent.and_then(|(_, line)| Checkpoint::open(line, &key));
+    Ok((count as u64, unsent))
 }
 
 /// All lines of a file, each of which must be signed.
@@ -202,12 +273,10 @@ fn kept(path: &Path, key: &PublicKey) -> Result<Vec<(u64, String)>, SinkError> {
             .and_then(|line| std::str::from_utf8(line).ok());
         let checkpoint = text.and_then(|line| Some((Checkpoint::open(line, key)?, line)));
         let Some((checkpoint, line)) = checkpoint else {
-            return Err(SinkError::Differs {
+            return Err(SinkError::Line {
                 path: path.to_path_buf(),
-                fault: Fault::Line {
-                    line: lines.len() + 1,
-                    what: "is no checkpoint that the log's key signed",
-                },
+                line: lines.len() + 1,
+                what: "is no checkpoint that the log's key signed",
             });
         };
         lines.push((checkpoint.tip.seq, line.to_owned()));

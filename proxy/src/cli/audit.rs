@@ -221,7 +221,7 @@ async fn verify(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let sound = judged.map_err(|fault| Found(format!("the audit log is not sound: {fault}")))?;
     let mut kept = None;
     if let Some(path) = &settings.audit.sink_file {
-        match sink::compare(log, path).await {
+        match sink::compare_to_the_end(log, path).await {
             Ok(count) => kept = Some(count),
             Err(error) => {
                 return Err(Found(format!("the audit log is not sound: {error}")).into());

@@ -1,10 +1,14 @@
 //! A log in real tables, and what a superuser of the database does to it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use pgveil_keys::{
-    audit::{Checkpoint, Event, Fault, Filter, Operation, Sinks, export, sink},
+    audit::{
+        Checkpoint, Event, Fault, Filter, Operation, Sinks, export,
+        sink::{self, SinkError},
+    },
+    clock::ManualClock,
     keystore::KeystoreError,
 };
 use serde_json::json;
@@ -79,6 +83,78 @@ async fn what_a_superuser_changes_is_found() -> Result<()> {
         )?;
     }
     log.verify().await??;
+    Ok(())
+}
+
+/// Lines that somebody takes out of the file, or moves, are missed: the log has them all.
+#[tokio::test]
+async fn lines_of_the_file_outside_that_are_gone_or_moved_are_told() -> Result<()> {
+    let site = Site::new().await?;
+    let clock = Arc::new(ManualClock::new());
+    let replica = site.replica_with_clock(Arc::clone(&clock) as _).await?;
+    let log = replica.keystore.log();
+    let file = site.folder.path().join("checkpoints.log");
+    let mut sinks = Sinks::new(Some(file.clone()), None);
+    for _ in 0..4 {
+        log.record(Event::new(Operation::ConfigLoad)).await?;
+        log.checkpoint().await?;
+        sinks.follow(log).await?;
+    }
+    let whole = std::fs::read_to_string(&file)?;
+    let lines: Vec<&str> = whole.lines().collect();
+    let held = |lines: &[&str]| std::fs::write(&file, lines.join("\n") + "\n");
+    let count = lines.len() as u64;
+    ensure!(count >= 4, "{whole}");
+    ensure!(sink::compare_to_the_end(log, &file).await? == count);
+    // Two processes that write one file may both have sent a line.
+    held(&[&lines[..2], &lines[1..]].concat())?;
+    ensure!(sink::compare_to_the_end(log, &file).await? == count + 1);
+    for gone in 0..lines.len() - 1 {
+        let mut left = lines.clone();
+        left.remove(gone);
+        held(&left)?;
+        let said = sink::compare(log, &file).await;
+        ensure!(
+            matches!(said, Err(SinkError::Lacks { .. })),
+            "{gone}: {said:?}"
+        );
+    }
+    for at in 1..lines.len() {
+        let mut moved = lines.clone();
+        moved.swap(at - 1, at);
+        held(&moved)?;
+        let said = sink::compare(log, &file).await;
+        let is_told = matches!(&said, Err(SinkError::Line { line, .. }) if *line == at + 1);
+        ensure!(is_told, "{at}: {said:?}");
+    }
+    // The last ones may be on their way; not for ever.
+    for end in [lines.len() - 1, 0] {
+        held(&lines[..end])?;
+        if end == 0 {
+            std::fs::write(&file, "")?;
+        }
+        let said = sink::compare_to_the_end(log, &file).await;
+        ensure!(
+            said.as_ref().is_ok_and(|count| *count == end as u64),
+            "{said:?}"
+        );
+    }
+    clock.advance(Duration::from_mins(11));
+    for end in [lines.len() - 1, 0] {
+        held(&lines[..end])?;
+        if end == 0 {
+            std::fs::write(&file, "")?;
+        }
+        let said = sink::compare_to_the_end(log, &file).await;
+        ensure!(
+            matches!(said, Err(SinkError::Lacks { .. })),
+            "{end}: {said:?}"
+        );
+        ensure!(sink::compare(log, &file).await? == end as u64);
+    }
+    // Whoever follows the log sends them again.
+    sinks.follow(log).await?;
+    ensure!(sink::compare_to_the_end(log, &file).await? == count);
     Ok(())
 }
 

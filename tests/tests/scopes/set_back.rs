@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use pgveil_keys::audit::Operation;
-use pgveil_tests::{postgres::TempPostgres, site::Site};
+use pgveil_tests::{postgres::TempPostgres, proxy::Proxy, site::Site};
 
 use super::{until, until_refused};
 use crate::token::token;
@@ -26,12 +26,21 @@ const PUT_BACK: &str = "DO $$ DECLARE t name; BEGIN \
         EXECUTE format('DELETE FROM pgveil.%I', t); \
         EXECUTE format('INSERT INTO pgveil.%I OVERRIDING SYSTEM VALUE SELECT * FROM kept.%I', t, t); END LOOP; END $$";
 
+fn is_not_ready(proxy: &Proxy) -> Result<()> {
+    let (status, ready) = proxy.http("/readyz")?;
+    let is_told = status.contains("503") && ready.contains("\"log\":false");
+    ensure!(is_told, "{status} {ready}");
+    Ok(())
+}
+
 #[test]
 fn a_proxy_that_runs_remembers_what_a_superuser_takes_back() -> Result<()> {
     let database = TempPostgres::fresh_database()?;
     database.run(TABLE)?;
     let mut site = Site::new(&database, POLICY)?;
     site.set("cache", "ttl", "\"1s\"")?;
+    site.set("admin", "listen", "\"127.0.0.1:0\"")?;
+    site.set("audit", "sink_file", "\"checkpoints.log\"")?;
     site.apply()?;
     let proxy = site.serve()?;
     proxy.psql(
@@ -80,6 +89,29 @@ fn a_proxy_that_runs_remembers_what_a_superuser_takes_back() -> Result<()> {
     let said = |words: &str| Ok(proxy.log().contains(words));
     ensure!(
         until(|| said("the audit log was set back"))?,
+        "{}",
+        proxy.log()
+    );
+    for tenant in ["acme", "beta", "gone"] {
+        until_refused(&proxy, tenant)?;
+    }
+    is_not_ready(&proxy)?;
+
+    // One that begins is told by what was kept outside the database.
+    proxy.kill9()?;
+    let checked = site.command("check", &[])?;
+    ensure!(
+        checked.code == Some(1) && checked.stderr.contains("checkpoints outside the database"),
+        "{checked:?}"
+    );
+    let verified = site.command("audit", &["verify"])?;
+    ensure!(
+        verified.code == Some(1) && verified.stderr.contains("checkpoints.log"),
+        "{verified:?}"
+    );
+    let proxy = site.serve()?;
+    ensure!(
+        until(|| Ok(is_not_ready(&proxy).is_ok()))?,
         "{}",
         proxy.log()
     );
