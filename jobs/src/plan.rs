@@ -5,6 +5,7 @@ mod column;
 mod decrypt;
 mod estimate;
 mod index;
+mod json;
 mod number;
 mod obstacle;
 mod partition;
@@ -20,7 +21,8 @@ use tokio_postgres::Client;
 
 pub use self::{
     change::ChangePlan, column::ColumnPlan, estimate::Estimate, index::IndexStep,
-    index::OnlineIndex, obstacle::Obstacle, schema::SchemaStep, table::TablePlan, traces::Trace,
+    index::OnlineIndex, json::finding_json, obstacle::Obstacle, schema::SchemaStep,
+    table::TablePlan, traces::Trace,
 };
 pub(crate) use self::{
     column::convertible,

@@ -37,7 +37,8 @@ impl State {
         }
     }
 
-    fn of(error: &ProviderError) -> Self {
+    /// What an error says of the KEK.
+    pub fn of(error: &ProviderError) -> Self {
         match error {
             ProviderError::Denied { .. } => Self::Denied,
             ProviderError::Unavailable { .. } => Self::Unavailable,

@@ -49,11 +49,20 @@ pub struct Built {
 /// # Errors
 /// What is wrong, with file and line or with a cure.
 pub async fn keystore(config: &Path) -> anyhow::Result<(Settings, Arc<Keystore>)> {
+    let (settings, keystore, _) = providers(config).await?;
+    Ok((settings, keystore))
+}
+
+/// The same with the providers, for commands that ask them.
+///
+/// # Errors
+/// What is wrong, with file and line or with a cure.
+pub async fn providers(config: &Path) -> anyhow::Result<(Settings, Arc<Keystore>, Providers)> {
     let settings = Settings::load(config)?;
     let (keystore, providers) = connect(&settings).await?;
     let platform = Scopes::new(&settings).kek(&ScopePath::platform());
     keystore.log().use_providers(&providers, &platform);
-    Ok((settings, keystore))
+    Ok((settings, keystore, providers))
 }
 
 async fn connect(settings: &Settings) -> anyhow::Result<(Arc<Keystore>, Providers)> {

@@ -70,8 +70,16 @@ enum Command {
     )]
     Check(check::Check),
     /// Show what `apply` would change in the database, and what will not work any more
-    #[command(after_help = "Example:\n  pgveil plan --config conf/pgveil.toml")]
-    Plan(WithConfig),
+    #[command(
+        after_help = "Example:\n  pgveil plan --config conf/pgveil.toml\n\nExit code 1 if something blocks `apply`."
+    )]
+    Plan {
+        #[command(flatten)]
+        config: WithConfig,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Install schema pgveil and convert the columns that the policy names
     #[command(
         after_help = "Example:\n  pgveil apply --config conf/pgveil.toml --yes\n\nEach table is converted in one transaction under an exclusive lock.\nWith --online it is written to meanwhile: docs/migration.md.\n\n  pgveil apply --decrypt public.people.email --operator ada --config conf/pgveil.toml\n\nbrings a column back to plaintext, while it is used."
@@ -270,7 +278,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Init { dir } => init::run(&dir),
         Command::Check(check) => check::run(&check).await,
-        Command::Plan(with) => apply::plan(&with.config).await,
+        Command::Plan { config, json } => apply::plan(&config.config, json).await,
         Command::Apply {
             config,
             yes,

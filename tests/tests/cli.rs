@@ -6,7 +6,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt, process::Command};
 use anyhow::{Result, ensure};
 use pgveil_tests::{
     postgres::TempPostgres,
-    site::{Site, binary, run},
+    site::{Ran, Site, binary, run},
 };
 
 const POLICY: &str = r#"public.people  scope = "platform"  email: text, search = ["equality"]"#;
@@ -243,6 +243,16 @@ fn plan_changes_nothing_and_apply_does_it_once() -> Result<()> {
     );
     ensure!(database.run("SELECT email FROM people")? == "ada@example.com");
     ensure!(database.admin("SELECT to_regnamespace('pgveil') IS NULL")? == "t");
+    let json = |ran: Ran| -> Result<serde_json::Value> { Ok(serde_json::from_str(&ran.ok()?)?) };
+    let plan = json(site.command("plan", &["--json"])?)?;
+    let column = &plan["tables"][0]["columns"][0];
+    ensure!(
+        plan["nothing_to_do"] == false
+            && plan["schema"]["step"] == "install"
+            && plan["tables"][0]["table"] == "public.people"
+            && column["to"] == "pgveil.sealed_text",
+        "{plan:#}"
+    );
     let asked = site.command("apply", &[])?;
     ensure!(
         asked.code != Some(0) && database.run("SELECT email FROM people")? == "ada@example.com",
@@ -251,7 +261,13 @@ fn plan_changes_nothing_and_apply_does_it_once() -> Result<()> {
     site.apply()?;
     ensure!(database.run("SELECT substr(email, 1, 4) FROM people")? == "\\x50475601");
     ensure!(site.serve()?.psql("app", "SELECT email FROM people")? == "ada@example.com");
-    site.apply().map(drop)
+    site.apply()?;
+    let plan = json(site.command("plan", &["--json"])?)?;
+    ensure!(
+        plan["nothing_to_do"] == true && plan["blocked"] == false,
+        "{plan:#}"
+    );
+    Ok(())
 }
 
 #[test]

@@ -217,6 +217,11 @@ fn only_those_with_a_grant_see_and_change_a_key() -> Result<()> {
     )?;
     refused(
         &site,
+        &["--as", "ada", "revoke", "k", "user:eve"],
+        "grants nothing to user:eve",
+    )?;
+    refused(
+        &site,
         &["--as", "ada", "revoke", "k", "user:ada"],
         "somebody must keep `manage`",
     )?;

@@ -107,6 +107,8 @@ fn a_table_is_migrated_without_being_rewritten() -> Result<()> {
         database.run(file)? == filenode,
         "the table was written anew"
     );
+    let checked = site.command("check", &[])?;
+    ensure!(!checked.stdout.contains("pgveil_"), "{checked:?}");
     let shape = database.run(SHAPE)?;
     let expected = "id|integer|t||\n\
         pgveil_plain_email|text|f||\n\

@@ -118,6 +118,25 @@ tenant:acme/env:test    open   vault     acme       2       0             0
 tenant:globex/env:prod  open   main      platform   2       0             0
 ";
     ensure!(listed == expected, "{listed}");
+    // Asked, the providers say whose key they deny.
+    site.kms(&["--provider", "vault", "disable", "acme"])?
+        .ok()?;
+    let listed = site.command("scopes", &["list", "--probe"])?.ok()?;
+    let expected = "\
+SCOPE                   STATE   PROVIDER  KEY        ACTIVE  DECRYPT ONLY  DESTROYED
+tenant:acme/env:prod    open    vault     acme-prod  2       0             0
+tenant:acme/env:test    denied  vault     acme       2       0             0
+tenant:globex/env:prod  open    main      platform   2       0             0
+";
+    ensure!(listed == expected, "{listed}");
+    let listed = site
+        .command("scopes", &["list", "--probe", "--json"])?
+        .ok()?;
+    let listed: serde_json::Value = serde_json::from_str(&listed)?;
+    ensure!(
+        listed[0]["key_state"] == "works" && listed[1]["key_state"] == "denied",
+        "{listed:#}"
+    );
     Ok(())
 }
 

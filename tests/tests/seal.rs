@@ -237,6 +237,10 @@ fn the_log_of_a_site_is_listed_judged_and_exported() -> Result<()> {
     );
     let unknown = site.command("audit", &["list", "--operation", "scope.open"])?;
     ensure!(unknown.code == Some(1), "{unknown:?}");
+    let unknown = site.command("audit", &["list", "--result", "well"])?;
+    ensure!(unknown.code == Some(2), "{unknown:?}");
+    let unknown = site.command("audit", &["list", "--scope", "acme"])?;
+    ensure!(unknown.code == Some(1), "{unknown:?}");
 
     let judged = site.command("audit", &["verify"])?.ok()?;
     ensure!(

@@ -26,11 +26,15 @@ use crate::app;
 ///
 /// # Errors
 /// If the files or the database cannot be used.
-pub async fn plan(config: &Path) -> anyhow::Result<ExitCode> {
+pub async fn plan(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
     let (settings, policy) = read(config)?;
     let client = connected(&settings).await?;
     let report = compare(&settings, &policy, &client).await.map_err(found)?;
-    println!("{report}");
+    if as_json {
+        println!("{:#}", report.json());
+    } else {
+        println!("{report}");
+    }
     Ok(if report.is_blocked() {
         ExitCode::from(1)
     } else {

@@ -18,7 +18,7 @@ use pgveil_keys::{
 };
 use serde_json::json;
 
-use super::{Found, ask::found, table};
+use super::{Found, ask::found, parse_scope, table};
 use crate::app;
 
 /// `pgveil audit ...`
@@ -72,7 +72,7 @@ pub struct List {
     #[arg(long)]
     operation: Option<String>,
     /// done, refused or failed
-    #[arg(long)]
+    #[arg(long, value_parser = ["done", "refused", "failed"])]
     result: Option<String>,
     /// A scope, and all below it
     #[arg(long)]
@@ -157,6 +157,9 @@ async fn list(config: &Path, list: List) -> anyhow::Result<ExitCode> {
             known.join(", ")
         ))
         .into());
+    }
+    if let Some(scope) = &list.scope {
+        parse_scope(scope)?;
     }
     let filter = Filter {
         since_us: time(list.since.as_ref())?,

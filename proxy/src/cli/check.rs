@@ -4,7 +4,10 @@ use std::{path::Path, process::ExitCode};
 
 use clap::Args;
 use pgveil_config::Diagnostic;
-use pgveil_jobs::check::{CheckReport, check_file};
+use pgveil_jobs::{
+    check::{CheckReport, check_file},
+    plan::finding_json,
+};
 use serde_json::{Value, json};
 
 use super::{WithConfig, table::counted};
@@ -58,21 +61,10 @@ fn print(config: &Path, report: &CheckReport) {
 }
 
 fn as_json(report: &CheckReport) -> Value {
-    let all = |found: &[Diagnostic]| -> Vec<Value> { found.iter().map(finding).collect() };
+    let all = |found: &[Diagnostic]| -> Vec<Value> { found.iter().map(finding_json).collect() };
     json!({
         "in_order": report.is_good(),
         "errors": all(&report.errors),
         "warnings": all(&report.warnings),
-    })
-}
-
-fn finding(found: &Diagnostic) -> Value {
-    let at = found.at.as_ref();
-    json!({
-        "file": at.map(|at| at.file.display().to_string()),
-        "line": at.map(|at| at.line),
-        "column": at.map(|at| at.column),
-        "message": found.message,
-        "cure": found.cure,
     })
 }

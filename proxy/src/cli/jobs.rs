@@ -10,7 +10,7 @@ use pgveil_keys::{
 };
 use serde_json::{Value, json};
 
-use super::{Found, ask::found, audit::sign_and_send, table};
+use super::{Found, ask::found, audit::sign_and_send, table, table::clock};
 use crate::app::{self, Built};
 
 /// How often a watched job is looked at.
@@ -294,16 +294,6 @@ fn remaining(job: &JobRecord) -> Option<Duration> {
     let left = job.found.saturating_sub(job.written);
     let known = job.state == JobState::Running && left > 0 && job.written > 0;
     known.then(|| Duration::try_from_secs_f64(left as f64 / rate(job)).unwrap_or(Duration::MAX))
-}
-
-fn clock(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        86_400.. => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
-        3600.. => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
-        60.. => format!("{}m {}s", seconds / 60, seconds % 60),
-        _ => format!("{seconds}s"),
-    }
 }
 
 /// Follows a job to its end; on a terminal with a bar, else with a line whenever it says something else. As JSON, with a line

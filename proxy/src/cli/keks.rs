@@ -4,7 +4,7 @@
 use std::{path::Path, process::ExitCode};
 
 use clap::Subcommand;
-use pgveil_config::{Settings, show_duration};
+use pgveil_config::Settings;
 use pgveil_keys::{
     Scopes,
     audit::Operation,
@@ -129,7 +129,7 @@ impl Listed {
 
     fn next(&self) -> Option<String> {
         let (period, row) = (self.period?, self.row.as_ref()?);
-        Some(show_duration(period.saturating_sub(row.age)))
+        Some(table::clock(period.saturating_sub(row.age)))
     }
 
     /// A line for each version that wraps keys; one at least.

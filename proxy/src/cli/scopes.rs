@@ -1,17 +1,15 @@
 //! `pgveil scopes`: which scopes there are, what holds for a scope and why, and what it does differently at run time.
 
 mod judged;
+mod list;
 mod set;
 mod show;
 
 use std::{path::Path, process::ExitCode};
 
 use clap::Subcommand;
-use pgveil_config::{ScopePath, Settings};
-use pgveil_keys::{Scopes, keystore::ScopeRecord};
-use serde_json::json;
 
-use super::{ask, connect, seal, table};
+use super::{ask, seal};
 
 /// `pgveil scopes ...`
 #[derive(Debug, Subcommand)]
@@ -53,6 +51,9 @@ pub enum Scope {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Ask the providers, and show scopes whose key encryption key they deny, or for which they do not answer
+        #[arg(long)]
+        probe: bool,
     },
     /// List what scopes do differently since it was set at run time
     #[command(after_help = "Example:\n  pgveil scopes overrides --config conf/pgveil.toml")]
@@ -88,69 +89,9 @@ pub async fn run(config: &Path, command: Scope) -> anyhow::Result<ExitCode> {
             json,
             scope,
         } => seal::erase(config, &scope, confirm.as_deref(), &step_up, json).await,
-        Scope::List { json } => list(config, json).await,
+        Scope::List { json, probe } => list::list(config, json, probe).await,
         Scope::Overrides { json } => set::list(config, json).await,
         Scope::Set(given) => set::set(config, given).await,
         Scope::Clear(act) => set::clear(config, act).await,
     }
-}
-
-async fn list(config: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
-    let settings = Settings::load(config)?;
-    let keystore = connect(&settings).await?;
-    let scopes = Scopes::new(&settings).with_stored(keystore.stored_unjudged().await?);
-    let found = keystore.scopes().await?;
-    if as_json {
-        let all: Vec<_> = { found.iter() }
-            .map(|record| record_json(record, &scopes))
-            .collect();
-        println!("{:#}", serde_json::Value::Array(all));
-        return Ok(judged::tell(config).await);
-    }
-    let rows = found.iter().map(|record| {
-        let kek = ScopePath::parse(&record.path).map(|path| scopes.kek(&path));
-        let (provider, key) = kek.map_or_else(
-            |_| ("-".to_owned(), "-".to_owned()),
-            |kek| (kek.provider, kek.kek),
-        );
-        vec![
-            record.path.clone(),
-            record.state.clone(),
-            provider,
-            key,
-            record.active.to_string(),
-            record.decrypt_only.to_string(),
-            record.destroyed.to_string(),
-        ]
-    });
-    table::print(
-        &[
-            "SCOPE",
-            "STATE",
-            "PROVIDER",
-            "KEY",
-            "ACTIVE",
-            "DECRYPT ONLY",
-            "DESTROYED",
-        ],
-        rows,
-    );
-    Ok(judged::tell(config).await)
-}
-
-fn record_json(record: &ScopeRecord, scopes: &Scopes) -> serde_json::Value {
-    let kek = ScopePath::parse(&record.path)
-        .ok()
-        .map(|path| scopes.kek(&path));
-    json!({
-        "scope": record.path,
-        "state": record.state,
-        "provider": kek.as_ref().map(|kek| &kek.provider),
-        "key": kek.as_ref().map(|kek| &kek.kek),
-        "keys": {
-            "active": record.active,
-            "decrypt_only": record.decrypt_only,
-            "destroyed": record.destroyed,
-        },
-    })
 }

@@ -1,6 +1,6 @@
 //! Tables for people: columns as wide as they must be, no lines; colours where a terminal is.
 
-use std::{env, io::IsTerminal};
+use std::{env, io::IsTerminal, time::Duration};
 
 /// Words of states, by what they want of whoever reads them.
 const WELL: [&str; 6] = ["open", "active", "completed", "done", "works", "follows"];
@@ -34,6 +34,17 @@ pub(super) fn counted(count: impl Into<u64>, what: &str) -> String {
     match count.into() {
         1 => format!("1 {what}"),
         several => format!("{several} {what}s"),
+    }
+}
+
+/// A time that is left: `3d 4h`, `2h 5m`, `1m 10s`, `9s`.
+pub(super) fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        86_400.. => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+        3600.. => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        60.. => format!("{}m {}s", seconds / 60, seconds % 60),
+        _ => format!("{seconds}s"),
     }
 }
 

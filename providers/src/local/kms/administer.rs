@@ -301,6 +301,11 @@ impl LocalKms {
                 key.access.iter().position(|other| other.to == grant.to),
             );
             let before = at.map(|at| key.access.remove(at));
+            if grant.operations.is_empty() && before.is_none() {
+                return Err(KmsError::Input {
+                    reason: format!("key \"{name}\" grants nothing to {}", grant.to),
+                });
+            }
             let deed = if grant.operations.is_empty() {
                 Deed::Revoke {
                     from: grant,

@@ -13,10 +13,10 @@ use pgveil_keys::{
 };
 use serde_json::json;
 
-use super::{judged, table};
+use super::judged;
 use crate::{
     app,
-    cli::{Found, ask::StepUp, audit::sign_and_send, connect, moved::Moved, parse_scope},
+    cli::{Found, ask::StepUp, audit::sign_and_send, connect, moved::Moved, parse_scope, table},
 };
 
 /// `pgveil scopes set`

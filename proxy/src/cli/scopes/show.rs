@@ -9,8 +9,8 @@ use pgveil_keys::{
 };
 use serde_json::{Value, json};
 
-use super::{judged, table};
-use crate::cli::{connect, parse_scope};
+use super::judged;
+use crate::cli::{connect, parse_scope, table};
 
 pub(super) async fn run(
     config: &Path,
