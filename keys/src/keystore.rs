@@ -178,6 +178,14 @@ pub enum KeystoreError {
         /// The server's words.
         message: String,
     },
+    /// What was asked for is not done.
+    #[error("{reason}")]
+    NotDone {
+        /// Why.
+        reason: String,
+        /// What to do instead.
+        cure: &'static str,
+    },
     /// The audit log cannot be written, so what would have to be in it is not done.
     #[error("the audit log cannot be written: {reason}")]
     Unaudited {
@@ -227,7 +235,7 @@ impl KeystoreError {
     /// What to do about it.
     pub fn cure(&self) -> &'static str {
         match self {
-            Self::Misconfigured { cure, .. } => cure,
+            Self::Misconfigured { cure, .. } | Self::NotDone { cure, .. } => cure,
             Self::Unavailable { .. } => "retry; see that the keystore's database can be reached",
             Self::Schema(error) => error.cure(),
             Self::Refused { .. } => {

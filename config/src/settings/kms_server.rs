@@ -89,7 +89,7 @@ pub(super) static SECTION: Section = Section {
             kind: Kind::Names("common names"),
             need: Need::Optional("[\"cks.kms.eu-central-1.amazonaws.com\"]"),
             support: SINCE,
-            meaning: "Common names of the clients that are let in. Without it, every certificate from `client_ca_file` is.",
+            meaning: "Common names of the clients that are let in; requests of others are answered with 403. Without it, every certificate from `client_ca_file` is let in.",
         },
         Key {
             name: "path_prefix",

@@ -426,9 +426,10 @@ impl Keystore {
         let mut jobs = Vec::new();
         let rows = self.query(ALL, &[&id, &UTC]).await?;
         // Without the key they are shown all the same, as what nobody has judged.
-        let secrets = match rows.is_empty() {
-            true => None,
-            false => self.log.secrets().await.ok(),
+        let secrets = if rows.is_empty() {
+            None
+        } else {
+            self.log.secrets().await.ok()
         };
         for row in rows {
             let mut job = job(&row, secrets.as_deref())?;

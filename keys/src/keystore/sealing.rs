@@ -142,8 +142,9 @@ impl Keystore {
         token: &Token,
     ) -> Result<Erased, KeystoreError> {
         if *scope == ScopePath::platform() {
-            return Err(KeystoreError::Refused {
-                message: "the platform cannot be erased as a whole; erase tenants".to_owned(),
+            return Err(KeystoreError::NotDone {
+                reason: "the platform cannot be erased as a whole".to_owned(),
+                cure: "erase its tenants: `pgveil scopes list` shows them",
             });
         }
         let mut change = self.change().await?;
@@ -229,11 +230,12 @@ impl Keystore {
             });
         }
         if paths.len() > MAX_ERASED_SCOPES {
-            return Err(KeystoreError::Refused {
-                message: format!(
-                    "{} scopes are below {scope}, and {MAX_ERASED_SCOPES} can be erased at once; erase those below it first",
+            return Err(KeystoreError::NotDone {
+                reason: format!(
+                    "{} scopes are below {scope}, and {MAX_ERASED_SCOPES} can be erased at once",
                     paths.len()
                 ),
+                cure: "erase those below it first: `pgveil scopes list` shows them",
             });
         }
         Ok(paths)
