@@ -41,7 +41,7 @@ pub use self::{
     cache::Cache,
     client_tls::ClientTls,
     compliance::Compliance,
-    defaults::{Defaults, Failure},
+    defaults::{Defaults, Failure, KeyProtection},
     keystore::Keystore,
     kms_server::KmsServer,
     limits::Limits,
@@ -226,8 +226,8 @@ impl Settings {
         let keystore = reader.one(&keystore::SECTION, &top, &nothing);
         let keystore = keystore::read(reader, &keystore, &upstream);
         let providers = provider::read_all(reader, &top);
-        let defaults = reader.one(&defaults::SECTION, &top, &nothing);
-        let defaults = defaults::read(reader, &defaults, &top);
+        let written = reader.one(&defaults::SECTION, &top, &nothing);
+        let defaults = defaults::read(reader, &written, &top);
         let overrides = overrides::read_all(reader, &top);
         let rotation = reader.one(&rotation::SECTION, &top, &nothing);
         let reencrypt = reader.one(&reencrypt::SECTION, &top, &nothing);
@@ -263,6 +263,7 @@ impl Settings {
             file: file.to_path_buf(),
         };
         compliance::check(reader, &settings, top.value_at("compliance"));
+        defaults::check_protection(reader, &settings, written.value_at("key_protection"));
         settings
     }
 }

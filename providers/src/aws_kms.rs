@@ -21,14 +21,16 @@ use aws_sdk_kms::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
     primitives::Blob,
-    types::DataKeySpec,
+    types::{DataKeySpec, OriginType},
 };
 use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
 use pgveil_config::settings;
 use zeroize::Zeroizing;
 
 use self::region::KmsRegion;
-use crate::{ENTROPY_BYTES, KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped};
+use crate::{
+    ENTROPY_BYTES, KekInfo, KeyProvider, Protection, ProviderError, Rotation, WrapContext, Wrapped,
+};
 
 /// One attempt; the client repeats what may succeed, with a growing pause.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -302,7 +304,16 @@ impl KeyProvider for AwsKms {
         let version = found.current_key_material_id.unwrap_or(found.key_id);
         let algorithm = found.key_spec;
         let algorithm = algorithm.map_or_else(String::new, |spec| spec.as_str().to_owned());
-        Ok(KekInfo::new(version, algorithm))
+        // AWS KMS uses every key in its HSMs, or in a customer's of CloudHSM, but for those of an external key store. What it calls
+        // otherwise one day is nothing that we know.
+        let protection = match found.origin {
+            Some(OriginType::AwsKms | OriginType::AwsCloudhsm | OriginType::External) => {
+                Protection::Hsm
+            }
+            Some(OriginType::ExternalKeyStore) => Protection::External,
+            _ => Protection::Unknown,
+        };
+        Ok(KekInfo::new(version, algorithm).kept(protection))
     }
 
     fn rotates(&self) -> Result<(), &'static str> {

@@ -25,7 +25,7 @@ use pgveil_config::settings;
 use zeroize::Zeroizing;
 
 use crate::{
-    KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped,
+    KekInfo, KeyProvider, Protection, ProviderError, Rotation, WrapContext, Wrapped,
     http::{self, HttpError},
 };
 use envelope::{CEK_BYTES, Envelope, Place, PublicKey, Wrapping};
@@ -126,6 +126,11 @@ impl AzureKeyVault {
         }
         let version = self.version(kek, &key)?;
         let material = key.key.unwrap_or_default();
+        // https://learn.microsoft.com/azure/key-vault/keys/about-keys#hsm-protected-keys
+        let protection = match &material.kty {
+            Some(KeyType::RsaHsm | KeyType::OctHsm) => Protection::Hsm,
+            _ => Protection::Software,
+        };
         let (wrapping, public_key, algorithm) = match material.kty {
             Some(KeyType::Rsa | KeyType::RsaHsm) => {
                 let public_key = PublicKey::new(material.n, material.e);
@@ -141,7 +146,7 @@ impl AzureKeyVault {
                 ));
             }
         };
-        let mut info = KekInfo::new(&version, algorithm);
+        let mut info = KekInfo::new(&version, algorithm).kept(protection);
         info.rotation = attributes.created.map(|created| Rotation {
             last: Some(created.into()),
             ..Rotation::default()

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use pgveil_config::{Diagnostic, Position, Settings, settings};
+use pgveil_config::{
+    Diagnostic, Position, Settings,
+    settings::{self, KeyProtection},
+};
 
 use crate::{
     HttpError, KeyProvider,
@@ -10,9 +13,22 @@ use crate::{
     azure_key_vault::AzureKeyVault,
     gcp_kms::GcpKms,
     local::{KekStore, LocalKms, LocalProvider, OpenError},
+    protection::InHsm,
     vault_transit::VaultTransit,
     xks::Xks,
 };
+
+/// What no key may be wrapped under.
+fn bounded(
+    name: &str,
+    asked: KeyProtection,
+    provider: Arc<dyn KeyProvider>,
+) -> Arc<dyn KeyProvider> {
+    match asked {
+        KeyProtection::Any => provider,
+        KeyProtection::Hsm => Arc::new(InHsm::new(name, provider)),
+    }
+}
 
 /// The providers by their name in the configuration (`[provider.NAME]`).
 #[derive(Clone, Debug, Default)]
@@ -40,8 +56,9 @@ impl Providers {
 /// Builds all providers of `settings`. `keks` is where local providers keep their sealed KEKs.
 pub async fn build(settings: &Settings, keks: &Arc<dyn KekStore>) -> Result<Providers, BuildError> {
     let mut providers = Providers::default();
+    let asked = settings.defaults.key_protection;
     for (name, provider) in &settings.providers {
-        match provider {
+        let built: Arc<dyn KeyProvider> = match provider {
             settings::Provider::Local { root_key_file, at } => {
                 let local = LocalProvider::open(name, root_key_file, Arc::clone(keks))
                     .await
@@ -50,28 +67,27 @@ pub async fn build(settings: &Settings, keks: &Arc<dyn KekStore>) -> Result<Prov
                         at: at.clone(),
                         source,
                     })?;
-                providers.insert(name, Arc::new(local));
+                Arc::new(local)
             }
-            settings::Provider::AwsKms(at) => {
-                providers.insert(name, Arc::new(AwsKms::new(name, at).await));
-            }
+            settings::Provider::AwsKms(at) => Arc::new(AwsKms::new(name, at).await),
             settings::Provider::VaultTransit(at) => {
                 let vault = VaultTransit::new(name, at).map_err(http(name, provider))?;
-                providers.insert(name, Arc::new(vault));
+                Arc::new(vault)
             }
             settings::Provider::Rest(at) => {
                 let rest = Xks::new(name, at).map_err(http(name, provider))?;
-                providers.insert(name, Arc::new(rest));
+                Arc::new(rest)
             }
             settings::Provider::GcpKms(at) => {
                 let gcp = GcpKms::new(name, at).map_err(http(name, provider))?;
-                providers.insert(name, Arc::new(gcp));
+                Arc::new(gcp)
             }
             settings::Provider::AzureKeyVault(at) => {
                 let azure = AzureKeyVault::new(name, at).map_err(http(name, provider))?;
-                providers.insert(name, Arc::new(azure));
+                Arc::new(azure)
             }
-        }
+        };
+        providers.insert(name, bounded(name, asked, built));
     }
     Ok(providers)
 }

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::{
-    KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped,
+    KekInfo, KeyProvider, Protection, ProviderError, Rotation, WrapContext, Wrapped,
     http::{self, HttpError},
 };
 use checksum::crc32c;
@@ -326,7 +326,15 @@ impl KeyProvider for GcpKms {
             last: time(primary.create_time.as_ref()),
             next: time(key.next_rotation_time.as_ref()),
         };
-        Ok(KekInfo::new(primary.name, primary.algorithm).rotating(Some(rotation)))
+        // https://cloud.google.com/kms/docs/reference/rest/v1/ProtectionLevel
+        let protection = match primary.protection_level.as_str() {
+            "SOFTWARE" => Protection::Software,
+            "HSM" | "HSM_SINGLE_TENANT" => Protection::Hsm,
+            "EXTERNAL" | "EXTERNAL_VPC" => Protection::External,
+            _ => Protection::Unknown,
+        };
+        let info = KekInfo::new(primary.name, primary.algorithm);
+        Ok(info.kept(protection).rotating(Some(rotation)))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod gcp_kms;
 mod http;
 pub mod local;
 mod probe;
+mod protection;
 mod provider;
 pub mod vault_transit;
 pub mod xks;
@@ -18,6 +19,7 @@ pub mod xks;
 pub use build::{BuildError, Providers, build, local_managers};
 pub use http::{HttpError, client as http_client, jitter};
 pub use probe::{Probe, probe};
+pub use protection::Protection;
 pub use provider::{
     ENTROPY_BYTES, KekInfo, KeyProvider, ProviderError, Rotation, WrapContext, Wrapped,
 };

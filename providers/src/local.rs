@@ -30,7 +30,7 @@ pub use store::{
     Deed, KekStore, KekStoreError, KeyChange, MaterialChange, Memory, MemoryKekStore, StoredKey,
 };
 
-use crate::{KekInfo, KeyProvider, ProviderError, WrapContext, Wrapped};
+use crate::{KekInfo, KeyProvider, Protection, ProviderError, WrapContext, Wrapped};
 
 const ALGORITHM: &str = "AES-256-GCM";
 
@@ -156,9 +156,13 @@ impl KeyProvider for LocalProvider {
         let current = self.0.current(kek).await;
         let version = current.map_err(|error| self.failed(kek, error))?;
         Ok(match version {
-            Some(version) => KekInfo::new(version.to_string(), ALGORITHM),
+            Some(version) => {
+                KekInfo::new(version.to_string(), ALGORITHM).kept(Protection::Software)
+            }
             // It is made on first use.
-            None => KekInfo::new("0", ALGORITHM).to_come(),
+            None => KekInfo::new("0", ALGORITHM)
+                .kept(Protection::Software)
+                .to_come(),
         })
     }
 }

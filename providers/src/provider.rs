@@ -5,6 +5,8 @@ use std::{fmt, time::SystemTime};
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use crate::Protection;
+
 /// Domain separation of [`WrapContext::aad`].
 const CONTEXT_LABEL: &[u8] = b"pgveil key v1\0";
 
@@ -98,6 +100,8 @@ pub struct KekInfo {
     pub algorithm: String,
     /// When it rotates, where the provider tells in the same breath; [`KeyProvider::rotation`] asks for it.
     pub rotation: Option<Rotation>,
+    /// Where it is kept.
+    pub protection: Protection,
     /// Whether it is there. A provider that makes KEKs on first use describes those to come.
     pub is_made: bool,
 }
@@ -109,6 +113,7 @@ impl KekInfo {
             version: version.into(),
             algorithm: algorithm.into(),
             rotation: None,
+            protection: Protection::Unknown,
             is_made: true,
         }
     }
@@ -116,6 +121,12 @@ impl KekInfo {
     /// The same with its rotation.
     pub fn rotating(mut self, rotation: Option<Rotation>) -> Self {
         self.rotation = rotation;
+        self
+    }
+
+    /// The same, kept there.
+    pub fn kept(mut self, protection: Protection) -> Self {
+        self.protection = protection;
         self
     }
 

@@ -15,6 +15,8 @@ mod noticed;
 #[allow(dead_code, reason = "the protocol suite uses the rest of it")]
 #[path = "protocol/papers.rs"]
 mod papers;
+#[path = "providers/protected.rs"]
+mod protected;
 #[path = "providers/region.rs"]
 mod region;
 #[path = "providers/rest.rs"]

@@ -6,6 +6,7 @@ use crate::{
     known::{Key, Kind, Need, Section, Shape, Support, Word},
     nearest::nearest,
     reader::Reader,
+    settings::{Provider, Settings},
     source::shown,
 };
 
@@ -18,6 +19,18 @@ pub struct Defaults {
     pub key: String,
     /// What happens while the provider cannot be reached.
     pub failure: Failure,
+    /// Where KEKs must be kept.
+    pub key_protection: KeyProtection,
+}
+
+/// Where KEKs must be kept for keys to be wrapped under them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyProtection {
+    /// Wherever the provider keeps them.
+    #[default]
+    Any,
+    /// In a hardware security module, as the provider says itself.
+    Hsm,
 }
 
 /// What happens while a provider cannot be reached. One that answers no is obeyed at once under either.
@@ -54,6 +67,19 @@ pub(super) static FAILURE: [Word; 2] = [
     },
 ];
 
+static PROTECTION: [Word; 2] = [
+    Word {
+        word: "any",
+        support: Support::Since("0.1"),
+        meaning: "wherever the provider keeps them",
+    },
+    Word {
+        word: "hsm",
+        support: Support::Since("0.1"),
+        meaning: "in a hardware security module, as the provider itself says: AWS but for external key stores, Google's HSM keys, Azure's RSA-HSM and oct-HSM",
+    },
+];
+
 pub(super) static SECTION: Section = Section {
     name: "defaults",
     header: "[defaults]",
@@ -82,6 +108,13 @@ pub(super) static SECTION: Section = Section {
             support: Support::Since("0.1"),
             meaning: "What happens while the provider cannot be reached. A provider that answers no is obeyed at once under either, and neither lets plaintext through.",
         },
+        Key {
+            name: "key_protection",
+            kind: Kind::OneOf(&PROTECTION),
+            need: Need::Default("\"any\""),
+            support: Support::Since("0.1"),
+            meaning: "Where the KEKs of all scopes must be kept. No key is wrapped under another one; what is wrapped under it already goes on opening.",
+        },
     ],
     variants: &[],
     sections: &[],
@@ -98,6 +131,36 @@ pub(super) fn read(
         provider,
         key: fields.text("key").unwrap_or_default(),
         failure: failure(fields).unwrap_or_default(),
+        key_protection: match fields.text("key_protection").as_deref() {
+            Some("hsm") => KeyProtection::Hsm,
+            _ => KeyProtection::Any,
+        },
+    }
+}
+
+/// Reports the providers under whose KEKs nothing could ever be wrapped; `at` is where the protection is asked for.
+pub(super) fn check_protection(reader: &mut Reader<'_>, settings: &Settings, at: usize) {
+    if settings.defaults.key_protection == KeyProtection::Any {
+        return;
+    }
+    let of_overrides = settings.overrides.iter().filter_map(|found| {
+        let (provider, _) = found.key.as_ref()?;
+        Some((provider.as_ref()?, format!("for {}", found.scope)))
+    });
+    let of_all = [(&settings.defaults.provider, "by [defaults]".to_owned())];
+    for (name, place) in of_all.into_iter().chain(of_overrides) {
+        let short = match settings.providers.get(name) {
+            Some(Provider::Local { .. }) => "keeps its KEKs in software",
+            Some(Provider::VaultTransit(_) | Provider::Rest(_)) => {
+                "does not say where its KEKs are kept"
+            }
+            _ => continue,
+        };
+        reader.report(
+            at,
+            format!("`key_protection = \"hsm\"`, and provider \"{name}\", used {place}, {short}"),
+            "use one of kind \"aws-kms\", \"gcp-kms\" or \"azure-key-vault\"; the other's section may stay for what is wrapped under it",
+        );
     }
 }
 

@@ -143,6 +143,8 @@ pub(super) struct Version {
     pub(super) state: String,
     #[serde(default)]
     pub(super) algorithm: String,
+    #[serde(default)]
+    pub(super) protection_level: String,
     pub(super) create_time: Option<String>,
 }
 

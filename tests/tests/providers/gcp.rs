@@ -265,7 +265,7 @@ fn done(inside: &Inside, request: &Request) -> Result<Value, Reply> {
             "primary": {
                 "name": format!("{name}/cryptoKeyVersions/{}", versions.len()),
                 "state": versions.last(),
-                "protectionLevel": "SOFTWARE",
+                "protectionLevel": if short == "b" { "HSM" } else { "SOFTWARE" },
                 "algorithm": "GOOGLE_SYMMETRIC_ENCRYPTION",
                 "createTime": "2026-10-03T08:00:00.123456789Z",
             },

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc};
 use futures_util::{StreamExt, stream};
 use pgveil_config::{ScopePath, Settings};
 use pgveil_keys::{Scopes, health::State, keystore::ScopeRecord, scopes::KekRef};
-use pgveil_providers::{ProviderError, probe as ask};
+use pgveil_providers::{Probe, ProviderError, probe as ask};
 use serde_json::json;
 
 use super::judged;
@@ -26,9 +26,10 @@ pub(super) async fn list(config: &Path, as_json: bool, probe: bool) -> anyhow::R
     let keystore = connect(&settings).await?;
     let scopes = Scopes::new(&settings).with_stored(keystore.stored_unjudged().await?);
     let found = keystore.scopes().await?;
-    let keks = match probe {
-        true => Some(asked(config, &scopes, &found).await?),
-        false => None,
+    let keks = if probe {
+        Some(asked(config, &scopes, &found).await?)
+    } else {
+        None
     };
     if as_json {
         let all: Vec<_> = { found.iter() }
@@ -74,7 +75,7 @@ pub(super) async fn list(config: &Path, as_json: bool, probe: bool) -> anyhow::R
 }
 
 /// What providers answered, by KEK.
-type Answers = BTreeMap<KekRef, Result<(), ProviderError>>;
+type Answers = BTreeMap<KekRef, Result<Probe, ProviderError>>;
 
 fn kek_of(record: &ScopeRecord, scopes: &Scopes) -> Option<KekRef> {
     let path = ScopePath::parse(&record.path).ok()?;
@@ -100,7 +101,7 @@ async fn asked(config: &Path, scopes: &Scopes, found: &[ScopeRecord]) -> anyhow:
                     Err(ProviderError::denied(&kek.provider, &kek.kek, reason))
                 }
             };
-            (kek, answer.map(drop))
+            (kek, answer)
         }
     });
     Ok(stream::iter(probes).buffered(MAX_AT_ONCE).collect().await)
@@ -114,9 +115,10 @@ fn record_json(
     let kek = kek_of(record, scopes);
     let answer = kek.as_ref().and_then(|kek| answers?.get(kek));
     let key_state = answer.map(|answer| match answer {
-        Ok(()) => State::Works.as_str(),
+        Ok(_) => State::Works.as_str(),
         Err(error) => State::of(error).as_str(),
     });
+    let protection = answer.and_then(|answer| Some(answer.as_ref().ok()?.info.protection.as_str()));
     let key_error = answer.and_then(|answer| Some(answer.as_ref().err()?.to_string()));
     json!({
         "scope": record.path,
@@ -125,6 +127,7 @@ fn record_json(
         "key": kek.as_ref().map(|kek| &kek.kek),
         "key_state": key_state,
         "key_error": key_error,
+        "key_protection": protection,
         "keys": {
             "active": record.active,
             "decrypt_only": record.decrypt_only,
